@@ -1,0 +1,27 @@
+"""Conditional densities p(x | c), exchangeable by name."""
+
+from vaerl.densities.base import (
+    Bounds,
+    ConditionalDensity,
+    ConditionalValue,
+    IntractableError,
+)
+from vaerl.densities.registry import (
+    density_class,
+    density_names,
+    density_options,
+    make_density,
+    register_density,
+)
+
+__all__ = [
+    "Bounds",
+    "ConditionalDensity",
+    "ConditionalValue",
+    "IntractableError",
+    "density_class",
+    "density_names",
+    "density_options",
+    "make_density",
+    "register_density",
+]

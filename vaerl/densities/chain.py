@@ -1,0 +1,158 @@
+"""A chain of L stochastic layers: p(x, z | c) downward, q(z | x, c) upward, as sums of log-densities.
+
+    p(x, z | c) = p(x | h_1, c) · Π_{l=1}^{L−1} p(h_l | h_{l+1}, c) · p(h_L | c)
+    q(z | x, c) = q(h_1 | x, c) · Π_{l=2}^{L} q(h_l | h_{l−1}, c)
+
+with z = (h_1, …, h_L), h_1 next to the data. A path is the tuple of one sample of every layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from vaerl.densities.normal import DiagonalNormal, NormalMixture
+
+Path = tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class Generative:
+    """p at given contexts: the top layer's prior, and each layer's conditioning (that of x first)."""
+
+    prior: DiagonalNormal | NormalMixture
+    conditioning: tuple[Any, ...]
+
+
+class LatentChain(nn.Module):
+    """Generative layers, prior and recognition layers of one conditional VAE.
+
+    Args:
+        prior: context → p(h_L | c).
+        generative: L layers; number l gives p(h_l | h_{l+1}, c), with h_0 = x first.
+        recognition: L layers; number l gives q(h_{l+1} | h_l, c), with h_0 = x first.
+        generative_context, recognition_context: embeddings of the context, of p and of q; they share nothing, so
+            that the gradient of the decoder stays unbiased.
+    """
+
+    def __init__(
+        self,
+        prior: nn.Module,
+        generative: Sequence[nn.Module],
+        recognition: Sequence[nn.Module],
+        generative_context: nn.Module | None = None,
+        recognition_context: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        assert len(generative) == len(recognition) >= 1, (len(generative), len(recognition))
+        self.prior = prior
+        self.generative = nn.ModuleList(generative)
+        self.recognition = nn.ModuleList(recognition)
+        self.generative_context = generative_context or nn.Identity()
+        self.recognition_context = recognition_context or nn.Identity()
+
+    @property
+    def depth(self) -> int:
+        """L, the number of stochastic layers."""
+        return len(self.recognition)
+
+    # -- p(x, z | c) ------------------------------------------------------------------------------------------
+
+    def generate(self, context: Tensor) -> Generative:
+        """What p needs of a context, computed once for all samples."""
+        embedding = self.generative_context(context)
+        return Generative(
+            self.prior(embedding), tuple(layer.condition(embedding) for layer in self.generative)
+        )
+
+    def sample_prior(
+        self,
+        p: Generative,
+        sample_shape: tuple[int, ...] = (),
+        generator: torch.Generator | None = None,
+    ) -> Path:
+        """Ancestral paths z ~ p(z | c), each layer ``sample_shape + batch + (d_l,)``."""
+        path = [p.prior.rsample(sample_shape, generator)]
+        for layer in range(self.depth - 1, 0, -1):
+            law = self.generative[layer](path[0], p.conditioning[layer])
+            path.insert(0, law.rsample((), generator))
+        return tuple(path)
+
+    def place(self, p: Generative, u: Tensor, noise: Sequence[Tensor]) -> Path:
+        """The path that fixed codes map to: u picks the prior's component, noise (h_1 first) the places."""
+        top = p.prior.at(u, noise[-1]) if isinstance(p.prior, NormalMixture) else p.prior.at(noise[-1])
+        path = [top]
+        for layer in range(self.depth - 1, 0, -1):
+            law = self.generative[layer](path[0], p.conditioning[layer])
+            path.insert(0, law.at(noise[layer - 1]))
+        return tuple(path)
+
+    def decode(self, p: Generative, path: Path) -> Any:
+        """p(x | h_1, c), a value with `log_prob` and `rsample`."""
+        return self.generative[0](path[0], p.conditioning[0])
+
+    def log_prior_layers(self, p: Generative, path: Path) -> list[Tensor]:
+        """log p(h_l | h_{l+1}, c) for l = 1 … L, the last being log p(h_L | c)."""
+        inner = [
+            self.generative[l](path[l], p.conditioning[l]).log_prob(path[l - 1])
+            for l in range(1, self.depth)
+        ]
+        return [*inner, p.prior.log_prob(path[-1])]
+
+    # -- q(z | x, c) ------------------------------------------------------------------------------------------
+
+    def recognise(self, context: Tensor) -> tuple[Any, ...]:
+        """What q needs of a context, computed once for all samples."""
+        embedding = self.recognition_context(context)
+        return tuple(layer.condition(embedding) for layer in self.recognition)
+
+    def infer(
+        self,
+        q: tuple[Any, ...],
+        x: Tensor,
+        sample_shape: tuple[int, ...] = (),
+        generator: torch.Generator | None = None,
+    ) -> tuple[Path, list[Any]]:
+        """Paths z ~ q(z | x, c) with one encoder pass per x, and the law of each layer."""
+        laws = [self.recognition[0](x, q[0])]
+        path = [laws[0].rsample(sample_shape, generator)]
+        for layer in range(1, self.depth):
+            laws.append(self.recognition[layer](path[-1], q[layer]))
+            path.append(laws[-1].rsample((), generator))
+        return tuple(path), laws
+
+    def log_q_layers(self, q: tuple[Any, ...], first_law: Any, path: Path) -> list[Tensor]:
+        """log q(h_l | h_{l−1}, c) for l = 1 … L on any path; `first_law` is q(h_1 | x, c) from `infer`."""
+        upper = [
+            self.recognition[l](path[l - 1], q[l]).log_prob(path[l]) for l in range(1, self.depth)
+        ]
+        return [first_law.log_prob(path[0]), *upper]
+
+    def log_q_layers_fixed(
+        self, q: tuple[Any, ...], laws: list[Any], path: Path
+    ) -> list[Tensor]:
+        """The same with the parameters of q held fixed and its **inputs live**, for x without gradient.
+
+        Detaching mean and scale of every layer instead would cut the path from h_{l+1} through h_l, and bias the
+        gradient of every layer below the top. `laws` are those that `infer` returned; only the first can be reused.
+        """
+        result = [laws[0].detach().log_prob(path[0])]
+        for l in range(1, self.depth):
+            layer = self.recognition[l]
+            parameters = {name: value.detach() for name, value in layer.named_parameters()}
+            law = functional_call(layer, parameters, (path[l - 1], _detach(q[l])))
+            result.append(law.log_prob(path[l]))
+        return result
+
+
+def _detach(conditioning: Any) -> Any:
+    if isinstance(conditioning, Tensor):
+        return conditioning.detach()
+    if isinstance(conditioning, tuple):
+        return tuple(_detach(part) for part in conditioning)
+    return conditioning

@@ -1,0 +1,317 @@
+"""The conditional variational autoencoder as a density, with any number of stochastic layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from vaerl import bounds
+from vaerl.densities.base import ConditionalDensity, Info, check_matrix
+from vaerl.densities.chain import LatentChain
+from vaerl.densities.frozen import FrozenDensity
+from vaerl.densities.latent_value import LatentValue
+from vaerl.densities.layers import (
+    PRIORS,
+    GaussianPrior,
+    MixturePrior,
+    NormalLayer,
+    StandardPrior,
+)
+from vaerl.densities.noise import sobol_codes
+from vaerl.densities.options import (
+    check_choice,
+    check_positive,
+    check_range,
+    check_share,
+    check_sizes,
+)
+from vaerl.densities.squash import log_det_tanh, unsquash
+from vaerl.nets import mlp
+
+OBJECTIVES = ("elbo", "vae-k", "iwae-k")
+
+
+class CVAE(ConditionalDensity):
+    """Conditional VAE, p(x | c) = ∫ p(x | h_1, c) Π_l p(h_l | h_{l+1}, c) p(h_L | c) dh, bottom-up recognition network.
+
+    Every layer is a diagonal normal whose parameters come from a FiLM residual network: the parent runs through the
+    blocks, the context modulates them. The log-density is intractable; the value's calls say which bound they give.
+
+    Args:
+        latent_dims: sizes of the stochastic layers from h_1 (next to x) upward; their number is L.
+        prior: of the top layer: "standard" N(0, I), "gaussian" or "mixture", the last two learned from c.
+        prior_components: Gaussians of a mixture prior.
+        prior_weights: "learned" or "equal" weights of a mixture prior. Weights have no pathwise gradient: keep them
+            equal where the density is improved through its own samples (policies).
+        objective: "elbo", "vae-k" (mean of k ELBOs) or "iwae-k" (importance-weighted bound).
+        k: importance samples of the objective; 1 for "elbo".
+        encoder_gradient: "dreg", "stl", "wake" (reweighted wake-sleep) or "total" derivative; see
+            `vaerl.bounds.EncoderGradient`.
+        hidden, blocks: width and number of the FiLM blocks of every layer.
+        context_hidden: widths of the two context embeddings (of p and of q); ``()`` uses the context as it is.
+        log_sigma_bounds: range of the decoder's log σ, in nats.
+        latent_log_sigma_bounds: range of every other layer's log σ.
+        initial_log_sigma: decoder's log σ at the start.
+        defensive: share λ of the prior in the proposal of the bounds on log p (not of the training objective).
+        squash: events in (−1, 1)^X, computed in u-space.
+
+    References: Kingma & Welling 2014; Sohn et al. 2015; Burda et al. 2016; Tucker et al. 2019.
+
+    >>> from vaerl.densities import make_density
+    >>> density = make_density("cvae", context_dim=3, event_dim=2, latent_dims=(4, 2))
+    >>> context, x = torch.randn(5, 3), torch.randn(5, 2)
+    >>> loss, info = density.loss(context, x)
+    >>> loss.shape, density(context).log_prob_bounds(x, k=8).lower.shape
+    (torch.Size([5]), torch.Size([5]))
+    """
+
+    name: ClassVar[str] = "cvae"
+
+    def __init__(
+        self,
+        context_dim: int,
+        event_dim: int,
+        *,
+        latent_dims: Sequence[int] = (4,),
+        prior: str = "mixture",
+        prior_components: int = 8,
+        prior_weights: str = "learned",
+        objective: str = "iwae-k",
+        k: int | None = None,
+        encoder_gradient: str = "dreg",
+        hidden: int = 64,
+        blocks: int = 2,
+        context_hidden: Sequence[int] = (64,),
+        log_sigma_bounds: tuple[float, float] = (-7.0, 2.0),
+        latent_log_sigma_bounds: tuple[float, float] = (-5.0, 2.0),
+        initial_log_sigma: float = 0.0,
+        defensive: float = 0.1,
+        squash: bool = False,
+    ) -> None:
+        super().__init__(context_dim, event_dim, squash=squash)
+        dims = check_sizes("latent_dims", latent_dims)
+        check_choice("prior", prior, PRIORS)
+        check_positive("prior_components", prior_components)
+        check_choice("prior_weights", prior_weights, ("learned", "equal"))
+        check_positive("hidden", hidden)
+        check_positive("blocks", blocks, at_least=0)
+        widths = check_sizes("context_hidden", context_hidden, allow_empty=True)
+        decoder_range = check_range("log_sigma_bounds", log_sigma_bounds)
+        latent_range = check_range("latent_log_sigma_bounds", latent_log_sigma_bounds)
+        self._set_objective(objective, k, encoder_gradient, defensive)
+
+        embedding = widths[-1] if widths else context_dim
+        sizes = (event_dim, *dims)
+
+        def layer(parent: int, child: int, log_sigma_range: tuple[float, float]) -> NormalLayer:
+            return NormalLayer(
+                parent,
+                embedding,
+                child,
+                hidden=hidden,
+                blocks=blocks,
+                log_sigma_bounds=log_sigma_range,
+                input_gain=2.0 if child == event_dim else 1.0,
+            )
+
+        generative = [
+            layer(sizes[l + 1], sizes[l], latent_range if l else decoder_range)
+            for l in range(len(dims))
+        ]
+        with torch.no_grad():
+            generative[0].net.leave.bias[event_dim:].fill_(initial_log_sigma)
+        recognition = [layer(sizes[l], sizes[l + 1], latent_range) for l in range(len(dims))]
+        self.chain = LatentChain(
+            _make_prior(prior, embedding, dims[-1], prior_components, prior_weights),
+            generative,
+            recognition,
+            mlp(context_dim, widths),
+            mlp(context_dim, widths),
+        )
+        self.latent_dims = dims
+
+    @classmethod
+    def from_chain(
+        cls,
+        chain: LatentChain,
+        *,
+        context_dim: int,
+        event_dim: int,
+        latent_dims: Sequence[int],
+        objective: str = "iwae-k",
+        k: int | None = None,
+        encoder_gradient: str = "dreg",
+        defensive: float = 0.1,
+        squash: bool = False,
+    ) -> CVAE:
+        """A CVAE over layers of your own; see `vaerl.densities.layers` for what a layer has to offer."""
+        density = cls.__new__(cls)
+        ConditionalDensity.__init__(density, context_dim, event_dim, squash=squash)
+        density._set_objective(objective, k, encoder_gradient, defensive)
+        density.chain = chain
+        density.latent_dims = check_sizes("latent_dims", latent_dims)
+        if chain.depth != len(density.latent_dims):
+            raise ValueError(
+                f"latent_dims: got {len(density.latent_dims)} sizes, the chain has {chain.depth} layers"
+            )
+        return density
+
+    def _set_objective(
+        self, objective: str, k: int | None, encoder_gradient: str, defensive: float
+    ) -> None:
+        self.objective = check_choice("objective", objective, OBJECTIVES)
+        if k is None:
+            k = 1 if objective == "elbo" else 16
+        self.k = check_positive("k", k)
+        if objective == "elbo" and k != 1:
+            raise ValueError(f"k: got {k}, objective 'elbo' takes 1 sample; use 'vae-k' or 'iwae-k'")
+        self.encoder_gradient = check_choice(
+            "encoder_gradient", encoder_gradient, bounds.EncoderGradient.NAMES
+        )
+        self.defensive = check_share("defensive", defensive)
+
+    def _value(self, context: Tensor) -> LatentValue:
+        return LatentValue(self.chain, context, self.latent_dims, self.event_dim, self.defensive)
+
+    # -- fitting ----------------------------------------------------------------------------------------------
+
+    def loss(
+        self,
+        context: Tensor,
+        x: Tensor,
+        *,
+        diagnostics: bool = True,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Tensor, Info]:
+        """Per-sample negative bound −L_k(x | c) ``batch`` with the chosen encoder gradient, and diagnostics.
+
+        Diagnostics (0-d, without gradient): ``nll_bound`` (the mean loss), ``elbo``, ``bound_gap`` (L_k − ELBO, what
+        the k samples gain), ``ess_ratio`` (effective sample size over k), ``kl_layer_l`` and ``active_units_l`` for
+        each layer; ``diagnostics=False`` skips the active units, which cost a further pass.
+        """
+        context = check_matrix("context", context, self.context_dim)
+        x = check_matrix("x", x, self.event_dim)
+        if context.shape[:-1] != x.shape[:-1]:
+            raise ValueError(
+                f"x: got batch shape {tuple(x.shape[:-1])}, context has {tuple(context.shape[:-1])}"
+            )
+        u = unsquash(x) if self.squash else x
+        log_p, log_q, log_w = self._training_weights(context, u, generator)
+        bound = bounds.iwae(log_w) if self.objective == "iwae-k" else bounds.elbo(log_w)
+        if self.squash:
+            bound = bound - log_det_tanh(u)
+        with torch.no_grad():
+            info = {
+                "nll_bound": -bound.mean(),
+                "elbo": bound.mean() - (bounds.iwae(log_w) - bounds.elbo(log_w)).mean()
+                if self.objective == "iwae-k"
+                else bound.mean(),
+                "bound_gap": (bounds.iwae(log_w) - bounds.elbo(log_w)).mean(),
+                "ess_ratio": bounds.effective_sample_size(log_w).mean() / self.k,
+            }
+            for l, rate in enumerate(bounds.kl_per_layer(log_q, log_p), start=1):
+                info[f"kl_layer_{l}"] = rate
+            if diagnostics:
+                info |= self.active_units(context, x, generator=generator)
+        return -bound, info
+
+    def _training_weights(
+        self, context: Tensor, u: Tensor, generator: torch.Generator | None
+    ) -> tuple[list[Tensor], list[Tensor], Tensor]:
+        """Per-layer log p(z | c), log q, and the log-weights of k paths whose gradient is the chosen one."""
+        chain = self.chain
+        p, q = chain.generate(context), chain.recognise(context)
+        path, laws = chain.infer(q, u, (self.k,), generator)
+        gradient = bounds.EncoderGradient(
+            "stl" if self.objective != "iwae-k" and self.encoder_gradient == "dreg"
+            else self.encoder_gradient
+        )
+        leaves = gradient.leaves(path)
+        if gradient.name == "total":
+            log_q = chain.log_q_layers(q, laws[0], leaves)
+        else:
+            log_q = chain.log_q_layers_fixed(q, laws, leaves)
+        log_p = chain.log_prior_layers(p, leaves)
+        log_w = chain.decode(p, leaves).log_prob(u) + sum(log_p) - sum(log_q)
+        if gradient.name in ("dreg", "wake"):
+            gradient.set_weights(log_w)
+        return log_p, log_q, log_w
+
+    # -- looking at the latents -------------------------------------------------------------------------------
+
+    def active_units(
+        self,
+        context: Tensor,
+        x: Tensor,
+        samples: int = 16,
+        threshold: float = 0.01,
+        generator: torch.Generator | None = None,
+    ) -> Info:
+        """Conditional active units of each layer, ``active_units_l``: units whose posterior mean says something of x.
+
+        A_u = Var over (x, c) of (μ_q,u(x, c) − μ_p,u(c)) / σ_p,u(c) > threshold: the part the prior does not explain.
+        Means of layers above the first (and moments of the prior below the top) are taken over `samples` paths,
+        in two independent halves whose covariance is free of Monte-Carlo bias.
+        """
+        context = check_matrix("context", context, self.context_dim)
+        x = check_matrix("x", x, self.event_dim)
+        u = unsquash(x) if self.squash else x
+        with torch.no_grad():
+            halves = [self._deviations(context, u, samples, generator) for _ in range(2)]
+            return {
+                f"active_units_{l}": bounds.active_units(a.flatten(0, -2), b.flatten(0, -2), threshold)
+                for l, (a, b) in enumerate(zip(*halves, strict=True), start=1)
+            }
+
+    def _deviations(
+        self, context: Tensor, u: Tensor, samples: int, generator: torch.Generator | None
+    ) -> list[Tensor]:
+        chain = self.chain
+        p, q = chain.generate(context), chain.recognise(context)
+        _, laws = chain.infer(q, u, (samples,), generator)
+        posterior_means = [laws[0].moments()[0], *(law.moments()[0].mean(0) for law in laws[1:])]
+        prior_path = chain.sample_prior(p, (samples,), generator)
+        result = []
+        for l, posterior_mean in enumerate(posterior_means):
+            if l == chain.depth - 1:
+                mean, sigma = p.prior.moments()
+            else:
+                law = chain.generative[l + 1](prior_path[l + 1], p.conditioning[l + 1])
+                means, sigmas = law.moments()
+                mean = means.mean(0)
+                sigma = (sigmas.square().mean(0) + means.var(0)).sqrt()
+            result.append((posterior_mean - mean) / sigma)
+        return result
+
+    # -- frozen codes -----------------------------------------------------------------------------------------
+
+    @property
+    def code_dim(self) -> int:
+        """Size of one code: a uniform number for the prior's component, then the noise of every layer."""
+        return 1 + sum(self.latent_dims)
+
+    def draw_codes(self, count: int, seed: int) -> Tensor:
+        """`count` codes ``(count, code_dim)`` that spread well and are each marginally U[0, 1) × N(0, I)."""
+        check_positive("count", count)
+        return sobol_codes(count, self.code_dim - 1, seed)
+
+    def freeze(self, codes: Tensor) -> FrozenDensity:
+        """The exact finite mixture (1/K) Σ_k p(x | c, z_k(c)) over fixed codes ``(K, code_dim)``.
+
+        Sampling from it and evaluating it use the same K codes, so its log-density is exact: what PPO needs.
+        """
+        codes = check_matrix("codes", codes, self.code_dim)
+        return FrozenDensity(self, codes)
+
+
+def _make_prior(
+    prior: str, context_dim: int, latent_dim: int, components: int, weights: str
+) -> nn.Module:
+    if prior == "standard":
+        return StandardPrior(context_dim, latent_dim)
+    if prior == "gaussian":
+        return GaussianPrior(context_dim, latent_dim)
+    return MixturePrior(context_dim, latent_dim, components, weights)

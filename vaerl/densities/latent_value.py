@@ -1,0 +1,185 @@
+"""The value of a latent-variable density: samples, and bounds that say which side they are on."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from vaerl import bounds
+from vaerl.densities.base import Bounds, ConditionalValue, IntractableError, Latents
+from vaerl.densities.chain import Generative, LatentChain, Path
+from vaerl.densities.frozen import decode_codes
+from vaerl.densities.mixture import MixtureValue
+from vaerl.densities.noise import sobol_codes, uniform
+
+ROWS_AT_ONCE = 1 << 18
+"""Latent samples evaluated at once where no gradient is asked for; keeps memory flat in k."""
+
+
+class LatentValue(ConditionalValue):
+    """p(x | c) = ∫ p(x | z, c) p(z | c) dz at given contexts."""
+
+    exact: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        chain: LatentChain,
+        context: Tensor,
+        latent_dims: tuple[int, ...],
+        event_dim: int,
+        defensive: float,
+    ) -> None:
+        super().__init__(context.shape[:-1], event_dim)
+        self.chain = chain
+        self.latent_dims = latent_dims
+        self.defensive = defensive
+        self._context = context
+
+    @functools.cached_property
+    def _p(self) -> Generative:
+        return self.chain.generate(self._context)
+
+    @functools.cached_property
+    def _q(self) -> tuple[Any, ...]:
+        return self.chain.recognise(self._context)
+
+    # -- sampling ---------------------------------------------------------------------------------------------
+
+    def rsample_with_latents(
+        self, sample_shape: tuple[int, ...] = (), generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Latents]:
+        path = self.chain.sample_prior(self._p, tuple(sample_shape), generator)
+        return self.chain.decode(self._p, path).rsample((), generator), path
+
+    def rsample(
+        self, sample_shape: tuple[int, ...] = (), generator: torch.Generator | None = None
+    ) -> Tensor:
+        return self.rsample_with_latents(sample_shape, generator)[0]
+
+    def rsample_and_log_prob(
+        self,
+        k: int = 8,
+        sample_shape: tuple[int, ...] = (),
+        generator: torch.Generator | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """A reparameterised sample and the upper bound U_k on its log-density.
+
+        U_k = log 1/(k+1) Σ_{i=0}^k w_i with the generating path in place 0 and k fresh paths from the defensive
+        proposal. Differentiable through the sample, all paths and all weights, so that minimising it also trains the
+        recognition network to tighten it.
+        """
+        path = self.chain.sample_prior(self._p, tuple(sample_shape), generator)
+        decoder = self.chain.decode(self._p, path)
+        x = decoder.rsample((), generator)
+        proposals, generating = self._log_weights(x, k, path, self.defensive, decoder, generator)
+        return x, bounds.upper_bound(generating, proposals)
+
+    def mode(self, n: int = 32) -> Tensor:  # type: ignore[override]
+        """The best of n candidates by density, ``batch + (X,)``, and never just the decoder at z = 0.
+
+        Candidates are the decoder's means at n fixed codes; their density is that of the frozen mixture over the same
+        codes. Deterministic: no random stream is read.
+        """
+        codes = sobol_codes(n, sum(self.latent_dims), seed=0).to(self._context)
+        mixture = decode_codes(self.chain, self._p, codes, tuple(self.batch_shape))
+        return MixtureValue(mixture).mode()
+
+    # -- densities --------------------------------------------------------------------------------------------
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        raise IntractableError(
+            "log_prob of a cvae is intractable: use log_prob_bounds(x, k) for bounds, "
+            "rsample_and_log_prob(k) for a sample with its upper bound, or density.freeze(codes) "
+            "for an exact finite mixture"
+        )
+
+    def log_prob_bounds(
+        self,
+        x: Tensor,
+        k: int = 64,
+        latents: Latents | None = None,
+        generator: torch.Generator | None = None,
+        *,
+        defensive: float | None = None,
+    ) -> Bounds:
+        """L_k ≤ log p(x | c) ≤ U_k in expectation, with the same k proposals in both.
+
+        Args:
+            x: events ``sample_shape + batch + (X,)``.
+            k: proposals; L_k rises and U_k falls with it.
+            latents: the path that generated x **under these parameters**; without it the upper bound is None.
+            defensive: share λ of the prior in the proposal; default is the density's.
+
+        The upper bound holds for the model's own samples only, not for data, and not after a parameter update.
+        """
+        x = self._check_event(x)
+        least = 1 if latents is None else 0
+        if k < least:
+            raise ValueError(f"k: got {k}, expected at least {least}")
+        share = self.defensive if defensive is None else defensive
+        log_w, generating = self._log_weights(x, k, latents, share, None, generator)
+        lower = bounds.iwae(log_w) if k else torch.full_like(x[..., 0], -torch.inf)
+        return Bounds(lower, None if latents is None else bounds.upper_bound(generating, log_w))
+
+    def _log_weights(
+        self,
+        x: Tensor,
+        k: int,
+        generating: Path | None,
+        share: float,
+        decoder: Any | None,
+        generator: torch.Generator | None,
+    ) -> tuple[Tensor, Tensor]:
+        """log w of k proposals ``(k,) + shape`` and of the generating path ``shape`` (empty without one).
+
+        The law q(h_1 | x, c) is computed once; `decoder` is p(x | h_1, c) at the generating path, if known.
+        """
+        first_law = self.chain.recognition[0](x, self._q[0])
+        at_once = k if torch.is_grad_enabled() else max(1, ROWS_AT_ONCE // x[..., 0].numel())
+        parts = []
+        for n in _chunks(k, max(1, at_once)):
+            path = self._propose(x, first_law, n, share, generator)
+            parts.append(self._log_weight(x, first_law, path, share))
+        log_w = torch.cat(parts) if parts else x.new_empty((0, *x.shape[:-1]))
+        if generating is None:
+            return log_w, x.new_empty(0)
+        return log_w, self._log_weight(x, first_law, generating, share, decoder)
+
+    def _log_weight(
+        self, x: Tensor, first_law: Any, path: Path, share: float, decoder: Any | None = None
+    ) -> Tensor:
+        """log w = log p(x | h_1, c) + log p(z | c) − log r(z), with r the defensive proposal."""
+        log_p = sum(self.chain.log_prior_layers(self._p, path))
+        log_q = sum(self.chain.log_q_layers(self._q, first_law, path))
+        log_r = bounds.defensive_log_density(log_p, log_q, share)
+        decoder = self.chain.decode(self._p, path) if decoder is None else decoder
+        return decoder.log_prob(x) + log_p - log_r
+
+    def _propose(
+        self,
+        x: Tensor,
+        first_law: Any,
+        k: int,
+        share: float,
+        generator: torch.Generator | None,
+    ) -> Path:
+        """k whole paths from λ p(z | c) + (1 − λ) q(z | x, c), reparameterised given which of the two drew them."""
+        path = [first_law.rsample((k,), generator)]
+        for l in range(1, self.chain.depth):
+            path.append(self.chain.recognition[l](path[-1], self._q[l]).rsample((), generator))
+        if share == 0.0:
+            return tuple(path)
+        sample_shape = (k, *x.shape[: x.ndim - 1 - len(self.batch_shape)])
+        prior_path = self.chain.sample_prior(self._p, sample_shape, generator)
+        from_prior = uniform((k, *x.shape[:-1]), x, generator).unsqueeze(-1) < share
+        return tuple(
+            torch.where(from_prior, a, b) for a, b in zip(prior_path, path, strict=True)
+        )
+
+
+def _chunks(total: int, size: int) -> list[int]:
+    full, rest = divmod(total, size)
+    return [size] * full + ([rest] if rest else [])

@@ -1,0 +1,99 @@
+"""Gaussian building blocks: diagonal normals, and mixtures of them, as plain values with shapes.
+
+These carry no sample-shape semantics of their own: parameters broadcast against the points.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vaerl.densities.noise import standard_normal, uniform
+
+HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
+
+
+@dataclass(frozen=True)
+class DiagonalNormal:
+    """N(x; mean, diag(exp(log_sigma))²), parameters ``(..., X)``."""
+
+    mean: Tensor
+    log_sigma: Tensor
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Σ_d −½((x−μ)/σ)² − log σ − ½ log 2π, in nats; the last dimension is summed."""
+        z = (x - self.mean) * torch.exp(-self.log_sigma)
+        return -(0.5 * z * z + self.log_sigma + HALF_LOG_TWO_PI).sum(-1)
+
+    def rsample(
+        self, sample_shape: tuple[int, ...] = (), generator: torch.Generator | None = None
+    ) -> Tensor:
+        """μ + σ ε with ε ~ N(0, I), ``sample_shape + mean.shape``."""
+        noise = standard_normal((*sample_shape, *self.mean.shape), self.mean, generator)
+        return self.at(noise)
+
+    def at(self, noise: Tensor) -> Tensor:
+        """The point μ + σ ε that a given noise maps to."""
+        return self.mean + torch.exp(self.log_sigma) * noise
+
+    def detach(self) -> DiagonalNormal:
+        """The same normal without gradient."""
+        return DiagonalNormal(self.mean.detach(), self.log_sigma.detach())
+
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation, each ``(..., X)``."""
+        return self.mean, torch.exp(self.log_sigma)
+
+
+@dataclass(frozen=True)
+class NormalMixture:
+    """Σ_m w_m N(x; mean_m, diag(exp(log_sigma_m))²); log_weights ``(..., M)`` normalised, others ``(..., M, X)``."""
+
+    log_weights: Tensor
+    mean: Tensor
+    log_sigma: Tensor
+
+    def component_log_probs(self, x: Tensor) -> Tensor:
+        """log w_m + log N_m(x), ``(..., M)``."""
+        z = (x.unsqueeze(-2) - self.mean) * torch.exp(-self.log_sigma)
+        return self.log_weights - (0.5 * z * z + self.log_sigma + HALF_LOG_TWO_PI).sum(-1)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """logsumexp_m of the component log-densities, in nats."""
+        return torch.logsumexp(self.component_log_probs(x), dim=-1)
+
+    def rsample(
+        self, sample_shape: tuple[int, ...] = (), generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Ancestral samples ``sample_shape + batch + (X,)``; no gradient reaches the weights."""
+        batch = self.mean.shape[:-2]
+        u = uniform((*sample_shape, *batch), self.mean, generator)
+        noise = standard_normal((*sample_shape, *batch, self.mean.shape[-1]), self.mean, generator)
+        return self.at(u, noise)
+
+    def at(self, u: Tensor, noise: Tensor) -> Tensor:
+        """The point that a uniform u ``(..., *batch)`` and a noise ``(..., *batch, X)`` map to.
+
+        u picks the component by the inverse of the cumulative weights, noise the place in it.
+        """
+        index = self.component(u)
+        shape = (*index.shape, *self.mean.shape[-2:])
+        at = index[..., None, None].expand(*index.shape, 1, self.mean.shape[-1])
+        mean = self.mean.expand(shape).gather(-2, at).squeeze(-2)
+        log_sigma = self.log_sigma.expand(shape).gather(-2, at).squeeze(-2)
+        return mean + torch.exp(log_sigma) * noise
+
+    def component(self, u: Tensor) -> Tensor:
+        """Index of the component whose share of [0, 1) holds u."""
+        edges = torch.exp(self.log_weights.detach()).cumsum(-1)[..., :-1]
+        return (u.unsqueeze(-1) >= edges).sum(-1)
+
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of the mixture, each ``(..., X)``."""
+        weights = torch.exp(self.log_weights).unsqueeze(-1)
+        mean = (weights * self.mean).sum(-2)
+        second = (weights * (self.mean**2 + torch.exp(2.0 * self.log_sigma))).sum(-2)
+        return mean, (second - mean**2).clamp_min(1e-12).sqrt()

@@ -1,0 +1,50 @@
+"""Checks of constructor options: each raises one line that names the argument, the value and what is legal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+
+def check_positive(argument: str, value: int, at_least: int = 1) -> int:
+    """A whole number of at least `at_least`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
+        raise ValueError(f"{argument}: got {value!r}, expected a whole number of at least {at_least}")
+    return value
+
+
+def check_choice(argument: str, value: str, choices: Sequence[str]) -> str:
+    """One of the named choices."""
+    if value not in choices:
+        raise ValueError(f"{argument}: got {value!r}, expected one of {', '.join(choices)}")
+    return value
+
+
+def check_sizes(argument: str, value: Sequence[int], allow_empty: bool = False) -> tuple[int, ...]:
+    """A sequence of positive whole numbers."""
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise ValueError(f"{argument}: got {value!r}, expected a list of whole numbers")
+    sizes = tuple(value)
+    legal = all(isinstance(s, int) and not isinstance(s, bool) and s > 0 for s in sizes)
+    if not legal or (not sizes and not allow_empty):
+        needed = "a list" if allow_empty else "a non-empty list"
+        raise ValueError(f"{argument}: got {value!r}, expected {needed} of positive whole numbers")
+    return sizes
+
+
+def check_range(argument: str, value: Sequence[float]) -> tuple[float, float]:
+    """Two finite numbers, the lower first."""
+    try:
+        low, high = (float(v) for v in value)
+    except (TypeError, ValueError):
+        low = high = math.nan
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise ValueError(f"{argument}: got {value!r}, expected two finite numbers (low, high), low < high")
+    return low, high
+
+
+def check_share(argument: str, value: float) -> float:
+    """A number in [0, 1]."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0.0 <= value <= 1.0:
+        raise ValueError(f"{argument}: got {value!r}, expected a number in [0, 1]")
+    return float(value)

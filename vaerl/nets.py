@@ -1,0 +1,100 @@
+"""Networks: multi-layer perceptrons and FiLM residual blocks, and the smooth range of a log σ."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "silu": nn.SiLU,
+    "tanh": nn.Tanh,
+    "elu": nn.ELU,
+    "gelu": nn.GELU,
+}
+
+
+def mlp(
+    in_dim: int, hidden: Sequence[int], out_dim: int | None = None, activation: str = "silu"
+) -> nn.Sequential:
+    """Linear layers with an activation after each hidden one; without `out_dim` it ends activated."""
+    layers: list[nn.Module] = []
+    width = in_dim
+    for size in hidden:
+        layers += [nn.Linear(width, size), ACTIVATIONS[activation]()]
+        width = size
+    if out_dim is not None:
+        layers.append(nn.Linear(width, out_dim))
+    return nn.Sequential(*layers)
+
+
+def smooth_range(raw: Tensor, low: float, high: float) -> Tensor:
+    """Map R to (low, high) by low + (high − low)·sigmoid, keeping a gradient everywhere.
+
+    The argument is scaled and shifted so that raw values near 0 come out as themselves where 0 lies
+    inside the range: a freshly initialised log σ is about 0.
+
+    >>> smooth_range(torch.tensor([0.0, 100.0]), -7.0, 2.0)
+    tensor([0., 2.])
+    """
+    width = high - low
+    if low < 0.0 < high:
+        share = -low / width
+        offset = torch.logit(torch.tensor(share, dtype=torch.float64)).item()
+        slope = 1.0 / (width * share * (1.0 - share))
+    else:
+        offset, slope = 0.0, 4.0 / width
+    return low + width * torch.sigmoid(slope * raw + offset)
+
+
+class FiLMNet(nn.Module):
+    """A residual network over `inputs`, modulated block by block by a context (FiLM, Perez et al. 2018).
+
+    h ← W inputs;   h ← h + V_b silu((1 + γ_b(c)) ⊙ (U_b h) + β_b(c)) for each block b;   out ← W' silu(h).
+
+    `condition` computes (γ, β) once per context, `forward` reuses them for any number of leading sample
+    dimensions, so that K latent samples cost one context pass.
+
+    Args:
+        in_dim: size of the inputs that run through the blocks.
+        context_dim: size of the context.
+        out_dim: size of the output.
+        hidden: width of the blocks.
+        blocks: number of blocks.
+        input_gain: factor on the initial input weights; above 1 the inputs are felt early.
+    """
+
+    def __init__(
+        self,
+        in_dim: int,
+        context_dim: int,
+        out_dim: int,
+        hidden: int = 64,
+        blocks: int = 2,
+        input_gain: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.hidden, self.blocks = hidden, blocks
+        self.film = nn.Linear(context_dim, (2 * blocks + 1) * hidden)
+        self.enter = nn.Linear(in_dim, hidden)
+        self.up = nn.ModuleList(nn.Linear(hidden, hidden) for _ in range(blocks))
+        self.down = nn.ModuleList(nn.Linear(hidden, hidden) for _ in range(blocks))
+        self.leave = nn.Linear(hidden, out_dim)
+        with torch.no_grad():
+            self.enter.weight.mul_(input_gain)
+
+    def condition(self, context: Tensor) -> Tensor:
+        """Shift and scale of every block, ``(*batch, (2·blocks + 1)·hidden)``."""
+        return self.film(context)
+
+    def forward(self, inputs: Tensor, film: Tensor) -> Tensor:
+        """Output ``sample_shape + batch + (out_dim,)`` for inputs ``sample_shape + batch + (in_dim,)``."""
+        parts = film.split(self.hidden, dim=-1)
+        h = self.enter(inputs) + parts[0]
+        for b, (up, down) in enumerate(zip(self.up, self.down, strict=True)):
+            scale, shift = parts[2 * b + 1], parts[2 * b + 2]
+            h = h + down(functional.silu(torch.addcmul(shift, up(h), 1.0 + scale)))
+        return self.leave(functional.silu(h))
