@@ -1,0 +1,77 @@
+"""Gymnasium environments with known answers; importing this package registers them.
+
+One file per environment. Ids, with what the policy has to find:
+
+    >>> import vaerl.envs
+    >>> for env_id, line in vaerl.envs.ENVIRONMENTS.items():
+    ...     print(f"{env_id:26} {line}")
+    vaerl/MultiGoal-v0         SQL's point among four goals, quadratic costs
+    vaerl/PointMass-v0         DrAC's point mass among four distant goals
+    vaerl/PointMazeSimple-v0   DrAC's maze with 4 goals, 150 steps
+    vaerl/PointMazeMedium-v0   DrAC's maze with 4 goals, 300 steps
+    vaerl/PointMazeHard-v0     DrAC's maze with 8 goals, 600 steps
+    vaerl/Bandit40-v0          one state, 40 modes, exact target density
+    vaerl/Avoiding-v0          planar D3IL Avoiding, 24 ways through three rows of posts
+
+Only gymnasium is imported here: each environment's module is loaded when it is first made.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import gymnasium
+
+
+class _Entry(NamedTuple):
+    line: str
+    entry_point: str
+    max_episode_steps: int | None
+    kwargs: dict[str, Any]
+
+
+_ENTRIES = {
+    "vaerl/MultiGoal-v0": _Entry(
+        "SQL's point among four goals, quadratic costs", "multigoal:MultiGoalEnv", 100, {}
+    ),
+    "vaerl/PointMass-v0": _Entry(
+        "DrAC's point mass among four distant goals", "point_mass:PointMassEnv", 50, {}
+    ),
+    "vaerl/PointMazeSimple-v0": _Entry(
+        "DrAC's maze with 4 goals, 150 steps", "point_maze:PointMazeEnv", 150, {"maze": "simple"}
+    ),
+    "vaerl/PointMazeMedium-v0": _Entry(
+        "DrAC's maze with 4 goals, 300 steps", "point_maze:PointMazeEnv", 300, {"maze": "medium"}
+    ),
+    "vaerl/PointMazeHard-v0": _Entry(
+        "DrAC's maze with 8 goals, 600 steps", "point_maze:PointMazeEnv", 600, {"maze": "hard"}
+    ),
+    "vaerl/Bandit40-v0": _Entry(
+        "one state, 40 modes, exact target density", "bandit:Bandit40Env", None, {}
+    ),
+    "vaerl/Avoiding-v0": _Entry(
+        "planar D3IL Avoiding, 24 ways through three rows of posts",
+        "avoiding:AvoidingEnv",
+        250,
+        {},
+    ),
+}
+
+ENVIRONMENTS: dict[str, str] = {env_id: entry.line for env_id, entry in _ENTRIES.items()}
+
+
+def register_envs() -> None:
+    """Register every id of `ENVIRONMENTS` with Gymnasium; those already there are left alone."""
+    for env_id, entry in _ENTRIES.items():
+        if env_id not in gymnasium.registry:
+            gymnasium.register(
+                env_id,
+                entry_point=f"vaerl.envs.{entry.entry_point}",
+                max_episode_steps=entry.max_episode_steps,
+                kwargs=dict(entry.kwargs),
+            )
+
+
+register_envs()
+
+__all__ = ["ENVIRONMENTS", "register_envs"]

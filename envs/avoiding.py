@@ -1,0 +1,167 @@
+"""Avoiding, rebuilt in the plane: a rod pulled past three rows of posts, in one of 24 ways.
+
+    d ← d + a (a clipped to ±0.01 per axis),   p ← p + k(d − p)
+
+d is the desired point, p the rod, k = 0.5 stands for the arm's controller. Posts, start, success
+and mode code are those of D3IL (Jia et al. 2024); the dynamics and the reward are ours, so scores
+published for D3IL do not carry over. Metres; x lateral, y forward.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from gymnasium.spaces import Box
+
+from vaerl.envs.base import Array, Observation, Outcome, PlanarEnv
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# x, y, radius of the posts, row by row
+POSTS: Array = np.array(
+    [
+        (0.5, -0.1, 0.03),
+        (0.425, 0.08, 0.025),
+        (0.575, 0.08, 0.025),
+        (0.35, 0.26, 0.025),
+        (0.5, 0.26, 0.025),
+        (0.65, 0.26, 0.025),
+    ]
+)
+ROD_RADIUS = 0.01
+START = (0.525, -0.28)
+SUCCESS_Y = 0.35
+MAX_ACTION = 0.01
+TIME_LIMIT = 250
+# of each row of posts: the band of y in which its gap is noted first, and the x between its gaps
+_ROWS = (
+    (-0.13, -0.07, (0.5,)),
+    (0.05, 0.11, (0.425, 0.575)),
+    (0.26, math.inf, (0.35, 0.5, 0.65)),
+)
+GAPS = (2, 3, 4)  # a row
+NUM_MODES = 24
+
+
+def mode_code(gaps: Sequence[int]) -> int:
+    """Give the code 0..23 of the gaps taken in the three rows, −1 while one is missing.
+
+    >>> mode_code((0, 0, 0)), mode_code((1, 2, 3)), mode_code((1, -1, -1))
+    (0, 23, -1)
+    """
+    first, second, third = gaps
+    return -1 if min(gaps) < 0 else (first * GAPS[1] + second) * GAPS[2] + third
+
+
+def mode_gaps(mode: int) -> tuple[int, int, int]:
+    """Give the gaps of a mode code, from left to right 0, 1, … in each row.
+
+    >>> mode_gaps(23)
+    (1, 2, 3)
+    """
+    if not 0 <= mode < NUM_MODES:
+        raise ValueError(f"mode={mode!r}; legal are 0 to {NUM_MODES - 1}")
+    return mode // (GAPS[1] * GAPS[2]), mode // GAPS[2] % GAPS[1], mode % GAPS[2]
+
+
+class AvoidingEnv(PlanarEnv):
+    """A rod that must pass three rows of posts without touching one.
+
+    Observation: [desired x, desired y, rod x, rod y]. Action: increment of the desired point.
+    An episode ends with success (reward 1) at y > 0.35 and without (reward 0) at a contact: the
+    rod's centre nearer to a post's than its radius + 0.01. An episode's goal is its mode code
+    0..23 after success, else −1; `info["gaps"]` holds the gap of each row passed so far, else −1.
+
+    Args:
+        tracking: k ∈ (0, 1], the share of the way to the desired point that the rod makes a step.
+
+    >>> env = AvoidingEnv()
+    >>> observation, info = env.reset()
+    >>> observation, reward, terminated, truncated, info = env.step(np.array([0.0, 0.01]))
+    >>> [round(float(entry), 3) for entry in observation]
+    [0.525, -0.27, 0.525, -0.275]
+    """
+
+    num_modes = NUM_MODES
+    goal_positions = None  # modes are ways, not places
+
+    def __init__(self, *, tracking: float = 0.5, render_mode: str | None = None) -> None:
+        reach = MAX_ACTION * (TIME_LIMIT + 1)
+        middle = np.array(START * 2)
+        super().__init__(
+            Box((middle - reach).astype(np.float32), (middle + reach).astype(np.float32)),
+            Box(-MAX_ACTION, MAX_ACTION, (2,), np.float32),
+            render_mode,
+        )
+        if not 0.0 < tracking <= 1.0:
+            raise ValueError(f"tracking={tracking!r} must lie above 0 and at most at 1")
+        self.tracking = tracking
+        self._gaps = [-1, -1, -1]
+
+    def _begin(self) -> None:
+        self._gaps = [-1, -1, -1]
+
+    def _start(self) -> Array:
+        return np.array(START * 2)
+
+    def _check_state(self, state: Array) -> None:
+        if _touches(state[2:]):
+            raise ValueError(f"options['state']={state.tolist()} puts the rod onto a post")
+
+    def _advance(self, action: Array) -> Outcome:
+        desired = self._state[:2] + action
+        rod = self._state[2:] + self.tracking * (desired - self._state[2:])
+        self._state = np.concatenate([desired, rod])
+        x, y = rod.tolist()
+        for row, (low, high, edges) in enumerate(_ROWS):
+            if low <= y <= high and self._gaps[row] < 0:
+                self._gaps[row] = sum(x >= edge for edge in edges)
+        if _touches(rod):
+            return Outcome(0.0, terminated=True)
+        if y > SUCCESS_Y:
+            return Outcome(1.0, goal=mode_code(self._gaps), success=True, terminated=True)
+        return Outcome(0.0)
+
+    def _info(self, outcome: Outcome) -> dict[str, Any]:
+        return {**super()._info(outcome), "gaps": tuple(self._gaps)}
+
+    def position(self, observation: np.ndarray) -> Array:
+        """Give the rod's place (2,)."""
+        return np.asarray(observation, dtype=np.float64)[2:].copy()
+
+    def probe_observations(self) -> dict[str, Observation]:
+        """Give places before each row where several gaps are open, desired point on the rod."""
+        places = {
+            "start": START,
+            "before row 1": (0.5, -0.2),
+            "before row 2, left": (0.44, -0.05),
+            "before row 2, right": (0.56, -0.05),
+            "before row 3, left": (0.425, 0.17),
+            "before row 3, middle": (0.5, 0.17),
+        }
+        return {name: np.array(place * 2, dtype=np.float32) for name, place in places.items()}
+
+    def map_artist(self, ax: Axes) -> None:
+        """Draw the posts, the distance the rod's centre must keep, and the line of success."""
+        from matplotlib.patches import Circle
+
+        from vaerl.envs import drawing
+
+        drawing.prepare(ax, (0.14, 0.86), (-0.32, 0.40))
+        for x, y, radius in POSTS:
+            ax.add_patch(Circle((x, y), radius, color=drawing.WALL, zorder=3))
+            ax.add_patch(
+                Circle((x, y), radius + ROD_RADIUS, fill=False, ls=":", ec=drawing.WALL, zorder=3)
+            )
+        ax.axhspan(SUCCESS_Y, 0.40, color=drawing.goal_color(2), alpha=0.2, linewidth=0)
+        ax.axhline(SUCCESS_Y, color=drawing.goal_color(2), linewidth=1.5)
+        drawing.draw_start(ax, *START)
+
+
+def _touches(rod: Array) -> bool:
+    distance = np.sqrt(np.square(rod - POSTS[:, :2]).sum(axis=1))
+    return bool((distance < POSTS[:, 2] + ROD_RADIUS).any())
