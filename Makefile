@@ -1,0 +1,70 @@
+# make demo   train a CVAE policy next to a Gaussian one and write a report
+# make test   all tests and docstring examples
+# make check  format, lint, types
+# make bench  the measurements behind the tables in docs/results.md: hours; finished parts are kept.
+#             One of them: make bench BENCH=density-suite
+# make docs   the site, into site/
+# make clean  remove what the targets above built, except .venv and runs/
+#
+# Each target sets up .venv first; a repeated call finds it ready. Another Python: make PYTHON=python3.12 test
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq -c constraints.txt
+# Learning on small networks is fastest with one thread a process.
+ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+
+BENCH ?= density-suite mujoco
+
+.PHONY: demo test check bench docs clean
+
+demo: .venv/.ready
+	$(ONE_THREAD) $(BIN)/vaerl experiment demo --out runs/demo
+
+test: .venv/.ready-dev
+	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist worksteal
+
+check: .venv/.ready-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	@files=$$(find vaerl agents envs experiments -name '*.py' -type f | wc -l | tr -d ' '); \
+	  out=$$($(BIN)/mypy); echo "$$out"; \
+	  case "$$out" in \
+	    *"no issues found in $$files source files"*) ;; \
+	    *) echo "mypy: expected no issues in all $$files source files"; exit 1 ;; \
+	  esac
+
+bench: .venv/.ready
+	@set -e; for name in $(BENCH); do \
+	  $(ONE_THREAD) $(BIN)/vaerl experiment $$name --out runs/$$name; \
+	done
+
+docs: .venv/.ready-docs
+	$(BIN)/python docs/gen_tables.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "site/index.html"
+
+clean:
+	rm -rf build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find vaerl agents envs experiments tests docs -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamps: installed again only when the dependencies change. A fuller set counts for a smaller one.
+.venv/.ready: pyproject.toml constraints.txt | .venv/.python
+	@echo "installing vaerl and what it needs into .venv (torch among it: some minutes at the first time)"
+	$(PIP) --no-build-isolation -e ".[flow,video]"
+	@touch $@
+
+.venv/.ready-dev: pyproject.toml constraints.txt | .venv/.python
+	@echo "installing vaerl, what it needs and the test tools into .venv (some minutes at the first time)"
+	$(PIP) --no-build-isolation -e ".[dev,flow,video]"
+	@touch .venv/.ready $@
+
+.venv/.ready-docs: pyproject.toml constraints.txt | .venv/.python
+	$(PIP) --no-build-isolation -e ".[docs]"
+	@touch $@
+
+.venv/.python:
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("vaerl needs Python 3.11 or later, not " + sys.version.split()[0] + ": make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv .venv
+	$(PIP) setuptools wheel
+	@touch $@

@@ -1,0 +1,132 @@
+"""What the agents share: the policy argument, densities at observations, diagnostics of the latents."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.base_class import maybe_make_env
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import GymEnv
+from torch import Tensor
+
+from vaerl.densities import ConditionalDensity, ConditionalValue, density_names
+from vaerl.names import did_you_mean
+from vaerl.policies.spaces import check_action_space
+
+Observation = np.ndarray | dict[str, np.ndarray]
+
+
+def resolve_policy(
+    policy: str | type[BasePolicy],
+    policy_kwargs: dict[str, Any] | None,
+    aliases: dict[str, type[BasePolicy]],
+) -> tuple[str | type[BasePolicy], dict[str, Any]]:
+    """Policy and keyword arguments as SB3 takes them; the caller's dict is copied, never changed.
+
+    `policy` is a density's name, an alias of SB3 ("MlpPolicy", …; the density then comes from `policy_kwargs`)
+    or a policy class. An unknown name raises one line with the nearest match.
+    """
+    kwargs = dict(policy_kwargs or {})
+    if not isinstance(policy, str) or policy in aliases:
+        return policy, kwargs
+    if policy not in density_names():
+        known = [*density_names(), *aliases]
+        raise ValueError(f"policy: got {policy!r}, {did_you_mean(policy, known)}")
+    if kwargs.setdefault("density", policy) != policy:
+        raise ValueError(
+            f"policy: got density {policy!r}, but policy_kwargs has density {kwargs['density']!r}; name one"
+        )
+    return aliases["MultiInputPolicy"], kwargs
+
+
+def check_env(env: GymEnv | str | None, verbose: int = 0) -> GymEnv | None:
+    """The environment, made if it is a name, with an action space that a density can act in."""
+    if env is None:
+        return None
+    made = maybe_make_env(env, verbose)
+    check_action_space(made.action_space)
+    return made
+
+
+@torch.no_grad()
+def latent_diagnostics(
+    density: ConditionalDensity,
+    context: Tensor,
+    k: int = 16,
+    generator: torch.Generator | None = None,
+) -> dict[str, Tensor]:
+    """How tight and how much used the latents are on the density's own samples; ``{}`` for exact densities.
+
+    ``bound_gap`` = mean(U_k − L_k) in nats; ``ess`` = effective sample size of the recognition network's
+    proposals over their number; ``kl_layer_l``, ``active_units_l`` per layer, h_1 first. All 0-d.
+    """
+    value = density(context)
+    if value.exact:
+        return {}
+    x, latents = value.rsample_with_latents((), generator)
+    bounds = value.log_prob_bounds(x, k, latents, generator)
+    _, info = density.loss(context, x, generator=generator)
+    picked = {
+        key: number
+        for key, number in info.items()
+        if key.startswith(("kl_layer_", "active_units_"))
+    }
+    return {"bound_gap": (bounds.upper - bounds.lower).mean(), "ess": info["ess_ratio"], **picked}
+
+
+class DensityAgent:
+    """Methods of an SB3 agent whose policy is a density; mixed in before the SB3 class."""
+
+    policy: Any
+    action_space: spaces.Space
+    logger: Any
+
+    def density_value(self, obs: Observation) -> ConditionalValue:
+        """π(a | s) at a numpy observation or a batch of them, as a value of batch shape ``(B,)``, without gradient.
+
+        Events are scaled actions in (−1, 1)^X where the policy squashes, else actions as the environment takes them.
+        A snapshot: training on does not change it.
+        """
+        head = self._head
+        density = copy.deepcopy(head.density).requires_grad_(False)
+        with torch.no_grad():
+            return density(head.context(self._tensors(obs)))
+
+    def latent_diagnostics(self, obs: Observation) -> dict[str, float]:
+        """Bound gap, KL and active units per layer, and ESS at a batch of numpy observations; ``{}`` if exact."""
+        return {key: float(number) for key, number in self._diagnose(self._tensors(obs)).items()}
+
+    def _tensors(self, obs: Observation) -> Any:
+        return self.policy.obs_to_tensor(obs)[0]
+
+    def _diagnose(self, obs: Any) -> dict[str, Tensor]:
+        head = self._head
+        with torch.no_grad():
+            context = head.context(obs)
+        return latent_diagnostics(
+            head.density, context, generator=head.noise.generator(context.device)
+        )
+
+    @property
+    def _head(self) -> Any:
+        """The module that owns `density`, `noise` and `context(obs)`."""
+        return getattr(self.policy, "actor", self.policy)
+
+    def _log_latents(self, obs: Any) -> None:
+        """Record the diagnostics under latent/…, if the policy has a latent density."""
+        if not hasattr(self._head, "density"):
+            return
+        numbers = self._diagnose(obs)
+        for key, number in numbers.items():
+            self.logger.record(f"latent/{'ess_ratio' if key == 'ess' else key}", number.item())
+
+    def set_random_seed(self, seed: int | None = None) -> None:
+        """Seed everything as SB3 does, and the policy's own noise."""
+        super().set_random_seed(seed)  # type: ignore[misc]
+        policy = getattr(self, "policy", None)
+        if seed is not None and policy is not None and hasattr(self._head, "noise"):
+            self._head.noise.reseed(seed)

@@ -1,0 +1,143 @@
+"""Soft actor-critic over any density: SB3's algorithm with a faster update.
+
+    vaerl.agents.SAC("cvae", env).learn(50_000)
+
+For a latent density the upper bound U_k on log π stands in actor, target and temperature, and is minimised over
+policy and recognition network together, which also tightens it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from stable_baselines3 import SAC as SB3SAC
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import GymEnv
+from torch import Tensor
+
+from vaerl.agents.common import DensityAgent, check_env, resolve_policy
+from vaerl.agents.sac_losses import (
+    actor_loss,
+    critic_loss,
+    polyak_,
+    soft_target,
+    temperature_loss,
+)
+from vaerl.densities.options import check_choice, check_positive
+from vaerl.policies import SACPolicy
+
+IMPROVEMENTS = ("reverse",)
+
+
+class SAC(DensityAgent, SB3SAC):
+    """`stable_baselines3.SAC` over a density.
+
+    Args:
+        policy: a density's name ("cvae", "gaussian", "mixture", "flow"), an alias of SB3 or a policy class.
+        improvement: how the actor follows the critic: "reverse" minimises KL(π ‖ exp(Q/α)/Z), as SAC does.
+        diagnostics_interval: updates between two looks at the latents (latent/… in the log).
+        others: as in SB3.
+
+    Raises:
+        ValueError: an action space that is no finite float Box, an unknown policy, gSDE.
+
+    Logged beside SB3's: train/entropy_lower (−mean log π, a lower bound on the entropy of a latent density),
+    latent/bound_gap (mean U_k − L_k, nats), latent/kl_layer_l (nats), latent/active_units_l, latent/ess_ratio.
+
+    >>> model = SAC("cvae", "Pendulum-v1", buffer_size=10)
+    >>> model.policy.actor.density.name
+    'cvae'
+    """
+
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
+        "MlpPolicy": SACPolicy,
+        "CnnPolicy": SACPolicy,
+        "MultiInputPolicy": SACPolicy,
+    }
+
+    def __init__(
+        self,
+        policy: str | type[BasePolicy],
+        env: GymEnv | str | None,
+        *args: Any,
+        policy_kwargs: dict[str, Any] | None = None,
+        improvement: str = "reverse",
+        diagnostics_interval: int = 1000,
+        **kwargs: Any,
+    ) -> None:
+        self.improvement = check_choice("improvement", improvement, IMPROVEMENTS)
+        self.diagnostics_interval = check_positive("diagnostics_interval", diagnostics_interval)
+        policy, policy_kwargs = resolve_policy(policy, policy_kwargs, self.policy_aliases)
+        super().__init__(policy, check_env(env), *args, policy_kwargs=policy_kwargs, **kwargs)
+
+    def train(self, gradient_steps: int, batch_size: int = 64) -> None:
+        """Take `gradient_steps` updates of critics, actor, temperature and target critics."""
+        self.policy.set_training_mode(True)
+        optimizers = [self.actor.optimizer, self.critic.optimizer]
+        if self.ent_coef_optimizer is not None:
+            optimizers.append(self.ent_coef_optimizer)
+        self._update_learning_rate(optimizers)
+
+        totals: dict[str, Tensor] = {}
+        for step in range(gradient_steps):
+            batch = self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)
+            info = self._update(batch)
+            if step % self.target_update_interval == 0:
+                self._move_target()
+            for key, number in info.items():
+                totals[key] = totals[key] + number if key in totals else number
+        before = self._n_updates // self.diagnostics_interval
+        self._n_updates += gradient_steps
+
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+        if totals:
+            means = torch.stack([t.reshape(()) for t in totals.values()]).div_(gradient_steps).tolist()
+            for key, mean in zip(totals, means, strict=True):
+                self.logger.record(f"train/{key}", mean)
+        if gradient_steps and self._n_updates // self.diagnostics_interval > before:
+            self._log_latents(batch.observations)
+
+    def _update(self, batch: Any) -> dict[str, Tensor]:
+        """One update of temperature, critics and actor, in SB3's order."""
+        obs, next_obs = batch.observations, batch.next_observations
+        discount = self.gamma if batch.discounts is None else batch.discounts
+        actions, log_prob = self.actor.action_log_prob(obs)
+        log_prob = log_prob.reshape(-1)
+        alpha, info = self._temperature(log_prob)
+
+        with torch.no_grad():
+            next_actions, next_log_prob = self.actor.action_log_prob(next_obs)
+            next_q = torch.stack(self.critic_target(next_obs, next_actions))
+            target = soft_target(
+                batch.rewards, batch.dones, discount, next_q, next_log_prob.reshape(-1), alpha
+            )
+        loss, more = critic_loss(torch.stack(self.critic(obs, batch.actions)), target)
+        info |= more
+        self.critic.optimizer.zero_grad()
+        loss.backward()
+        self.critic.optimizer.step()
+
+        self.critic.requires_grad_(False)  # the actor's step needs no gradient of the critics
+        loss, more = actor_loss(torch.stack(self.critic(obs, actions)), log_prob, alpha)
+        info |= more
+        self.actor.optimizer.zero_grad()
+        loss.backward()
+        self.actor.optimizer.step()
+        self.critic.requires_grad_(True)
+        return info
+
+    def _temperature(self, log_prob: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """α before its own step, and that step where α is learned."""
+        if self.ent_coef_optimizer is None:
+            return self.ent_coef_tensor, {"ent_coef": self.ent_coef_tensor}
+        alpha = torch.exp(self.log_ent_coef.detach())
+        loss, info = temperature_loss(self.log_ent_coef, log_prob, float(self.target_entropy))
+        self.ent_coef_optimizer.zero_grad()
+        loss.backward()
+        self.ent_coef_optimizer.step()
+        return alpha, {"ent_coef": alpha, **info}
+
+    def _move_target(self) -> None:
+        polyak_(list(self.critic_target.parameters()), list(self.critic.parameters()), self.tau)
+        polyak_(list(self.batch_norm_stats_target), list(self.batch_norm_stats), 1.0)

@@ -1,0 +1,190 @@
+"""The density suite: its score is right, its fits resume, and its debug preset runs whole."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from vaerl.densities import Bounds
+from vaerl.experiments import experiment_names, load_experiment
+from vaerl.experiments.density_fit import (
+    Fit,
+    Model,
+    Standardised,
+    batches,
+    build,
+    is_done,
+    load_model,
+    run_fit,
+    score,
+    train,
+)
+from vaerl.experiments.density_laws import Target
+from vaerl.experiments.density_suite import MODELS, command_line, make_fits, run, run_fits
+from vaerl.experiments.density_targets import make_target
+
+FIT = Fit("ring-2d", "gaussian", 0, 5, 32, 200, 4, Model("gaussian", 1e-2))
+
+
+class Oracle(nn.Module):
+    """A "density" that knows the target, off by a constant: what scores must read exactly."""
+
+    def __init__(self, target: Target, mean: Tensor, scale: Tensor, excess: float = 0.0) -> None:
+        super().__init__()
+        self.target, self.mean, self.scale, self.excess = target, mean, scale, excess
+
+    def __call__(self, contexts: Tensor) -> Oracle:
+        self.contexts = contexts
+        return self
+
+    def log_prob_bounds(self, z: Tensor, k: int) -> Bounds:
+        x = self.mean.double() + self.scale.double() * z.double()
+        log_prob = self.target.log_prob(self.contexts, x) + self.scale.double().log().sum()
+        return Bounds(log_prob - self.excess / k, None)
+
+
+@pytest.mark.parametrize("name", ["moerland-1d", "pinwheel-2d", "low-rank-6d"])
+def test_the_truth_scores_zero(name: str) -> None:
+    """A model equal to the truth has gap 0 with no noise, whatever the standardisation."""
+    fit = replace(FIT, target=name)
+    mean = torch.linspace(-1.0, 2.0, fit.law().event_dim)
+    scale = torch.linspace(0.3, 3.0, fit.law().event_dim)
+    scores = score(Standardised(Oracle(fit.law(), mean, scale), mean, scale), fit)
+    assert scores["gap"] == pytest.approx(0.0, abs=2e-4)
+    assert scores["gap_error"] < 1e-4
+    assert scores["rise_half_k"] == pytest.approx(0.0, abs=2e-4)
+
+
+def test_a_loose_bound_shows_in_gap_and_in_the_rise_with_k() -> None:
+    """L_K = log p − 1/K gives gap 1/K, and L_K − L_{K/2} = 1/K."""
+    mean, scale = torch.zeros(2), torch.ones(2)
+    scores = score(Standardised(Oracle(FIT.law(), mean, scale, excess=1.0), mean, scale), FIT)
+    assert scores["gap"] == pytest.approx(0.25, abs=1e-3)
+    assert scores["rise_half_k"] == pytest.approx(0.25, abs=1e-3)
+    assert scores["nll"] - scores["true_nll"] == pytest.approx(scores["gap"], abs=1e-6)
+
+
+def test_standardisation_keeps_the_density_normalised() -> None:
+    """∫ p(x | c) dx = 1 in the units of x, and samples have its mean and scale."""
+    torch.manual_seed(0)
+    fit = replace(FIT, target="moerland-1d")
+    model = build(fit)
+    assert model.mean.item() == pytest.approx(2.28, abs=0.05)
+    grid = torch.linspace(-20.0, 25.0, 9001).unsqueeze(-1)
+    contexts = torch.full((9001, 1), 0.3)
+    with torch.no_grad():
+        log_prob = model.log_prob_lower(contexts, grid, 1)
+        samples = model.sample(contexts)
+        loss = model.loss(contexts, grid)
+    assert (log_prob.exp() * 45.0 / 9000).sum().item() == pytest.approx(1.0, abs=1e-3)
+    first = (log_prob.exp().unsqueeze(-1) * grid * 45.0 / 9000).sum().item()
+    assert samples.mean().item() == pytest.approx(first, abs=0.1)
+    torch.testing.assert_close(loss, -log_prob)
+
+
+def test_a_gaussian_reaches_the_published_best_gaussian() -> None:
+    """On Moerland's toy a Gaussian comes down to 0.8675 nats, 1.222 above the truth."""
+    fit = Fit("moerland-1d", "gaussian", 0, 400, 256, 20_000, 2, Model("gaussian", 1e-2))
+    torch.manual_seed(0)
+    model = build(fit)
+    train(model, fit)
+    scores = score(model.eval(), fit)
+    assert 1.222 - 4 * scores["gap_error"] < scores["gap"] < 1.222 + 0.15
+
+
+def test_training_and_test_draws_differ_and_are_fresh() -> None:
+    """No batch repeats, and a seed gives the same stream again."""
+    target = make_target("ring-2d")
+    stream, again = batches(target, 4, seed=1), batches(target, 4, seed=1)
+    seen = torch.cat([next(stream)[1] for _ in range(120)])
+    assert len(seen.unique(dim=0)) == len(seen)
+    assert torch.equal(seen, torch.cat([next(again)[1] for _ in range(120)]))
+
+
+def test_a_fit_is_repeatable_and_reloads(tmp_path: Path) -> None:
+    """Equal fits give equal numbers; the saved parameters score the same; other settings refit."""
+    first, second = run_fit(FIT, tmp_path / "a"), run_fit(FIT, tmp_path / "b")
+    assert first["gap"] == second["gap"] and math.isfinite(first["gap"])
+    assert score(load_model(FIT, tmp_path / "a"), FIT)["gap"] == first["gap"]
+    assert is_done(FIT, tmp_path / "a")
+    assert not is_done(replace(FIT, steps=6), tmp_path / "a")
+    assert not is_done(replace(FIT, settings=Model("gaussian", 2e-2)), tmp_path / "a")
+    assert not is_done(replace(FIT, validation=True), tmp_path / "a")
+
+
+def test_a_fit_leaves_torch_as_it_was(tmp_path: Path) -> None:
+    """Neither the global generator nor the number of threads changes."""
+    torch.manual_seed(5)
+    before, threads = torch.get_rng_state(), torch.get_num_threads()
+    run_fit(FIT, tmp_path)
+    load_model(FIT, tmp_path)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.get_num_threads() == threads
+
+
+def test_debug_preset_runs_whole_and_resumes(tmp_path: Path) -> None:
+    """Every model on a target of each dimension: table, pictures; the second run fits nothing."""
+    path = run(tmp_path, preset="debug")
+    table = json.loads(path.read_text())
+    assert set(table) == {
+        "title", "command", "caption", "columns", "rows", "versions", "notes",
+    }  # fmt: skip
+    assert table["columns"] == ["target", "entropy", "s.e.", *MODELS]
+    assert [row[0][-2:] for row in table["rows"][:3]] == ["1d", "2d", "6d"]
+    assert all(len(row) == len(table["columns"]) for row in table["rows"])
+    assert table["command"] == "vaerl experiment density-suite --preset debug --seed 0"
+    assert len([*(tmp_path / "figures").glob("*.png")]) == 3
+    written = {file: file.stat().st_mtime_ns for file in (tmp_path / "fits").iterdir()}
+    assert len(written) == 2 * 3 * len(MODELS)
+    run(tmp_path, preset="debug", targets=["ring-2d"], models=["mixture"])
+    assert written == {file: file.stat().st_mtime_ns for file in (tmp_path / "fits").iterdir()}
+    assert len(json.loads(path.read_text())["columns"]) == 4
+
+
+def test_two_jobs_give_the_numbers_of_one(tmp_path: Path) -> None:
+    """Processes change the time it takes, not the result."""
+    fits = make_fits("debug", targets=["ring-2d"], models=["gaussian", "mixture"])
+    alone, pair = run_fits(fits, tmp_path / "one"), run_fits(fits, tmp_path / "two", jobs=2)
+    assert [result["gap"] for result in alone] == [result["gap"] for result in pair]
+
+
+def test_standard_cvae_settings_are_the_same_for_every_target() -> None:
+    """One setting a model: no target has its own; only k and the latents differ between cvaes."""
+    for model in MODELS:
+        assert len({repr(fit.settings) for fit in make_fits(models=[model])}) == 1
+    cvaes = [m for m in MODELS.values() if m.density == "cvae"]
+    shared = [{k: v for k, v in m.options.items() if k not in ("k", "latent_dims")} for m in cvaes]
+    assert all(options == shared[0] for options in shared)
+    assert len({m.learning_rate for m in cvaes}) == 1
+
+
+def test_names_are_checked_in_one_line(tmp_path: Path) -> None:
+    """Unknown target, model, preset, experiment and a bad jobs: argument, value, what is legal."""
+    cases = [
+        ({"targets": ["rings"]}, "target 'rings' is unknown; did you mean 'ring-2d'"),
+        ({"models": ["mixtures"]}, "model 'mixtures' is unknown; did you mean 'mixture'"),
+        ({"preset": "ful"}, "preset 'ful' is unknown; did you mean 'full'"),
+        ({"jobs": 0}, "jobs: got 0"),
+    ]
+    for arguments, message in cases:
+        with pytest.raises(ValueError, match=message) as caught:
+            run(tmp_path / "never", **arguments)
+        assert "\n" not in str(caught.value)
+    assert not (tmp_path / "never").exists()
+    with pytest.raises(ValueError, match="did you mean 'density-suite'"):
+        load_experiment("density-suit")
+
+
+def test_the_experiment_is_registered() -> None:
+    """The command line finds the suite by name, and the command printed names its choices."""
+    assert "density-suite" in experiment_names()
+    assert load_experiment("density-suite") is run
+    assert command_line("full", 3, ["ring-2d"], ["flow"]).endswith(
+        "--preset full --seed 3 --targets ring-2d --models flow"
+    )

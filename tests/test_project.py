@@ -1,0 +1,209 @@
+"""The rules of the house, read off the files themselves."""
+
+from __future__ import annotations
+
+import ast
+import doctest
+import importlib.util
+import json
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import vaerl
+
+ROOT = Path(__file__).resolve().parent.parent
+TEXT = {".py", ".md", ".toml", ".txt", ".yml", ".json", ".html", ".css", ".js", ".j2", ""}
+SKIPPED = {".git", ".venv", "runs", "site", "build", "dist", "wandb", "__pycache__"}
+
+# Spelled in two parts, so that this file passes its own test.
+MACHINE_PATH = re.compile(
+    r"(?<![\w.~])/(?:wo" + r"rk|tm" + r"p|ro" + r"ot|ho" + r"me|Us" + r"ers)/"
+)
+REGISTRY = re.compile("py" + r"pi\.org|python" + r"hosted|registry\.np" + "mjs")
+BANNED_MODULES = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
+BANNED_CALLS = {
+    ("", "eval"),
+    ("", "exec"),
+    ("", "__import__"),
+    ("torch", "load"),
+    ("th", "load"),
+    ("np", "load"),
+    ("numpy", "load"),
+    ("yaml", "load"),
+}
+
+
+def project_files() -> list[Path]:
+    """The files that git tracks or would track; without git, all but the built ones."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if done.returncode == 0:
+        files = [ROOT / name for name in done.stdout.split("\0") if name]
+    else:
+        files = [p for p in ROOT.rglob("*") if not SKIPPED & set(p.relative_to(ROOT).parts)]
+    return sorted(p for p in files if p.is_file() and not p.is_symlink())
+
+
+FILES = project_files()
+PYTHON = [p for p in FILES if p.suffix == ".py"]
+SHIPPED = [p for p in PYTHON if p.relative_to(ROOT).parts[0] not in ("tests", "docs")]
+
+
+def calls_and_imports(source: str) -> set[str]:
+    """The banned calls and imports of a Python source, each as `line: what`."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        modules: list[str] = []
+        if isinstance(node, ast.Import):
+            modules = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            modules = [node.module or ""]
+            called = [(node.module or "", alias.name) for alias in node.names]
+            found |= {f"{node.lineno}: {a}.{b}" for a, b in called if (a, b) in BANNED_CALLS}
+        elif isinstance(node, ast.Call):
+            match node.func:
+                case ast.Name(id=name) if ("", name) in BANNED_CALLS:
+                    found.add(f"{node.lineno}: {name}")
+                case ast.Attribute(value=ast.Name(id=owner), attr=name) if (
+                    owner,
+                    name,
+                ) in BANNED_CALLS:
+                    found.add(f"{node.lineno}: {owner}.{name}")
+        banned = [m for m in modules if m.split(".")[0] in BANNED_MODULES]
+        found |= {f"{node.lineno}: import {m}" for m in banned}
+    return found
+
+
+def shell_lines() -> list[str]:
+    """The commands in the README's shell blocks, without comments."""
+    blocks = re.findall(r"```(?:bash|sh|console)\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    commands = (re.sub(r"(^|\s)#.*", "", line).strip() for line in lines)
+    return [command for command in commands if command]
+
+
+def test_the_gate_sees_what_it_bans() -> None:
+    """The search below finds each banned thing in a source that holds it."""
+    bad = "import pickle\nfrom torch import load\ntorch.load(f)\neval('1')\n"
+    assert len(calls_and_imports(bad)) == 4
+    assert calls_and_imports("policy.eval()\nsafetensors.torch.load(b)\n") == set()
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_no_source_can_run_code_from_a_file(path: Path) -> None:
+    """No pickle, no eval, no torch.load: a checkpoint or a config is data."""
+    assert calls_and_imports(path.read_text()) == set()
+
+
+def test_no_machine_paths_or_registry_names() -> None:
+    """What is tracked works on any machine: no path of this one, no name of a package host."""
+    found = []
+    for path in (p for p in FILES if p.suffix in TEXT):
+        for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1):
+            if MACHINE_PATH.search(line) or REGISTRY.search(line):
+                found.append(f"{path.relative_to(ROOT)}:{number}: {line.strip()[:80]}")
+    assert found == []
+
+
+def test_no_python_file_is_long() -> None:
+    """A module past 500 lines wants to be two."""
+    lengths = {p.relative_to(ROOT).as_posix(): len(p.read_text().splitlines()) for p in PYTHON}
+    assert {name: n for name, n in lengths.items() if n > 500} == {}
+
+
+def test_versions_agree() -> None:
+    """The newest section of the CHANGELOG is the version of the package."""
+    versions = re.findall(r"^## \[?(\d[^\]\s]*)", (ROOT / "CHANGELOG.md").read_text(), re.M)
+    assert versions[0] == vaerl.__version__
+
+
+def test_constraints_pin_every_direct_dependency() -> None:
+    """`pip install -c constraints.txt` leaves no direct dependency to chance."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    groups = [project["dependencies"], *project["optional-dependencies"].values()]
+    wanted = {re.split(r"[\[<>=!~ ;]", line)[0].lower() for group in groups for line in group}
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pinned = {line.split("==")[0] for line in lines if "==" in line and not line.startswith("#")}
+    assert wanted - pinned == set()
+    assert not [line for line in lines if "+" in line.split("#")[0]], "a local version is in a pin"
+
+
+def test_readme_commands_exist() -> None:
+    """Every `make …` of the README is a target, every `vaerl …` a command with those options."""
+    import typer.main
+
+    from vaerl.cli import app
+
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
+    cli = typer.main.get_command(app)
+    lines = shell_lines()
+    assert {"make demo", "make test"} <= set(lines)
+    for line in lines:
+        program, *words = shlex.split(line)
+        if program == "make":
+            assert set(words) <= targets, line
+        elif program == "vaerl":
+            command = cli.commands[words[0]]  # type: ignore[attr-defined]
+            known = {option for parameter in command.params for option in parameter.opts}
+            assert {w for w in words if w.startswith("--")} <= known, line
+        else:
+            assert program in ("pip", "git", "cd", ".", "source"), line
+
+
+def test_readme_python_imports_resolve() -> None:
+    """Every name that the README imports from vaerl exists."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    assert blocks
+    for block in blocks:
+        imports = [n for n in ast.parse(block).body if isinstance(n, ast.ImportFrom)]
+        for node in (n for n in imports if (n.module or "").startswith("vaerl")):
+            module = importlib.import_module(node.module or "")
+            for alias in node.names:
+                assert hasattr(module, alias.name), f"{node.module}.{alias.name}"
+
+
+def test_results_page_is_up_to_date() -> None:
+    """docs/results.md says what the records in docs/results/ say."""
+    command = [sys.executable, str(ROOT / "docs" / "gen_tables.py"), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({}, ""),
+        ({"rows": [[1]]}, "rows[0]: expected 2 cells"),
+        ({"command": None}, "command: expected str"),
+    ],
+)
+def test_results_table(tmp_path: Path, change: dict[str, object], message: str) -> None:
+    """A record becomes a section with its command; a faulty one is named in one line."""
+    spec = importlib.util.spec_from_file_location("gen_tables", ROOT / "docs" / "gen_tables.py")
+    assert spec is not None and spec.loader is not None
+    gen_tables = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(gen_tables)
+    assert doctest.testmod(gen_tables).failed == 0
+    record = {
+        "title": "Demo",
+        "command": "vaerl experiment demo",
+        "caption": "Share of goals.",
+        "columns": ["density", "share"],
+        "rows": [["cvae", 0.98765], ["gaussian", None]],
+        "versions": {"torch": "2.13.0"},
+        "notes": ["one seed"],
+    }
+    (tmp_path / "demo.json").write_text(json.dumps(record | change))
+    if message:
+        with pytest.raises(ValueError, match=re.escape(f"demo.json: {message}")):
+            gen_tables.page(tmp_path)
+    else:
+        text = gen_tables.page(tmp_path)
+        for part in ("## Demo", "vaerl experiment demo", "| cvae | 0.9877 |", "torch 2.13.0"):
+            assert part in text

@@ -1,0 +1,49 @@
+"""vaerl: conditional densities p(x | c), conditional VAEs first, as policies for Stable-Baselines3.
+
+Importing the package registers its Gymnasium environments (`vaerl/MultiGoal-v0`, …) and nothing
+more: torch, matplotlib and wandb are loaded by the parts that need them, at their first use.
+
+    >>> import vaerl
+    >>> vaerl.__version__
+    '0.1.0'
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from vaerl import envs
+
+if TYPE_CHECKING:
+    from vaerl import agents, densities, experiments, policies, runs
+    from vaerl.densities import make_density
+
+__version__ = "0.1.0"
+
+_SUBPACKAGES = ("agents", "densities", "experiments", "policies", "runs")
+
+__all__ = [
+    "__version__",
+    "agents",
+    "densities",
+    "envs",
+    "experiments",
+    "make_density",
+    "policies",
+    "runs",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a subpackage, or `make_density`, when it is first asked for."""
+    if name in _SUBPACKAGES:
+        return import_module(f"vaerl.{name}")
+    if name == "make_density":
+        return import_module("vaerl.densities").make_density
+    raise AttributeError(f"module 'vaerl' has no attribute {name!r}; it has {', '.join(__all__)}")
+
+
+def __dir__() -> list[str]:
+    """List the lazy names beside the loaded ones."""
+    return sorted({*globals(), *__all__})

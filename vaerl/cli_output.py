@@ -1,0 +1,143 @@
+"""What the commands print: tables, lists of names, one progress bar for any number of runs."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from vaerl.runs import RunDirectory
+
+WIDTH = 120  # columns of a table that is written to a file or a pipe
+
+
+class _Speed(ProgressColumn):
+    """Steps a second."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("     –/s" if speed is None else f"{speed:6.0f}/s")
+
+
+@contextmanager
+def training_bar(
+    totals: Mapping[str, int], *, shown: bool = True
+) -> Iterator[Callable[[str, int], None]]:
+    """Show one bar a title, with steps a second and the time left; gives `advance(title, step)`."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=16),
+        TaskProgressColumn(),
+        _Speed(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not shown, speed_estimate_period=15) as bar:
+        tasks = {title: bar.add_task(title, total=total) for title, total in totals.items()}
+        yield lambda title, step: bar.update(tasks[title], completed=step)
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Print a table; the first column is text, the others numbers."""
+    table = Table(title=title, title_justify="left")
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index == 0 else "right")
+    for row in rows:
+        table.add_row(*(cell if isinstance(cell, str) else format_number(cell) for cell in row))
+    Console(width=None if sys.stdout.isatty() else WIDTH).print(table)
+
+
+def format_number(value: float | None) -> str:
+    """Write a number with as many digits as it deserves.
+
+    >>> format_number(3286.4), format_number(0.97812), format_number(4.0), format_number(None)
+    ('3286.4', '0.978', '4', '–')
+    """
+    if value is None:
+        return "–"
+    if float(value).is_integer():
+        return f"{value:.0f}"
+    return f"{value:.1f}" if abs(value) >= 100 else f"{value:.3f}"
+
+
+def print_scores(run: RunDirectory) -> None:
+    """Print the final evaluation of a run, if it came so far."""
+    from vaerl.runs.train import read_evaluation
+
+    evaluation = read_evaluation(run)
+    if evaluation is None:
+        return
+    kinds = [kind for kind in ("stochastic", "deterministic") if kind in evaluation]
+    keys = [key for key, value in evaluation[kinds[0]].items() if isinstance(value, float)]
+    rows = [[key, *(evaluation[kind].get(key) for kind in kinds)] for key in keys]
+    print_table(f"{run.name}: final evaluation", ["", *kinds], rows)
+
+
+def listing(kind: str, *, every: bool = False) -> list[tuple[str, str]]:
+    """Return (name, one line) for every agent, density, environment or experiment."""
+    if kind == "agents":
+        from vaerl.agents import AGENTS
+
+        return [(name, _first_line(cls)) for name, cls in AGENTS.items()]
+    if kind == "densities":
+        from vaerl.densities import density_names
+        from vaerl.densities.registry import density_class
+
+        return [(name, _density_line(density_class, name)) for name in density_names()]
+    if kind == "experiments":
+        from vaerl.experiments import experiment_names, load_experiment
+
+        return [(name, _module_line(load_experiment(name))) for name in experiment_names()]
+    return _environments(every)
+
+
+def _environments(every: bool) -> list[tuple[str, str]]:
+    import gymnasium
+
+    from vaerl.envs import ENVIRONMENTS
+
+    others = [name for name in gymnasium.registry if name not in ENVIRONMENTS]
+    if every:
+        return [*ENVIRONMENTS.items(), *((name, "") for name in others)]
+    newest = [
+        name
+        for name in others
+        if "mujoco" in str(gymnasium.registry[name].entry_point) and name.endswith("-v5")
+    ]
+    small = [n for n in ("Pendulum-v1", "MountainCarContinuous-v0") if n in gymnasium.registry]
+    rows = [*ENVIRONMENTS.items(), *((name, "Gymnasium's, classic control") for name in small)]
+    return rows + [(name, "Gymnasium's, MuJoCo") for name in newest]
+
+
+def _density_line(load: Callable[[str], type], name: str) -> str:
+    try:
+        return _first_line(load(name))
+    except ImportError as error:
+        return f"not installed: {error}"
+
+
+def _first_line(thing: Any) -> str:
+    return (inspect.getdoc(thing) or "").partition("\n")[0]
+
+
+def _module_line(function: Any) -> str:
+    return _first_line(inspect.getmodule(function))

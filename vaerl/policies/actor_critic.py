@@ -1,0 +1,210 @@
+"""The on-policy actor-critic over any density, for SB3's PPO and A2C."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.policies import ActorCriticPolicy as SB3ActorCriticPolicy
+from stable_baselines3.common.preprocessing import get_action_dim
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
+from torch import Tensor, nn
+
+from vaerl.densities import ConditionalDensity, ConditionalValue
+from vaerl.densities.cvae import CVAE
+from vaerl.densities.gaussian import Gaussian
+from vaerl.densities.options import check_positive
+from vaerl.policies.codes import RolloutCodes
+from vaerl.policies.defaults import ON_POLICY, check_density_kwargs, make_head
+from vaerl.policies.distribution import DensityDistribution
+from vaerl.policies.noise import NoiseSource
+from vaerl.policies.sac import REFUSE_SDE
+from vaerl.policies.spaces import check_action_space, default_features_extractor
+
+
+class ActorCriticPolicy(SB3ActorCriticPolicy):
+    """SB3's actor-critic policy with a density for an action head; works in unmodified PPO and A2C.
+
+    A latent density acts through K frozen codes, drawn anew at the first rollout after an update, so its
+    log-density is exact for the policy that acted and the first ratio of an update is 1. Deterministic
+    prediction takes the best of n candidates of the density itself and does not depend on the codes.
+
+    Args:
+        squash_output: actions in (−1, 1), scaled to the box by SB3; else unbounded and clipped to it.
+        log_std_init: log σ of a Gaussian or CVAE head at the start.
+        density, density_kwargs: name and options of the density; see `vaerl.policies.defaults`.
+        num_codes: frozen codes K of a latent density.
+        num_candidates: candidates n of a deterministic action.
+        entropy_samples: fresh samples of the entropy where it has no closed form.
+        others: as in SB3; `use_sde=True` is refused, and what belongs to gSDE only is unused.
+
+    Raises:
+        ValueError: a discrete, integer, unbounded or zero-width action space; `use_sde=True`; unknown options.
+
+    >>> from stable_baselines3 import PPO
+    >>> model = PPO(ActorCriticPolicy, "Pendulum-v1", policy_kwargs={"density": "mixture"})
+    >>> type(model.policy.density).__name__
+    'Mixture'
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Space,
+        action_space: spaces.Space,
+        lr_schedule: Schedule,
+        net_arch: list[int] | dict[str, list[int]] | None = None,
+        activation_fn: type[nn.Module] = nn.Tanh,
+        ortho_init: bool = True,
+        use_sde: bool = False,
+        log_std_init: float = 0.0,
+        full_std: bool = True,
+        use_expln: bool = False,
+        squash_output: bool = False,
+        features_extractor_class: type[BaseFeaturesExtractor] | None = None,
+        features_extractor_kwargs: dict[str, Any] | None = None,
+        share_features_extractor: bool = True,
+        normalize_images: bool = True,
+        optimizer_class: type[torch.optim.Optimizer] = torch.optim.Adam,
+        optimizer_kwargs: dict[str, Any] | None = None,
+        density: str = "cvae",
+        density_kwargs: Mapping[str, Any] | None = None,
+        num_codes: int = 32,
+        num_candidates: int = 32,
+        entropy_samples: int = 4,
+    ) -> None:
+        if use_sde:
+            raise ValueError(REFUSE_SDE)
+        check_action_space(action_space)
+        self.density_name, self.density_kwargs = density, check_density_kwargs(density_kwargs)
+        self.num_codes = check_positive("num_codes", num_codes)
+        self.num_candidates = check_positive("num_candidates", num_candidates)
+        self.entropy_samples = check_positive("entropy_samples", entropy_samples)
+        self.full_std, self.use_expln = full_std, use_expln
+        self._wants_squash = bool(squash_output)
+        if optimizer_kwargs is None:
+            adam = optimizer_class is torch.optim.Adam
+            optimizer_kwargs = {"eps": 1e-5, "fused": True} if adam else {}
+        super().__init__(
+            observation_space,
+            action_space,
+            lr_schedule,
+            net_arch=net_arch,
+            activation_fn=activation_fn,
+            ortho_init=ortho_init,
+            use_sde=False,
+            log_std_init=log_std_init,
+            full_std=full_std,
+            use_expln=use_expln,
+            squash_output=False,
+            features_extractor_class=features_extractor_class
+            or default_features_extractor(observation_space, normalize_images),
+            features_extractor_kwargs=dict(features_extractor_kwargs or {}),
+            share_features_extractor=share_features_extractor,
+            normalize_images=normalize_images,
+            optimizer_class=optimizer_class,
+            optimizer_kwargs=dict(optimizer_kwargs),
+        )
+        self._squash_output = self._wants_squash  # SB3 allows it with gSDE only, and set it to False
+
+    def _build(self, lr_schedule: Schedule) -> None:
+        """Trunk, density, codes and value head; the optimizer last, over all but the recognition network."""
+        self._build_mlp_extractor()
+        self.action_dist = None  # type: ignore[assignment]  # SB3's Gaussian gives way to the density
+        self.density: ConditionalDensity = make_head(
+            self.density_name,
+            self.density_kwargs,
+            ON_POLICY,
+            context_dim=self.mlp_extractor.latent_dim_pi,
+            event_dim=get_action_dim(self.action_space),
+            squash=self._wants_squash,
+            log_sigma=self.log_std_init,
+        )
+        self.value_net = nn.Linear(self.mlp_extractor.latent_dim_vf, 1)
+        if self.ortho_init:
+            self._init_orthogonally()
+        self.noise = NoiseSource()
+        latent = isinstance(self.density, CVAE)
+        self.codes = RolloutCodes(self.density, self.num_codes, self.noise) if latent else None
+        apart = {id(parameter) for parameter in self.recognition_parameters()}
+        self.optimizer = self.optimizer_class(
+            [parameter for parameter in self.parameters() if id(parameter) not in apart],
+            lr=lr_schedule(1),  # type: ignore[call-arg]
+            **self.optimizer_kwargs,
+        )
+
+    def _init_orthogonally(self) -> None:
+        """SB3's gains for trunk, value head and a Gaussian's mean; other densities keep their own start.
+
+        A gain of 0.01 on a decoder's output would flatten what it does with the latents.
+        """
+        extractors = {self.pi_features_extractor, self.vf_features_extractor}
+        for module in (*extractors, self.mlp_extractor):
+            module.apply(partial(self.init_weights, gain=np.sqrt(2)))
+        self.value_net.apply(partial(self.init_weights, gain=1))
+        if isinstance(self.density, Gaussian):
+            self.density.mean_head.apply(partial(self.init_weights, gain=0.01))
+
+    def recognition_parameters(self) -> list[nn.Parameter]:
+        """Parameters of the recognition network: the policy gradient does not reach them."""
+        if not isinstance(self.density, CVAE):
+            return []
+        chain = self.density.chain
+        return [*chain.recognition.parameters(), *chain.recognition_context.parameters()]
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        return super()._get_constructor_parameters() | {
+            "squash_output": self.squash_output,
+            "full_std": self.full_std,
+            "use_expln": self.use_expln,
+            "share_features_extractor": self.share_features_extractor,
+            "density": self.density_name,
+            "density_kwargs": self.density_kwargs,
+            "num_codes": self.num_codes,
+            "num_candidates": self.num_candidates,
+            "entropy_samples": self.entropy_samples,
+        }
+
+    def set_training_mode(self, mode: bool) -> None:
+        """Train or evaluate; the first change to evaluation after updates draws fresh codes.
+
+        SB3 evaluates from the start of a rollout on and trains in its updates, so codes change once a rollout,
+        and predictions in the middle of one leave them alone.
+        """
+        super().set_training_mode(mode)
+        if self.codes is not None:
+            if mode:
+                self.codes.mark_used()
+            else:
+                self.codes.refresh(self.density, self.noise)
+
+    def context(self, obs: PyTorchObs) -> Tensor:
+        """What the density is conditioned on, ``(B, C)``."""
+        features = super(SB3ActorCriticPolicy, self).extract_features(
+            obs, self.pi_features_extractor
+        )
+        return self.mlp_extractor.forward_actor(features)
+
+    def action_density(self, obs: PyTorchObs) -> ConditionalValue:
+        """π(a | s) at a batch of observations: the density itself, which frozen codes follow on average."""
+        return self.density(self.context(obs))
+
+    def _get_action_dist_from_latent(self, latent_pi: Tensor) -> DensityDistribution:  # type: ignore[override]
+        if self.codes is None:
+            value = self.density(latent_pi)
+        else:
+            value = self.codes.act(self.density, latent_pi)
+        return DensityDistribution(
+            value,
+            lambda: self.density(latent_pi).mode(self.num_candidates),
+            lambda: self.noise.generator(latent_pi.device),
+            self.entropy_samples,
+        )
+
+    def reset_noise(self, n_envs: int = 1) -> None:
+        """Refused: gSDE only."""
+        raise NotImplementedError(REFUSE_SDE)

@@ -1,0 +1,45 @@
+"""Frozen codes of one rollout: what makes a latent density exact for as long as PPO compares old with new."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from vaerl.densities import ConditionalValue
+from vaerl.densities.cvae import CVAE
+from vaerl.policies.noise import NoiseSource
+
+
+class RolloutCodes(nn.Module):
+    """K latent codes that stay fixed from the start of a rollout to the end of the updates on it.
+
+    Codes and the mark "updates were taken on them" are buffers: they move, save and load with the policy.
+
+    Args:
+        density: whose codes they are.
+        count: number K of codes; some mode of four equal ones gets no code with probability about 4·(3/4)^K.
+        noise: where fresh codes come from.
+    """
+
+    codes: Tensor
+    used: Tensor
+
+    def __init__(self, density: CVAE, count: int, noise: NoiseSource) -> None:
+        super().__init__()
+        self.register_buffer("codes", density.draw_codes(count, noise.next_seed()))
+        self.register_buffer("used", torch.zeros(()))
+
+    def act(self, density: CVAE, context: Tensor) -> ConditionalValue:
+        """π_ε(a | s), the exact mixture over the codes."""
+        return density.freeze(self.codes)(context)
+
+    def mark_used(self) -> None:
+        """Updates are being taken: the next rollout shall have fresh codes."""
+        self.used.fill_(1.0)
+
+    def refresh(self, density: CVAE, noise: NoiseSource) -> None:
+        """Draw fresh codes if the present ones were used for updates, else keep them."""
+        if self.used.item() > 0.5:
+            fresh = density.draw_codes(len(self.codes), noise.next_seed())
+            self.codes.copy_(fresh.to(self.codes))
+            self.used.zero_()

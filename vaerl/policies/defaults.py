@@ -1,0 +1,89 @@
+"""Options of the densities as policy heads: what differs from their defaults as density estimators, and why.
+
+A policy's trunk has already digested the observation, so heads read it linearly. A density improved through its
+own samples (SAC) keeps mixture weights equal: weights have no pathwise gradient, and what reaches them through
+log π alone is noise of mean zero. Log σ stays above −5, so that no action collapses onto a point.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from vaerl.densities import ConditionalDensity, make_density
+
+_CVAE = {
+    "latent_dims": (4,),
+    "prior": "mixture",
+    "prior_components": 8,
+    "prior_weights": "equal",
+    "hidden": 32,
+    "blocks": 1,
+    "context_hidden": (),
+    "log_sigma_bounds": (-5.0, 2.0),
+}
+
+OFF_POLICY: dict[str, dict[str, Any]] = {
+    "gaussian": {"mean": "linear", "variance": "predicted", "log_sigma_bounds": (-5.0, 2.0)},
+    "mixture": {
+        "components": 8,
+        "hidden": (),
+        "weights": "equal",
+        "log_sigma_bounds": (-5.0, 2.0),
+    },
+    "cvae": _CVAE,
+}
+
+# On-policy gradients go through log π(a), which trains weights as well; the Gaussian is SB3's.
+ON_POLICY: dict[str, dict[str, Any]] = {
+    "gaussian": {
+        "mean": "linear",
+        "variance": "state-independent",
+        "log_sigma_bounds": (-5.0, 2.0),
+    },
+    "mixture": OFF_POLICY["mixture"] | {"weights": "learned"},
+    "cvae": _CVAE,
+}
+
+
+def make_head(
+    density: str,
+    density_kwargs: Mapping[str, Any] | None,
+    defaults: Mapping[str, Mapping[str, Any]],
+    *,
+    context_dim: int,
+    event_dim: int,
+    squash: bool,
+    log_sigma: float | None = None,
+) -> ConditionalDensity:
+    """The density of a policy head: `defaults` of that name, overridden by `density_kwargs`.
+
+    `log_sigma`, where given, is the log standard deviation at the start of a Gaussian or CVAE head.
+    """
+    own = check_density_kwargs(density_kwargs)
+    start: dict[str, Any] = {}
+    if log_sigma is not None:
+        by_name = {
+            "gaussian": {"sigma": math.exp(log_sigma)},
+            "cvae": {"initial_log_sigma": log_sigma},
+        }
+        start = by_name.get(density, {})
+    options = {**defaults.get(density, {}), **start, **own}
+    return make_density(
+        density, context_dim=context_dim, event_dim=event_dim, squash=squash, **options
+    )
+
+
+def check_density_kwargs(density_kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A copy of `density_kwargs`; what the policy itself decides is refused in one line."""
+    if density_kwargs is None:
+        return {}
+    if not isinstance(density_kwargs, Mapping):
+        raise ValueError(f"density_kwargs: got {density_kwargs!r}, expected a dict of options")
+    for name in ("squash", "context_dim", "event_dim"):
+        if name in density_kwargs:
+            raise ValueError(
+                f"density_kwargs: got {name!r}, which the policy sets from its spaces; leave it out"
+            )
+    return dict(density_kwargs)

@@ -1,0 +1,115 @@
+"""A density's value as the action distribution that SB3's on-policy algorithms ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import torch
+from stable_baselines3.common.distributions import Distribution
+from torch import Tensor
+
+from vaerl.densities import ConditionalValue, IntractableError
+from vaerl.densities.mixture import MixtureValue
+from vaerl.densities.squash import EDGE, SquashedValue, log_det_tanh
+
+REFUSE_TRPO = (
+    "distribution: this action density has no analytic KL, which TRPO needs; "
+    "use PPO, whose target_kl works with it"
+)
+
+
+class DensityDistribution(Distribution):
+    """π(a | s) at a batch of contexts, exact in `log_prob`.
+
+    Args:
+        value: what acts; its log-density is exact.
+        mode: the deterministic action.
+        generator: gives the noise of each call.
+        entropy_samples: fresh samples of an entropy estimate.
+    """
+
+    def __init__(
+        self,
+        value: ConditionalValue,
+        mode: Callable[[], Tensor],
+        generator: Callable[[], torch.Generator],
+        entropy_samples: int,
+    ) -> None:
+        super().__init__()
+        assert value.exact, type(value)
+        self.value, self._mode, self._generator = value, mode, generator
+        self.entropy_samples = entropy_samples
+
+    def sample(self) -> Tensor:
+        """Actions ``(B, X)``, reparameterised; squashed ones stay inside (−1, 1), as `log_prob` sees them."""
+        actions = self.value.rsample(generator=self._generator())
+        return actions.clamp(-EDGE, EDGE) if isinstance(self.value, SquashedValue) else actions
+
+    def mode(self) -> Tensor:
+        """The deterministic action ``(B, X)``."""
+        return self._mode()
+
+    def log_prob(self, actions: Tensor) -> Tensor:
+        """Exact log π ``(B,)`` of actions ``(B, X)``, in nats: one path for collection and update."""
+        log_prob = self.value.log_prob(actions.reshape(-1, self.value.event_dim))
+        assert log_prob.shape == self.value.batch_shape, (log_prob.shape, self.value.batch_shape)
+        return log_prob
+
+    def entropy(self) -> Tensor:
+        """Entropy ``(B,)`` in nats: exact where a closed form exists, else a Monte-Carlo estimate with gradient."""
+        try:
+            return self.value.entropy()
+        except IntractableError:
+            return entropy_estimate(self.value, self.entropy_samples, self._generator())
+
+    @property
+    def distribution(self) -> NoReturn:  # type: ignore[override]
+        """Refused: what TRPO takes its analytic KL from."""
+        raise IntractableError(REFUSE_TRPO)
+
+    @distribution.setter
+    def distribution(self, value: Any) -> None:
+        raise IntractableError(REFUSE_TRPO)
+
+    def proba_distribution_net(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Refused: the policy builds its density itself."""
+        raise NotImplementedError("proba_distribution_net: the policy builds its density itself")
+
+    def proba_distribution(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Refused: a density is not made from a mean and a log std."""
+        raise NotImplementedError("proba_distribution: use policy.action_density(obs)")
+
+    def actions_from_params(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Refused: a density is not made from a mean and a log std."""
+        raise NotImplementedError("actions_from_params: use policy.action_density(obs)")
+
+    def log_prob_from_params(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Refused: a density is not made from a mean and a log std."""
+        raise NotImplementedError("log_prob_from_params: use policy.action_density(obs)")
+
+
+def entropy_estimate(
+    value: ConditionalValue, samples: int, generator: torch.Generator | None = None
+) -> Tensor:
+    """Unbiased −mean log p(x) over fresh reparameterised samples, ``batch``, differentiable.
+
+    A mixture with trained weights is averaged over its components, Σ_m w_m E_m[−log p], since a sample alone
+    carries no gradient to the weights.
+    """
+    base = value.base if isinstance(value, SquashedValue) else value
+    if not isinstance(base, MixtureValue) or not base.mixture.log_weights.requires_grad:
+        return -value.rsample_and_log_prob(0, (samples,), generator)[1].mean(0)
+    mixture = base.mixture
+    count = mixture.mean.shape[-2]
+    noise = torch.randn(
+        (count, *mixture.mean.shape[:-2], base.event_dim),
+        generator=generator,
+        dtype=mixture.mean.dtype,
+        device=mixture.mean.device,
+    )
+    u = mixture.mean.movedim(-2, 0) + mixture.log_sigma.movedim(-2, 0).exp() * noise
+    surprise = -base.log_prob(u)
+    if base is not value:
+        surprise = surprise + log_det_tanh(u)
+    return (mixture.log_weights.movedim(-1, 0).exp() * surprise).sum(0)

@@ -1,0 +1,226 @@
+"""The off-policy actor over any density, for SB3's SAC."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.preprocessing import get_action_dim
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, create_mlp
+from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
+from stable_baselines3.sac.policies import SACPolicy as SB3SACPolicy
+from torch import Tensor, nn
+
+from vaerl.densities import ConditionalValue
+from vaerl.densities.options import check_positive
+from vaerl.policies.defaults import OFF_POLICY, check_density_kwargs, make_head
+from vaerl.policies.noise import NoiseSource
+from vaerl.policies.spaces import check_action_space, default_features_extractor
+
+REFUSE_SDE = (
+    "use_sde: got True, expected False: gSDE replaces the noise of a Gaussian head, "
+    "a density draws its own"
+)
+
+
+class DensityActor(BasePolicy):
+    """π(a | s): features → trunk → density over (−1, 1)^X, with a noise stream of its own.
+
+    Args:
+        net_arch: widths of the trunk, whose output is the density's context.
+        density, density_kwargs: name and options of the density (`vaerl.densities`).
+        num_auxiliary: fresh latent paths k in the upper bound U_k on log π; unused by exact densities.
+        num_candidates: candidates n of a deterministic action, the best by density.
+    """
+
+    action_space: spaces.Box
+
+    def __init__(
+        self,
+        observation_space: spaces.Space,
+        action_space: spaces.Box,
+        net_arch: list[int],
+        features_extractor: BaseFeaturesExtractor,
+        features_dim: int,
+        activation_fn: type[nn.Module] = nn.ReLU,
+        normalize_images: bool = True,
+        density: str = "cvae",
+        density_kwargs: Mapping[str, Any] | None = None,
+        num_auxiliary: int = 4,
+        num_candidates: int = 32,
+    ) -> None:
+        super().__init__(
+            observation_space,
+            check_action_space(action_space),
+            features_extractor=features_extractor,
+            normalize_images=normalize_images,
+            squash_output=True,
+        )
+        self.net_arch, self.features_dim = net_arch, features_dim
+        self.activation_fn = activation_fn
+        self.density_name, self.density_kwargs = density, check_density_kwargs(density_kwargs)
+        self.num_auxiliary = check_positive("num_auxiliary", num_auxiliary, at_least=0)
+        self.num_candidates = check_positive("num_candidates", num_candidates)
+        self.latent_pi = nn.Sequential(*create_mlp(features_dim, -1, net_arch, activation_fn))
+        self.density = make_head(
+            density,
+            self.density_kwargs,
+            OFF_POLICY,
+            context_dim=net_arch[-1] if net_arch else features_dim,
+            event_dim=get_action_dim(action_space),
+            squash=True,
+        )
+        self.noise = NoiseSource()
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        return super()._get_constructor_parameters() | {
+            "net_arch": self.net_arch,
+            "features_extractor": self.features_extractor,
+            "features_dim": self.features_dim,
+            "activation_fn": self.activation_fn,
+            "density": self.density_name,
+            "density_kwargs": self.density_kwargs,
+            "num_auxiliary": self.num_auxiliary,
+            "num_candidates": self.num_candidates,
+        }
+
+    def context(self, obs: PyTorchObs) -> Tensor:
+        """What the density is conditioned on, ``(B, C)``."""
+        return self.latent_pi(self.extract_features(obs, self.features_extractor))
+
+    def action_density(self, obs: PyTorchObs) -> ConditionalValue:
+        """π(a | s) over scaled actions in (−1, 1)^X at a batch of observations."""
+        return self.density(self.context(obs))
+
+    def forward(self, obs: PyTorchObs, deterministic: bool = False) -> Tensor:
+        """Actions ``(B, X)`` in [−1, 1]: a sample, or the best of `num_candidates` by density."""
+        value = self.action_density(obs)
+        if deterministic:
+            return value.mode(self.num_candidates)
+        return value.rsample(generator=self.noise.generator(self.device))
+
+    def action_log_prob(self, obs: PyTorchObs) -> tuple[Tensor, Tensor]:
+        """Reparameterised actions ``(B, X)`` and log π ``(B,)``: exact, or the upper bound U_k of a latent density.
+
+        With the upper bound in actor, target and temperature, a loose bound costs the actor instead of paying it.
+        """
+        return self.action_density(obs).rsample_and_log_prob(
+            self.num_auxiliary, generator=self.noise.generator(self.device)
+        )
+
+    def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
+        return self(observation, deterministic)
+
+    def get_action_dist_params(self, obs: PyTorchObs) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Refused: a density has no mean and log std to hand out."""
+        raise NotImplementedError(
+            "get_action_dist_params: a density is not a mean and a log std; use action_density(obs)"
+        )
+
+    def get_std(self) -> Tensor:
+        """Refused: gSDE only."""
+        raise NotImplementedError(REFUSE_SDE)
+
+    def reset_noise(self, batch_size: int = 1) -> None:
+        """Refused: gSDE only."""
+        raise NotImplementedError(REFUSE_SDE)
+
+
+class SACPolicy(SB3SACPolicy):
+    """SB3's SAC policy with a density for an actor; works in unmodified `stable_baselines3.SAC`.
+
+    One class serves vectors, images and Dict observations: the features extractor follows the space. Adam runs
+    fused unless `optimizer_kwargs` says otherwise: the same update in one pass.
+
+    Args:
+        density, density_kwargs: name and options of the density; see `vaerl.policies.defaults`.
+        num_auxiliary: fresh latent paths k of the upper bound on log π.
+        num_candidates: candidates of a deterministic action.
+        others: as in SB3; `use_sde=True` is refused, and what belongs to gSDE only is unused.
+
+    Raises:
+        ValueError: a discrete, integer, unbounded or zero-width action space; `use_sde=True`; unknown options.
+
+    >>> from stable_baselines3 import SAC
+    >>> model = SAC(SACPolicy, "Pendulum-v1", policy_kwargs={"density": "cvae"}, buffer_size=10)
+    >>> type(model.actor.density).__name__
+    'CVAE'
+    """
+
+    actor: DensityActor  # type: ignore[assignment]
+
+    def __init__(
+        self,
+        observation_space: spaces.Space,
+        action_space: spaces.Box,
+        lr_schedule: Schedule,
+        net_arch: list[int] | dict[str, list[int]] | None = None,
+        activation_fn: type[nn.Module] = nn.ReLU,
+        use_sde: bool = False,
+        log_std_init: float = -3,
+        use_expln: bool = False,
+        clip_mean: float = 2.0,
+        features_extractor_class: type[BaseFeaturesExtractor] | None = None,
+        features_extractor_kwargs: dict[str, Any] | None = None,
+        normalize_images: bool = True,
+        optimizer_class: type[torch.optim.Optimizer] = torch.optim.Adam,
+        optimizer_kwargs: dict[str, Any] | None = None,
+        n_critics: int = 2,
+        share_features_extractor: bool = False,
+        density: str = "cvae",
+        density_kwargs: Mapping[str, Any] | None = None,
+        num_auxiliary: int = 4,
+        num_candidates: int = 32,
+    ) -> None:
+        if use_sde:
+            raise ValueError(REFUSE_SDE)
+        self._head = {
+            "density": density,
+            "density_kwargs": check_density_kwargs(density_kwargs),
+            "num_auxiliary": num_auxiliary,
+            "num_candidates": num_candidates,
+        }
+        if optimizer_kwargs is None:
+            optimizer_kwargs = {"fused": True} if optimizer_class is torch.optim.Adam else {}
+        super().__init__(
+            observation_space,
+            check_action_space(action_space),
+            lr_schedule,
+            net_arch=net_arch,
+            activation_fn=activation_fn,
+            use_sde=False,
+            log_std_init=log_std_init,
+            use_expln=use_expln,
+            clip_mean=clip_mean,
+            features_extractor_class=features_extractor_class
+            or default_features_extractor(observation_space, normalize_images),
+            features_extractor_kwargs=dict(features_extractor_kwargs or {}),
+            normalize_images=normalize_images,
+            optimizer_class=optimizer_class,
+            optimizer_kwargs=dict(optimizer_kwargs),
+            n_critics=n_critics,
+            share_features_extractor=share_features_extractor,
+        )
+
+    def make_actor(self, features_extractor: BaseFeaturesExtractor | None = None) -> DensityActor:  # type: ignore[override]
+        """The actor with recognition network, prior and decoder inside, so that its optimizer owns them all."""
+        kwargs = self._update_features_extractor(self.net_args, features_extractor)
+        return DensityActor(**kwargs, **self._head).to(self.device)
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        return (
+            super()._get_constructor_parameters()
+            | self._head
+            | {"share_features_extractor": self.share_features_extractor}
+        )
+
+    def action_density(self, obs: PyTorchObs) -> ConditionalValue:
+        """π(a | s) over scaled actions in (−1, 1)^X at a batch of observations."""
+        return self.actor.action_density(obs)
+
+    def reset_noise(self, batch_size: int = 1) -> None:
+        """Refused: gSDE only."""
+        raise NotImplementedError(REFUSE_SDE)

@@ -1,0 +1,59 @@
+"""What the policies ask of the spaces: a finite float box of actions, and a fitting features extractor."""
+
+from __future__ import annotations
+
+import numpy as np
+from gymnasium import spaces
+from stable_baselines3.common.preprocessing import is_image_space
+from stable_baselines3.common.torch_layers import (
+    BaseFeaturesExtractor,
+    CombinedExtractor,
+    FlattenExtractor,
+    NatureCNN,
+)
+
+SMALLEST_IMAGE = 36
+"""Pixels: below this side length NatureCNN's third convolution has nothing left to see."""
+
+
+def check_action_space(space: spaces.Space) -> spaces.Box:
+    """Return `space` if it is a float Box with finite bounds of positive width, else raise one line.
+
+    A density lives on real numbers; an integer Box truncates stored actions, a zero-width one makes SB3's
+    scaling divide by zero, and an unbounded one cannot be scaled at all.
+    """
+    if not isinstance(space, spaces.Box):
+        raise ValueError(
+            f"action_space: got {space}, expected a Box of floats: densities are over continuous actions"
+        )
+    if not np.issubdtype(space.dtype, np.floating):
+        raise ValueError(
+            f"action_space: got a Box of {space.dtype}, expected float32 or float64: "
+            "whole numbers would truncate stored actions"
+        )
+    if space.shape == () or 0 in space.shape:
+        raise ValueError(
+            f"action_space: got a Box of shape {space.shape}, expected at least one dimension of size >= 1"
+        )
+    if not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
+        raise ValueError(f"action_space: got {space}, expected finite lower and upper bounds")
+    if not (space.high > space.low).all():
+        raise ValueError(f"action_space: got {space}, expected low < high in every dimension")
+    return space
+
+
+def default_features_extractor(
+    space: spaces.Space, normalize_images: bool = True
+) -> type[BaseFeaturesExtractor]:
+    """CombinedExtractor for Dict observations, NatureCNN for images, FlattenExtractor for the rest.
+
+    >>> default_features_extractor(spaces.Box(-1.0, 1.0, (3,))).__name__
+    'FlattenExtractor'
+    """
+    if isinstance(space, spaces.Dict):
+        return CombinedExtractor
+    if is_image_space(space, normalized_image=not normalize_images):
+        sides = sorted(space.shape)[-2:]
+        if min(sides) >= SMALLEST_IMAGE:
+            return NatureCNN
+    return FlattenExtractor

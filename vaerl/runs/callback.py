@@ -1,0 +1,328 @@
+"""The one callback of a training run: numbers to the trackers, checkpoints, pictures, a clean stop.
+
+Everything that looks at the agent happens where a rollout starts. Only there have environment,
+buffer and policy all seen the same steps: inside `on_step` the environment has moved on and the
+transition is not stored yet (sb3.md, T5 and T6).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Figure, Image, KVWriter, Video
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+
+from vaerl.runs import checkpoint, media
+from vaerl.runs.checkpoint_agent import describe_agent
+from vaerl.runs.checkpoint_state import Parts
+from vaerl.runs.errors import one_line
+from vaerl.runs.rng import preserve_rng
+from vaerl.runs.signals import StopSignals
+from vaerl.runs.trackers import Trackers, to_stderr
+
+Hook = Callable[[BaseAlgorithm, int], Mapping[str, Any] | None]
+
+
+class TrackerCallback(BaseCallback):
+    """Tracks and saves a training run of any stable-baselines3 algorithm.
+
+    Logged beside what the algorithm records, against the number of environment steps:
+    `rollout/ep_rew`, `rollout/ep_len` (means over the episodes that ended since the last row),
+    `rollout/episodes` (how many they are), `rollout/is_success` where the environment says it,
+    `time/sps` (environment steps per second since the last row).
+
+    Args:
+        trackers: any objects with the methods of `Tracker`; their failures are printed once.
+        config: what they are started with.
+        checkpoints: directory for checkpoints, or None for none.
+        checkpoint_every: steps between two; 0 for one at the end only.
+        agent_name, env_id, include_replay, keep_last: as in `save_checkpoint`.
+        periodic: pairs (every_n_steps, hook). `hook(agent, step)` returns values by key: numbers,
+            paths of pictures and videos, or pixels (H, W, 3), (T, H, W, 3) of uint8. Every random
+            generator is put back afterwards. A hook that raises is said once; training goes on.
+        log_every: least number of steps between two rows of episodes.
+        handle_signals: end training cleanly at SIGINT and SIGTERM, with a checkpoint.
+        finish_at_end: finish the trackers when training ends; if False, call `close`.
+        say: where the few lines go, stderr by default.
+    """
+
+    def __init__(
+        self,
+        trackers: Iterable[Any] = (),
+        *,
+        config: Mapping[str, Any] | None = None,
+        checkpoints: str | os.PathLike[str] | None = None,
+        checkpoint_every: int = 0,
+        agent_name: str | None = None,
+        env_id: str | None = None,
+        include_replay: bool = False,
+        keep_last: int | None = 3,
+        periodic: Iterable[tuple[int, Hook]] = (),
+        log_every: int = 100,
+        handle_signals: bool = True,
+        finish_at_end: bool = True,
+        say: Callable[[str], None] = to_stderr,
+    ) -> None:
+        super().__init__()
+        if checkpoint_every < 0:
+            raise ValueError(f"checkpoint_every {checkpoint_every}; expected an integer >= 0")
+        self.trackers = Trackers(trackers, say)
+        self.last_checkpoint: Path | None = None
+        """The newest checkpoint of this run."""
+        self.stopped_by: str | None = None
+        """Name of the signal that ended training, if one did."""
+        self.last_save_failed = False
+        """Whether the newest checkpoint could not be written."""
+        self._config = dict(config or {})
+        self._checkpoints = None if checkpoints is None else Path(checkpoints)
+        self._save_options: dict[str, Any] = {
+            "agent_name": agent_name,
+            "env_id": env_id,
+            "include_replay": include_replay,
+            "keep_last": keep_last,
+        }
+        self._saves = _Every(checkpoint_every)
+        self._hooks = [(_Every(every), hook) for every, hook in periodic]
+        self._log_every = log_every
+        self._finish_at_end = finish_at_end
+        self._say = say
+        self._said: Counter[str] = Counter()
+        self._signals = StopSignals(handle_signals)
+        self._writer = _TrackerWriter(self.trackers)
+        self._started = False
+        self._boundary = 0  # steps at the last consistent point
+        self._episodes: list[Mapping[str, Any]] = []
+        self._successes: list[float] = []
+        self._row_step, self._row_time = 0, 0.0
+
+    def _on_training_start(self) -> None:
+        if self._checkpoints is not None:  # what can never be saved is said before, not after
+            describe_agent(self.model, self._save_options["agent_name"])
+            Parts(self.model)
+        if not self._started:
+            self._started = True
+            self.trackers.start(self._config)
+        if self._writer not in self.logger.output_formats:
+            self.logger.output_formats.append(self._writer)
+        self.stopped_by = None
+        self._boundary = self.num_timesteps
+        self._row_step, self._row_time = self.num_timesteps, time.perf_counter()
+        for timer in (self._saves, *(timer for timer, _ in self._hooks)):
+            timer.begin(self.num_timesteps)
+        self._signals.install()
+
+    def _on_rollout_start(self) -> None:
+        self.num_timesteps = self._boundary = self.model.num_timesteps
+        self._run_hooks(self._boundary)
+        if self._saves.due(self._boundary):
+            self._save(self._boundary)
+
+    def _on_step(self) -> bool:
+        ended = zip(self.locals["infos"], self.locals["dones"], strict=True)
+        for info, done in ended:
+            if done and "episode" in info:
+                self._episodes.append(info["episode"])
+                if "is_success" in info:
+                    self._successes.append(float(info["is_success"]))
+        since = self.num_timesteps - self._row_step
+        if since >= max(self._log_every if self._episodes else 10 * self._log_every, 1):
+            self._log_row(since)
+        if self._signals.received is not None:
+            self.stopped_by = self._signals.received
+            self._say(f"{self.stopped_by}: stopping at step {self.num_timesteps}")
+            return False
+        return True
+
+    def _log_row(self, since: int) -> None:
+        now = time.perf_counter()
+        row: dict[str, float] = {"time/sps": since / max(now - self._row_time, 1e-9)}
+        if self._episodes:
+            row["rollout/ep_rew"] = float(np.mean([episode["r"] for episode in self._episodes]))
+            row["rollout/ep_len"] = float(np.mean([episode["l"] for episode in self._episodes]))
+            row["rollout/episodes"] = len(self._episodes)
+        if self._successes:
+            row["rollout/is_success"] = float(np.mean(self._successes))
+        self.trackers.log(row, self.num_timesteps)
+        self._episodes, self._successes = [], []
+        self._row_step, self._row_time = self.num_timesteps, now
+
+    def _on_training_end(self) -> None:
+        step = self.model.num_timesteps
+        if self.stopped_by is not None:
+            # The last transition was not stored, and a rollout broken off is not trained on: the
+            # policy is the one of the last boundary, and is saved as such.
+            on_policy = isinstance(self.model, OnPolicyAlgorithm)
+            step = self._boundary if on_policy else max(self._boundary, step - self.model.n_envs)
+            self.model._last_obs = None  # it lags behind the environment; learn() then resets it
+        if self._episodes or step > self._row_step:
+            self._log_row(max(self.num_timesteps - self._row_step, 0))
+        if self.stopped_by is None:
+            self._run_hooks(step)
+        if self._checkpoints is not None and self._saves.last != step:
+            self._save(step)
+        self._signals.restore()
+        self.stopped_by = self._signals.received  # one that came after the last step as well
+        if self._writer in self.logger.output_formats:
+            self.logger.output_formats.remove(self._writer)
+            self._writer.write(self.logger.name_to_value, {}, step)  # recorded after the last dump
+        if self._finish_at_end:
+            self.close()
+
+    def close(self) -> None:
+        """Finish the trackers and give the signals back; a second call does nothing."""
+        self._signals.restore()
+        if self._started:
+            self._started = False
+            self.trackers.finish()
+
+    def _run_hooks(self, step: int) -> None:
+        for timer, hook in self._hooks:
+            if not timer.due(step):
+                continue
+            timer.done(step)
+            try:
+                with preserve_rng(self.model):
+                    values = hook(self.model, step)
+            except Exception as error:  # looking at the agent may not end its training
+                self._say_once(f"{_name(hook)}: {type(error).__name__}: {one_line(error, 200)}")
+            else:
+                self.log_values(values or {}, step)
+
+    def log_values(self, values: Mapping[str, Any], step: int) -> None:
+        """Hand what a hook returns (numbers, pictures, videos by key) to the trackers."""
+        numbers = {}
+        for key, value in values.items():
+            kind = _media_kind(value)
+            if kind == "image":
+                self.trackers.image(key, value, step)
+            elif kind == "video":
+                self.trackers.video(key, value, step)
+            else:
+                numbers[key] = value
+        self.trackers.log(numbers, step)
+
+    _log_values = log_values
+
+    def _save(self, step: int) -> None:
+        if self._checkpoints is None:
+            return
+        self._saves.done(step)
+        try:
+            for tracker in self.trackers.trackers:
+                if hasattr(tracker, "sync"):
+                    tracker.sync()
+            self.last_checkpoint = checkpoint.save_checkpoint(
+                self.model, self._checkpoints, num_timesteps=step, **self._save_options
+            )
+            self.last_save_failed = False
+        except (OSError, ValueError, RuntimeError) as error:
+            self.last_save_failed = True
+            kept = self.last_checkpoint.name if self.last_checkpoint else "none"
+            self._say_once(f"checkpoint: {one_line(error, 200)}; the last good one is {kept}")
+
+    def _say_once(self, line: str) -> None:
+        cause = line.partition(";")[0]
+        self._said[cause] += 1
+        if self._said[cause] == 1:
+            self._say(f"{line}; training goes on")
+
+
+class _Every:
+    """Whether something that happens every n steps is due (never for n = 0)."""
+
+    def __init__(self, every: int) -> None:
+        self.every = int(every)
+        self.last = -1
+        self._next: int | None = None
+
+    def begin(self, step: int) -> None:
+        self._next = step + self.every - step % self.every if self.every > 0 else None
+
+    def due(self, step: int) -> bool:
+        return self._next is not None and step >= self._next
+
+    def done(self, step: int) -> None:
+        self.last = step
+        self.begin(step)
+
+
+class _TrackerWriter(KVWriter):
+    """A writer in the algorithm's logger, beside the user's own, that hands all to the trackers."""
+
+    def __init__(self, trackers: Trackers) -> None:
+        self._trackers = trackers
+
+    def write(
+        self,
+        key_values: dict[str, Any],
+        key_excluded: dict[str, tuple[str, ...]],
+        step: int = 0,
+    ) -> None:
+        """Log one dump; what a key excludes is about other formats."""
+        numbers = {}
+        for key, value in key_values.items():
+            if isinstance(value, Image):
+                self._trackers.image(key, _pixels(value), step)
+            elif isinstance(value, Figure):
+                self._trackers.image(key, _drawn(value.figure), step)
+            elif isinstance(value, Video):
+                self._trackers.video(key, _frames(value), step)
+            else:
+                numbers[key] = value
+        self._trackers.log(numbers, step)
+
+    def close(self) -> None:
+        """The callback finishes the trackers."""
+
+
+def _media_kind(value: Any) -> str | None:
+    if isinstance(value, str | os.PathLike):
+        suffix = Path(value).suffix.lower()
+        if suffix in media.IMAGE_SUFFIXES:
+            return "image"
+        return "video" if suffix in media.VIDEO_SUFFIXES else None
+    if isinstance(value, np.ndarray) and value.dtype == np.uint8:
+        return {3: "image", 4: "video"}.get(value.ndim)
+    return None
+
+
+def _name(hook: Any) -> str:
+    return getattr(hook, "__name__", type(hook).__name__)
+
+
+def _uint8(array: np.ndarray) -> np.ndarray:
+    return array if array.dtype == np.uint8 else (255 * np.clip(array, 0, 1)).astype(np.uint8)
+
+
+def _pixels(image: Image) -> Any:
+    if isinstance(image.image, str):
+        return image.image
+    array = np.asarray(image.image)
+    order = image.dataformats.upper()
+    if order == "HW":
+        array = np.repeat(array[..., None], 3, axis=-1)
+    elif order in ("CHW", "HWC", "WHC", "CWH"):
+        array = array.transpose([order.index(axis) for axis in "HWC"])
+        array = np.repeat(array, 3, axis=-1) if array.shape[-1] == 1 else array
+    return _uint8(array)
+
+
+def _drawn(figure: Any) -> np.ndarray:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def _frames(video: Video) -> np.ndarray:
+    """stable-baselines3's (N, T, C, H, W) as (T, H, W, C) of the first video."""
+    return _uint8(np.asarray(video.frames)[0].transpose(0, 2, 3, 1))

@@ -1,0 +1,272 @@
+"""A run on disk: one directory that every command reads and writes.
+
+    runs/<name>/
+      config.json      the resolved, pure-data description of the run, and the versions it ran with
+      status.json      running, finished, stopped or failed, and the steps done
+      metrics.jsonl    the numbers, one line a row, appended as they come
+      checkpoints/     what `load_checkpoint` reads
+      figures/ videos/ report.html
+
+metrics.jsonl is the truth about the curves; W&B and TensorBoard hold copies.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from vaerl.runs import files, jsonio
+from vaerl.runs.errors import VaerlLoadError
+
+STATES = ("running", "finished", "stopped", "failed")
+METRICS_LIMIT = 2**32  # bytes of metrics.jsonl that are read
+_NOT_FINITE = {"nan": float("nan"), "inf": float("inf"), "-inf": float("-inf")}
+_PACKAGES = {
+    "sb3": "stable-baselines3",
+    "torch": "torch",
+    "numpy": "numpy",
+    "gymnasium": "gymnasium",
+    "mujoco": "mujoco",
+}
+
+
+def versions() -> dict[str, str]:
+    """Versions that decide what a run computes; "none" for what is not installed.
+
+    >>> sorted(versions())
+    ['gymnasium', 'mujoco', 'numpy', 'python', 'sb3', 'torch', 'vaerl']
+    """
+    from vaerl import __version__
+
+    found = {"vaerl": __version__, "python": platform.python_version()}
+    for name, package in _PACKAGES.items():
+        try:
+            found[name] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[name] = "none"
+    return found
+
+
+class RunDirectory:
+    """One run's directory; `create` makes it, `open` finds it.
+
+    >>> import tempfile
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> run = RunDirectory(folder.name + "/first").create({"agent": "sac", "seed": 0})
+    >>> run.append_metrics({"rollout/ep_rew": -3.5}, step=10)
+    >>> again = RunDirectory.open(run.path)
+    >>> again.config["agent"], again.metrics()[0]["rollout/ep_rew"], again.status()["state"]
+    ('sac', -3.5, 'running')
+    >>> folder.cleanup()
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.config_path = self.path / "config.json"
+        self.status_path = self.path / "status.json"
+        self.metrics_path = self.path / "metrics.jsonl"
+        self.checkpoints_path = self.path / "checkpoints"
+        self.figures_path = self.path / "figures"
+        self.videos_path = self.path / "videos"
+        self.report_path = self.path / "report.html"
+        self._config: dict[str, Any] | None = None
+
+    def __repr__(self) -> str:
+        return f"RunDirectory({str(self.path)!r})"
+
+    @property
+    def name(self) -> str:
+        """The directory's own name, by which a run is called."""
+        return self.path.resolve().name
+
+    def create(self, config: dict[str, Any], overwrite: bool = False) -> Self:
+        """Make the directory with its config.json and return self.
+
+        `config` is pure data and is written as given, with `versions` beside it. An existing run is
+        refused unless `overwrite`, which deletes what that run wrote and nothing else.
+
+        Raises ValueError (a run is there already; config is not pure data), WriteError.
+        """
+        config = {**config, "versions": versions()}
+        text = jsonio.dumps(config, indent=2) + "\n"
+        if self.path.is_dir() and any(self.path.iterdir()):
+            self._clear(overwrite)
+        elif self.path.exists() and not self.path.is_dir():
+            raise ValueError(f"run {str(self.path)!r}: a file is in the way; choose another name")
+        for folder in (self.path, self.checkpoints_path, self.figures_path, self.videos_path):
+            files.make_directory(folder)
+        self.set_status("running", 0)
+        files.write_text(self.config_path, text)
+        self._config = json.loads(text)
+        return self
+
+    def _clear(self, overwrite: bool) -> None:
+        own = (
+            self.config_path,  # first: what is left after a kill is no run
+            self.status_path,
+            self.metrics_path,
+            self.report_path,
+            self.checkpoints_path,
+            self.figures_path,
+            self.videos_path,
+            self.path / "tensorboard",
+            self.path / "wandb",
+        )
+        if not (self.config_path.exists() or self.status_path.exists()):
+            raise ValueError(
+                f"directory {str(self.path)!r} is not empty and holds no run; choose another"
+            )
+        if not overwrite:
+            raise ValueError(
+                f"run {str(self.path)!r} exists already; choose another directory or overwrite it"
+            )
+        for path in own:
+            if path.exists() or path.is_symlink():
+                files.remove_tree(path)
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Self:
+        """The run at `path`; VaerlLoadError in one line if there is none, or its config is broken."""
+        run = cls(path)
+        if not run.path.exists():
+            raise VaerlLoadError(f"no such run: {str(run.path)!r}")
+        if not run.config_path.is_file():
+            raise VaerlLoadError(f"{str(run.path)!r} is not a run: it holds no config.json")
+        run._config = _read_object(run.config_path)
+        return run
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The description that `create` wrote, with `versions`."""
+        if self._config is None:
+            self._config = type(self).open(self.path)._config
+        assert self._config is not None
+        return self._config
+
+    def set_status(self, state: str, steps: int, **details: Any) -> None:
+        """Write status.json: one of running, finished, stopped, failed, the steps, more pure data."""
+        if state not in STATES:
+            raise ValueError(f"state {state!r} is unknown; one of {', '.join(STATES)}")
+        text = jsonio.dumps({"state": state, "steps": int(steps), **details})
+        files.write_text(self.status_path, text + "\n")
+
+    def status(self) -> dict[str, Any]:
+        """What `set_status` wrote last; `{"state": "running", "steps": 0}` where nothing stands."""
+        if not self.status_path.exists():
+            return {"state": "running", "steps": 0}
+        status = _read_object(self.status_path)
+        where = str(self.status_path)
+        jsonio.take(status, "steps", int, where, low=0)
+        state = jsonio.take(status, "state", str, where)
+        if state not in STATES:
+            raise VaerlLoadError(f"{where}:state: {state!r}; expected {', '.join(STATES)}")
+        return status
+
+    def append_metrics(self, values: dict[str, Any], step: int, **more: Any) -> None:
+        """Append one row outside training, such as a final evaluation (`MetricsFile` in bulk)."""
+        rows = MetricsFile(self.metrics_path)
+        try:
+            rows.append({"global_step": int(step), **more, **values})
+        finally:
+            rows.close()
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Every row of metrics.jsonl in order, each with `global_step`; [] where there is none.
+
+        A torn last line is left out. Raises VaerlLoadError `metrics.jsonl:line: …`.
+        """
+        if not self.metrics_path.exists():
+            return []
+        if self.metrics_path.stat().st_size > METRICS_LIMIT:
+            raise VaerlLoadError(f"{self.metrics_path}: larger than {METRICS_LIMIT} bytes")
+        try:
+            lines = files.read_lines(self.metrics_path)
+        except UnicodeDecodeError as error:
+            raise VaerlLoadError(f"{self.metrics_path}: not UTF-8: {error}") from None
+        rows = []
+        for number, line in enumerate(lines, start=1):
+            where = f"{self.metrics_path}:{number}"
+            row = jsonio.loads(line.encode(), where)
+            jsonio.take(row, "global_step", int, where, low=0)
+            rows.append({key: _number(value) for key, value in row.items()})
+        return rows
+
+    def drop_metrics_after(self, step: int) -> None:
+        """Leave out the rows beyond `step`, before a resumed run writes them again; WriteError."""
+        if not self.metrics_path.exists():
+            return
+        lines = files.read_lines(self.metrics_path)
+        kept = [
+            line
+            for line, row in zip(lines, self.metrics(), strict=True)
+            if row["global_step"] <= step
+        ]
+        files.write_text(self.metrics_path, "".join(line + "\n" for line in kept))
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """The numbers of `metrics()` by key, each (rows,), float64; NaN where a row lacks the key."""
+        rows = self.metrics()
+        keys = dict.fromkeys(
+            key for row in rows for key, value in row.items() if isinstance(value, int | float)
+        )
+        return {
+            key: np.array([_as_float(row.get(key)) for row in rows], dtype=np.float64)
+            for key in keys
+        }
+
+    def series(self, key: str) -> tuple[np.ndarray, np.ndarray]:
+        """Steps (int64) and values (float64) of the rows that hold `key`; empty where none does."""
+        rows = [row for row in self.metrics() if isinstance(row.get(key), int | float)]
+        steps = np.array([row["global_step"] for row in rows], dtype=np.int64)
+        return steps, np.array([float(row[key]) for row in rows], dtype=np.float64)
+
+
+class MetricsFile:
+    """metrics.jsonl, open for appending. Strict JSON has no NaN: it is written as "nan", "inf"."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._lines = files.LineWriter(path)
+
+    def append(self, row: dict[str, Any]) -> None:
+        """Write one row; ValueError if a value is no pure data, WriteError if the disk refuses."""
+        self._lines.write(jsonio.dumps({key: _plain(value) for key, value in row.items()}))
+
+    def sync(self) -> None:
+        """Flush to the disk."""
+        self._lines.sync()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._lines.close()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not np.isfinite(value):
+        return "nan" if np.isnan(value) else ("inf" if value > 0 else "-inf")
+    return value
+
+
+def _number(value: Any) -> Any:
+    return _NOT_FINITE.get(value, value) if isinstance(value, str) else value
+
+
+def _as_float(value: Any) -> float:
+    return float(value) if isinstance(value, int | float) else float("nan")
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        data = jsonio.loads(path.read_bytes(), str(path))
+    except OSError as error:
+        raise VaerlLoadError(f"{path}: {error.strerror or error}") from None
+    if not isinstance(data, dict):
+        raise VaerlLoadError(f"{path}: expected an object")
+    return data

@@ -1,0 +1,47 @@
+"""The two errors of a run on disk: what could not be read, and what could not be written."""
+
+from __future__ import annotations
+
+import os
+
+MAX_LENGTH = 600
+
+
+def one_line(text: object, limit: int = MAX_LENGTH) -> str:
+    """`text` on one line of at most `limit` printable characters.
+
+    >>> one_line("shape\\n   differs")
+    'shape differs'
+    """
+    line = " ".join(str(text).split())
+    line = "".join(c if c.isprintable() else "?" for c in line)
+    return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+class VaerlLoadError(ValueError):
+    """Something on disk cannot be used: one line that says where, what, and what is legal.
+
+    >>> str(VaerlLoadError("config.json:seed: -1\\nexpected an integer >= 0"))
+    'config.json:seed: -1 expected an integer >= 0'
+    """
+
+    def __init__(self, message: object) -> None:
+        super().__init__(one_line(message))
+
+
+class WriteError(OSError):
+    """A write that failed; what stood on disk before is intact. `errno` tells the cause.
+
+    >>> import errno
+    >>> str(WriteError(OSError(errno.ENOSPC, "No space left on device"), "metrics.jsonl"))
+    'cannot write metrics.jsonl: No space left on device'
+    """
+
+    def __init__(self, cause: OSError, path: str | os.PathLike[str]) -> None:
+        name = os.path.basename(os.fspath(path)) or os.fspath(path)
+        reason = cause.strerror or str(cause) or type(cause).__name__
+        super().__init__(cause.errno, reason, os.fspath(path))
+        self._message = one_line(f"cannot write {name}: {reason}")
+
+    def __str__(self) -> str:
+        return self._message

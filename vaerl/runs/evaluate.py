@@ -1,0 +1,234 @@
+"""Roll-outs of a policy: returns, lengths, the goals reached, traces over the map.
+
+Every copy of the environment runs its own fixed share of the episodes. Taking the first episodes
+to end over all copies would favour short ones, and with them the nearest goal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from stable_baselines3.common.vec_env import VecEnv
+
+from vaerl.envs import metrics
+from vaerl.policies.noise import NoiseSource
+from vaerl.runs.rng import preserve_rng
+from vaerl.runs.vec import make_vec
+
+COPIES = 50  # of the environment at most, stepped side by side: one prediction serves them all
+TRACES = 200  # episodes at most whose positions are kept
+MOST_SHARES = 10  # goals up to which each one's share is a score of its own
+
+# Episodes of an evaluation (during training, at the end): shares of goals want 1000
+# (environments.md), long or costly episodes fewer. The longest prefix of the id that fits chooses.
+EPISODES = {
+    "": (10, 20),
+    "vaerl/": (20, 200),
+    "vaerl/MultiGoal": (100, 1000),
+    "vaerl/PointMass": (100, 1000),
+    "vaerl/Bandit": (200, 2000),
+}
+
+
+class Predictor(Protocol):
+    """What acts: any stable-baselines3 algorithm, or any object with its `predict`."""
+
+    def predict(self, observation: Any, *, deterministic: bool = False) -> tuple[Any, Any]:
+        """Return actions for a batch of observations, and a state that is not used."""
+
+
+@dataclass(frozen=True)
+class EvalResult:
+    """E episodes of one policy, in the order copy by copy."""
+
+    env: str
+    """Gymnasium id."""
+    deterministic: bool
+    """Whether the policy's best action was taken, or one drawn from its density."""
+    seed: int
+    """Seed of the episodes and of the policy's draws."""
+    returns: NDArray[np.float64]
+    """Undiscounted return of each episode, shape (E,)."""
+    lengths: NDArray[np.int64]
+    """Steps of each episode, shape (E,)."""
+    goals: NDArray[np.int64]
+    """Index of the goal (mode) that each episode ended in, −1 for none, shape (E,)."""
+    successes: NDArray[np.bool_] | None
+    """Whether each episode succeeded, or None where the environment does not say, shape (E,)."""
+    num_modes: int = 0
+    """Goals (modes) of the environment, 0 where it has none."""
+    traces: tuple[NDArray[np.float64], ...] = ()
+    """Positions (T + 1, 2) of the first episodes, where the environment gives any."""
+
+    def scores(self) -> dict[str, float]:
+        """Return every figure that the episodes give, by the name under which it is logged."""
+        scores = {
+            "return_mean": float(self.returns.mean()),
+            "return_std": float(self.returns.std()),
+            "length_mean": float(self.lengths.mean()),
+            "episodes": float(len(self.returns)),
+        }
+        if self.successes is not None:
+            scores["success_rate"] = float(self.successes.mean())
+        if self.num_modes:
+            scores.update(_mode_scores(self))
+        return scores
+
+    def to_dict(self, *, episodes: bool = False) -> dict[str, Any]:
+        """Return the scores as plain data; with `episodes`, every episode's figures beside them."""
+        data: dict[str, Any] = {
+            "env": self.env,
+            "seed": self.seed,
+            "deterministic": self.deterministic,
+            **self.scores(),
+        }
+        if episodes:
+            data["returns"] = [round(float(r), 6) for r in self.returns]
+            data["lengths"] = self.lengths.tolist()
+            data["goals"] = self.goals.tolist()
+        return data
+
+
+def episodes_wanted(env_id: str, *, final: bool = True) -> int:
+    """Return how many episodes an evaluation of this environment takes.
+
+    >>> episodes_wanted("vaerl/MultiGoal-v0"), episodes_wanted("Hopper-v5", final=False)
+    (1000, 10)
+    """
+    during, at_end = EPISODES[max((p for p in EPISODES if env_id.startswith(p)), key=len)]
+    return at_end if final else during
+
+
+def evaluate(
+    agent: Predictor,
+    env_id: str,
+    *,
+    episodes: int,
+    seed: int,
+    deterministic: bool = False,
+    env_options: Mapping[str, Any] | None = None,
+    copies: int | None = None,
+    traces: int = TRACES,
+) -> EvalResult:
+    """Run `episodes` episodes and leave every global random stream as it was.
+
+    Args:
+        agent: what acts.
+        env_id: Gymnasium id.
+        episodes: E ≥ 1.
+        seed: of the environments and of the policy's draws; the same seed, the same episodes.
+        deterministic: the policy's best action instead of one drawn from its density.
+        env_options: arguments of gymnasium.make.
+        copies: environments side by side, at most `COPIES` unless given.
+        traces: episodes at most whose positions are kept.
+
+    Raises:
+        ValueError: an unknown environment, or fewer than one episode.
+    """
+    if episodes < 1:
+        raise ValueError(f"episodes {episodes!r} must be a whole number, 1 or more")
+    copies = min(episodes, COPIES if copies is None else copies)
+    quota = np.full(copies, episodes // copies)
+    quota[: episodes % copies] += 1
+    with own_randomness(agent, seed):
+        env = make_vec(env_id, copies, seed=seed, options=env_options)
+        try:
+            rows = _roll_out(agent, env, quota, deterministic)
+            num_modes = int(getattr(env.envs[0].unwrapped, "num_modes", 0) or 0)  # type: ignore[attr-defined]
+        finally:
+            env.close()
+    ends = [row.end for row in rows]
+    known = all("is_success" in end for end in ends)
+    return EvalResult(
+        env=env_id,
+        deterministic=deterministic,
+        seed=seed,
+        returns=np.array([end["episode"]["r"] for end in ends], dtype=np.float64),
+        lengths=np.array([end["episode"]["l"] for end in ends], dtype=np.int64),
+        goals=np.array([int(end.get("goal", -1)) for end in ends], dtype=np.int64),
+        successes=np.array([end["is_success"] for end in ends], dtype=bool) if known else None,
+        num_modes=num_modes,
+        traces=tuple(np.array(row.trace) for row in rows[:traces] if len(row.trace)),
+    )
+
+
+def _mode_scores(result: EvalResult) -> dict[str, float]:
+    """Score how the episodes spread over the goals, beside what a perfect policy would get."""
+    goals, modes, count = result.goals, result.num_modes, len(result.goals)
+    share = metrics.goal_counts(goals, modes) / count
+    scores = {
+        "num_modes": float(modes),
+        "goals_reached": float(metrics.goals_reached(goals, modes)),
+        "goal_share_min": float(share.min()),
+        "multi_goal_score": metrics.multi_goal_score(goals, modes),
+        "mode_entropy": metrics.mode_entropy(goals, modes),
+    }
+    if modes > 1:
+        ceiling = metrics.score_ceiling(modes, count)
+        scores["multi_goal_score_ceiling"] = ceiling.mean
+        scores["multi_goal_score_ceiling_p5"] = ceiling.percentile
+    if modes <= MOST_SHARES:
+        scores.update({f"goal_share_{i}": float(s) for i, s in enumerate(share)})
+    return scores
+
+
+@contextmanager
+def own_randomness(agent: Any, seed: int) -> Iterator[None]:
+    """Let everything random follow `seed` inside, and put every stream back as it was at exit.
+
+    The streams are the global ones, those of the agent's action space and of its policy's noise:
+    what happens inside (evaluation, pictures, videos) then cannot change training.
+    """
+    policy = getattr(agent, "policy", None)
+    modules = policy.modules() if isinstance(policy, torch.nn.Module) else ()
+    sources = [module for module in modules if isinstance(module, NoiseSource)]
+    states = [(source.seed, source.calls) for source in sources]
+    with preserve_rng(agent):
+        torch.manual_seed(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002  (policies of others may draw from it)
+        for source in sources:
+            source.reseed(seed)
+        try:
+            yield
+        finally:
+            for source, (first, calls) in zip(sources, states, strict=True):
+                source.seed, source.calls = first, calls
+
+
+@dataclass
+class _Row:
+    """One episode while it runs: the places visited, then the last step's info."""
+
+    trace: list[NDArray[np.float64]]
+    end: dict[str, Any]
+
+
+def _roll_out(
+    agent: Predictor, env: VecEnv, quota: NDArray[np.int64], deterministic: bool
+) -> list[_Row]:
+    """Step all copies until each has run its share; episodes copy by copy."""
+    done_rows: list[list[_Row]] = [[] for _ in quota]
+    observations = env.reset()
+    open_rows = [_Row(_place(info), {}) for info in env.reset_infos]
+    while any(len(rows) < share for rows, share in zip(done_rows, quota, strict=True)):
+        actions, _ = agent.predict(observations, deterministic=deterministic)
+        observations, _, dones, infos = env.step(actions)
+        for i, (done, info) in enumerate(zip(dones, infos, strict=True)):
+            open_rows[i].trace.extend(_place(info))
+            if done:
+                open_rows[i].end = info
+                if len(done_rows[i]) < quota[i]:
+                    done_rows[i].append(open_rows[i])
+                open_rows[i] = _Row(_place(env.reset_infos[i]), {})
+    return [row for rows in done_rows for row in rows]
+
+
+def _place(info: Mapping[str, Any]) -> list[NDArray[np.float64]]:
+    position = info.get("position")
+    return [] if position is None else [np.asarray(position, dtype=np.float64)]

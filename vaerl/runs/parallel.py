@@ -1,0 +1,114 @@
+"""Several trainings side by side, each in a process with one torch thread, under one display."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+from collections.abc import Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from multiprocessing.sharedctypes import SynchronizedArray
+
+from vaerl.cli_output import training_bar
+from vaerl.runs.config import TrainConfig
+from vaerl.runs.directory import RunDirectory
+from vaerl.runs.errors import one_line
+
+POLL = 0.25  # seconds between two looks at the steps done
+SAME = ("agent", "env", "density", "steps", "seed", "n_envs")
+SAME_OPTIONS = ("density_options", "agent_options", "env_options")
+
+_steps: SynchronizedArray | None = None  # of a worker process: the steps done, one a run
+
+
+def train_all(
+    configs: Mapping[str, TrainConfig], *, jobs: int = 2, shown: bool = True
+) -> dict[str, RunDirectory]:
+    """Train every configuration that is not finished yet; returns the runs by title.
+
+    A run that was interrupted goes on from its last checkpoint. One that fails does not stop the
+    others; when all have ended, the failures are raised together.
+
+    Args:
+        configs: what to train, by the title of its progress bar.
+        jobs: processes at most.
+        shown: whether to show the bars.
+
+    Raises:
+        ValueError: `jobs` below 1, or a folder that holds another run than the one described.
+        RuntimeError: some trainings failed; one line that names them.
+    """
+    if jobs < 1:
+        raise ValueError(f"jobs {jobs!r} must be a whole number, 1 or more")
+    titles = list(configs)
+    waiting = [title for title in titles if not is_finished(configs[title])]
+    context = multiprocessing.get_context("spawn")
+    steps = context.Array("q", len(titles))
+    os.environ["OMP_NUM_THREADS"] = "1"  # of the processes to come; read when they load torch
+    failures: list[str] = []
+    with training_bar({t: configs[t].steps for t in titles}, shown=shown) as advance:
+        for title in set(titles) - set(waiting):
+            advance(title, configs[title].steps)
+        pool = ProcessPoolExecutor(
+            min(jobs, max(1, len(waiting))),
+            mp_context=context,
+            initializer=_take_steps,
+            initargs=(steps,),
+        )
+        futures: dict[Future[str], str] = {
+            pool.submit(_train_one, configs[t], titles.index(t)): t for t in waiting
+        }
+        try:
+            running = set(futures)
+            while running:
+                done, running = wait(running, timeout=POLL, return_when=FIRST_COMPLETED)
+                for title in waiting:
+                    advance(title, steps[titles.index(title)])
+                for future in done:
+                    error = future.exception()
+                    if error is not None:
+                        failures.append(f"{futures[future]}: {one_line(error)}")
+                        print(f"vaerl: {failures[-1]}", file=sys.stderr)
+                    elif future.result() == "stopped":
+                        raise KeyboardInterrupt
+        finally:  # interrupted: the running ones save their last state, the others do not start
+            pool.shutdown(wait=True, cancel_futures=True)
+    if failures:
+        raise RuntimeError(f"{len(failures)} of {len(titles)} runs failed: {'; '.join(failures)}")
+    return {title: RunDirectory(config.out) for title, config in configs.items()}
+
+
+def is_finished(config: TrainConfig) -> bool:
+    """Whether the run that `config` describes has been trained and evaluated to its end.
+
+    Raises ValueError if its folder holds a run with other settings.
+    """
+    from vaerl.runs.train import read_config, read_evaluation
+
+    run = RunDirectory(config.out)
+    if not run.config_path.exists():
+        return False
+    before, wanted = read_config(run), config.resolved()
+    for name in SAME + SAME_OPTIONS:
+        old, new = getattr(before, name), getattr(wanted, name)
+        if old != new:
+            raise ValueError(
+                f"run {str(run.path)!r} has {name} {old!r}, not {new!r}; choose another --out"
+            )
+    return run.status()["state"] == "finished" and read_evaluation(run) is not None
+
+
+def _take_steps(steps: SynchronizedArray) -> None:
+    global _steps
+    _steps = steps
+
+
+def _train_one(config: TrainConfig, index: int) -> str:
+    """Train in a worker process and return the state it ended in."""
+    from vaerl.runs.train import train
+
+    def on_step(step: int) -> None:
+        assert _steps is not None
+        _steps[index] = step
+
+    return str(train(config, resume=True, on_step=on_step).status()["state"])

@@ -1,0 +1,293 @@
+"""The parts of a report on one environment: pictures, one sentence on each, what is missing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from matplotlib.figure import Figure
+
+from vaerl.envs import metrics
+from vaerl.runs.report.curve_figures import SMOOTHING, Curve, curve_figure, curve_of
+from vaerl.runs.report.density_figures import MAX_PAIR_DIMS, density_figure, is_exact
+from vaerl.runs.report.map_figures import MAX_TRACES, goal_share_figure, goal_shares, rollout_figure
+from vaerl.runs.report.policies import ActedRun, RunPolicy, chosen_states
+from vaerl.runs.report.records import RunRecord
+
+MAX_COLUMNS = 6  # densities side by side; more runs are represented by one a group
+MANY_GROUPS = 4  # more than these and the curves of each agent get a panel of their own
+BOUND_PATHS = 32  # auxiliary paths of the lower bound in density pictures
+
+
+class Picture(NamedTuple):
+    """A figure with what a screen reader says of it, and its caption."""
+
+    figure: Figure
+    alt: str
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Section:
+    """Pictures under one heading; `layout` is "" (a grid), "small" or "wide"."""
+
+    title: str
+    read: str = ""
+    pictures: tuple[Picture, ...] = ()
+    notes: tuple[str, ...] = ()
+    layout: str = ""
+
+
+class Panel(NamedTuple):
+    """One logged quantity: the pattern of its key, its title and axis, what it means.
+
+    `otherwise` is the key that is shown where no run logged the first.
+    """
+
+    pattern: str
+    title: str
+    ylabel: str
+    meaning: str = ""
+    otherwise: str = ""
+
+
+RETURN = Panel(
+    "rollout/ep_rew",
+    "Return in training",
+    "return",
+    "mean of the episodes since the last row",
+    "rollout/ep_rew_mean",
+)
+LEARNING = (
+    RETURN,
+    Panel("eval/return_mean", "Return in evaluations", "return", "actions drawn from the policy"),
+    Panel("eval/success_rate", "Success in evaluations", "share of episodes"),
+    Panel("eval/multi_goal_score", "Multi-goal score", "score", "1/G for one goal, at most 1"),
+    Panel("eval/mode_entropy", "Mode entropy", "entropy", "of goals reached, 1 is uniform"),
+    Panel("rollout/ep_len", "Episode length", "steps", "in training", "rollout/ep_len_mean"),
+)
+ENTROPY = (
+    Panel("train/ent_coef", "Temperature", "α", "weight of the entropy in SAC's objective"),
+    Panel("train/entropy_lower", "Entropy", "nats", "minus the mean of log π, a lower bound"),
+    Panel("train/entropy_loss", "Entropy loss", "nats", "minus the entropy of PPO's policy"),
+)
+LATENT = (
+    Panel("latent/bound_gap", "Bound gap", "nats", "upper minus lower bound of log π"),
+    Panel(r"latent/kl_layer_(\d+)", "KL, layer {}", "nats", "code against its prior"),
+    Panel(r"latent/active_units_(\d+)", "Active units, layer {}", "units", "codes in use"),
+    Panel("latent/ess_ratio", "Effective sample size", "share of k", "1 is a perfect encoder"),
+)
+
+
+def learning_section(records: Sequence[RunRecord]) -> Section:
+    """Return, score and success over environment steps."""
+    pictures = _curve_pictures(records, LEARNING, legend=True)
+    several = len({r.group for r in records}) < len(records)
+    read = "Higher is better."
+    if several:
+        read += (
+            " The thick line is the mean over seeds, the band its 95 % interval (Student's t), "
+            "thin lines are single seeds; the mean ends where the shortest run does."
+        )
+    read += f" Lines are running means over 1/{SMOOTHING} of a curve's points."
+    notes = [f"{r.label} has not logged a return yet." for r in records if r.final_return is None]
+    return Section("Learning curves", read, pictures, tuple(notes))
+
+
+def diagnostics_section(records: Sequence[RunRecord]) -> Section | None:
+    """How tight the bounds are and how the latents are used, for runs that log it."""
+    pictures = _curve_pictures(records, LATENT, legend=False)
+    if not pictures:
+        return None
+    read = (
+        "A bound gap near 0 says that the log-density used in training is close to exact; KL and "
+        "active units near 0 say that a layer's code is ignored; lines are smoothed as above."
+    )
+    return Section("Bound gap and latent diagnostics", read, pictures)
+
+
+def entropy_section(records: Sequence[RunRecord]) -> Section | None:
+    """Temperature and entropy over time, where the agent logs them."""
+    pictures = _curve_pictures(records, ENTROPY, legend=True)
+    if not pictures:
+        return None
+    read = "How much randomness the agent asks of its policy; both settle when learning does."
+    return Section("Entropy and temperature", read, pictures)
+
+
+def density_section(policies: Sequence[RunPolicy], missing: Sequence[str]) -> Section:
+    """The policies' densities at the same states, side by side."""
+    notes = list(missing)
+    chosen = representatives(policies)
+    if len(chosen) < len(policies):
+        notes.append("With many runs, each agent and density is shown by its lowest seed.")
+    if not chosen:
+        return Section("Policy density at chosen states", notes=tuple(notes))
+    states = chosen_states(chosen[0])
+    pictures, exact = [], True
+    for low, high, members in _same_box(chosen):
+        columns = [policy.value(states.observations) for policy in members]
+        labels = [policy.record.label for policy in members]
+        figure = density_figure(
+            columns,
+            low,
+            high,
+            labels,
+            states=states.names,
+            names=[policy.record.density for policy in members],
+            k=BOUND_PATHS,
+        )
+        alt = f"Density of the policy at {', '.join(states.names)} for {', '.join(labels)}"
+        pictures.append(Picture(figure, alt, f"Action box {_box_words(low, high)}. {states.where}"))
+        exact = exact and all(is_exact(column) for column in columns)
+    read = _how_to_read_density(len(chosen[0].box[0]), exact)
+    return Section("Policy density at chosen states", read, tuple(pictures), tuple(notes), "wide")
+
+
+def rollout_section(acted: Sequence[ActedRun], missing: Sequence[str]) -> Section | None:
+    """Roll-outs over the map, a panel a run, for environments that have one."""
+    drawn = [run for run in acted if run.traces]
+    if not drawn:
+        return None
+    pictures = []
+    for run in drawn:
+        label = run.record.label
+        figure = rollout_figure(
+            [run.traces],
+            [run.trace_goals],
+            run.env,
+            titles=[label],
+            names=[run.record.density],
+        )
+        reached = metrics.goals_reached(run.trace_goals, run.env.num_modes)
+        pictures.append(Picture(figure, f"Roll-outs of {label} on the map; {reached} goals reached"))
+    count = min(MAX_TRACES, max(len(run.traces) for run in drawn))
+    read = (
+        f"Each line is one of {count} episodes with actions drawn from the policy, coloured by the "
+        "goal it reached; grey ones reached none."
+    )
+    return Section("Roll-outs over the map", read, tuple(pictures), tuple(missing), "small")
+
+
+def share_section(acted: Sequence[ActedRun]) -> Section | None:
+    """Bars of goal shares beside the uniform share, with the score and its ceiling."""
+    scored = [run for run in acted if run.goals]
+    if not scored:
+        return None
+    modes = scored[0].env.num_modes
+    top = max(float(goal_shares(run.goals, modes).max()) for run in scored)
+    pictures = []
+    for run in scored:
+        score = metrics.multi_goal_score(run.goals, modes)
+        ceiling = metrics.score_ceiling(modes, len(run.goals))
+        note = f"score {score:.3f}, ceiling {ceiling.mean:.3f} ({len(run.goals)} episodes)"
+        figure = goal_share_figure(
+            [run.goals],
+            modes,
+            titles=[run.record.label],
+            names=[run.record.density],
+            notes=[note],
+            top=min(1.0, 1.12 * top),
+        )
+        alt = f"Share of episodes of {run.record.label} in each of {modes} goals; {note}"
+        pictures.append(Picture(figure, alt))
+    read = (
+        f"A policy that knows every goal equally well fills each bar to the dashed line, 1/{modes}; "
+        "the ceiling is the score such a policy gets from so few episodes on average."
+    )
+    return Section("Goal shares", read, tuple(pictures), layout="small")
+
+
+def representatives(policies: Sequence[RunPolicy]) -> list[RunPolicy]:
+    """The policies to show side by side: all, or of many the lowest seed of each group."""
+    if len(policies) <= MAX_COLUMNS:
+        return list(policies)
+    best: dict[tuple[str, str], RunPolicy] = {}
+    for policy in sorted(policies, key=lambda p: p.record.seed):
+        best.setdefault(policy.record.group, policy)
+    return list(best.values())
+
+
+def _curve_pictures(
+    records: Sequence[RunRecord], panels: Iterable[Panel], *, legend: bool
+) -> tuple[Picture, ...]:
+    """One picture per logged quantity (and per agent, where there are many groups)."""
+    agents = sorted({r.agent for r in records})
+    many = len({r.group for r in records}) > MANY_GROUPS and len(agents) > 1
+    pictures = []
+    for panel in panels:
+        for key, title in _matching_keys(records, panel):
+            for agent in agents if many else [None]:
+                members = [r for r in records if agent in (None, r.agent)]
+                curves = _curves(members, key)
+                if curves:
+                    heading = f"{title} · {agent}" if agent else title
+                    figure = curve_figure(
+                        curves,
+                        ylabel=panel.ylabel,
+                        title=heading,
+                        legend=legend or len({(c.agent, c.density) for c in curves}) > 1,
+                    )
+                    alt = f"{heading} over environment steps: {_ends(curves)}"
+                    pictures.append(Picture(figure, alt, _sentence(panel.meaning, key)))
+    return tuple(pictures)
+
+
+def _matching_keys(records: Sequence[RunRecord], panel: Panel) -> list[tuple[str, str]]:
+    """The logged keys that a panel shows, with their titles."""
+    keys = sorted({key for record in records for row in record.rows for key in row})
+    for pattern in filter(None, (panel.pattern, panel.otherwise)):
+        found = [(key, re.fullmatch(pattern, key)) for key in keys]
+        matching = [(key, panel.title.format(*match.groups())) for key, match in found if match]
+        if matching:
+            return matching
+    return []
+
+
+def _curves(records: Sequence[RunRecord], key: str) -> list[Curve]:
+    found = [
+        curve_of(r.rows, key, agent=r.agent, density=r.density, label=r.label) for r in records
+    ]
+    return [curve for curve in found if curve is not None]
+
+
+def _ends(curves: Sequence[Curve]) -> str:
+    return "; ".join(f"{c.label} ends at {c.values[-1]:.4g}" for c in curves)
+
+
+def _sentence(meaning: str, key: str) -> str:
+    return f"{meaning[0].upper()}{meaning[1:]} ({key})." if meaning else f"{key}."
+
+
+def _same_box(policies: Sequence[RunPolicy]) -> list[tuple[tuple, tuple, list[RunPolicy]]]:
+    """Policies that act in the same box, which share a figure."""
+    groups: dict[tuple, list[RunPolicy]] = {}
+    for policy in policies:
+        groups.setdefault(policy.box, []).append(policy)
+    return [(low, high, members) for (low, high), members in groups.items()]
+
+
+def _box_words(low: tuple[float, ...], high: tuple[float, ...]) -> str:
+    """A box in words, `[−1, 1]⁶` where all sides are alike."""
+    sides = [f"[{a:g}, {b:g}]".replace("-", "−") for a, b in zip(low, high, strict=True)]
+    if len(set(sides)) > 1:
+        return " × ".join(sides)
+    power = str(len(sides)).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return sides[0] + (power if len(sides) > 1 else "")
+
+
+def _how_to_read_density(dims: int, exact: bool) -> str:
+    bound = (
+        "" if exact else f" Where no exact density exists, its lower bound (k = {BOUND_PATHS}) is."
+    )
+    if dims == 1:
+        return "Curves are p(a | s); a row shares its vertical axis." + bound
+    if dims == 2:
+        return "Brighter is likelier (√ scale, shared within a row); several spots are modes." + bound
+    return (
+        "Blocks are histograms of samples for two action dimensions each (brighter is likelier, "
+        "√ scale shared within a row), the diagonal holds each dimension alone; of more than "
+        f"{MAX_PAIR_DIMS} dimensions those that vary most are shown."
+    )

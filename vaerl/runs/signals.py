@@ -1,0 +1,42 @@
+"""SIGINT and SIGTERM as a wish to stop, heeded at the next step; a second one is obeyed at once."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType
+from typing import Any
+
+
+class StopSignals:
+    """Notes the first stop signal in `received`; handlers live between `install` and `restore`.
+
+    Only the main thread can have handlers; elsewhere, and if not `enabled`, nothing is installed.
+    """
+
+    def __init__(self, enabled: bool = True) -> None:
+        self.received: str | None = None
+        self._enabled = enabled
+        self._former: dict[int, Any] = {}
+
+    def install(self) -> None:
+        """Take the handlers over."""
+        self.received = None
+        if self._enabled and not self._former:
+            if threading.current_thread() is not threading.main_thread():
+                return
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._former[number] = signal.signal(number, self._handle)
+
+    def restore(self) -> None:
+        """Give the handlers back as they were."""
+        former, self._former = self._former, {}
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.received is None:  # nothing is printed here: a handler may interrupt a print
+            self.received = signal.Signals(number).name
+            return
+        self.restore()  # a second signal: the former handler, by default the end
+        signal.raise_signal(number)

@@ -1,0 +1,378 @@
+"""Training: from one `TrainConfig` to a finished run directory.
+
+Everything is checked before the directory is made. Evaluation, pictures, checkpoints and trackers
+leave the random streams of training as they were, so they cannot change what is learned.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.vec_env import VecEnv
+
+from vaerl.agents import agent_class, agent_names
+from vaerl.densities import density_names
+from vaerl.names import check_name
+from vaerl.runs import files, jsonio
+from vaerl.runs.callback import TrackerCallback
+from vaerl.runs.checkpoint import list_checkpoints
+from vaerl.runs.checkpoint_load import find_checkpoint, load_checkpoint
+from vaerl.runs.config import TrainConfig
+from vaerl.runs.directory import RunDirectory, versions
+from vaerl.runs.errors import one_line
+from vaerl.runs.evaluate import EvalResult, episodes_wanted, evaluate
+from vaerl.runs.pictures import Painter
+from vaerl.runs.tensorboard_tracker import TensorBoardTracker
+from vaerl.runs.trackers import JsonlTracker
+from vaerl.runs.vec import make_vec, spawn_seeds
+from vaerl.runs.video import record, video_format
+from vaerl.runs.wandb_tracker import WandbTracker
+
+EVALUATION = "evaluation.json"
+MOST_DETERMINISTIC = 100  # episodes, of the final evaluation
+VIDEO_FRAMES = 150  # of the video that closes a training
+KEPT_CHECKPOINTS = 2
+LOG_STEPS = 2000  # about as many steps, at most, between two rows of the algorithm's log
+PROGRESS_INTERVAL = 0.1  # seconds between two calls of `on_step`
+RESERVED = {"self", "policy", "density", "env", "seed", "device", "verbose", "tensorboard_log"}
+SAME_ON_RESUME = (
+    "agent",
+    "env",
+    "density",
+    "seed",
+    "n_envs",
+    "density_options",
+    "agent_options",
+    "env_options",
+)
+
+OnStep = Callable[[int], None]
+
+
+def train(
+    config: TrainConfig,
+    *,
+    overwrite: bool = False,
+    resume: bool = False,
+    on_step: OnStep | None = None,
+) -> RunDirectory:
+    """Train to the end, or until SIGINT or SIGTERM, and return the run.
+
+    Args:
+        config: what to train.
+        overwrite: replace the run that is in the folder.
+        resume: go on from the folder's last checkpoint, replay buffer included; starts afresh
+            where there is none.
+        on_step: called with the steps done, a few times a second.
+
+    Raises:
+        ValueError: anything in `config` that does not fit, before anything is written; a folder
+            that is in use without `overwrite` or `resume`.
+    """
+    torch.set_num_threads(1)  # small networks: more threads cost more than they give
+    config = config.resolved()
+    check_config(config)
+    env = make_vec(
+        config.env, config.n_envs, options=config.env_options, subprocess=config.subprocess
+    )
+    try:
+        run = RunDirectory(config.out)
+        agent = make_agent(config, env)
+        there = resume and run.config_path.exists()
+        if there and list_checkpoints(run.checkpoints_path):
+            agent = _restore(run, config, env)
+        else:
+            run.create(config.to_dict(), overwrite=overwrite or there)
+            if (run.path / EVALUATION).exists():
+                files.remove_tree(run.path / EVALUATION)
+        return _Training(config, run, agent, on_step).run_all()
+    finally:
+        env.close()
+
+
+def check_config(config: TrainConfig) -> None:
+    """Raise a ValueError of one line for a name or an option that nothing here knows."""
+    check_name("agent", config.agent, agent_names())
+    check_name("density", config.density, density_names())
+    legal = agent_options(config.agent)
+    for option in config.agent_options:
+        check_name(f"option of agent {config.agent}", option, legal)
+    kwargs = config.agent_options.get("policy_kwargs", {})
+    if not isinstance(kwargs, dict):
+        raise ValueError(f"agent option policy_kwargs {kwargs!r} must be an object of arguments")
+    if config.device.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"device {config.device!r} is not there; this machine has cpu")
+
+
+def agent_options(name: str) -> set[str]:
+    """Return the constructor arguments of an agent that `agent_options` may name.
+
+    >>> {"learning_rate", "gamma"} <= agent_options("sac"), "policy" in agent_options("sac")
+    (True, False)
+    """
+    found: set[str] = set()
+    for cls in agent_class(name).__mro__:
+        if "__init__" not in vars(cls):
+            continue
+        parameters = inspect.signature(cls.__init__).parameters.values()
+        found |= {p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD}
+        found |= {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            break  # what stands further up is set by this class
+    return {option for option in found - RESERVED if not option.startswith("_")}
+
+
+def make_agent(config: TrainConfig, env: VecEnv) -> BaseAlgorithm:
+    """Build the agent that `config` describes, on `env`, with a seed spawned from the run's."""
+    options = dict(config.agent_options)
+    options["policy_kwargs"] = {
+        **options.get("policy_kwargs", {}),
+        "density_kwargs": dict(config.density_options),
+    }
+    if isinstance(options.get("train_freq"), list):
+        options["train_freq"] = tuple(options["train_freq"])
+    try:
+        return agent_class(config.agent)(
+            config.density,
+            env,
+            seed=_seeds(config)["agent"],
+            device=config.device,
+            **options,
+        )
+    except (TypeError, AssertionError) as error:
+        raise ValueError(f"{config.agent} with {options}: {one_line(error)}") from error
+
+
+def load_run(path: Path) -> tuple[BaseAlgorithm, TrainConfig, int]:
+    """Return the agent at the last checkpoint of a run, its configuration, and its step.
+
+    Raises ValueError, one line, where there is no run or none of its checkpoints can be read.
+    """
+    torch.set_num_threads(1)
+    run = RunDirectory.open(path)
+    config = read_config(run)
+    checkpoint = find_checkpoint(run.checkpoints_path)
+    return load_checkpoint(checkpoint, device="cpu"), config, checkpoint.num_timesteps
+
+
+def read_config(run: RunDirectory) -> TrainConfig:
+    """Read the configuration that a run was trained with."""
+    return TrainConfig.from_dict({k: v for k, v in run.config.items() if k != "versions"})
+
+
+def read_evaluation(run: RunDirectory) -> dict[str, Any] | None:
+    """Read the final evaluation: "step", "train_seconds", "stochastic" and "deterministic"."""
+    path = run.path / EVALUATION
+    return jsonio.loads(path.read_bytes(), str(path)) if path.exists() else None
+
+
+def _seeds(config: TrainConfig) -> dict[str, int]:
+    return spawn_seeds(config.seed, "agent", "evaluation", "final", "video")
+
+
+def _restore(run: RunDirectory, config: TrainConfig, env: VecEnv) -> BaseAlgorithm:
+    """Load the last checkpoint on `env` and drop the rows of metrics that came after it."""
+    before = read_config(RunDirectory.open(run.path))
+    for name in SAME_ON_RESUME:
+        old, new = getattr(before, name), getattr(config, name)
+        if old != new:
+            raise ValueError(f"--resume: the run has {name} {old!r}, not {new!r}")
+    checkpoint = find_checkpoint(run.checkpoints_path, include_replay=True)
+    if checkpoint.num_timesteps >= config.steps and read_evaluation(run) is not None:
+        raise ValueError(
+            f"--resume: the run {str(run.path)!r} has {checkpoint.num_timesteps} steps already; "
+            f"steps {config.steps} must be more"
+        )
+    agent = load_checkpoint(checkpoint, env, config.device, include_replay=True, restore_rng=True)
+    rows = [row for row in run.metrics() if row["global_step"] <= checkpoint.num_timesteps]
+    files.write_text(run.metrics_path, "".join(jsonio.dumps(row) + "\n" for row in rows))
+    data = {**config.to_dict(), "versions": versions()}
+    files.write_text(run.config_path, jsonio.dumps(data, indent=2) + "\n")
+    return agent
+
+
+class _Training:
+    """One call of `train`, once everything has been checked and built."""
+
+    def __init__(
+        self, config: TrainConfig, run: RunDirectory, agent: BaseAlgorithm, on_step: OnStep | None
+    ) -> None:
+        self.config, self.run, self.agent, self.on_step = config, run, agent, on_step
+        self.seeds = _seeds(config)
+        self.painter = Painter(run, agent)
+        self.looking = 0.0  # seconds spent in hooks, which are not training
+        self.callback = TrackerCallback(
+            make_trackers(config, run),
+            config=run.config,
+            checkpoints=run.checkpoints_path,
+            checkpoint_every=config.checkpoint_every or 0,
+            env_id=config.env,
+            include_replay=config.keep_replay,
+            keep_last=KEPT_CHECKPOINTS,
+            periodic=[
+                (config.eval_every or 0, self._timed(self._evaluate)),
+                (config.picture_every or 0, self._timed(self._picture)),
+            ],
+            finish_at_end=False,
+        )
+
+    def run_all(self) -> RunDirectory:
+        """Learn, evaluate, film; leave a status that says how it ended."""
+        agent, run = self.agent, self.run
+        details: dict[str, Any] = {}
+        try:
+            self._learn(details)
+            state = "stopped" if self.callback.stopped_by else "finished"
+            if state == "finished":
+                self._final(details)
+        except KeyboardInterrupt:
+            state = "stopped"
+        except BaseException as error:
+            details["error"] = one_line(f"{type(error).__name__}: {error}")
+            run.set_status("failed", agent.num_timesteps, **details)
+            files.write_text(run.path / "error.txt", traceback.format_exc())
+            raise
+        finally:
+            self.callback.close()
+        run.set_status(state, agent.num_timesteps, **details)
+        return run
+
+    def _learn(self, details: dict[str, Any]) -> None:
+        agent, config = self.agent, self.config
+        begun = agent.num_timesteps
+        progress = _Progress(self.on_step)
+        start = time.perf_counter()
+        agent.learn(
+            config.steps - begun,
+            callback=[self.callback, progress],
+            log_interval=_log_interval(config),
+            reset_num_timesteps=begun == 0,
+        )
+        details["train_seconds"] = time.perf_counter() - start - self.looking
+        details["train_steps"] = agent.num_timesteps - begun
+        progress.tell(agent.num_timesteps)
+        if self.callback.last_save_failed:
+            raise RuntimeError("the last checkpoint could not be written")
+
+    def _evaluate(self, step: int) -> dict[str, Any]:
+        if step >= self.config.steps:
+            return {}  # the final evaluation comes anyway
+        count = self.config.eval_episodes or episodes_wanted(self.config.env, final=False)
+        return self._scores(self._roll_out(count, "evaluation"), step)
+
+    def _picture(self, step: int) -> dict[str, Any]:
+        return {"policy/density": self.painter.density(step)}
+
+    def _scores(self, result: EvalResult, step: int) -> dict[str, Any]:
+        """Figures of an evaluation, and its picture where the environment has a map."""
+        values: dict[str, Any] = {f"eval/{key}": value for key, value in result.scores().items()}
+        picture = self.painter.rollouts(result, step)
+        return values if picture is None else {**values, "eval/rollouts": picture}
+
+    def _roll_out(self, episodes: int, seed: str, deterministic: bool = False) -> EvalResult:
+        return evaluate(
+            self.agent,
+            self.config.env,
+            episodes=episodes,
+            seed=self.seeds[seed],
+            deterministic=deterministic,
+            env_options=self.config.env_options,
+        )
+
+    def _final(self, details: dict[str, Any]) -> None:
+        """Evaluate with many episodes, film the finished policy."""
+        config, step = self.config, self.agent.num_timesteps
+        episodes = config.final_episodes or episodes_wanted(config.env)
+        drawn = self._roll_out(episodes, "final")
+        best = self._roll_out(min(episodes, MOST_DETERMINISTIC), "final", deterministic=True)
+        data = {
+            "step": step,
+            **details,
+            "stochastic": drawn.to_dict(episodes=True),
+            "deterministic": best.to_dict(episodes=True),
+        }
+        files.write_text(self.run.path / EVALUATION, jsonio.dumps(data, indent=1) + "\n")
+        values = self._scores(drawn, step)
+        values["eval/deterministic_return_mean"] = float(best.returns.mean())
+        self.callback._log_values(values, step)
+        if config.video:
+            self._film(step)
+
+    def _film(self, step: int) -> None:
+        try:
+            path = record(
+                self.agent,
+                self.config.env,
+                self.run.videos_path / f"{step:09d}.{video_format()}",
+                seed=self.seeds["video"],
+                env_options=self.config.env_options,
+                most_frames=VIDEO_FRAMES,
+                side_view=True,
+            )
+        except (ValueError, OSError) as error:
+            print(f"no video: {one_line(error)}", file=sys.stderr)
+        else:
+            self.callback.trackers.video("policy/video", path, step)
+
+    def _timed(self, look: Callable[[int], dict[str, Any]]) -> Callable[[Any, int], dict[str, Any]]:
+        def hook(agent: BaseAlgorithm, step: int) -> dict[str, Any]:
+            start = time.perf_counter()
+            try:
+                return look(step)
+            finally:
+                self.looking += time.perf_counter() - start
+
+        hook.__name__ = look.__name__.strip("_")
+        return hook
+
+
+class _Progress(BaseCallback):
+    """Tells how many steps are done, a few times a second."""
+
+    def __init__(self, on_step: OnStep | None) -> None:
+        super().__init__()
+        self.tell = on_step or (lambda step: None)
+        self._told = 0.0
+
+    def _on_step(self) -> bool:
+        now = time.monotonic()
+        if now - self._told >= PROGRESS_INTERVAL:
+            self._told = now
+            self.tell(self.num_timesteps)
+        return True
+
+
+def make_trackers(config: TrainConfig, run: RunDirectory) -> list[Any]:
+    """Return metrics.jsonl's tracker and those that `config.track` names."""
+    trackers: list[Any] = [JsonlTracker(run.metrics_path)]
+    if "tensorboard" in config.track:
+        trackers.append(TensorBoardTracker(run.path / "tensorboard"))
+    if "wandb" in config.track:
+        trackers.append(
+            WandbTracker(
+                run.path,
+                project=config.wandb_project,
+                name=run.name,
+                group=f"{config.agent}-{config.density}-{config.env}",
+                mode=config.wandb_mode,
+            )
+        )
+    return trackers
+
+
+def _log_interval(config: TrainConfig) -> int:
+    """Roll-outs (on-policy) or episodes (off-policy) between two rows of the algorithm's log."""
+    if config.agent == "ppo":
+        return 1
+    limit = gymnasium.spec(config.env).max_episode_steps or LOG_STEPS // 100
+    return max(4, LOG_STEPS // limit)

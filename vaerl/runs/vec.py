@@ -1,0 +1,139 @@
+"""The environments of a run: made by id, checked, watched by Monitor, seeded far apart."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import gymnasium
+import numpy as np
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
+
+import vaerl  # noqa: F401  (registers the vaerl/ environments, in worker processes too)
+from vaerl.names import did_you_mean
+from vaerl.policies.spaces import check_action_space
+
+
+class _SpacedSeeds:
+    """Seeds of the copies spawned from one, where stable-baselines3 counts seed, seed + 1, ….
+
+    With consecutive seeds, two runs seeded 0 and 1 share all but one of their environments.
+    """
+
+    num_envs: int
+    _seeds: list[int | None]
+
+    def seed(self, seed: int | None = None) -> list[int | None]:
+        """Give every copy a seed of its own, used at the next reset."""
+        state = np.random.SeedSequence(seed).generate_state(self.num_envs)
+        self._seeds = [int(word) for word in state]
+        return self._seeds
+
+
+class _Dummy(_SpacedSeeds, DummyVecEnv):
+    """Copies in this process."""
+
+
+class _Subproc(_SpacedSeeds, SubprocVecEnv):
+    """Each copy in a process of its own."""
+
+
+def check_env_id(env_id: str) -> None:
+    """Raise a ValueError of one line, naming the nearest id, unless Gymnasium knows `env_id`."""
+    try:
+        gymnasium.spec(env_id)
+    except (gymnasium.error.Error, ImportError) as error:
+        near = did_you_mean(env_id, gymnasium.registry)
+        raise ValueError(f"env {env_id!r} is not a Gymnasium id; {near}") from error
+
+
+def is_mujoco(env_id: str) -> bool:
+    """Whether `env_id` is one of Gymnasium's MuJoCo environments.
+
+    >>> is_mujoco("Hopper-v5"), is_mujoco("Pendulum-v1")
+    (True, False)
+    """
+    return "gymnasium.envs.mujoco" in str(gymnasium.spec(env_id).entry_point)
+
+
+def make_env(env_id: str, **arguments: Any) -> gymnasium.Env:
+    """Call gymnasium.make without MuJoCo's remarks on Gymnasium's own model files.
+
+    MuJoCo prints them at every copy and appends them to a file in the current folder.
+    """
+    if not is_mujoco(env_id):
+        return gymnasium.make(env_id, **arguments)
+    import mujoco
+
+    before = mujoco.get_mju_user_warning()
+
+    def show(text: str) -> None:
+        if "deprecated" not in text:
+            print(f"mujoco: {text}", file=sys.stderr)
+
+    mujoco.set_mju_user_warning(show)
+    try:
+        return gymnasium.make(env_id, **arguments)
+    finally:
+        mujoco.set_mju_user_warning(before)
+
+
+def make_vec(
+    env_id: str,
+    copies: int = 1,
+    *,
+    seed: int | None = None,
+    options: Mapping[str, Any] | None = None,
+    subprocess: bool = False,
+    render_mode: str | None = None,
+) -> VecEnv:
+    """Make `copies` of the environment, each under a Monitor, with spawned seeds.
+
+    Raises ValueError for an unknown id, an unfit action space or options that do not fit.
+
+    >>> env = make_vec("Pendulum-v1", 2, seed=0)
+    >>> env.num_envs, env.reset().shape
+    (2, (2, 3))
+    """
+    check_env_id(env_id)
+    arguments = dict(options or {})
+    if render_mode is not None:
+        arguments["render_mode"] = render_mode
+    try:
+        first = _make_one(env_id, arguments, False)
+    except TypeError as error:
+        raise ValueError(f"env options {arguments} do not fit {env_id!r}: {error}") from error
+    except gymnasium.error.Error as error:
+        raise ValueError(f"env {env_id!r} cannot be made: {error}") from error
+    try:
+        check_action_space(first.action_space)
+    except ValueError as error:
+        raise ValueError(f"env {env_id!r}: {error}") from error
+    finally:
+        first.close()
+    make: Callable[[], gymnasium.Env] = partial(_make_one, env_id, arguments, subprocess)
+    env = (_Subproc if subprocess else _Dummy)([make] * copies)
+    env.seed(seed)
+    return env
+
+
+def _make_one(env_id: str, arguments: dict[str, Any], subprocess: bool) -> gymnasium.Env:
+    if subprocess:  # Ctrl-C reaches the whole group of processes; the parent decides what it means
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return Monitor(make_env(env_id, **arguments))
+
+
+def spawn_seeds(seed: int, *names: str) -> dict[str, int]:
+    """Spawn one seed a name from `seed`, each independent of the others.
+
+    >>> spawn_seeds(0, "agent", "evaluation")
+    {'agent': 3757552657, 'evaluation': 673228719}
+    """
+    children = np.random.SeedSequence(seed).spawn(len(names))
+    return {
+        name: int(child.generate_state(1)[0]) for name, child in zip(names, children, strict=True)
+    }

@@ -1,0 +1,155 @@
+"""A video of one policy: mp4 where imageio-ffmpeg is installed, else gif."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+from numpy.typing import NDArray
+
+from vaerl.names import did_you_mean
+from vaerl.runs import files
+from vaerl.runs.evaluate import Predictor, own_randomness
+from vaerl.runs.skeleton import draw_scene
+from vaerl.runs.vec import check_env_id, is_mujoco, make_env
+
+Frame = NDArray[np.uint8]
+Camera = Callable[[], Frame]
+
+FASTEST = 30  # frames a second; of a faster simulation every other, third, … frame is kept
+MOST_FRAMES = 600  # 20 seconds
+GL_BACKENDS = ("egl", "osmesa", "glfw")
+FORMATS = ("mp4", "gif")
+
+
+def video_format() -> str:
+    """Return "mp4" if an encoder is installed, else "gif"."""
+    return "mp4" if importlib.util.find_spec("imageio_ffmpeg") else "gif"
+
+
+def record(
+    agent: Predictor,
+    env_id: str,
+    path: Path,
+    *,
+    seed: int,
+    episodes: int = 1,
+    deterministic: bool = False,
+    env_options: Mapping[str, Any] | None = None,
+    most_frames: int = MOST_FRAMES,
+    side_view: bool = False,
+) -> Path:
+    """Record episodes into `path` (.mp4 or .gif) and return it; global random streams stay put.
+
+    A MuJoCo environment on a machine without OpenGL is drawn as a side view of its limbs; with
+    `side_view` it always is, which is quick and keeps OpenGL out of a training process.
+
+    Raises:
+        ValueError: an environment that cannot draw itself, or an unknown format.
+    """
+    if path.suffix.lstrip(".") not in FORMATS:
+        raise ValueError(f"video {path.name!r}: {did_you_mean(path.suffix, FORMATS)}")
+    filmed = _filmed(env_id, dict(env_options or {}), side_view)
+    with own_randomness(agent, seed), filmed as (env, camera):
+        fps = float(env.metadata.get("render_fps") or FASTEST)
+        skip = max(1, round(fps / FASTEST))
+        frames = _frames(agent, env, camera, seed, episodes, deterministic, skip)
+        return write_video(list(islice(frames, most_frames)), path, fps / skip)
+
+
+def write_video(frames: list[Frame], path: Path, fps: float) -> Path:
+    """Encode frames (H, W, 3) out of sight, then put the whole file in its place at once."""
+    import imageio.v2 as imageio
+
+    options: dict[str, Any] = {"duration": 1000.0 / fps, "loop": 0}
+    if path.suffix == ".mp4":
+        options = {"fps": fps, "codec": "libx264", "macro_block_size": 2, "quality": 7}
+        options["ffmpeg_log_level"] = "error"
+    with tempfile.TemporaryDirectory() as folder:
+        draft = Path(folder) / path.name
+        with imageio.get_writer(draft, **options) as writer:
+            for frame in frames:
+                writer.append_data(frame)
+        files.make_directory(path.parent)
+        return files.write_bytes(path, draft.read_bytes())
+
+
+def _frames(
+    agent: Predictor,
+    env: gymnasium.Env,
+    camera: Camera,
+    seed: int,
+    episodes: int,
+    deterministic: bool,
+    skip: int,
+) -> Iterator[Frame]:
+    """Yield every `skip`-th frame, and each episode's last."""
+    for episode in range(episodes):
+        observation, _ = env.reset(seed=seed if episode == 0 else None)
+        yield camera()
+        over, step = False, 0
+        while not over:
+            action, _ = agent.predict(observation, deterministic=deterministic)
+            observation, _, terminated, truncated, _ = env.step(action)
+            over, step = terminated or truncated, step + 1
+            if over or step % skip == 0:
+                yield camera()
+
+
+@contextmanager
+def _filmed(
+    env_id: str, options: dict[str, Any], side_view: bool
+) -> Iterator[tuple[gymnasium.Env, Camera]]:
+    """Make the environment together with a function that draws its present state."""
+    check_env_id(env_id)
+    if is_mujoco(env_id) and (side_view or not choose_gl_backend()):
+        env = make_env(env_id, **options)
+        bare: Any = env.unwrapped
+        camera: Camera = lambda: draw_scene(bare.model, bare.data)  # noqa: E731
+    else:
+        try:
+            env = make_env(env_id, render_mode="rgb_array", **options)
+            env.reset()
+            env.render()
+        except (gymnasium.error.Error, ImportError, TypeError) as error:
+            raise ValueError(f"env {env_id!r} cannot draw itself: {error}") from error
+        camera = lambda: np.asarray(env.render(), dtype=np.uint8)  # noqa: E731
+    try:
+        yield env, camera
+    finally:
+        env.close()
+
+
+@lru_cache(maxsize=1)
+def choose_gl_backend() -> str:
+    """Return a value of MUJOCO_GL that works here and set it; empty where none does.
+
+    Each candidate is tried in a process of its own: a failing one leaves a broken library behind.
+    """
+    given = os.environ.get("MUJOCO_GL")
+    for backend in (given,) if given else GL_BACKENDS:
+        code = f"from mujoco.{backend} import GLContext; GLContext(8, 8).make_current()"
+        environment = {**os.environ, "MUJOCO_GL": backend, "PYOPENGL_PLATFORM": backend}
+        if backend == "glfw":
+            environment.pop("PYOPENGL_PLATFORM")
+        try:
+            tried = subprocess.run(
+                [sys.executable, "-c", code], env=environment, capture_output=True, timeout=30
+            )
+        except subprocess.TimeoutExpired:
+            continue
+        if tried.returncode == 0:
+            os.environ["MUJOCO_GL"] = backend
+            return backend
+    return ""
