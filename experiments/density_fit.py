@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from inspect import signature
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from vaerl.densities import make_density
+from vaerl.densities import ConditionalDensity, make_density
 from vaerl.experiments.density_laws import Target, estimate
 from vaerl.experiments.density_targets import make_target
 from vaerl.runs import files
@@ -42,21 +43,22 @@ class Standardised(nn.Module):
     `density` models z; mean and scale (X,) are buffers, so they are saved with the parameters.
     """
 
+    density: ConditionalDensity
     mean: Tensor
     scale: Tensor
 
-    def __init__(self, density: nn.Module, mean: Tensor, scale: Tensor) -> None:
+    def __init__(self, density: ConditionalDensity, mean: Tensor, scale: Tensor) -> None:
         super().__init__()
         self.density = density
-        # diagnostics are not looked at here, and those of a latent model cost a further pass
-        takes = signature(density.loss).parameters if hasattr(density, "loss") else ()
-        self.quiet = {"diagnostics": False} if "diagnostics" in takes else {}
         self.register_buffer("mean", mean.float())
         self.register_buffer("scale", scale.float())
 
     def loss(self, contexts: Tensor, x: Tensor) -> Tensor:
         """Per-sample objective (n,) in the units of x."""
-        loss, _ = self.density.loss(contexts, (x - self.mean) / self.scale, **self.quiet)
+        # diagnostics are not looked at here, and those of a latent model cost a further pass
+        takes = signature(self.density.loss).parameters
+        quiet = {"diagnostics": False} if "diagnostics" in takes else {}
+        loss, _ = self.density.loss(contexts, (x - self.mean) / self.scale, **quiet)
         return loss + self.scale.log().sum()
 
     def log_prob_lower(self, contexts: Tensor, x: Tensor, k: int) -> Tensor:
@@ -110,20 +112,26 @@ def build(fit: Fit) -> Standardised:
     return Standardised(density, x.mean(0), x.std(0))
 
 
-def batches(target: Target, size: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+def training_batches(fit: Fit) -> Iterator[tuple[Tensor, Tensor]]:
     """Endless fresh batches in float32; drawn 50 at a time because small draws are slow."""
-    generator = torch.Generator().manual_seed(seed)
+    target, generator = fit.law(), torch.Generator().manual_seed(fit.seed + 1)
     while True:
-        contexts, x = target.draw(50 * size, generator)
-        yield from zip(contexts.float().split(size), x.float().split(size), strict=True)
+        contexts, x = target.draw(50 * fit.batch_size, generator)
+        yield from zip(
+            contexts.float().split(fit.batch_size), x.float().split(fit.batch_size), strict=True
+        )
+
+
+def held_out(fit: Fit) -> tuple[Tensor, Tensor]:
+    """The test points, the same for every model of a target and seed: (n, C) and (n, X)."""
+    return fit.law().draw(fit.test_points, torch.Generator().manual_seed(fit.seed + TEST_SEED))
 
 
 def train(model: Standardised, fit: Fit, tick: Callable[[], None] | None = None) -> None:
     """Minimise the model's own loss over `fit.steps` fresh batches; `tick` is called every step."""
     optimiser = torch.optim.Adam(model.parameters(), lr=fit.settings.learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, fit.steps)
-    stream = batches(fit.law(), fit.batch_size, fit.seed + 1)
-    for _, (contexts, x) in zip(range(fit.steps), stream, strict=False):
+    for contexts, x in islice(training_batches(fit), fit.steps):
         loss = model.loss(contexts, x).mean()
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -140,9 +148,8 @@ def score(model: Standardised, fit: Fit) -> dict[str, float]:
 
     `rise_half_k` is the mean of L_K − L_{K/2} over 2,000 points: 0 for an exact density.
     """
-    target = fit.law()
-    contexts, x = target.draw(fit.test_points, torch.Generator().manual_seed(fit.seed + TEST_SEED))
-    truth = target.log_prob(contexts, x)
+    contexts, x = held_out(fit)
+    truth = fit.law().log_prob(contexts, x)
     lower = _log_prob_lower(model, contexts.float(), x.float(), fit.test_k)
     few = slice(0, 2_000)
     half = _log_prob_lower(model, contexts[few].float(), x[few].float(), fit.test_k // 2)

@@ -22,6 +22,7 @@ import multiprocessing
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import mean
@@ -164,7 +165,7 @@ def _each(
     if jobs == 1:
         for fit in fits:
             steps = progress.add_task(f"{fit.target} {fit.model}", total=fit.steps)
-            yield fit, run_fit(fit, out, lambda task=steps: progress.advance(task))
+            yield fit, run_fit(fit, out, partial(progress.advance, steps))
             progress.remove_task(steps)
         return
     context = multiprocessing.get_context("spawn")

@@ -144,6 +144,12 @@ def train(
 
 
 def _train(config: TrainConfig, overwrite: bool, resume: bool, progress: bool) -> None:
+    from vaerl.agents import agent_names
+    from vaerl.runs.config import check_env_id
+
+    check_name("agent", config.agent, agent_names())  # before torch is loaded: the answer is quick
+    check_env_id(config.env)
+
     from vaerl.cli_output import print_scores, training_bar
     from vaerl.runs.train import train as run_training
 

@@ -40,7 +40,10 @@ class _Speed(ProgressColumn):
 def training_bar(
     totals: Mapping[str, int], *, shown: bool = True
 ) -> Iterator[Callable[[str, int], None]]:
-    """Show one bar a title, with steps a second and the time left; gives `advance(title, step)`."""
+    """Show one bar a title, with steps a second and the time left; gives `advance(title, step)`.
+
+    The first call of `advance` brings the bars up, so that an error before it stays one line.
+    """
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=16),
@@ -51,9 +54,18 @@ def training_bar(
         TimeRemainingColumn(),
     )
     console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=not shown, speed_estimate_period=15) as bar:
-        tasks = {title: bar.add_task(title, total=total) for title, total in totals.items()}
-        yield lambda title, step: bar.update(tasks[title], completed=step)
+    bar = Progress(*columns, console=console, disable=not shown, speed_estimate_period=15)
+    tasks = {title: bar.add_task(title, total=total) for title, total in totals.items()}
+
+    def advance(title: str, step: int) -> None:
+        if not bar.live.is_started:  # nothing is shown before there is something to show
+            bar.start()
+        bar.update(tasks[title], completed=step)
+
+    try:
+        yield advance
+    finally:
+        bar.stop()
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

@@ -47,7 +47,7 @@ def smooth_range(raw: Tensor, low: float, high: float) -> Tensor:
         slope = 1.0 / (width * share * (1.0 - share))
     else:
         offset, slope = 0.0, 4.0 / width
-    return low + width * torch.sigmoid(slope * raw + offset)
+    return torch.sigmoid(slope * raw + offset) * width + low
 
 
 class FiLMNet(nn.Module):

@@ -17,17 +17,17 @@ from vaerl.experiments.density_fit import (
     Fit,
     Model,
     Standardised,
-    batches,
     build,
+    held_out,
     is_done,
     load_model,
     run_fit,
     score,
     train,
+    training_batches,
 )
 from vaerl.experiments.density_laws import Target
 from vaerl.experiments.density_suite import MODELS, command_line, make_fits, run, run_fits
-from vaerl.experiments.density_targets import make_target
 
 FIT = Fit("ring-2d", "gaussian", 0, 5, 32, 200, 4, Model("gaussian", 1e-2))
 
@@ -83,8 +83,11 @@ def test_standardisation_keeps_the_density_normalised() -> None:
         samples = model.sample(contexts)
         loss = model.loss(contexts, grid)
     assert (log_prob.exp() * 45.0 / 9000).sum().item() == pytest.approx(1.0, abs=1e-3)
-    first = (log_prob.exp().unsqueeze(-1) * grid * 45.0 / 9000).sum().item()
-    assert samples.mean().item() == pytest.approx(first, abs=0.1)
+    mass = (log_prob.exp() * 45.0 / 9000).unsqueeze(-1)
+    mean = (mass * grid).sum().item()
+    spread = (mass * (grid - mean).square()).sum().sqrt().item()
+    assert samples.mean().item() == pytest.approx(mean, abs=0.1)
+    assert samples.std().item() == pytest.approx(spread, rel=0.05)
     torch.testing.assert_close(loss, -log_prob)
 
 
@@ -98,13 +101,14 @@ def test_a_gaussian_reaches_the_published_best_gaussian() -> None:
     assert 1.222 - 4 * scores["gap_error"] < scores["gap"] < 1.222 + 0.15
 
 
-def test_training_and_test_draws_differ_and_are_fresh() -> None:
-    """No batch repeats, and a seed gives the same stream again."""
-    target = make_target("ring-2d")
-    stream, again = batches(target, 4, seed=1), batches(target, 4, seed=1)
-    seen = torch.cat([next(stream)[1] for _ in range(120)])
-    assert len(seen.unique(dim=0)) == len(seen)
-    assert torch.equal(seen, torch.cat([next(again)[1] for _ in range(120)]))
+def test_draws_are_fresh_and_never_meet_the_test_draw() -> None:
+    """No batch repeats, no test point is trained on, and a seed gives the same stream again."""
+    fit = replace(FIT, target="two-modes-2d")  # two context dimensions: no chance coincidences
+    stream, again = training_batches(fit), training_batches(fit)
+    seen = torch.cat([next(stream)[0] for _ in range(120)])
+    everything = torch.cat([seen, held_out(fit)[0].float()])
+    assert len(everything.unique(dim=0)) == len(everything) == 120 * 32 + 200
+    assert torch.equal(seen, torch.cat([next(again)[0] for _ in range(120)]))
 
 
 def test_a_fit_is_repeatable_and_reloads(tmp_path: Path) -> None:

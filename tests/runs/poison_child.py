@@ -13,11 +13,32 @@ from tests.runs.tiny import Corridor
 from vaerl.runs import load_checkpoint
 from vaerl.runs.errors import VaerlLoadError
 
-FORBIDDEN = (
-    "exec compile import marshal.loads pickle.find_class subprocess.Popen os.system os.exec "
-    "os.posix_spawn os.fork os.remove os.rename os.mkdir os.rmdir os.truncate os.link os.symlink "
-    "os.chmod os.putenv socket.connect socket.bind ctypes.dlopen shutil.rmtree webbrowser.open"
-).split()
+FORBIDDEN = [
+    "exec",
+    "compile",
+    "import",
+    "marshal.loads",
+    "pickle.find_class",
+    "subprocess.Popen",
+    "os.system",
+    "os.exec",
+    "os.posix_spawn",
+    "os.fork",
+    "os.remove",
+    "os.rename",
+    "os.mkdir",
+    "os.rmdir",
+    "os.truncate",
+    "os.link",
+    "os.symlink",
+    "os.chmod",
+    "os.putenv",
+    "socket.connect",
+    "socket.bind",
+    "ctypes.dlopen",
+    "shutil.rmtree",
+    "webbrowser.open",
+]
 violations: list[str] = []
 watching = False
 

@@ -1,4 +1,4 @@
-"""Pictures: what they show is what the numbers say, and drawing them leaves the process as it was."""
+"""Pictures: they show what the numbers say, and drawing them leaves the process as it was."""
 
 from __future__ import annotations
 
@@ -86,14 +86,18 @@ def test_of_many_dimensions_the_six_that_vary_most_are_projected():
     scales = torch.tensor([0.01, 0.2, 0.2, 0.2, 0.01, 0.2, 0.2, 0.2])
     value = Independent(Normal(torch.zeros(1, 8), scales), 1)
     axes = density_figure(value, -1.0, 1.0, samples=500).axes[0]
-    assert [tick.get_text() for tick in axes.get_xticklabels()] == "a2 a3 a4 a6 a7 a8".split()
+    shown = [tick.get_text() for tick in axes.get_xticklabels()]
+    assert shown == ["a2", "a3", "a4", "a6", "a7", "a8"]
 
 
 def test_a_row_shares_its_colour_scale_and_rows_do_not():
-    wide, narrow = normal((0.0, 0.0), (0.0, 0.0), sigma=0.3), two_modes(2)
+    spread = torch.tensor([[0.1], [0.4]]).expand(2, 2)
+    wide = Independent(Normal(torch.zeros(2, 2), torch.tensor(0.5)), 1)
+    narrow = Independent(Normal(torch.zeros(2, 2), spread), 1)
     figure = density_figure([wide, narrow], -1.0, 1.0, ["wide", "narrow"])
     norms = [ax.images[0].norm for ax in figure.axes if ax.images]
-    assert norms[0] is norms[1] and norms[2] is norms[3] and norms[0] is not norms[2]
+    assert norms[0] is norms[1] and norms[2] is norms[3]
+    assert norms[0].vmax > 10 * norms[2].vmax, "the first row holds a peak 16 times as high"
 
 
 def test_a_panel_says_whether_it_is_exact_or_a_bound():
@@ -113,11 +117,12 @@ def test_drawing_changes_no_random_stream_no_setting_and_no_gradient(dims):
 
 
 def test_the_same_policy_gives_the_same_picture():
-    value, _ = cvae(2, 3)
-    np.testing.assert_array_equal(sample_rows(value, 20), sample_rows(value, 20))
-    low, high = np.full(3, -1.0), np.full(3, 1.0)
-    first = grid_density(value, low, high, cells=4, k=3)
-    np.testing.assert_array_equal(first, grid_density(value, low, high, cells=4, k=3))
+    value, _ = cvae(2, 2)
+    low, high = np.full(2, -1.0), np.full(2, 1.0)
+    samples, density = sample_rows(value, 20), grid_density(value, low, high, cells=4, k=3)
+    torch.manual_seed(1)
+    np.testing.assert_array_equal(samples, sample_rows(value, 20))
+    np.testing.assert_array_equal(density, grid_density(value, low, high, cells=4, k=3))
 
 
 @pytest.mark.parametrize(
@@ -160,7 +165,8 @@ def test_the_band_is_students_interval_over_seeds_up_to_the_step_all_have_reache
 
 
 def test_seeds_are_averaged_by_agent_and_density():
-    runs = [curve([0, 1]), curve([0, 3]), curve([5, 5], density="gaussian"), curve([1], agent="ppo")]
+    others = [curve([5, 5], density="gaussian"), curve([1], agent="ppo")]
+    runs = [curve([0, 1]), curve([0, 3]), *others]
     figure = curve_figure(runs, ylabel="return")
     labels = [line.get_label() for line in figure.axes[0].lines if line.get_label()[0] != "_"]
     assert labels == ["ppo · cvae", "sac · gaussian", "sac · cvae (2 seeds)"]
@@ -219,5 +225,5 @@ def test_markup_is_self_contained_and_its_names_are_its_own():
     assert {a or b for a, b in used} <= set(names)
     color = density_color("cvae")
     assert f"var(--c-{color[1:]}, {color})" in markup
-    assert not re.search(rf"(?<!, ){color}", markup), "every palette colour follows the page's theme"
+    assert not re.search(rf"(?<!, ){color}", markup), "every colour follows the page's theme"
     assert set(map(str.lower, DARK_COLORS)) == set(DARK_COLORS)

@@ -13,21 +13,59 @@ from typing import Any
 import pytest
 
 import vaerl.runs
-from tests.runs import poison
+from tests.runs import poison, poison_manifest
 from tests.runs.tiny import trained
 from vaerl.runs import save_checkpoint
 
-LOADER = (
-    "checkpoint checkpoint_agent checkpoint_load checkpoint_normalize checkpoint_replay "
-    "checkpoint_state checkpoint_tensors directory errors files jsonio rng spaces_json"
-).split()
+LOADER = [
+    "checkpoint",
+    "checkpoint_agent",
+    "checkpoint_load",
+    "checkpoint_normalize",
+    "checkpoint_replay",
+    "checkpoint_state",
+    "checkpoint_tensors",
+    "directory",
+    "errors",
+    "files",
+    "jsonio",
+    "rng",
+    "spaces_json",
+]
 BANNED_MODULES = set(
-    "pickle cloudpickle dill joblib marshal shelve yaml importlib runpy ctypes subprocess code "
-    "zipfile tarfile".split()
+    [
+        "pickle",
+        "cloudpickle",
+        "dill",
+        "joblib",
+        "marshal",
+        "shelve",
+        "yaml",
+        "importlib",
+        "runpy",
+        "ctypes",
+        "subprocess",
+        "code",
+        "zipfile",
+        "tarfile",
+    ]
 )
 BANNED_CALLS = set(
-    "eval exec compile __import__ import_module load_module system popen execv execve "
-    "unsafe_load full_load load_from_zip_file".split()
+    [
+        "eval",
+        "exec",
+        "compile",
+        "__import__",
+        "import_module",
+        "load_module",
+        "system",
+        "popen",
+        "execv",
+        "execve",
+        "unsafe_load",
+        "full_load",
+        "load_from_zip_file",
+    ]
 )
 BANNED_ATTRIBUTES = {("torch", "load"), ("np", "load"), ("numpy", "load"), ("th", "load")}
 
@@ -58,7 +96,8 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 def test_there_are_enough_cases() -> None:
     """The corpus is not emptied by accident."""
-    assert len(poison.CASES) >= 100
+    assert len(poison.CASES) >= 150
+    assert {case.__module__ for case in poison.CASES.values()} >= {poison_manifest.__name__}
 
 
 @pytest.mark.parametrize("name", [*poison.CASES, "harmless: nothing at all"])

@@ -140,23 +140,22 @@ class LatentValue(ConditionalValue):
         first_law = self.chain.recognition[0](x, self._q[0])
         at_once = k if torch.is_grad_enabled() else max(1, ROWS_AT_ONCE // x[..., 0].numel())
         parts = []
-        for n in _chunks(k, max(1, at_once)):
+        for n in _chunks(k, max(1, at_once)) or [0]:
             path = self._propose(x, first_law, n, share, generator)
-            parts.append(self._log_weight(x, first_law, path, share))
-        log_w = torch.cat(parts) if parts else x.new_empty((0, *x.shape[:-1]))
+            likelihood = self.chain.decode(self._p, path).log_prob(x)
+            if generating is not None and not parts:  # evaluated beside the first proposals
+                path = tuple(
+                    torch.cat([own.unsqueeze(0), h]) for own, h in zip(generating, path, strict=True)
+                )
+                decoder = self.chain.decode(self._p, generating) if decoder is None else decoder
+                likelihood = torch.cat([decoder.log_prob(x).unsqueeze(0), likelihood])
+            log_p = sum(self.chain.log_prior_layers(self._p, path))
+            log_q = sum(self.chain.log_q_layers(self._q, first_law, path))
+            parts.append(likelihood + log_p - bounds.defensive_log_density(log_p, log_q, share))
+        log_w = torch.cat(parts) if len(parts) > 1 else parts[0]
         if generating is None:
             return log_w, x.new_empty(0)
-        return log_w, self._log_weight(x, first_law, generating, share, decoder)
-
-    def _log_weight(
-        self, x: Tensor, first_law: Any, path: Path, share: float, decoder: Any | None = None
-    ) -> Tensor:
-        """log w = log p(x | h_1, c) + log p(z | c) − log r(z), with r the defensive proposal."""
-        log_p = sum(self.chain.log_prior_layers(self._p, path))
-        log_q = sum(self.chain.log_q_layers(self._q, first_law, path))
-        log_r = bounds.defensive_log_density(log_p, log_q, share)
-        decoder = self.chain.decode(self._p, path) if decoder is None else decoder
-        return decoder.log_prob(x) + log_p - log_r
+        return log_w[1:], log_w[0]
 
     def _propose(
         self,

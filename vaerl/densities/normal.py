@@ -25,8 +25,7 @@ class DiagonalNormal:
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Σ_d −½((x−μ)/σ)² − log σ − ½ log 2π, in nats; the last dimension is summed."""
-        z = (x - self.mean) * torch.exp(-self.log_sigma)
-        return -(0.5 * z * z + self.log_sigma + HALF_LOG_TWO_PI).sum(-1)
+        return _log_normal(x, self.mean, self.log_sigma)
 
     def rsample(
         self, sample_shape: tuple[int, ...] = (), generator: torch.Generator | None = None
@@ -37,7 +36,7 @@ class DiagonalNormal:
 
     def at(self, noise: Tensor) -> Tensor:
         """The point μ + σ ε that a given noise maps to."""
-        return self.mean + torch.exp(self.log_sigma) * noise
+        return torch.addcmul(self.mean, torch.exp(self.log_sigma), noise)
 
     def detach(self) -> DiagonalNormal:
         """The same normal without gradient."""
@@ -58,8 +57,7 @@ class NormalMixture:
 
     def component_log_probs(self, x: Tensor) -> Tensor:
         """log w_m + log N_m(x), ``(..., M)``."""
-        z = (x.unsqueeze(-2) - self.mean) * torch.exp(-self.log_sigma)
-        return self.log_weights - (0.5 * z * z + self.log_sigma + HALF_LOG_TWO_PI).sum(-1)
+        return self.log_weights + _log_normal(x.unsqueeze(-2), self.mean, self.log_sigma)
 
     def log_prob(self, x: Tensor) -> Tensor:
         """logsumexp_m of the component log-densities, in nats."""
@@ -79,12 +77,7 @@ class NormalMixture:
 
         u picks the component by the inverse of the cumulative weights, noise the place in it.
         """
-        index = self.component(u)
-        shape = (*index.shape, *self.mean.shape[-2:])
-        at = index[..., None, None].expand(*index.shape, 1, self.mean.shape[-1])
-        mean = self.mean.expand(shape).gather(-2, at).squeeze(-2)
-        log_sigma = self.log_sigma.expand(shape).gather(-2, at).squeeze(-2)
-        return mean + torch.exp(log_sigma) * noise
+        return _select(self.mean, self.component(u), noise, torch.exp(self.log_sigma))
 
     def component(self, u: Tensor) -> Tensor:
         """Index of the component whose share of [0, 1) holds u."""
@@ -97,3 +90,26 @@ class NormalMixture:
         mean = (weights * self.mean).sum(-2)
         second = (weights * (self.mean**2 + torch.exp(2.0 * self.log_sigma))).sum(-2)
         return mean, (second - mean**2).clamp_min(1e-12).sqrt()
+
+
+def _log_normal(x: Tensor, mean: Tensor, log_sigma: Tensor) -> Tensor:
+    """log N(x; mean, exp(log_sigma)²) summed over the last dimension, touching full-size tensors four times only."""
+    z = (x - mean) * torch.exp(-log_sigma)
+    squares = (z * z).sum(-1)
+    constant = log_sigma.sum(-1) + mean.shape[-1] * HALF_LOG_TWO_PI
+    return torch.add(-constant, squares, alpha=-0.5)
+
+
+def _select(mean: Tensor, index: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
+    """mean_m + sigma_m · noise with m = index ``(*sample, *batch)``; mean and sigma ``(*batch, M, X)``.
+
+    The samples are gathered along M from the un-expanded parameters, so that the backward pass stays small.
+    """
+    batch = mean.shape[:-2]
+    samples = index.reshape(-1, *batch).movedim(0, -1)
+    at = samples.unsqueeze(-1).expand(*samples.shape, mean.shape[-1])
+    shape = (*index.shape, mean.shape[-1])
+    picked_mean, picked_sigma = (
+        parameter.gather(-2, at).movedim(-2, 0).reshape(shape) for parameter in (mean, sigma)
+    )
+    return torch.addcmul(picked_mean, picked_sigma, noise)

@@ -1,8 +1,8 @@
 """A run: its directory, its checkpoints, the trackers beside it. Names load when first used.
 
-    >>> from vaerl.runs import RunDirectory
-    >>> RunDirectory("runs/first").metrics_path.name
-    'metrics.jsonl'
+>>> from vaerl.runs import RunDirectory
+>>> RunDirectory("runs/first").metrics_path.name
+'metrics.jsonl'
 """
 
 from __future__ import annotations

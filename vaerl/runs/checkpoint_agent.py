@@ -36,26 +36,22 @@ from vaerl.runs.errors import VaerlLoadError, one_line
 from vaerl.runs.jsonio import take
 from vaerl.runs.spaces_json import space_from_json, space_to_json
 
-NAMED: dict[str, type] = {
-    **{
-        name: getattr(nn, name)
-        for name in "ReLU ReLU6 LeakyReLU ELU SELU CELU GELU SiLU Mish Tanh Sigmoid Softplus "
-        "Hardtanh Identity".split()
-    },
-    **{
-        name: getattr(optim, name) for name in "Adam AdamW NAdam RAdam SGD RMSprop Adagrad".split()
-    },
-    "RMSpropTFLike": RMSpropTFLike,
-    "FlattenExtractor": FlattenExtractor,
-    "NatureCNN": NatureCNN,
-    "CombinedExtractor": CombinedExtractor,
-    "ReplayBuffer": ReplayBuffer,
-    "DictReplayBuffer": DictReplayBuffer,
-    "NStepReplayBuffer": NStepReplayBuffer,
-    "HerReplayBuffer": HerReplayBuffer,
-    "RolloutBuffer": RolloutBuffer,
-    "DictRolloutBuffer": DictRolloutBuffer,
-}
+_ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU)
+_BOUNDED = (nn.Tanh, nn.Sigmoid, nn.Hardtanh, nn.Softplus, nn.Mish, nn.Identity)
+_OPTIMIZERS = (optim.Adam, optim.AdamW, optim.NAdam, optim.RAdam, optim.SGD, optim.RMSprop)
+_EXTRACTORS = (FlattenExtractor, NatureCNN, CombinedExtractor)
+_BUFFERS = (ReplayBuffer, DictReplayBuffer, NStepReplayBuffer, HerReplayBuffer)
+_CLASSES: tuple[type, ...] = (
+    *_ACTIVATIONS,
+    *_BOUNDED,
+    *_OPTIMIZERS,
+    RMSpropTFLike,
+    *_EXTRACTORS,
+    *_BUFFERS,
+    RolloutBuffer,
+    DictRolloutBuffer,
+)
+NAMED: dict[str, type] = {cls.__name__: cls for cls in _CLASSES}
 _NAME_OF = {cls: name for name, cls in NAMED.items()}
 _LEGAL = (
     "a checkpoint holds None, bool, int, finite float, str, lists and dicts of these, "
@@ -126,7 +122,8 @@ def constructor_arguments(cls: type) -> list[str]:
         if "__init__" not in vars(base) or base is object:
             continue
         parameters = inspect.signature(vars(base)["__init__"]).parameters.values()
-        names |= {p.name: None for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
+        rest = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+        names |= {p.name: None for p in parameters if p.kind not in rest}
         if not any(p.kind is p.VAR_KEYWORD for p in parameters):
             break
     return list(names)
@@ -225,7 +222,7 @@ def build_agent(data: Any, env: Any, device: str, elements: int, where: str) -> 
     name = take(data, "name", str, where)
     if name not in classes:
         raise VaerlLoadError(f"{where}:name: {name!r}; {did_you_mean(name, classes)}")
-    cls = classes[name]
+    cls: Any = classes[name]
     policy = take(data, "policy", str, where)
     others = policy_classes()
     if policy not in cls.policy_aliases and policy not in others:

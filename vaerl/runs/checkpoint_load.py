@@ -125,9 +125,7 @@ class _Directory:
         return os.fdopen(fd, "rb")
 
 
-def find_checkpoint(
-    path: str | os.PathLike[str], *, include_replay: bool = False
-) -> Checkpoint:
+def find_checkpoint(path: str | os.PathLike[str], *, include_replay: bool = False) -> Checkpoint:
     """The newest checkpoint at `path` that holds together, read and verified.
 
     `path` is a run, a directory of checkpoints, or one checkpoint. Of several, the one that LATEST
@@ -282,8 +280,17 @@ def _one_error(where: str) -> Any:
         yield
     except VaerlLoadError:
         raise
-    except (RuntimeError, ValueError, TypeError, KeyError, IndexError, OverflowError, MemoryError,
-            AttributeError, AssertionError) as error:
+    except (
+        RuntimeError,
+        ValueError,
+        TypeError,
+        KeyError,
+        IndexError,
+        OverflowError,
+        MemoryError,
+        AttributeError,
+        AssertionError,
+    ) as error:
         raise VaerlLoadError(f"{where}: does not fit the agent: {error!r}") from error
 
 

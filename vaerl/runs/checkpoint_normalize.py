@@ -38,7 +38,7 @@ def normalized(env: VecEnv, data: Any, where: str) -> VecEnv:
     numbers = {name: take(data, name, float, where, low=0.0) for name in _NUMBERS}
     keys = take(data, "norm_obs_keys", list, where, default=None)
     try:
-        return VecNormalize(env, **flags, **numbers, norm_obs_keys=keys)  # type: ignore[arg-type]
+        return VecNormalize(env, **flags, **numbers, norm_obs_keys=keys)
     except (ValueError, KeyError, AssertionError, TypeError) as error:
         raise VaerlLoadError(f"{where}: does not fit the environment: {error}") from error
 

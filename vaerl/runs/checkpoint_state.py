@@ -23,7 +23,7 @@ EXTRA = "_extra_state"  # torch's name for what a module's get_extra_state retur
 
 
 class Parts:
-    """The modules, optimizers and variables of an agent by the name stable-baselines3 gives them."""
+    """The modules, optimizers and variables of an agent, by stable-baselines3's names for them."""
 
     def __init__(self, agent: BaseAlgorithm) -> None:
         states, variables = agent._get_torch_save_params()
@@ -84,7 +84,9 @@ def capture_modules(parts: Parts) -> tuple[Tensors, dict[str, Any]]:
     return tensors, {"aliases": aliases, "extra": extra}
 
 
-def restore_modules(parts: Parts, tensors: Tensors, data: Any, where: str, exact: bool) -> list[str]:
+def restore_modules(
+    parts: Parts, tensors: Tensors, data: Any, where: str, exact: bool
+) -> list[str]:
     """Put `capture_modules` back; names of what did not fit ([] when `exact`, which refuses)."""
     tensors = join_aliases(tensors, data.get("aliases"), f"{where}:aliases")
     extra = take(data, "extra", dict, where)
@@ -194,7 +196,9 @@ def restore_optimizers(parts: Parts, tensors: Tensors, data: Any, where: str) ->
         optimizer.load_state_dict({"state": state, "param_groups": restored})
 
 
-def _settings(settings: dict[str, Any], fresh: dict, tensors: Tensors, where: str) -> dict[str, Any]:
+def _settings(
+    settings: dict[str, Any], fresh: dict, tensors: Tensors, where: str
+) -> dict[str, Any]:
     expected = {key for key in fresh if key != "params"}
     if set(settings) != expected:
         odd = sorted(set(settings) ^ expected)[0]
@@ -214,8 +218,10 @@ def _settings(settings: dict[str, Any], fresh: dict, tensors: Tensors, where: st
 def _alike(value: Any, fresh: Any) -> bool:
     """Whether `value` is of the kind of `fresh`: bool, number, pair of numbers, text."""
     if isinstance(fresh, tuple):
-        return isinstance(value, tuple) and len(value) == len(fresh) and all(
-            _alike(v, f) for v, f in zip(value, fresh, strict=True)
+        return (
+            isinstance(value, tuple)
+            and len(value) == len(fresh)
+            and all(_alike(v, f) for v, f in zip(value, fresh, strict=True))
         )
     if isinstance(fresh, bool) or isinstance(value, bool):
         return isinstance(value, bool) and isinstance(fresh, bool)

@@ -8,7 +8,9 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from vaerl.names import check_name
+import gymnasium
+
+from vaerl.names import check_name, did_you_mean
 
 TRACKERS = ("tensorboard", "wandb")
 WANDB_MODES = ("online", "offline", "disabled")
@@ -145,6 +147,15 @@ class TrainConfig:
         if "env" not in data:
             raise ValueError("config field 'env' is missing; it must be a Gymnasium id")
         return cls(**{**data, "track": tuple(data.get("track", ()))})
+
+
+def check_env_id(env_id: str) -> None:
+    """Raise a ValueError of one line, naming the nearest id, unless Gymnasium knows `env_id`."""
+    try:
+        gymnasium.spec(env_id)
+    except (gymnasium.error.Error, ImportError) as error:
+        near = did_you_mean(env_id, gymnasium.registry)
+        raise ValueError(f"env {env_id!r} is not a Gymnasium id; {near}") from error
 
 
 def agent_defaults(agent: str, env: str) -> dict[str, Any]:

@@ -132,7 +132,7 @@ class RunDirectory:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Self:
-        """The run at `path`; VaerlLoadError in one line if there is none, or its config is broken."""
+        """The run at `path`; VaerlLoadError, one line, if there is none or its config is broken."""
         run = cls(path)
         if not run.path.exists():
             raise VaerlLoadError(f"no such run: {str(run.path)!r}")
@@ -150,7 +150,7 @@ class RunDirectory:
         return self._config
 
     def set_status(self, state: str, steps: int, **details: Any) -> None:
-        """Write status.json: one of running, finished, stopped, failed, the steps, more pure data."""
+        """Write status.json: running, finished, stopped or failed, the steps, more pure data."""
         if state not in STATES:
             raise ValueError(f"state {state!r} is unknown; one of {', '.join(STATES)}")
         text = jsonio.dumps({"state": state, "steps": int(steps), **details})
@@ -210,7 +210,7 @@ class RunDirectory:
         files.write_text(self.metrics_path, "".join(line + "\n" for line in kept))
 
     def columns(self) -> dict[str, np.ndarray]:
-        """The numbers of `metrics()` by key, each (rows,), float64; NaN where a row lacks the key."""
+        """The numbers of `metrics()` by key, each (rows,) float64; NaN where a row lacks it."""
         rows = self.metrics()
         keys = dict.fromkeys(
             key for row in rows for key, value in row.items() if isinstance(value, int | float)

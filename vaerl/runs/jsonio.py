@@ -34,7 +34,7 @@ def dumps(data: Any, indent: int | None = None) -> str:
     '{"seed": 0, "net_arch": [64, 64]}'
     >>> dumps({"gamma": float("nan")})
     Traceback (most recent call last):
-    ValueError: gamma: nan is not pure data; legal are None, bool, int, finite float, str, list, dict
+    ValueError: gamma: nan is not pure data; legal: None, bool, int, finite float, str, list, dict
     """
     check_pure(data)
     return json.dumps(data, allow_nan=False, ensure_ascii=False, indent=indent)
@@ -62,7 +62,7 @@ def check_pure(data: Any, where: str = "") -> None:
     elif type(data) is not float or not math.isfinite(data):
         raise ValueError(
             f"{where}: {one_line(repr(data), 80)} is not pure data; "
-            "legal are None, bool, int, finite float, str, list, dict"
+            "legal: None, bool, int, finite float, str, list, dict"
         )
 
 
@@ -169,14 +169,13 @@ def take(
         raise VaerlLoadError(f"{where}:{key}: missing; expected {expected}")
     if kind is float and type(value) is int:
         value = float(value)
-    in_range = type(value) is kind
-    if in_range and low is not None:
-        in_range = value >= low
-    if in_range and high is not None:
-        in_range = value <= high
-    if not in_range:
+    if type(value) is not kind or not _within(value, low, high):
         raise VaerlLoadError(f"{where}:{key}: {_short(value)}; expected {expected}")
     return value
+
+
+def _within(value: Any, low: float | None, high: float | None) -> bool:
+    return (low is None or value >= low) and (high is None or value <= high)
 
 
 def _short(value: Any) -> str:

@@ -33,9 +33,9 @@ def read_image(path: str | Path) -> np.ndarray:
 
 def read_frames(path: str | Path, most: int = 200) -> np.ndarray:
     """A video file as (T, H, W, 3) uint8, every n-th frame so that T ≤ `most`."""
-    import imageio
+    from imageio import v3 as imageio
 
-    frames = list(imageio.get_reader(str(path)))
+    frames = list(imageio.imiter(str(path)))
     step = -(-len(frames) // most)
     return np.stack([np.asarray(frame)[..., :3] for frame in frames[:: max(step, 1)]])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import sys
 from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -22,7 +23,11 @@ _steps: SynchronizedArray | None = None  # of a worker process: the steps done, 
 
 
 def train_all(
-    configs: Mapping[str, TrainConfig], *, jobs: int = 2, shown: bool = True
+    configs: Mapping[str, TrainConfig],
+    *,
+    jobs: int = 2,
+    bar: str = "",
+    shown: bool = True,
 ) -> dict[str, RunDirectory]:
     """Train every configuration that is not finished yet; returns the runs by title.
 
@@ -32,7 +37,8 @@ def train_all(
     Args:
         configs: what to train, by the title of its progress bar.
         jobs: processes at most.
-        shown: whether to show the bars.
+        bar: title of one progress bar for all; without it each run has its own.
+        shown: whether to show progress.
 
     Raises:
         ValueError: `jobs` below 1, or a folder that holds another run than the one described.
@@ -46,9 +52,19 @@ def train_all(
     steps = context.Array("q", len(titles))
     os.environ["OMP_NUM_THREADS"] = "1"  # of the processes to come; read when they load torch
     failures: list[str] = []
-    with training_bar({t: configs[t].steps for t in titles}, shown=shown) as advance:
-        for title in set(titles) - set(waiting):
-            advance(title, configs[title].steps)
+    totals = {title: config.steps for title, config in configs.items()}
+    for title in set(titles) - set(waiting):
+        steps[titles.index(title)] = totals[title]
+    with training_bar({bar: sum(totals.values())} if bar else totals, shown=shown) as advance:
+
+        def show() -> None:
+            if bar:
+                advance(bar, sum(steps))
+            for title, step in zip(titles, steps, strict=True):
+                if not bar:
+                    advance(title, step)
+
+        show()
         pool = ProcessPoolExecutor(
             min(jobs, max(1, len(waiting))),
             mp_context=context,
@@ -62,8 +78,7 @@ def train_all(
             running = set(futures)
             while running:
                 done, running = wait(running, timeout=POLL, return_when=FIRST_COMPLETED)
-                for title in waiting:
-                    advance(title, steps[titles.index(title)])
+                show()
                 for future in done:
                     error = future.exception()
                     if error is not None:
@@ -104,11 +119,15 @@ def _take_steps(steps: SynchronizedArray) -> None:
 
 
 def _train_one(config: TrainConfig, index: int) -> str:
-    """Train in a worker process and return the state it ended in."""
+    """Train in a worker process and return the state it ended in; ends with its parent."""
     from vaerl.runs.train import train
+
+    parent = os.getppid()
 
     def on_step(step: int) -> None:
         assert _steps is not None
         _steps[index] = step
+        if os.getppid() != parent:  # killed: save the last state and stop
+            os.kill(os.getpid(), signal.SIGTERM)
 
     return str(train(config, resume=True, on_step=on_step).status()["state"])

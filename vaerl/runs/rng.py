@@ -34,8 +34,8 @@ def capture_rng(action_space: Any = None) -> tuple[Tensors, dict[str, Any]]:
         "python": torch.tensor(words, dtype=torch.int64),
     }
     if torch.cuda.is_available():
-        for index, state in enumerate(torch.cuda.get_rng_state_all()):
-            tensors[f"cuda.{index}"] = state.clone()
+        for index, device_state in enumerate(torch.cuda.get_rng_state_all()):
+            tensors[f"cuda.{index}"] = device_state.clone()
     data: dict[str, Any] = {
         "numpy": {
             "position": int(position),
@@ -47,7 +47,7 @@ def capture_rng(action_space: Any = None) -> tuple[Tensors, dict[str, Any]]:
     }
     generator = getattr(action_space, "_np_random", None)
     if isinstance(generator, np.random.Generator):
-        state = generator.bit_generator.state
+        state: Any = generator.bit_generator.state
         if state["bit_generator"] == "PCG64":  # 128-bit words: as text, JSON has 64
             data["action_space"] = {
                 "state": str(state["state"]["state"]),

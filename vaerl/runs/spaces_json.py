@@ -14,9 +14,20 @@ from gymnasium import spaces
 from vaerl.runs.errors import VaerlLoadError, one_line
 from vaerl.runs.jsonio import take
 
-DTYPES = (
-    "float32 float64 float16 int8 int16 int32 int64 uint8 uint16 uint32 uint64 bool"
-).split()
+DTYPES = [
+    "float32",
+    "float64",
+    "float16",
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "uint8",
+    "uint16",
+    "uint32",
+    "uint64",
+    "bool",
+]
 MAX_ELEMENTS = 2**24
 _LEGAL = "Box, Discrete, MultiDiscrete, MultiBinary, or a Dict of these"
 
@@ -68,7 +79,7 @@ def space_from_json(data: Any, where: str) -> spaces.Space:
             if part[0] in built or (isinstance(part[1], dict) and part[1].get("type") == "Dict"):
                 raise VaerlLoadError(f"{place}: a key twice, or a Dict inside a Dict")
             built[part[0]] = space_from_json(part[1], place)
-        if sum(int(np.prod(s.shape)) for s in built.values()) > MAX_ELEMENTS:
+        if sum(math.prod(s.shape or ()) for s in built.values()) > MAX_ELEMENTS:
             raise VaerlLoadError(f"{where}: more than {MAX_ELEMENTS} elements")
         return spaces.Dict(list(built.items()))  # pairs keep their order
     if kind == "Box":
@@ -93,7 +104,8 @@ def space_from_json(data: Any, where: str) -> spaces.Space:
 
 def _bounds(values: np.ndarray) -> Any:
     """One number where all are equal, else the flat list; infinities as text."""
-    flat = [v if math.isfinite(v) else ("inf" if v > 0 else "-inf") for v in values.ravel().tolist()]
+    infinite = {math.inf: "inf", -math.inf: "-inf"}
+    flat = [infinite.get(number, number) for number in values.ravel().tolist()]
     return flat[0] if flat and all(v == flat[0] for v in flat) else flat
 
 

@@ -141,9 +141,7 @@ class Trackers:
     2
     """
 
-    def __init__(
-        self, trackers: Iterable[Any], say: Callable[[str], None] | None = None
-    ) -> None:
+    def __init__(self, trackers: Iterable[Any], say: Callable[[str], None] | None = None) -> None:
         self.trackers = list(trackers)
         self._say = say or to_stderr
         self._failed: Counter[str] = Counter()

@@ -14,8 +14,8 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
 import vaerl  # noqa: F401  (registers the vaerl/ environments, in worker processes too)
-from vaerl.names import did_you_mean
 from vaerl.policies.spaces import check_action_space
+from vaerl.runs.config import check_env_id
 
 
 class _SpacedSeeds:
@@ -40,15 +40,6 @@ class _Dummy(_SpacedSeeds, DummyVecEnv):
 
 class _Subproc(_SpacedSeeds, SubprocVecEnv):
     """Each copy in a process of its own."""
-
-
-def check_env_id(env_id: str) -> None:
-    """Raise a ValueError of one line, naming the nearest id, unless Gymnasium knows `env_id`."""
-    try:
-        gymnasium.spec(env_id)
-    except (gymnasium.error.Error, ImportError) as error:
-        near = did_you_mean(env_id, gymnasium.registry)
-        raise ValueError(f"env {env_id!r} is not a Gymnasium id; {near}") from error
 
 
 def is_mujoco(env_id: str) -> bool:

@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 
 from vaerl.names import did_you_mean
 from vaerl.runs import files
+from vaerl.runs.config import check_env_id
 from vaerl.runs.evaluate import Predictor, own_randomness
 from vaerl.runs.skeleton import draw_scene
-from vaerl.runs.vec import check_env_id, is_mujoco, make_env
+from vaerl.runs.vec import is_mujoco, make_env
 
 Frame = NDArray[np.uint8]
 Camera = Callable[[], Frame]

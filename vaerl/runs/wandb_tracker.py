@@ -11,6 +11,7 @@ its own time, so a program that trains with `random` should keep a generator of 
 
 from __future__ import annotations
 
+import atexit
 import collections
 import io
 import os
@@ -27,6 +28,7 @@ from vaerl.runs.errors import one_line
 from vaerl.runs.trackers import Media, plain, to_stderr
 
 MODES = ("online", "offline", "disabled")  # each asks less of the network than the one before
+EXIT_GRACE = 20.0  # seconds, at the very end; a healthy client needs none of them
 _ENV_MODES = {"run": "online", "shared": "online", "dryrun": "offline"}
 
 
@@ -86,6 +88,7 @@ class WandbTracker:
         self._config = dict(config)
         self._thread = threading.Thread(target=self._work, name="vaerl-wandb", daemon=True)
         self._thread.start()
+        atexit.register(self._leave, self._thread)
 
     def log(self, values: Mapping[str, Any], step: int) -> None:
         """Numbers and texts as they are, arrays as histograms."""
@@ -115,9 +118,18 @@ class WandbTracker:
             self._change.notify()
         thread.join(self._finish_timeout + 1.0)
         if thread.is_alive():
+            self._queue.clear()
             self._say(f"W&B: not done after {self._finish_timeout:g} s; {self._advice()}")
         if self.dropped:
             self._say(f"W&B: {self.dropped} rows were dropped; metrics.jsonl has them all")
+
+    def _leave(self, thread: threading.Thread) -> None:
+        """At the end of the program: finish, and let the thread come out of wandb's compiled code.
+
+        A thread that the interpreter stops in there takes the process down with an abort.
+        """
+        self.finish()
+        thread.join(EXIT_GRACE)
 
     def _put(self, kind: str, key: str, value: Any, step: int) -> None:
         if self._thread is None or not self._thread.is_alive():
@@ -212,7 +224,8 @@ class WandbTracker:
             elif isinstance(value, np.ndarray):
                 row = {key: wandb.Video(io.BytesIO(media.gif_bytes(value)), format="gif")}
             else:
-                row = {key: wandb.Video(value, format=Path(value).suffix.lstrip("."))}
+                kind_of_file: Any = Path(value).suffix.lstrip(".")
+                row = {key: wandb.Video(value, format=kind_of_file)}
             run.log({**row, "global_step": step})
         except BaseException as error:
             self._fail(kind, error)
@@ -227,7 +240,7 @@ class WandbTracker:
     def _fail(self, what: str, error: BaseException) -> None:
         self.failures += 1
         if self.failures == 1:
-            self._say(f"W&B: {what}: {_cause(error)}; training goes on, metrics.jsonl has everything")
+            self._say(f"W&B: {what}: {_cause(error)}; metrics.jsonl has everything")
 
     def _advice(self) -> str:
         return f"upload later with: wandb sync {self.sync_directory or self.directory / 'wandb'}"

@@ -1,4 +1,4 @@
-"""The report: one HTML file that holds its style and its pictures and asks no network for anything."""
+"""The report: one HTML file that holds its style and its pictures and needs no network."""
 
 from __future__ import annotations
 
@@ -16,7 +16,13 @@ from markupsafe import Markup
 
 from vaerl.runs import files
 from vaerl.runs.report import sections
-from vaerl.runs.report.figures import css_color, css_variables, density_color, density_rank, svg_markup
+from vaerl.runs.report.figures import (
+    css_color,
+    css_variables,
+    density_color,
+    density_rank,
+    svg_markup,
+)
 from vaerl.runs.report.policies import act_on_map, load_policies
 from vaerl.runs.report.records import RunLike, RunRecord, read_runs
 from vaerl.runs.report.tables import settings_table, summary_tables
@@ -98,7 +104,7 @@ def _draw(prefix: str, section: sections.Section) -> dict[str, Any]:
     """A section with its figures as SVG, whose ids start with `prefix`."""
     pictures = [
         {
-            "svg": Markup(svg_markup(p.figure, p.alt, f"{prefix}p{i}")),  # noqa: S704
+            "svg": Markup(svg_markup(p.figure, p.alt, f"{prefix}p{i}")),
             "caption": p.caption,
         }
         for i, p in enumerate(section.pictures)
@@ -123,9 +129,9 @@ def _render(records: Sequence[RunRecord], blocks: Sequence[Block]) -> str:
     return page.render(
         title="vaerl report",
         subtitle=f"{_count(len(records), 'run')} on {', '.join(envs)}",
-        css=Markup(css),  # noqa: S704
-        light_variables=Markup(css_variables(dark=False)),  # noqa: S704
-        dark_variables=Markup(css_variables(dark=True)),  # noqa: S704
+        css=Markup(css),
+        light_variables=Markup(css_variables(dark=False)),
+        dark_variables=Markup(css_variables(dark=True)),
         legend=[{"text": d, "color": css_color(density_color(d))} for d in densities],
         summary=summary_tables(records),
         blocks=blocks,

@@ -51,8 +51,8 @@ def curve_of(
 ) -> Curve | None:
     """The finite values logged under `key`, in the order of their steps; None if there is none.
 
-    >>> log = [{"global_step": 10, "loss": 2.0}, {"global_step": 20}, {"global_step": 30, "loss": 1}]
-    >>> curve_of(log, "loss", agent="sac", density="cvae", label="run").steps.tolist()
+    >>> log = [{"global_step": 10, "x": 2.0}, {"global_step": 20}, {"global_step": 30, "x": 1}]
+    >>> curve_of(log, "x", agent="sac", density="cvae", label="run").steps.tolist()
     [10.0, 30.0]
     """
     points = {
@@ -149,9 +149,7 @@ def _group_rank(group: tuple[str, str]) -> tuple[str, tuple[int, str]]:
     return group[0], density_rank(group[1])
 
 
-def _draw_group(
-    ax: Axes, agent: str, density: str, members: Sequence[Curve], number: int
-) -> None:
+def _draw_group(ax: Axes, agent: str, density: str, members: Sequence[Curve], number: int) -> None:
     """Draw one agent and density; `number` shifts its markers from those of other groups."""
     color = density_color(density)
     style: Any = {

@@ -89,9 +89,7 @@ def density_figure(
         if dims == 2:
             panels = [grid_density(v, *box, cells=cells or 90, k=k) for v in columns]
             return _heat_maps(panels, box, titles, states, names, columns, k, axis_names)
-        return _projections(
-            columns, box, titles, states, names, cells or 40, samples, axis_names
-        )
+        return _projections(columns, box, titles, states, names, cells or 40, samples, axis_names)
 
 
 def how_drawn(value: Any, k: int = 32) -> str:
@@ -105,7 +103,7 @@ def grid_density(value: Any, low: Array, high: Array, *, cells: int, k: int = 32
     """p(a | s), or its lower bound, at the centres of a grid over the box, in 1/volume.
 
     Cell centres never touch the edge of the box, where a squashed density may be infinite.
-    Returns shape (S, cells) for D = 1 and (S, cells, cells), first action dimension first, for D = 2.
+    Returns shape (S, cells) for D = 1 and, first action dimension first, (S, cells, cells) for 2.
     """
     dims = len(low)
     centres = [_centres(low[d], high[d], cells) for d in range(dims)]
@@ -280,7 +278,8 @@ def _marginals(
         counts, _ = np.histogram(draws[:, dim], bins=cells, range=(low[dim], high[dim]))
         heights = counts / max(counts.max(), 1)
         x = i + 0.03 + 0.94 * (np.arange(cells) + 0.5) / cells
-        ax.fill_between(x, i + 0.97, i + 0.97 - 0.86 * heights, color=color, alpha=0.85, linewidth=0)
+        floor = i + 0.97
+        ax.fill_between(x, floor, floor - 0.86 * heights, color=color, alpha=0.85, linewidth=0)
 
 
 def _mosaic_ticks(ax: Axes, names: list[str]) -> None:
@@ -303,7 +302,7 @@ def _panels(
     columns: int,
     panel: tuple[float, float],
     margin: float,
-    **share: bool,
+    **share: Any,
 ) -> NDArray[Any]:
     """Axes (rows, columns) of a new figure, sizes in inches; one column alone lies on its side."""
     if columns == 1:
@@ -311,7 +310,8 @@ def _panels(
         return figure.subplots(1, rows, squeeze=False, **share).T
     width = margin + panel[0] * columns
     figure = new_figure(width, margin + panel[1] * rows)
-    figure.get_layout_engine().set(rect=(ROW_NAME / width, 0.0, 1.0 - ROW_NAME / width, 1.0))
+    layout: Any = figure.get_layout_engine()
+    layout.set(rect=(ROW_NAME / width, 0.0, 1.0 - ROW_NAME / width, 1.0))
     return figure.subplots(rows, columns, squeeze=False, **share)
 
 

@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from xml.sax.saxutils import quoteattr
 
 import matplotlib
@@ -56,7 +57,7 @@ DARK_COLORS = {
 
 NO_GOAL_COLOR = "#9aa1a9"
 
-_STYLE = {
+_STYLE: Any = {  # matplotlib spells out the type of every key
     "font.family": ["sans-serif"],
     "font.size": 9.0,
     "axes.titlesize": 9.5,

@@ -78,7 +78,7 @@ def goal_share_figure(
     notes: Sequence[str] | None = None,
     top: float | None = None,
 ) -> Figure:
-    """Share of roll-outs that end in each goal, one panel per run, with the uniform share as a line.
+    """Share of roll-outs that end in each goal, one panel per run; a line marks the uniform share.
 
     Args:
         goals: per run the goal index of each episode, −1 for none (drawn as the bar "none").
@@ -91,7 +91,7 @@ def goal_share_figure(
         ValueError: no run, a run without an episode, or a goal that is not −1 … G − 1.
 
     >>> figure = goal_share_figure([[0, 1, 1, -1]], 2)
-    >>> [round(bar.get_height(), 2) for bar in figure.axes[0].patches]
+    >>> [float(bar.get_height()) for bar in figure.axes[0].patches]
     [0.25, 0.5, 0.25]
     """
     titles, names = _check_runs("goals", goals, None, titles, names)
@@ -161,7 +161,7 @@ def _draw_traces(ax: Axes, traces: Sequence[ArrayLike], goals: Sequence[int]) ->
         lines.set_rasterized(True)
         ax.add_collection(lines)
     ends = np.array([trace[-1] for trace in shown])
-    dots = ax.scatter(*ends.T, s=9, c=colors, linewidths=0, zorder=4)
+    dots = ax.scatter(ends[:, 0], ends[:, 1], s=9, c=colors, linewidths=0, zorder=4)
     dots.set_rasterized(True)
 
 

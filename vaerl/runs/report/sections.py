@@ -162,7 +162,8 @@ def rollout_section(acted: Sequence[ActedRun], missing: Sequence[str]) -> Sectio
             names=[run.record.density],
         )
         reached = metrics.goals_reached(run.trace_goals, run.env.num_modes)
-        pictures.append(Picture(figure, f"Roll-outs of {label} on the map; {reached} goals reached"))
+        alt = f"Roll-outs of {label} on the map; {reached} goals reached"
+        pictures.append(Picture(figure, alt))
     count = min(MAX_TRACES, max(len(run.traces) for run in drawn))
     read = (
         f"Each line is one of {count} episodes with actions drawn from the policy, coloured by the "
@@ -194,8 +195,8 @@ def share_section(acted: Sequence[ActedRun]) -> Section | None:
         alt = f"Share of episodes of {run.record.label} in each of {modes} goals; {note}"
         pictures.append(Picture(figure, alt))
     read = (
-        f"A policy that knows every goal equally well fills each bar to the dashed line, 1/{modes}; "
-        "the ceiling is the score such a policy gets from so few episodes on average."
+        "A policy that knows every goal equally well fills each bar to the dashed line, "
+        f"1/{modes}; the ceiling is the score it gets on average from so few episodes."
     )
     return Section("Goal shares", read, tuple(pictures), layout="small")
 
@@ -285,7 +286,8 @@ def _how_to_read_density(dims: int, exact: bool) -> str:
     if dims == 1:
         return "Curves are p(a | s); a row shares its vertical axis." + bound
     if dims == 2:
-        return "Brighter is likelier (√ scale, shared within a row); several spots are modes." + bound
+        scale = "Brighter is likelier (√ scale, shared within a row); several spots are modes."
+        return scale + bound
     return (
         "Blocks are histograms of samples for two action dimensions each (brighter is likelier, "
         "√ scale shared within a row), the diagonal holds each dimension alone; of more than "

@@ -1,0 +1,99 @@
+"""What does a CVAE policy do that a Gaussian one cannot? The main job, behind `make demo`.
+
+A point starts between four goals that are equally good. SAC with a Gaussian policy settles on one
+of them; with a conditional VAE it keeps all four. Both train side by side, each on one core with
+the same settings, then run 1000 episodes. The score is Σ_i min(n_i / E, 1/4), n_i the episodes of
+E that end in goal i: 1/4 for a policy with one goal; a perfect one reaches the ceiling printed
+beside it, below 1 because 1000 episodes never fall evenly.
+
+Files: out/gaussian/, out/cvae/ (the runs; finished ones are not repeated), out/report.html,
+out/results.json (the table).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from vaerl.cli_output import print_table
+from vaerl.names import check_name
+from vaerl.runs import RunDirectory, files, jsonio
+from vaerl.runs.config import TrainConfig
+from vaerl.runs.directory import versions
+from vaerl.runs.parallel import train_all
+from vaerl.runs.report import report
+from vaerl.runs.train import read_evaluation
+
+ENV = "vaerl/PointMass-v0"
+STEPS = 10_000
+DENSITIES = ("gaussian", "cvae")
+PRESETS = ("full", "debug")
+
+
+def run(
+    out: Path,
+    preset: str = "full",
+    env: str = ENV,
+    densities: list[str] | None = None,
+    steps: int = STEPS,
+    seed: int = 0,
+    jobs: int = 2,
+) -> Path:
+    """Train one policy a density side by side, print how they compare, give the report's path.
+
+    Args:
+        out: folder of the runs, the table and the report.
+        preset: "full", or "debug", which runs whole in seconds.
+        env: an environment with goals (`vaerl list envs`).
+        densities: names, gaussian and cvae if None.
+        steps: environment steps a run.
+        seed: of both runs.
+        jobs: processes, each with one torch thread.
+    """
+    check_name("preset", preset, PRESETS)
+    out = Path(out)
+    configs = {
+        name: _config(env, name, steps, seed, preset, out / name) for name in densities or DENSITIES
+    }
+    runs = train_all(configs, jobs=jobs, bar=f"{' and '.join(configs)} on {env}")
+    table = assemble(runs, env)
+    files.write_text(out / "results.json", jsonio.dumps(table, indent=1) + "\n")
+    print_table(table["title"], table["columns"], table["rows"])
+    return report(list(runs.values()), out / "report.html")
+
+
+def _config(
+    env: str, density: str, steps: int, seed: int, preset: str, folder: Path
+) -> TrainConfig:
+    config = TrainConfig(
+        env=env, density=density, steps=steps, seed=seed, out=str(folder), device="cpu"
+    )
+    return config.debug() if preset == "debug" else config
+
+
+def assemble(runs: dict[str, RunDirectory], env: str) -> dict[str, Any]:
+    """Put the final evaluations into a table of plain data: one row a density."""
+    rows = []
+    for name, run_directory in runs.items():
+        evaluation = read_evaluation(run_directory)
+        assert evaluation is not None, run_directory
+        drawn, best = evaluation["stochastic"], evaluation["deterministic"]
+        row = [name, f"{drawn['return_mean']:.1f} ± {drawn['return_std']:.1f}"]
+        row += [f"{best['return_mean']:.1f}"]
+        if "num_modes" in drawn:
+            row += [
+                f"{drawn['goals_reached']:.0f} of {drawn['num_modes']:.0f}",
+                f"{drawn['multi_goal_score']:.3f}",
+                f"{drawn['multi_goal_score_ceiling']:.3f}",
+            ]
+        rows.append([*row, f"{evaluation['train_seconds']:.0f} s"])
+    columns = ["policy", "return", "return, best action"]
+    if rows and len(rows[0]) > 4:
+        columns += ["goals reached", "multi-goal score", "its ceiling"]
+    steps, episodes = evaluation["step"], int(drawn["episodes"])
+    return {
+        "title": f"SAC on {env} after {steps:,} steps, {episodes} episodes",
+        "columns": [*columns, "training"],
+        "rows": rows,
+        "versions": versions(),
+    }
