@@ -20,7 +20,8 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 def mlp(
     in_dim: int, hidden: Sequence[int], out_dim: int | None = None, activation: str = "silu"
 ) -> nn.Sequential:
-    """Linear layers with an activation after each hidden one; without `out_dim` it ends activated."""
+    """Linear layers with an activation after each hidden one; without `out_dim` it ends
+    activated."""
     layers: list[nn.Module] = []
     width = in_dim
     for size in hidden:
@@ -51,12 +52,14 @@ def smooth_range(raw: Tensor, low: float, high: float) -> Tensor:
 
 
 class FiLMNet(nn.Module):
-    """A residual network over `inputs`, modulated block by block by a context (FiLM, Perez et al. 2018).
+    """A residual network over `inputs`, modulated block by block by a context (FiLM, Perez et al.
+    2018).
 
-    h ← W inputs;   h ← h + V_b silu((1 + γ_b(c)) ⊙ (U_b h) + β_b(c)) for each block b;   out ← W' silu(h).
+    h ← W inputs;   h ← h + V_b silu((1 + γ_b(c)) ⊙ (U_b h) + β_b(c)) for each block b;   out ← W'
+    silu(h).
 
-    `condition` computes (γ, β) once per context, `forward` reuses them for any number of leading sample
-    dimensions, so that K latent samples cost one context pass.
+    `condition` computes (γ, β) once per context, `forward` reuses them for any number of leading
+    sample dimensions, so that K latent samples cost one context pass.
 
     Args:
         in_dim: size of the inputs that run through the blocks.
@@ -91,7 +94,8 @@ class FiLMNet(nn.Module):
         return self.film(context)
 
     def forward(self, inputs: Tensor, film: Tensor) -> Tensor:
-        """Output ``sample_shape + batch + (out_dim,)`` for inputs ``sample_shape + batch + (in_dim,)``."""
+        """Output ``sample_shape + batch + (out_dim,)`` for inputs ``sample_shape + batch +
+        (in_dim,)``."""
         parts = film.split(self.hidden, dim=-1)
         h = self.enter(inputs) + parts[0]
         for b, (up, down) in enumerate(zip(self.up, self.down, strict=True)):

@@ -1,6 +1,7 @@
-"""A linear-Gaussian chain of any depth, whose marginal, posterior and ELBO are known in closed form.
+"""A linear-Gaussian chain of any depth, whose marginal, posterior and ELBO are known in closed
+form.
 
-    h_L | c ~ N(w_L c + b_L, t_L);   h_l | h_{l+1}, c ~ N(w_l h_{l+1} + g_l c + b_l, t_l);   x = h_0
+h_L | c ~ N(w_L c + b_L, t_L);   h_l | h_{l+1}, c ~ N(w_l h_{l+1} + g_l c + b_l, t_l);   x = h_0
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ class LinearPrior(nn.Module):
 
 @dataclass(frozen=True)
 class Chain:
-    """Parameters from x upward: weights, gains and variances of the L layers, then the prior's alpha, beta, t."""
+    """Parameters from x upward: weights, gains and variances of the L layers, then the prior's
+    alpha, beta, t."""
 
     weights: tuple[float, ...]
     gains: tuple[float, ...]
@@ -103,7 +105,8 @@ class Chain:
         return layers
 
     def density(self, recognition: list[LinearLayer] | None = None, **options: object) -> CVAE:
-        """The chain as a CVAE, with the exact posterior unless another recognition network is given."""
+        """The chain as a CVAE, with the exact posterior unless another recognition network is
+        given."""
         generative = []
         for w, g, t in zip(self.weights, self.gains, self.variances, strict=True):
             generative.append(LinearLayer(w, g, 0.0, 0.0))

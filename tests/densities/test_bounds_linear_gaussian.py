@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from tests.densities.linear_gaussian import (
     BY_DEPTH,
     CHECK_1,
@@ -11,7 +12,6 @@ from tests.densities.linear_gaussian import (
     check_2_recognition,
     rows,
 )
-
 from vaerl import bounds
 
 
@@ -89,7 +89,12 @@ def test_bounds_of_check_2_follow_the_table_and_bracket_log_p() -> None:
     n = 60_000
     context, x = rows(0.0, n), rows(1.5, n)
     path, _ = exact.chain.infer(exact.chain.recognise(context), x, (), generator(7))
-    table = {1: (-2.25668, -1.7184), 2: (-1.9994, -1.7611), 5: (-1.8958, -1.8031), 10: (-1.8679, -1.8214)}
+    table = {
+        1: (-2.25668, -1.7184),
+        2: (-1.9994, -1.7611),
+        5: (-1.8958, -1.8031),
+        10: (-1.8679, -1.8214),
+    }
     lowers, uppers = [], []
     with torch.no_grad():
         for k, (lower, upper) in table.items():

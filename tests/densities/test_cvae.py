@@ -1,4 +1,5 @@
-"""What is particular to the CVAE: objectives, active units, frozen codes, its options and its refusals."""
+"""What is particular to the CVAE: objectives, active units, frozen codes, its options and its
+refusals."""
 
 from __future__ import annotations
 
@@ -109,7 +110,9 @@ def test_frozen_ratio_is_one_for_unchanged_parameters() -> None:
     context, _ = data(256)
     with torch.no_grad():
         actions = torch.cat([frozen(context[i : i + 1]).sample() for i in range(256)])
-        old = torch.cat([frozen(c[None]).log_prob(a[None]) for c, a in zip(context, actions, strict=True)])
+        old = torch.cat(
+            [frozen(c[None]).log_prob(a[None]) for c, a in zip(context, actions, strict=True)]
+        )
         order = torch.randperm(256, generator=torch.Generator().manual_seed(0))
         for batch in order.split(64):
             new = frozen(context[batch]).log_prob(actions[batch])
@@ -117,7 +120,8 @@ def test_frozen_ratio_is_one_for_unchanged_parameters() -> None:
 
 
 def test_frozen_density_trains_decoder_and_prior() -> None:
-    """Gradients of the frozen log-density reach decoder and prior, and not the recognition network."""
+    """Gradients of the frozen log-density reach decoder and prior, and not the recognition
+    network."""
     built = cvae(prior_weights="equal")
     context, x = data()
     built.freeze(built.draw_codes(16, seed=0))(context).log_prob(x).sum().backward()
@@ -151,7 +155,8 @@ def test_equal_prior_weights_stay_equal() -> None:
 
 
 def test_cvae_keeps_both_modes_where_a_gaussian_cannot() -> None:
-    """Two narrow modes at ±1: 250 steps bring the CVAE within 0.25 nats of the truth, a Gaussian not within 0.5."""
+    """Two narrow modes at ±1: 250 steps bring the CVAE within 0.25 nats of the truth, a Gaussian
+    not within 0.5."""
 
     def batch(generator: torch.Generator) -> tuple[Tensor, Tensor]:
         sign = torch.randint(0, 2, (256, 1), generator=generator) * 2.0 - 1.0
@@ -190,7 +195,10 @@ def test_cvae_keeps_both_modes_where_a_gaussian_cannot() -> None:
         ({"encoder_gradient": "reinforce"}, "encoder_gradient: got 'reinforce'"),
         ({"defensive": 1.5}, r"defensive: got 1.5, expected a number in \[0, 1\]"),
         ({"log_sigma_bounds": (2, -7)}, "log_sigma_bounds: got .* low < high"),
-        ({"latent_dim": 3}, "latent_dim: unknown option of density 'cvae', did you mean 'latent_dims'"),
+        (
+            {"latent_dim": 3},
+            "latent_dim: unknown option of density 'cvae', did you mean 'latent_dims'",
+        ),
         ({"context_dim": 0}, "context_dim: got 0, expected a whole number of at least 1"),
         ({"prior_components": True}, "prior_components: got True"),
     ],
@@ -210,7 +218,10 @@ def test_illegal_options_get_one_line(options: dict, message: str) -> None:
         (torch.zeros(3, 5), r"context: got shape \(3, 5\), expected \(\*batch, 2\)"),
         (torch.zeros(0, 2), r"context: got the empty shape \(0, 2\), expected at least one row"),
         (torch.tensor(1.0), r"context: got shape \(\), expected"),
-        (torch.zeros(3, 2, dtype=torch.int64), "context: got torch.int64, expected a floating-point"),
+        (
+            torch.zeros(3, 2, dtype=torch.int64),
+            "context: got torch.int64, expected a floating-point",
+        ),
         ([[0.0, 0.0]], "context: got list, expected a floating-point torch.Tensor"),
     ],
 )

@@ -1,12 +1,13 @@
-"""DReG for any number of layers: unbiased in every parameter of each layer; STL and wake as their identities say."""
+"""DReG for any number of layers: unbiased in every parameter of each layer; STL and wake as their
+identities say."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from tests.densities.linear_gaussian import CHECK_2, check_2_recognition, rows
 from torch import Tensor
 
+from tests.densities.linear_gaussian import CHECK_2, check_2_recognition, rows
 from vaerl import bounds
 from vaerl.densities import make_density
 from vaerl.densities.cvae import CVAE
@@ -15,7 +16,8 @@ from vaerl.densities.cvae import CVAE
 def mean_gradient(
     density: CVAE, names: list[str], context: Tensor, x: Tensor, repeats: int, seed: int
 ) -> tuple[Tensor, Tensor]:
-    """Mean ascent direction of the bound per parameter, and its standard error, over `repeats` batches."""
+    """Mean ascent direction of the bound per parameter, and its standard error, over `repeats`
+    batches."""
     parameters = dict(density.named_parameters())
     chosen = [parameters[name] for name in names]
     generator = torch.Generator().manual_seed(seed)
@@ -50,7 +52,8 @@ def test_dreg_reproduces_the_reference_values_of_two_layers() -> None:
 
 
 def test_stl_follows_another_direction_than_the_bound() -> None:
-    """STL at K > 1 is ∇L_K plus the wake direction: a .6692, g .2333; the wake rule alone a .4957, g .1779."""
+    """STL at K > 1 is ∇L_K plus the wake direction: a .6692, g .2333; the wake rule alone a .4957,
+    g .1779."""
     stl, _ = linear_gradient("stl")
     wake, _ = linear_gradient("wake")
     dreg, _ = linear_gradient("dreg")
@@ -88,12 +91,15 @@ def nonlinear(depth: int, estimator: str) -> CVAE:
 
 @pytest.mark.parametrize("depth", [1, 2, 3])
 def test_dreg_equals_the_total_derivative_in_every_layer(depth: int) -> None:
-    """Means agree within four standard errors for every recognition parameter of each layer at K = 5."""
+    """Means agree within four standard errors for every recognition parameter of each layer at K =
+    5."""
     n = 2000
     generator = torch.Generator().manual_seed(5)
     context = torch.randn(1, 1, generator=generator, dtype=torch.float64).expand(n, 1)
     x = torch.randn(1, 2, generator=generator, dtype=torch.float64).expand(n, 2)
-    names = [name for name, _ in nonlinear(depth, "dreg").named_parameters() if "recognition" in name]
+    names = [
+        name for name, _ in nonlinear(depth, "dreg").named_parameters() if "recognition" in name
+    ]
     for layer in range(depth):
         own = [name for name in names if f"recognition.{layer}." in name]
         total, total_error = mean_gradient(nonlinear(depth, "total"), own, context, x, 20, 1)
@@ -107,7 +113,8 @@ def test_dreg_equals_the_total_derivative_in_every_layer(depth: int) -> None:
 
 
 def test_detaching_mean_and_scale_would_be_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The usual one-layer code cuts the path through h_1: .2064 instead of .1729 in the first layer only."""
+    """The usual one-layer code cuts the path through h_1: .2064 instead of .1729 in the first layer
+    only."""
 
     def detached(self, q, laws, path):  # type: ignore[no-untyped-def]
         upper = [
@@ -149,7 +156,8 @@ def test_decoder_gradient_does_not_depend_on_the_encoder_estimator(
 
 
 def test_weighted_losses_weight_the_gradient() -> None:
-    """Per-sample weights multiply each sample's own gradient once, through the scaled junction too."""
+    """Per-sample weights multiply each sample's own gradient once, through the scaled junction
+    too."""
     context, x = rows(0.0, 2), rows(1.5, 2)
     x = torch.cat([x[:1], -x[1:]])
     density = linear("dreg")

@@ -52,8 +52,11 @@ def contexts(n: int = 3) -> Tensor:
     return torch.randn(n, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 
 
-def exact_log_prob(built: ConditionalDensity, context: Tensor, x: Tensor, codes: int = 4096) -> Tensor:
-    """log p(x | c): exact where it is, else by quasi-Monte-Carlo over the latents (a fine frozen mixture)."""
+def exact_log_prob(
+    built: ConditionalDensity, context: Tensor, x: Tensor, codes: int = 4096
+) -> Tensor:
+    """log p(x | c): exact where it is, else by quasi-Monte-Carlo over the latents (a fine frozen
+    mixture)."""
     with torch.no_grad():
         if isinstance(built, CVAE):
             return built.freeze(built.draw_codes(codes, seed=9).double())(context).log_prob(x)
@@ -72,21 +75,28 @@ def test_density_integrates_to_one(name: str, options: dict, squash: bool) -> No
     assert integral.item() == pytest.approx(1.0, abs=2e-3)
 
 
-@pytest.mark.parametrize(("name", "options"), [c for c in CASES if c[0] == "cvae"], ids=IDS[2:3] + IDS[4:])
+@pytest.mark.parametrize(
+    ("name", "options"), [c for c in CASES if c[0] == "cvae"], ids=IDS[2:3] + IDS[4:]
+)
 def test_bounds_close_on_the_quadrature_density(name: str, options: dict) -> None:
     """The lower bound with 3000 paths and the frozen quadrature agree at points of the model."""
     built = density(name, options)
     context = contexts()[:1]
     with torch.no_grad():
         x = built(context).sample((8,), torch.Generator().manual_seed(1))
-        lower = built(context).log_prob_bounds(x, 3000, generator=torch.Generator().manual_seed(2)).lower
+        lower = (
+            built(context)
+            .log_prob_bounds(x, 3000, generator=torch.Generator().manual_seed(2))
+            .lower
+        )
     assert (lower - exact_log_prob(built, context, x)).median().abs() < 0.1
 
 
 @pytest.mark.parametrize("squash", [False, True])
 @pytest.mark.parametrize(("name", "options"), CASES, ids=IDS)
 def test_samples_follow_the_density(name: str, options: dict, squash: bool) -> None:
-    """E f(x) over samples equals ∫ f p for f = sin 2x, and samples stay in the box when squashed."""
+    """E f(x) over samples equals ∫ f p for f = sin 2x, and samples stay in the box when
+    squashed."""
     built = density(name, options, squash=squash)
     context = contexts()[:1]
     samples = built(context).sample((20_000,), torch.Generator().manual_seed(3))
@@ -127,7 +137,8 @@ def test_entropy_bounds_stand_on_their_sides_of_the_quadrature_entropy(
 
 @pytest.mark.parametrize(("name", "options"), CASES, ids=IDS)
 def test_every_parameter_gets_a_gradient(name: str, options: dict) -> None:
-    """From the fitting loss, and from a sample with its log-density (all but weights that have no path)."""
+    """From the fitting loss, and from a sample with its log-density (all but weights that have no
+    path)."""
     built = density(name, options, event_dim=2)
     x = torch.randn(3, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
     loss, info = built.loss(contexts(), x)
@@ -144,7 +155,8 @@ def test_every_parameter_gets_a_gradient(name: str, options: dict) -> None:
 @pytest.mark.parametrize("squash", [False, True])
 @pytest.mark.parametrize(("name", "options"), CASES, ids=IDS)
 def test_shapes_of_the_contract(name: str, options: dict, squash: bool) -> None:
-    """Samples are sample_shape + batch + (X,), log-densities sample_shape + batch, for any batch."""
+    """Samples are sample_shape + batch + (X,), log-densities sample_shape + batch, for any
+    batch."""
     built = density(name, options, event_dim=2, squash=squash)
     for batch in ((), (1,), (3,), (2, 3)):
         context = torch.zeros(*batch, 2, dtype=torch.float64)
@@ -157,7 +169,10 @@ def test_shapes_of_the_contract(name: str, options: dict, squash: bool) -> None:
             bounds = value.log_prob_bounds(x, 3, latents)
             assert bounds.lower.shape == bounds.upper.shape == (*sample_shape, *batch)
             x, log_prob = value.rsample_and_log_prob(2, sample_shape)
-            assert (x.shape, log_prob.shape) == ((*sample_shape, *batch, 2), (*sample_shape, *batch))
+            assert (x.shape, log_prob.shape) == (
+                (*sample_shape, *batch, 2),
+                (*sample_shape, *batch),
+            )
         assert value.mode().shape == (*batch, 2)
         assert value.entropy_bounds(2, 4).lower.shape == batch
 
@@ -183,7 +198,8 @@ def test_mode_is_deterministic_and_dense(name: str, options: dict, squash: bool)
 
 @pytest.mark.parametrize(("name", "options"), CASES, ids=IDS)
 def test_log_prob_is_exact_or_refuses(name: str, options: dict) -> None:
-    """A latent density never passes a bound off as log_prob; its error names the calls that work."""
+    """A latent density never passes a bound off as log_prob; its error names the calls that
+    work."""
     value = density(name, options)(contexts())
     x = torch.zeros(3, 1, dtype=torch.float64)
     if name != "cvae":
@@ -205,7 +221,8 @@ def test_generator_decides_every_draw(name: str, options: dict, squash: bool) ->
     value = density(name, options, squash=squash)(contexts())
     state = torch.get_rng_state()
     draws = [
-        value.rsample_and_log_prob(3, (2,), torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)
+        value.rsample_and_log_prob(3, (2,), torch.Generator().manual_seed(seed))
+        for seed in (1, 1, 2)
     ]
     assert torch.equal(draws[0][0], draws[1][0])
     assert torch.equal(draws[0][1], draws[1][1])
@@ -236,7 +253,9 @@ def test_tanh_correction_is_exact_in_float32() -> None:
     u = torch.linspace(-15.0, 15.0, 601)[:, None]
     exact = -2.0 * (torch.cosh(u.double())).log().sum(-1)
     assert torch.allclose(log_det_tanh(u).double(), exact, rtol=1e-6, atol=1e-6)
-    assert log_det_tanh(torch.tensor([9.5])).item() == pytest.approx(2 * math.log(2) - 19.0, abs=1e-5)
+    assert log_det_tanh(torch.tensor([9.5])).item() == pytest.approx(
+        2 * math.log(2) - 19.0, abs=1e-5
+    )
     edge = torch.tensor([[-1.0, 1.0]])
     assert unsquash(edge).abs().max() < 7.3
     assert torch.isfinite(log_det_tanh(unsquash(edge))).all()

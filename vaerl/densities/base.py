@@ -1,7 +1,8 @@
 """The contract of a conditional density p(x | c).
 
-A density is an `nn.Module` that keeps parameters and no sampling state. Calling it with a context returns a
-value, a `torch.distributions.Distribution`, in which names say whether a number is exact, a bound or an estimate.
+A density is an `nn.Module` that keeps parameters and no sampling state. Calling it with a context
+returns a value, a `torch.distributions.Distribution`, in which names say whether a number is exact,
+a bound or an estimate.
 
 Shapes, everywhere: context ``(*batch, C)``; samples ``sample_shape + batch + (X,)``; log-densities
 ``sample_shape + batch``, in nats.
@@ -21,21 +22,23 @@ Info = dict[str, Tensor]
 
 
 class Bounds(NamedTuple):
-    """Lower and upper bound on one quantity, in nats; `upper` is None where no upper bound can be had."""
+    """Lower and upper bound on one quantity, in nats; `upper` is None where no upper bound can be
+    had."""
 
     lower: Tensor
     upper: Tensor | None
 
 
 class IntractableError(NotImplementedError):
-    """A quantity was asked for that the density can only bound; the message names the calls that work."""
+    """A quantity was asked for that the density can only bound; the message names the calls that
+    work."""
 
 
 class ConditionalValue(Distribution):
     """p(x | c) at given contexts: what calling a density returns.
 
-    Densities with an exact log-density implement `rsample` and `log_prob`; the rest follows from these.
-    A latent-variable density overrides the calls that bound.
+    Densities with an exact log-density implement `rsample` and `log_prob`; the rest follows from
+    these. A latent-variable density overrides the calls that bound.
     """
 
     exact: ClassVar[bool] = True
@@ -66,7 +69,8 @@ class ConditionalValue(Distribution):
     def rsample_with_latents(
         self, sample_shape: tuple[int, ...] = (), generator: torch.Generator | None = None
     ) -> tuple[Tensor, Latents]:
-        """Samples and the latent path that generated each of them, h_1 first; ``()`` without latents."""
+        """Samples and the latent path that generated each of them, h_1 first; ``()`` without
+        latents."""
         return self.rsample(sample_shape, generator), ()
 
     def rsample_and_log_prob(
@@ -75,7 +79,8 @@ class ConditionalValue(Distribution):
         sample_shape: tuple[int, ...] = (),
         generator: torch.Generator | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """A reparameterised sample and its log-density: exact, or the upper bound U_k of a latent density."""
+        """A reparameterised sample and its log-density: exact, or the upper bound U_k of a latent
+        density."""
         x = self.rsample(sample_shape, generator)
         return x, self.log_prob(x)
 
@@ -86,7 +91,8 @@ class ConditionalValue(Distribution):
         latents: Latents | None = None,
         generator: torch.Generator | None = None,
     ) -> Bounds:
-        """Lower and upper bound on log p(x | c); both are the log-density itself where that is exact."""
+        """Lower and upper bound on log p(x | c); both are the log-density itself where that is
+        exact."""
         log_prob = self.log_prob(x)
         return Bounds(log_prob, log_prob)
 
@@ -103,7 +109,8 @@ class ConditionalValue(Distribution):
     def entropy_bounds(
         self, k: int = 64, n: int = 256, generator: torch.Generator | None = None
     ) -> Bounds:
-        """Monte-Carlo means over n samples of −U_k and −L_k, which bound the entropy (equal if exact).
+        """Monte-Carlo means over n samples of −U_k and −L_k, which bound the entropy (equal if
+        exact).
 
         The bound holds in expectation: −E U_k ≤ H ≤ −E L_k. Shape ``batch``, in nats.
         """
@@ -128,7 +135,8 @@ class ConditionalDensity(nn.Module):
     Args:
         context_dim: C, the size of a context (0 < C).
         event_dim: X, the size of an event (0 < X).
-        squash: if True the density is that of x = tanh(u) in (−1, 1)^X, everything computed in u-space.
+        squash: if True the density is that of x = tanh(u) in (−1, 1)^X, everything computed in
+            u-space.
     """
 
     name: ClassVar[str] = "density"
@@ -154,7 +162,8 @@ class ConditionalDensity(nn.Module):
         return SquashedValue(value) if self.squash else value
 
     def loss(self, context: Tensor, x: Tensor) -> tuple[Tensor, Info]:
-        """Per-sample objective to minimise, shape ``batch``, and diagnostics (0-d tensors without gradient).
+        """Per-sample objective to minimise, shape ``batch``, and diagnostics (0-d tensors without
+        gradient).
 
         Here: the negative log-likelihood −log p(x | c). Latent densities minimise a negative bound.
         """
@@ -164,14 +173,13 @@ class ConditionalDensity(nn.Module):
 
 
 def check_matrix(argument: str, value: Tensor, size: int) -> Tensor:
-    """Return `value` if it is a non-empty, finite float tensor ``(*batch, size)``, else raise one line."""
+    """Return `value` if it is a non-empty, finite float tensor ``(*batch, size)``, else raise one
+    line."""
     if not isinstance(value, Tensor) or not value.is_floating_point():
         kind = value.dtype if isinstance(value, Tensor) else type(value).__name__
         raise TypeError(f"{argument}: got {kind}, expected a floating-point torch.Tensor")
     if value.ndim == 0 or value.shape[-1] != size:
-        raise ValueError(
-            f"{argument}: got shape {tuple(value.shape)}, expected (*batch, {size})"
-        )
+        raise ValueError(f"{argument}: got shape {tuple(value.shape)}, expected (*batch, {size})")
     if value.numel() == 0:
         raise ValueError(
             f"{argument}: got the empty shape {tuple(value.shape)}, expected at least one row"
@@ -179,6 +187,7 @@ def check_matrix(argument: str, value: Tensor, size: int) -> Tensor:
     if not torch.isfinite(value).all():
         bad = int((~torch.isfinite(value)).any(-1).sum())
         raise ValueError(
-            f"{argument}: {bad} of {value[..., 0].numel()} rows hold NaN or infinity, expected finite numbers"
+            f"{argument}: {bad} of {value[..., 0].numel()} rows hold NaN or infinity, "
+            "expected finite numbers"
         )
     return value

@@ -1,4 +1,5 @@
-"""A chain of L stochastic layers: p(x, z | c) downward, q(z | x, c) upward, as sums of log-densities.
+"""A chain of L stochastic layers: p(x, z | c) downward, q(z | x, c) upward, as sums of
+log-densities.
 
     p(x, z | c) = p(x | h_1, c) · Π_{l=1}^{L−1} p(h_l | h_{l+1}, c) · p(h_L | c)
     q(z | x, c) = q(h_1 | x, c) · Π_{l=2}^{L} q(h_l | h_{l−1}, c)
@@ -23,7 +24,8 @@ Path = tuple[Tensor, ...]
 
 @dataclass(frozen=True)
 class Generative:
-    """p at given contexts: the top layer's prior, and each layer's conditioning (that of x first)."""
+    """p at given contexts: the top layer's prior, and each layer's conditioning (that of x
+    first)."""
 
     prior: DiagonalNormal | NormalMixture
     conditioning: tuple[Any, ...]
@@ -36,8 +38,8 @@ class LatentChain(nn.Module):
         prior: context → p(h_L | c).
         generative: L layers; number l gives p(h_l | h_{l+1}, c), with h_0 = x first.
         recognition: L layers; number l gives q(h_{l+1} | h_l, c), with h_0 = x first.
-        generative_context, recognition_context: embeddings of the context, of p and of q; they share nothing, so
-            that the gradient of the decoder stays unbiased.
+        generative_context, recognition_context: embeddings of the context, of p and of q; they
+            share nothing, so that the gradient of the decoder stays unbiased.
     """
 
     def __init__(
@@ -61,7 +63,7 @@ class LatentChain(nn.Module):
         """L, the number of stochastic layers."""
         return len(self.recognition)
 
-    # -- p(x, z | c) ------------------------------------------------------------------------------------------
+    # -- p(x, z | c) -------------------------------------------------------------------------------
 
     def generate(self, context: Tensor) -> Generative:
         """What p needs of a context, computed once for all samples."""
@@ -84,8 +86,13 @@ class LatentChain(nn.Module):
         return tuple(path)
 
     def place(self, p: Generative, u: Tensor, noise: Sequence[Tensor]) -> Path:
-        """The path that fixed codes map to: u picks the prior's component, noise (h_1 first) the places."""
-        top = p.prior.at(u, noise[-1]) if isinstance(p.prior, NormalMixture) else p.prior.at(noise[-1])
+        """The path that fixed codes map to: u picks the prior's component, noise (h_1 first) the
+        places."""
+        top = (
+            p.prior.at(u, noise[-1])
+            if isinstance(p.prior, NormalMixture)
+            else p.prior.at(noise[-1])
+        )
         path = [top]
         for layer in range(self.depth - 1, 0, -1):
             law = self.generative[layer](path[0], p.conditioning[layer])
@@ -104,7 +111,7 @@ class LatentChain(nn.Module):
         ]
         return [*inner, p.prior.log_prob(path[-1])]
 
-    # -- q(z | x, c) ------------------------------------------------------------------------------------------
+    # -- q(z | x, c) -------------------------------------------------------------------------------
 
     def recognise(self, context: Tensor) -> tuple[Any, ...]:
         """What q needs of a context, computed once for all samples."""
@@ -127,19 +134,20 @@ class LatentChain(nn.Module):
         return tuple(path), laws
 
     def log_q_layers(self, q: tuple[Any, ...], first_law: Any, path: Path) -> list[Tensor]:
-        """log q(h_l | h_{l−1}, c) for l = 1 … L on any path; `first_law` is q(h_1 | x, c) from `infer`."""
+        """log q(h_l | h_{l−1}, c) for l = 1 … L on any path; `first_law` is q(h_1 | x, c) from
+        `infer`."""
         upper = [
             self.recognition[l](path[l - 1], q[l]).log_prob(path[l]) for l in range(1, self.depth)
         ]
         return [first_law.log_prob(path[0]), *upper]
 
-    def log_q_layers_fixed(
-        self, q: tuple[Any, ...], laws: list[Any], path: Path
-    ) -> list[Tensor]:
-        """The same with the parameters of q held fixed and its **inputs live**, for x without gradient.
+    def log_q_layers_fixed(self, q: tuple[Any, ...], laws: list[Any], path: Path) -> list[Tensor]:
+        """The same with the parameters of q held fixed and its **inputs live**, for x without
+        gradient.
 
-        Detaching mean and scale of every layer instead would cut the path from h_{l+1} through h_l, and bias the
-        gradient of every layer below the top. `laws` are those that `infer` returned; only the first can be reused.
+        Detaching mean and scale of every layer instead would cut the path from h_{l+1} through h_l,
+        and bias the gradient of every layer below the top. `laws` are those that `infer` returned;
+        only the first can be reused.
         """
         result = [laws[0].detach().log_prob(path[0])]
         for l in range(1, self.depth):

@@ -35,27 +35,33 @@ OBJECTIVES = ("elbo", "vae-k", "iwae-k")
 
 
 class CVAE(ConditionalDensity):
-    """Conditional VAE, p(x | c) = ∫ p(x | h_1, c) Π_l p(h_l | h_{l+1}, c) p(h_L | c) dh, bottom-up recognition network.
+    """Conditional VAE, p(x | c) = ∫ p(x | h_1, c) Π_l p(h_l | h_{l+1}, c) p(h_L | c) dh, bottom-up
+    recognition network.
 
-    Every layer is a diagonal normal whose parameters come from a FiLM residual network: the parent runs through the
-    blocks, the context modulates them. The log-density is intractable; the value's calls say which bound they give.
+    Every layer is a diagonal normal whose parameters come from a FiLM residual network: the parent
+    runs through the blocks, the context modulates them. The log-density is intractable; the value's
+    calls say which bound they give.
 
     Args:
         latent_dims: sizes of the stochastic layers from h_1 (next to x) upward; their number is L.
-        prior: of the top layer: "standard" N(0, I), "gaussian" or "mixture", the last two learned from c.
+        prior: of the top layer: "standard" N(0, I), "gaussian" or "mixture", the last two learned
+            from c.
         prior_components: Gaussians of a mixture prior.
-        prior_weights: "learned" or "equal" weights of a mixture prior. Weights have no pathwise gradient: keep them
-            equal where the density is improved through its own samples (policies).
+        prior_weights: "learned" or "equal" weights of a mixture prior. Weights have no pathwise
+            gradient: keep them equal where the density is improved through its own samples
+            (policies).
         objective: "elbo", "vae-k" (mean of k ELBOs) or "iwae-k" (importance-weighted bound).
         k: importance samples of the objective; 1 for "elbo".
         encoder_gradient: "dreg", "stl", "wake" (reweighted wake-sleep) or "total" derivative; see
             `vaerl.bounds.EncoderGradient`.
         hidden, blocks: width and number of the FiLM blocks of every layer.
-        context_hidden: widths of the two context embeddings (of p and of q); ``()`` uses the context as it is.
+        context_hidden: widths of the two context embeddings (of p and of q); ``()`` uses the
+            context as it is.
         log_sigma_bounds: range of the decoder's log σ, in nats.
         latent_log_sigma_bounds: range of every other layer's log σ.
         initial_log_sigma: decoder's log σ at the start.
-        defensive: share λ of the prior in the proposal of the bounds on log p (not of the training objective).
+        defensive: share λ of the prior in the proposal of the bounds on log p (not of the training
+            objective).
         squash: events in (−1, 1)^X, computed in u-space.
 
     References: Kingma & Welling 2014; Sohn et al. 2015; Burda et al. 2016; Tucker et al. 2019.
@@ -147,7 +153,8 @@ class CVAE(ConditionalDensity):
         defensive: float = 0.1,
         squash: bool = False,
     ) -> CVAE:
-        """A CVAE over layers of your own; see `vaerl.densities.layers` for what a layer has to offer."""
+        """A CVAE over layers of your own; see `vaerl.densities.layers` for what a layer has to
+        offer."""
         density = cls.__new__(cls)
         ConditionalDensity.__init__(density, context_dim, event_dim, squash=squash)
         density._set_objective(objective, k, encoder_gradient, defensive)
@@ -155,7 +162,8 @@ class CVAE(ConditionalDensity):
         density.latent_dims = check_sizes("latent_dims", latent_dims)
         if chain.depth != len(density.latent_dims):
             raise ValueError(
-                f"latent_dims: got {len(density.latent_dims)} sizes, the chain has {chain.depth} layers"
+                f"latent_dims: got {len(density.latent_dims)} sizes, "
+                f"the chain has {chain.depth} layers"
             )
         return density
 
@@ -167,7 +175,9 @@ class CVAE(ConditionalDensity):
             k = 1 if objective == "elbo" else 16
         self.k = check_positive("k", k)
         if objective == "elbo" and k != 1:
-            raise ValueError(f"k: got {k}, objective 'elbo' takes 1 sample; use 'vae-k' or 'iwae-k'")
+            raise ValueError(
+                f"k: got {k}, objective 'elbo' takes 1 sample; use 'vae-k' or 'iwae-k'"
+            )
         self.encoder_gradient = check_choice(
             "encoder_gradient", encoder_gradient, bounds.EncoderGradient.NAMES
         )
@@ -176,7 +186,7 @@ class CVAE(ConditionalDensity):
     def _value(self, context: Tensor) -> LatentValue:
         return LatentValue(self.chain, context, self.latent_dims, self.event_dim, self.defensive)
 
-    # -- fitting ----------------------------------------------------------------------------------------------
+    # -- fitting -----------------------------------------------------------------------------------
 
     def loss(
         self,
@@ -186,11 +196,13 @@ class CVAE(ConditionalDensity):
         diagnostics: bool = True,
         generator: torch.Generator | None = None,
     ) -> tuple[Tensor, Info]:
-        """Per-sample negative bound −L_k(x | c) ``batch`` with the chosen encoder gradient, and diagnostics.
+        """Per-sample negative bound −L_k(x | c) ``batch`` with the chosen encoder gradient, and
+        diagnostics.
 
-        Diagnostics (0-d, without gradient): ``nll_bound`` (the mean loss), ``elbo``, ``bound_gap`` (L_k − ELBO, what
-        the k samples gain), ``ess_ratio`` (effective sample size over k), ``kl_layer_l`` and ``active_units_l`` for
-        each layer; ``diagnostics=False`` skips the active units, which cost a further pass.
+        Diagnostics (0-d, without gradient): ``nll_bound`` (the mean loss), ``elbo``, ``bound_gap``
+        (L_k − ELBO, what the k samples gain), ``ess_ratio`` (effective sample size over k),
+        ``kl_layer_l`` and ``active_units_l`` for each layer; ``diagnostics=False`` skips the active
+        units, which cost a further pass.
         """
         context = check_matrix("context", context, self.context_dim)
         x = check_matrix("x", x, self.event_dim)
@@ -221,12 +233,14 @@ class CVAE(ConditionalDensity):
     def _training_weights(
         self, context: Tensor, u: Tensor, generator: torch.Generator | None
     ) -> tuple[list[Tensor], list[Tensor], Tensor]:
-        """Per-layer log p(z | c), log q, and the log-weights of k paths whose gradient is the chosen one."""
+        """Per-layer log p(z | c), log q, and the log-weights of k paths whose gradient is the
+        chosen one."""
         chain = self.chain
         p, q = chain.generate(context), chain.recognise(context)
         path, laws = chain.infer(q, u, (self.k,), generator)
         gradient = bounds.EncoderGradient(
-            "stl" if self.objective != "iwae-k" and self.encoder_gradient == "dreg"
+            "stl"
+            if self.objective != "iwae-k" and self.encoder_gradient == "dreg"
             else self.encoder_gradient
         )
         leaves = gradient.leaves(path)
@@ -240,7 +254,7 @@ class CVAE(ConditionalDensity):
             gradient.set_weights(log_w)
         return log_p, log_q, log_w
 
-    # -- looking at the latents -------------------------------------------------------------------------------
+    # -- looking at the latents --------------------------------------------------------------------
 
     def active_units(
         self,
@@ -250,11 +264,13 @@ class CVAE(ConditionalDensity):
         threshold: float = 0.01,
         generator: torch.Generator | None = None,
     ) -> Info:
-        """Conditional active units of each layer, ``active_units_l``: units whose posterior mean says something of x.
+        """Conditional active units of each layer, ``active_units_l``: units whose posterior mean
+        says something of x.
 
-        A_u = Var over (x, c) of (μ_q,u(x, c) − μ_p,u(c)) / σ_p,u(c) > threshold: the part the prior does not explain.
-        Means of layers above the first (and moments of the prior below the top) are taken over `samples` paths,
-        in two independent halves whose covariance is free of Monte-Carlo bias.
+        A_u = Var over (x, c) of (μ_q,u(x, c) − μ_p,u(c)) / σ_p,u(c) > threshold: the part the prior
+        does not explain. Means of layers above the first (and moments of the prior below the top)
+        are taken over `samples` paths, in two independent halves whose covariance is free of
+        Monte-Carlo bias.
         """
         context = check_matrix("context", context, self.context_dim)
         x = check_matrix("x", x, self.event_dim)
@@ -262,7 +278,9 @@ class CVAE(ConditionalDensity):
         with torch.no_grad():
             halves = [self._deviations(context, u, samples, generator) for _ in range(2)]
             return {
-                f"active_units_{l}": bounds.active_units(a.flatten(0, -2), b.flatten(0, -2), threshold)
+                f"active_units_{l}": bounds.active_units(
+                    a.flatten(0, -2), b.flatten(0, -2), threshold
+                )
                 for l, (a, b) in enumerate(zip(*halves, strict=True), start=1)
             }
 
@@ -286,22 +304,25 @@ class CVAE(ConditionalDensity):
             result.append((posterior_mean - mean) / sigma)
         return result
 
-    # -- frozen codes -----------------------------------------------------------------------------------------
+    # -- frozen codes ------------------------------------------------------------------------------
 
     @property
     def code_dim(self) -> int:
-        """Size of one code: a uniform number for the prior's component, then the noise of every layer."""
+        """Size of one code: a uniform number for the prior's component, then the noise of every
+        layer."""
         return 1 + sum(self.latent_dims)
 
     def draw_codes(self, count: int, seed: int) -> Tensor:
-        """`count` codes ``(count, code_dim)`` that spread well and are each marginally U[0, 1) × N(0, I)."""
+        """`count` codes ``(count, code_dim)`` that spread well and are each marginally U[0, 1) ×
+        N(0, I)."""
         check_positive("count", count)
         return sobol_codes(count, self.code_dim - 1, seed)
 
     def freeze(self, codes: Tensor) -> FrozenDensity:
         """The exact finite mixture (1/K) Σ_k p(x | c, z_k(c)) over fixed codes ``(K, code_dim)``.
 
-        Sampling from it and evaluating it use the same K codes, so its log-density is exact: what PPO needs.
+        Sampling from it and evaluating it use the same K codes, so its log-density is exact: what
+        PPO needs.
         """
         codes = check_matrix("codes", codes, self.code_dim)
         return FrozenDensity(self, codes)

@@ -18,7 +18,8 @@ FAMILIES = ("NSF", "MAF", "NICE")
 
 
 def _import_zuko() -> ModuleType:
-    """zuko, with torch's global argument validation left as it was (zuko's import switches it off)."""
+    """zuko, with torch's global argument validation left as it was (zuko's import switches it
+    off)."""
     validate = Distribution._validate_args
     try:
         import zuko
@@ -76,10 +77,12 @@ class Flow(ConditionalDensity):
     """Conditional normalising flow.
 
     Args:
-        family: "NSF" (neural spline, Durkan et al. 2019), "MAF" (masked autoregressive) or "NICE" (coupling).
+        family: "NSF" (neural spline, Durkan et al. 2019), "MAF" (masked autoregressive) or "NICE"
+            (coupling).
         transforms: number of transformations.
         hidden: widths of each transformation's network.
-        bins: knots of a spline (NSF only); splines act on [−5, 5], so scale the events to that range.
+        bins: knots of a spline (NSF only); splines act on [−5, 5], so scale the events to that
+            range.
 
     >>> from vaerl.densities import make_density
     >>> density = make_density("flow", context_dim=3, event_dim=2)

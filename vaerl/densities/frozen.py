@@ -18,8 +18,11 @@ if TYPE_CHECKING:
     from vaerl.densities.cvae import CVAE
 
 
-def decode_codes(chain: LatentChain, p: Generative, codes: Tensor, batch: tuple[int, ...]) -> NormalMixture:
-    """The equal-weight mixture of the decoder's normals at the K codes: parameters ``batch + (K, X)``."""
+def decode_codes(
+    chain: LatentChain, p: Generative, codes: Tensor, batch: tuple[int, ...]
+) -> NormalMixture:
+    """The equal-weight mixture of the decoder's normals at the K codes: parameters ``batch + (K,
+    X)``."""
     count = codes.shape[0]
     column = codes.reshape(count, *(1,) * len(batch), codes.shape[-1])
     dims = [layer.child_dim for layer in chain.recognition]
@@ -35,9 +38,11 @@ def decode_codes(chain: LatentChain, p: Generative, codes: Tensor, batch: tuple[
 
 @dataclass(frozen=True)
 class FrozenDensity:
-    """π_ε(x | c) = (1/K) Σ_k p(x | c, z_k(c)): exact, normalised, differentiable in decoder and prior.
+    """π_ε(x | c) = (1/K) Σ_k p(x | c, z_k(c)): exact, normalised, differentiable in decoder and
+    prior.
 
-    The codes ε_k are fixed; the latents z_k(c) follow the parameters. Shares the parameters of `density`.
+    The codes ε_k are fixed; the latents z_k(c) follow the parameters. Shares the parameters of
+    `density`.
     """
 
     density: CVAE

@@ -57,13 +57,15 @@ class Gaussian(ConditionalDensity):
 
     Args:
         mean: "linear", μ(c) = W c + b, or "deep", a network over c.
-        variance: "fixed" at `sigma`, "state-independent" (one learned log σ a dimension) or "predicted" from c.
+        variance: "fixed" at `sigma`, "state-independent" (one learned log σ a dimension) or
+            "predicted" from c.
         sigma: standard deviation where it is fixed, and at the start where it is learned.
         hidden: widths of the deep network.
         log_sigma_bounds: range of log σ where it is learned, in nats.
 
     >>> from vaerl.densities import make_density
-    >>> density = make_density("gaussian", context_dim=3, event_dim=2, mean="linear", variance="fixed")
+    >>> density = make_density("gaussian", context_dim=3, event_dim=2, mean="linear",
+    variance="fixed")
     >>> density(torch.zeros(5, 3)).entropy().shape
     torch.Size([5])
     """
@@ -91,7 +93,8 @@ class Gaussian(ConditionalDensity):
         low, high = self.log_sigma_bounds
         if variance != "fixed" and not low < math.log(sigma) < high:
             raise ValueError(
-                f"sigma: got {sigma!r}, expected log sigma inside log_sigma_bounds {self.log_sigma_bounds}"
+                f"sigma: got {sigma!r}, expected log sigma inside "
+                f"log_sigma_bounds {self.log_sigma_bounds}"
             )
         widths = check_sizes("hidden", hidden) if mean == "deep" else ()
         width = widths[-1] if widths else context_dim

@@ -46,7 +46,7 @@ class LatentValue(ConditionalValue):
     def _q(self) -> tuple[Any, ...]:
         return self.chain.recognise(self._context)
 
-    # -- sampling ---------------------------------------------------------------------------------------------
+    # -- sampling ----------------------------------------------------------------------------------
 
     def rsample_with_latents(
         self, sample_shape: tuple[int, ...] = (), generator: torch.Generator | None = None
@@ -67,9 +67,9 @@ class LatentValue(ConditionalValue):
     ) -> tuple[Tensor, Tensor]:
         """A reparameterised sample and the upper bound U_k on its log-density.
 
-        U_k = log 1/(k+1) Σ_{i=0}^k w_i with the generating path in place 0 and k fresh paths from the defensive
-        proposal. Differentiable through the sample, all paths and all weights, so that minimising it also trains the
-        recognition network to tighten it.
+        U_k = log 1/(k+1) Σ_{i=0}^k w_i with the generating path in place 0 and k fresh paths from
+        the defensive proposal. Differentiable through the sample, all paths and all weights, so
+        that minimising it also trains the recognition network to tighten it.
         """
         path = self.chain.sample_prior(self._p, tuple(sample_shape), generator)
         decoder = self.chain.decode(self._p, path)
@@ -78,16 +78,17 @@ class LatentValue(ConditionalValue):
         return x, bounds.upper_bound(generating, proposals)
 
     def mode(self, n: int = 32) -> Tensor:  # type: ignore[override]
-        """The best of n candidates by density, ``batch + (X,)``, and never just the decoder at z = 0.
+        """The best of n candidates by density, ``batch + (X,)``, and never just the decoder at z =
+        0.
 
-        Candidates are the decoder's means at n fixed codes; their density is that of the frozen mixture over the same
-        codes. Deterministic: no random stream is read.
+        Candidates are the decoder's means at n fixed codes; their density is that of the frozen
+        mixture over the same codes. Deterministic: no random stream is read.
         """
         codes = sobol_codes(n, sum(self.latent_dims), seed=0).to(self._context)
         mixture = decode_codes(self.chain, self._p, codes, tuple(self.batch_shape))
         return MixtureValue(mixture).mode()
 
-    # -- densities --------------------------------------------------------------------------------------------
+    # -- densities ---------------------------------------------------------------------------------
 
     def log_prob(self, x: Tensor) -> Tensor:
         raise IntractableError(
@@ -110,10 +111,12 @@ class LatentValue(ConditionalValue):
         Args:
             x: events ``sample_shape + batch + (X,)``.
             k: proposals; L_k rises and U_k falls with it.
-            latents: the path that generated x **under these parameters**; without it the upper bound is None.
+            latents: the path that generated x **under these parameters**; without it the upper
+                bound is None.
             defensive: share λ of the prior in the proposal; default is the density's.
 
-        The upper bound holds for the model's own samples only, not for data, and not after a parameter update.
+        The upper bound holds for the model's own samples only, not for data, and not after a
+        parameter update.
         """
         x = self._check_event(x)
         least = 1 if latents is None else 0
@@ -133,9 +136,11 @@ class LatentValue(ConditionalValue):
         decoder: Any | None,
         generator: torch.Generator | None,
     ) -> tuple[Tensor, Tensor]:
-        """log w of k proposals ``(k,) + shape`` and of the generating path ``shape`` (empty without one).
+        """log w of k proposals ``(k,) + shape`` and of the generating path ``shape`` (empty without
+        one).
 
-        The law q(h_1 | x, c) is computed once; `decoder` is p(x | h_1, c) at the generating path, if known.
+        The law q(h_1 | x, c) is computed once; `decoder` is p(x | h_1, c) at the generating path,
+        if known.
         """
         first_law = self.chain.recognition[0](x, self._q[0])
         at_once = k if torch.is_grad_enabled() else max(1, ROWS_AT_ONCE // x[..., 0].numel())
@@ -145,7 +150,8 @@ class LatentValue(ConditionalValue):
             likelihood = self.chain.decode(self._p, path).log_prob(x)
             if generating is not None and not parts:  # evaluated beside the first proposals
                 path = tuple(
-                    torch.cat([own.unsqueeze(0), h]) for own, h in zip(generating, path, strict=True)
+                    torch.cat([own.unsqueeze(0), h])
+                    for own, h in zip(generating, path, strict=True)
                 )
                 decoder = self.chain.decode(self._p, generating) if decoder is None else decoder
                 likelihood = torch.cat([decoder.log_prob(x).unsqueeze(0), likelihood])
@@ -165,7 +171,8 @@ class LatentValue(ConditionalValue):
         share: float,
         generator: torch.Generator | None,
     ) -> Path:
-        """k whole paths from λ p(z | c) + (1 − λ) q(z | x, c), reparameterised given which of the two drew them."""
+        """k whole paths from λ p(z | c) + (1 − λ) q(z | x, c), reparameterised given which of the
+        two drew them."""
         path = [first_law.rsample((k,), generator)]
         for l in range(1, self.chain.depth):
             path.append(self.chain.recognition[l](path[-1], self._q[l]).rsample((), generator))
@@ -174,9 +181,7 @@ class LatentValue(ConditionalValue):
         sample_shape = (k, *x.shape[: x.ndim - 1 - len(self.batch_shape)])
         prior_path = self.chain.sample_prior(self._p, sample_shape, generator)
         from_prior = uniform((k, *x.shape[:-1]), x, generator).unsqueeze(-1) < share
-        return tuple(
-            torch.where(from_prior, a, b) for a, b in zip(prior_path, path, strict=True)
-        )
+        return tuple(torch.where(from_prior, a, b) for a, b in zip(prior_path, path, strict=True))
 
 
 def _chunks(total: int, size: int) -> list[int]:

@@ -1,11 +1,14 @@
 """The conditional layers of a latent chain, and the priors of its top layer.
 
-A layer splits its work: `condition(context)` once per context, `forward(parent, conditioning)` once per sample.
-A prior maps a context to a value with `log_prob`, `rsample` and `moments`. Any module with these calls can stand
-in a `LatentChain`, which is how the linear-Gaussian reference model of the tests is built.
+A layer splits its work: `condition(context)` once per context, `forward(parent, conditioning)` once
+per sample. A prior maps a context to a value with `log_prob`, `rsample` and `moments`. Any module
+with these calls can stand in a `LatentChain`, which is how the linear-Gaussian reference model of
+the tests is built.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +22,8 @@ PRIORS = ("standard", "gaussian", "mixture")
 
 
 class NormalLayer(nn.Module):
-    """p(child | parent, c) = N(μ(parent, c), diag σ(parent, c)²), both from one FiLM network over the parent.
+    """p(child | parent, c) = N(μ(parent, c), diag σ(parent, c)²), both from one FiLM network over
+    the parent.
 
     log σ = smooth_range(raw, low, high) + `initial_log_sigma` at the start of training.
     """
@@ -81,12 +85,13 @@ class GaussianPrior(nn.Module):
 
 
 class MixturePrior(nn.Module):
-    """p(h_L | c) = Σ_m w_m(c) N(μ_m(c), diag σ_m(c)²), learned: a continuous decoder then needs no bridges.
+    """p(h_L | c) = Σ_m w_m(c) N(μ_m(c), diag σ_m(c)²), learned: a continuous decoder then needs no
+    bridges.
 
     Args:
         components: number M of Gaussians.
-        weights: "learned" from c, or "equal" at 1/M (weights have no pathwise gradient, so a policy that is
-            improved through its samples keeps them equal).
+        weights: "learned" from c, or "equal" at 1/M (weights have no pathwise gradient, so a policy
+            that is improved through its samples keeps them equal).
         spread: scale of the components' initial means, which start on a Sobol-normal design.
     """
 
@@ -115,7 +120,7 @@ class MixturePrior(nn.Module):
         if self.logits is not None:
             log_weights = functional.log_softmax(self.logits(context), dim=-1)
         else:
-            log_weights = functional.log_softmax(mean.new_zeros(shape[:-1]), dim=-1)
+            log_weights = mean.new_full(shape[:-1], -math.log(self.components))
         return NormalMixture(
             log_weights, mean.reshape(shape), smooth_range(raw.reshape(shape), -5.0, 2.0)
         )

@@ -1,4 +1,5 @@
-"""Noise: the only place where densities draw random numbers, so that a generator can be passed through."""
+"""Noise: the only place where densities draw random numbers, so that a generator can be passed
+through."""
 
 from __future__ import annotations
 

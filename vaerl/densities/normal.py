@@ -49,7 +49,8 @@ class DiagonalNormal:
 
 @dataclass(frozen=True)
 class NormalMixture:
-    """Σ_m w_m N(x; mean_m, diag(exp(log_sigma_m))²); log_weights ``(..., M)`` normalised, others ``(..., M, X)``."""
+    """Σ_m w_m N(x; mean_m, diag(exp(log_sigma_m))²); log_weights ``(..., M)`` normalised, others
+    ``(..., M, X)``."""
 
     log_weights: Tensor
     mean: Tensor
@@ -93,7 +94,8 @@ class NormalMixture:
 
 
 def _log_normal(x: Tensor, mean: Tensor, log_sigma: Tensor) -> Tensor:
-    """log N(x; mean, exp(log_sigma)²) summed over the last dimension, touching full-size tensors four times only."""
+    """log N(x; mean, exp(log_sigma)²) summed over the last dimension, touching full-size tensors
+    four times only."""
     z = (x - mean) * torch.exp(-log_sigma)
     squares = (z * z).sum(-1)
     constant = log_sigma.sum(-1) + mean.shape[-1] * HALF_LOG_TWO_PI
@@ -101,9 +103,11 @@ def _log_normal(x: Tensor, mean: Tensor, log_sigma: Tensor) -> Tensor:
 
 
 def _select(mean: Tensor, index: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
-    """mean_m + sigma_m · noise with m = index ``(*sample, *batch)``; mean and sigma ``(*batch, M, X)``.
+    """mean_m + sigma_m · noise with m = index ``(*sample, *batch)``; mean and sigma ``(*batch, M,
+    X)``.
 
-    The samples are gathered along M from the un-expanded parameters, so that the backward pass stays small.
+    The samples are gathered along M from the un-expanded parameters, so that the backward pass
+    stays small.
     """
     batch = mean.shape[:-2]
     samples = index.reshape(-1, *batch).movedim(0, -1)

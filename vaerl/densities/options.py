@@ -1,4 +1,5 @@
-"""Checks of constructor options: each raises one line that names the argument, the value and what is legal."""
+"""Checks of constructor options: each raises one line that names the argument, the value and what
+is legal."""
 
 from __future__ import annotations
 
@@ -9,7 +10,9 @@ from collections.abc import Sequence
 def check_positive(argument: str, value: int, at_least: int = 1) -> int:
     """A whole number of at least `at_least`."""
     if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
-        raise ValueError(f"{argument}: got {value!r}, expected a whole number of at least {at_least}")
+        raise ValueError(
+            f"{argument}: got {value!r}, expected a whole number of at least {at_least}"
+        )
     return value
 
 
@@ -39,7 +42,9 @@ def check_range(argument: str, value: Sequence[float]) -> tuple[float, float]:
     except (TypeError, ValueError):
         low = high = math.nan
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise ValueError(f"{argument}: got {value!r}, expected two finite numbers (low, high), low < high")
+        raise ValueError(
+            f"{argument}: got {value!r}, expected two finite numbers (low, high), low < high"
+        )
     return low, high
 
 
