@@ -88,7 +88,12 @@ class Fit:
 
     def path(self, out: Path) -> Path:
         """Where the result lies; the parameters lie beside it as .safetensors."""
-        return out / "fits" / f"{self.target}.{self.model}.s{self.seed}.json"
+        return out / "fits" / f"{self.law_name}.{self.model}.s{self.seed}.json"
+
+    @property
+    def law_name(self) -> str:
+        """Name of the target, marked where it is the validation variant."""
+        return f"{self.target}-validation" if self.validation else self.target
 
     def law(self) -> Target:
         """The target itself."""

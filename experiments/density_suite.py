@@ -54,7 +54,13 @@ class Preset:
     targets: tuple[str, ...]
 
 
-_CVAE = {"hidden": 64, "prior": "mixture"}
+#: What was tried on the validation variants; one setting a model, the same for every target.
+TRIED = (
+    "mixture: lr 1e-3, 3e-3, 1e-2 with 4,000 steps of 512, hidden (64, 64) and (128, 128)",
+    "flow and cvae: lr 3e-3, zuko's and the density's default sizes, 3,000 steps of 256",
+)
+
+_CVAE = {"hidden": 64, "blocks": 2, "prior": "mixture", "prior_components": 8}
 
 MODELS: Mapping[str, Model] = MappingProxyType(
     {
@@ -111,6 +117,7 @@ def run(
     targets: list[str] | None = None,
     models: list[str] | None = None,
     jobs: int = 1,
+    validation: bool = False,
 ) -> Path:
     """Fit every model to every target, print the table, draw the pictures; give results.json.
 
@@ -121,14 +128,15 @@ def run(
         targets: names, all of the preset if None.
         models: names, all if None.
         jobs: processes, each with one torch thread.
+        validation: fit the validation variants, on which settings are to be chosen, instead.
     """
     if jobs < 1:
         raise ValueError(f"jobs: got {jobs!r}, expected a whole number of at least 1")
-    fits = make_fits(preset, seed, targets, models)
+    fits = make_fits(preset, seed, targets, models, validation)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     results = run_fits(fits, out, jobs)
-    table = assemble(fits, results, command_line(preset, seed, targets, models))
+    table = assemble(fits, results, command_line(preset, seed, targets, models, validation))
     path = out / "results.json"
     files.write_text(path, jsonio.dumps(table, indent=1) + "\n")
     print_table(table["title"], table["columns"], table["rows"])
@@ -223,6 +231,7 @@ def _caption(fit: Fit, models: Sequence[str]) -> str:
         f"seed {fit.seed}; {fit.steps:,} Adam steps on fresh batches of {fit.batch_size}, cosine "
         f"learning rate, one thread. cvae rows: lower bound with K = {fit.test_k}. Settings, "
         f"chosen on validation variants of the targets: {settings}."
+        + (" This table is of the validation variants." if fit.validation else "")
     )
 
 
@@ -233,6 +242,7 @@ def _notes(fit: Fit, results: Sequence[Mapping[str, Any]]) -> list[str]:
         f"Flatness in K: from K = {fit.test_k // 2} to {fit.test_k} the lower bounds of the latent "
         f"models rise by at most {rise:.4f} nats (2,000 points).",
         "Entropies: closed-form parts plus Monte Carlo over 131,072 draws, s.e. at most 0.003.",
+        f"Tried on the validation variants: {'; '.join(TRIED)}.",
     ]
 
 
@@ -246,11 +256,16 @@ def _versions() -> dict[str, str]:
 
 
 def command_line(
-    preset: str, seed: int, targets: Sequence[str] | None, models: Sequence[str] | None
+    preset: str,
+    seed: int,
+    targets: Sequence[str] | None = None,
+    models: Sequence[str] | None = None,
+    validation: bool = False,
 ) -> str:
     """The command that makes the table again."""
     chosen = [f"--targets {','.join(targets)}"] if targets else []
     chosen += [f"--models {','.join(models)}"] if models else []
+    chosen += ["--validation"] if validation else []
     return " ".join(
         ["vaerl experiment density-suite", f"--preset {preset}", f"--seed {seed}", *chosen]
     )

@@ -33,10 +33,10 @@ def draw_figures(
     """Draw one picture a target from the saved parameters into out/figures; give the paths."""
     folder = out / "figures"
     folder.mkdir(parents=True, exist_ok=True)
-    pairs = sorted(zip(fits, results, strict=True), key=lambda pair: pair[0].target)
+    pairs = sorted(zip(fits, results, strict=True), key=lambda pair: pair[0].law_name)
     return [
         _draw_target([*group], out, folder / f"{name}.png", samples)
-        for name, group in groupby(pairs, key=lambda pair: pair[0].target)
+        for name, group in groupby(pairs, key=lambda pair: pair[0].law_name)
     ]
 
 
@@ -67,7 +67,7 @@ def _draw_target(
                 axes[row, 0].set_ylabel(label if target.event_dim > 2 else f"c = {CONTEXTS[row]}")
     for row in range(3):
         _frame(axes[row, 0], target, drawn[0], row)
-    figure.suptitle(f"{target.name}: {target.summary}", fontsize=10)
+    figure.suptitle(f"{group[0][0].law_name}: {target.summary}", fontsize=10)
     figure.savefig(path, dpi=80)
     return path
 

@@ -306,3 +306,7 @@ def experiment(
     options: dict[str, Any] = read_options(function, arguments)
     options.setdefault("out", Path("runs") / name)
     print(function(**options))
+
+
+if __name__ == "__main__":
+    main()

@@ -119,7 +119,10 @@ def test_a_fit_is_repeatable_and_reloads(tmp_path: Path) -> None:
     assert is_done(FIT, tmp_path / "a")
     assert not is_done(replace(FIT, steps=6), tmp_path / "a")
     assert not is_done(replace(FIT, settings=Model("gaussian", 2e-2)), tmp_path / "a")
-    assert not is_done(replace(FIT, validation=True), tmp_path / "a")
+    validation = replace(FIT, validation=True)
+    assert not is_done(validation, tmp_path / "a")
+    assert run_fit(validation, tmp_path / "a")["true_nll"] != first["true_nll"]
+    assert is_done(FIT, tmp_path / "a")  # the two do not overwrite each other
 
 
 def test_a_fit_leaves_torch_as_it_was(tmp_path: Path) -> None:
@@ -192,3 +195,4 @@ def test_the_experiment_is_registered() -> None:
     assert command_line("full", 3, ["ring-2d"], ["flow"]).endswith(
         "--preset full --seed 3 --targets ring-2d --models flow"
     )
+    assert command_line("full", 3, validation=True).endswith("--seed 3 --validation")

@@ -11,7 +11,10 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import torch
+
 from vaerl.densities import ConditionalDensity, make_density
+from vaerl.densities.cvae import CVAE
 
 _CVAE = {
     "latent_dims": (4,),
@@ -23,6 +26,9 @@ _CVAE = {
     "context_hidden": (),
     "log_sigma_bounds": (-5.0, 2.0),
 }
+
+DECODER_SHARE = 1.0
+"""Nats by which a fresh CVAE decoder's log σ lies below that of the whole head."""
 
 OFF_POLICY: dict[str, dict[str, Any]] = {
     "gaussian": {"mean": "linear", "variance": "predicted", "log_sigma_bounds": (-5.0, 2.0)},
@@ -55,24 +61,43 @@ def make_head(
     context_dim: int,
     event_dim: int,
     squash: bool,
-    log_sigma: float | None = None,
+    log_sigma: float = 0.0,
 ) -> ConditionalDensity:
     """The density of a policy head: `defaults` of that name, overridden by `density_kwargs`.
 
-    `log_sigma`, where given, is the log standard deviation at the start of a Gaussian or CVAE head.
+    `log_sigma` is the log standard deviation at the start of a Gaussian or CVAE head (before the squash).
     """
     own = check_density_kwargs(density_kwargs)
-    start: dict[str, Any] = {}
-    if log_sigma is not None:
-        by_name = {
-            "gaussian": {"sigma": math.exp(log_sigma)},
-            "cvae": {"initial_log_sigma": log_sigma},
-        }
-        start = by_name.get(density, {})
-    options = {**defaults.get(density, {}), **start, **own}
-    return make_density(
+    start: dict[str, dict[str, Any]] = {
+        "gaussian": {"sigma": math.exp(log_sigma)},
+        "cvae": {"initial_log_sigma": log_sigma - DECODER_SHARE},
+    }
+    options = {**defaults.get(density, {}), **start.get(density, {}), **own}
+    head = make_density(
         density, context_dim=context_dim, event_dim=event_dim, squash=squash, **options
     )
+    if isinstance(head, CVAE):
+        spread_decoder(head, math.exp(log_sigma) * math.sqrt(1.0 - math.exp(-2.0 * DECODER_SHARE)))
+    return head
+
+
+@torch.no_grad()
+def spread_decoder(density: CVAE, spread: float, rows: int = 256) -> None:
+    """Scale and centre the decoder's mean so that, over latents of the prior, it deviates by `spread` around 0.
+
+    Most of a fresh head's variance then comes from the latents: its parts start apart, each feels the slope of Q
+    where it stands, and one mode does not swallow the others. With a wide decoder all latents decode to the same
+    broad bump, which slides as a whole into the first mode found.
+    """
+    generator = torch.Generator().manual_seed(0)  # its own: torch's global stream is not touched
+    chain, size = density.chain, density.event_dim
+    context = torch.randn((rows, density.context_dim), generator=generator)
+    p = chain.generate(context)
+    mean = chain.decode(p, chain.sample_prior(p, (16,), generator)).mean.flatten(0, -2)
+    leave = chain.generative[0].net.leave
+    factor = spread / mean.std(0).clamp_min(1e-6)
+    leave.weight[:size] *= factor.unsqueeze(-1)
+    leave.bias[:size] = (leave.bias[:size] - mean.mean(0)) * factor
 
 
 def check_density_kwargs(density_kwargs: Mapping[str, Any] | None) -> dict[str, Any]:

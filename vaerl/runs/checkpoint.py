@@ -148,10 +148,14 @@ def _capture(
 
 def list_checkpoints(directory: str | os.PathLike[str]) -> list[Path]:
     """Directories with a checkpoint's name, newest first; what they hold is not looked at."""
+    try:
+        entries = list(os.scandir(directory))
+    except OSError:
+        return []
     found = []
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        for entry in os.scandir(directory):
-            match = NAME.fullmatch(entry.name)
+    for entry in entries:
+        match = NAME.fullmatch(entry.name)
+        with contextlib.suppress(FileNotFoundError):  # deleted meanwhile, by the run itself
             if match and entry.is_dir(follow_symlinks=False):
                 written = entry.stat(follow_symlinks=False).st_mtime_ns
                 found.append((int(match[1]), written, entry.name))

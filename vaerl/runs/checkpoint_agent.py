@@ -76,8 +76,7 @@ def policy_classes() -> dict[str, type]:
     """Policies that a checkpoint may name beside the aliases of the agent's own class."""
     from vaerl import policies
 
-    names = {"vaerl-sac": "SACPolicy", "vaerl-actor-critic": "ActorCriticPolicy"}
-    return {n: getattr(policies, a) for n, a in names.items() if hasattr(policies, a)}
+    return {"vaerl-sac": policies.SACPolicy, "vaerl-actor-critic": policies.ActorCriticPolicy}
 
 
 def agent_name_of(agent: BaseAlgorithm) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -82,7 +83,9 @@ def restore_replay(buffer: ReplayBuffer, chunks: list[Tensors], data: Any, where
         return
     last = (pos - 1) % size
     if isinstance(buffer, HerReplayBuffer):
-        buffer.truncate_last_trajectory()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that it truncates is what is wanted here
+            buffer.truncate_last_trajectory()
     elif isinstance(buffer, NStepReplayBuffer):
         buffer.timeouts[last] = np.logical_or(buffer.timeouts[last], buffer.dones[last] == 0)
     elif buffer.optimize_memory_usage:

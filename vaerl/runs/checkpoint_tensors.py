@@ -22,8 +22,14 @@ Aliases = dict[str, str]
 
 
 def to_bytes(tensors: Tensors) -> bytes:
-    """Tensors as one safetensors file. Each is copied, so none may share memory with another."""
-    plain = {name: t.detach().cpu().clone().contiguous() for name, t in tensors.items()}
+    """Tensors as one safetensors file; of those that share memory, each gets its own copy."""
+    plain: Tensors = {}
+    seen: set[int] = set()
+    for name, tensor in tensors.items():
+        stored = tensor.detach().cpu().contiguous()
+        memory = stored.untyped_storage().data_ptr()
+        plain[name] = stored.clone() if memory in seen else stored
+        seen.add(memory)
     return safetensors_torch.save(plain)
 
 

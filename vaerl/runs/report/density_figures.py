@@ -33,7 +33,7 @@ Array = NDArray[np.float64]
 
 COLORMAP = "viridis"
 MAX_PAIR_DIMS = 6  # a projection of more dimensions shows the six that vary most
-ROW_NAME = 0.25  # inches at the left that the names of rows take
+ROW_NAME = 0.3  # inches at the left that the names of rows take
 MAX_POINTS = 200_000  # points × states × auxiliary paths evaluated at once: bounds the memory
 
 
@@ -46,7 +46,7 @@ def density_figure(
     states: Sequence[str] | None = None,
     names: Sequence[str] | None = None,
     cells: int | None = None,
-    k: int = 32,
+    k: int = 64,
     samples: int = 20_000,
     axis_names: Sequence[str] | None = None,
 ) -> Figure:
@@ -59,7 +59,8 @@ def density_figure(
         low, high: the box to draw, scalars or shape (D,).
         titles: one per column. `states`: one per row.
         names: the density name of each column, which chooses its colour.
-        cells: grid cells per dimension, default 400 for D = 1, 90 for D = 2, 40 beyond.
+        cells: grid cells per dimension, default 400 for D = 1, 120 for D = 2 (64 for a bound, which
+            costs k times as much), 40 beyond.
         k: auxiliary paths of the lower bound that stands in for an intractable density.
         samples: draws per state for the pairwise projections (D > 2).
         axis_names: one name per action dimension.
@@ -87,19 +88,19 @@ def density_figure(
             panels = [grid_density(v, *box, cells=cells or 400, k=k) for v in columns]
             return _curves(panels, box, titles, states, names, columns, k, axis_names)
         if dims == 2:
-            panels = [grid_density(v, *box, cells=cells or 90, k=k) for v in columns]
+            panels = [grid_density(v, *box, cells=cells or _cells(v), k=k) for v in columns]
             return _heat_maps(panels, box, titles, states, names, columns, k, axis_names)
         return _projections(columns, box, titles, states, names, cells or 40, samples, axis_names)
 
 
-def how_drawn(value: Any, k: int = 32) -> str:
+def how_drawn(value: Any, k: int = 64) -> str:
     """What the numbers in a panel of `value` are, in a few words for its caption."""
     if value.event_shape[0] > 2:
         return "samples"
     return "exact density" if is_exact(value) else f"lower bound, k = {k}"
 
 
-def grid_density(value: Any, low: Array, high: Array, *, cells: int, k: int = 32) -> Array:
+def grid_density(value: Any, low: Array, high: Array, *, cells: int, k: int = 64) -> Array:
     """p(a | s), or its lower bound, at the centres of a grid over the box, in 1/volume.
 
     Cell centres never touch the edge of the box, where a squashed density may be infinite.
@@ -335,7 +336,7 @@ def _titled(
         ax.set_title(kind, fontsize=8.0, color=MUTED, pad=4)
         _beside(ax, title, (0.5, 1.0), (0, 15), color=color, size=9.5)
     for ax, state in zip(axes[:, 0], states, strict=True):
-        left = -44 if ax.get_ylabel() else -34
+        left = -40 if ax.get_ylabel() else -32
         name = _beside(ax, state, (0.0, 0.5), (left, 0), rotation=90, va="center", size=9.0)
         name.set_in_layout(False)  # constrained layout misjudges it; `_panels` keeps it a place
     return figure
@@ -364,6 +365,10 @@ def _row_top(panels: Sequence[Array]) -> float:
     """
     top = max(float(np.quantile(p, 0.995)) if p.size > 1000 else float(p.max()) for p in panels)
     return top if np.isfinite(top) and top > 0.0 else 1.0
+
+
+def _cells(value: Any) -> int:
+    return 120 if is_exact(value) else 64
 
 
 def _centres(low: float, high: float, cells: int) -> Array:

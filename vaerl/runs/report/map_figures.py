@@ -40,7 +40,7 @@ def rollout_figure(
         traces: per run a sequence of roll-outs, each an array (T, 2) of positions on the map; the
             first `MAX_TRACES` of a run are drawn.
         goals: per run the index of the goal that each roll-out reached, −1 for none.
-        env: the environment, for its `map_artist(ax)`; wrapped ones are unwrapped.
+        env: the environment, for its `map_artist(ax)`, which also sets the limits.
         titles, names: per run its title and its density, which colours the title.
 
     Raises:
@@ -57,11 +57,7 @@ def rollout_figure(
             ax.set_visible(False)
         for run, ax in enumerate(axes[: len(traces)]):
             env.map_artist(ax)
-            limits = ax.get_xlim(), ax.get_ylim()
             _draw_traces(ax, traces[run], goals[run])
-            ax.set_xlim(limits[0])
-            ax.set_ylim(limits[1])
-            ax.set_aspect("equal")
             for spine in ax.spines.values():
                 spine.set_visible(True)
             color = density_color(names[run]) if names[run] else INK

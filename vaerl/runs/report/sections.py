@@ -18,7 +18,7 @@ from vaerl.runs.report.records import RunRecord
 
 MAX_COLUMNS = 6  # densities side by side; more runs are represented by one a group
 MANY_GROUPS = 4  # more than these and the curves of each agent get a panel of their own
-BOUND_PATHS = 32  # auxiliary paths of the lower bound in density pictures
+BOUND_PATHS = 64  # auxiliary paths of the lower bound in density pictures
 
 
 class Picture(NamedTuple):
