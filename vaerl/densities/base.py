@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from vaerl.densities.noise import Shape
+
 Latents = tuple[Tensor, ...]
 Info = dict[str, Tensor]
 
@@ -54,20 +56,16 @@ class ConditionalValue(Distribution):
         return self.event_shape[0]
 
     @abstractmethod
-    def rsample(
-        self, sample_shape: tuple[int, ...] = (), generator: torch.Generator | None = None
-    ) -> Tensor:
+    def rsample(self, sample_shape: Shape = (), generator: torch.Generator | None = None) -> Tensor:
         """Reparameterised samples, ``sample_shape + batch + (X,)``."""
 
-    def sample(
-        self, sample_shape: tuple[int, ...] = (), generator: torch.Generator | None = None
-    ) -> Tensor:
+    def sample(self, sample_shape: Shape = (), generator: torch.Generator | None = None) -> Tensor:
         """Samples without gradient, ``sample_shape + batch + (X,)``."""
         with torch.no_grad():
             return self.rsample(sample_shape, generator)
 
     def rsample_with_latents(
-        self, sample_shape: tuple[int, ...] = (), generator: torch.Generator | None = None
+        self, sample_shape: Shape = (), generator: torch.Generator | None = None
     ) -> tuple[Tensor, Latents]:
         """Samples and the latent path that generated each of them, h_1 first; ``()`` without
         latents."""
@@ -76,7 +74,7 @@ class ConditionalValue(Distribution):
     def rsample_and_log_prob(
         self,
         k: int = 8,
-        sample_shape: tuple[int, ...] = (),
+        sample_shape: Shape = (),
         generator: torch.Generator | None = None,
     ) -> tuple[Tensor, Tensor]:
         """A reparameterised sample and its log-density: exact, or the upper bound U_k of a latent
@@ -161,11 +159,19 @@ class ConditionalDensity(nn.Module):
         value = self._value(check_matrix("context", context, self.context_dim))
         return SquashedValue(value) if self.squash else value
 
-    def loss(self, context: Tensor, x: Tensor) -> tuple[Tensor, Info]:
+    def loss(
+        self,
+        context: Tensor,
+        x: Tensor,
+        *,
+        diagnostics: bool = True,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Tensor, Info]:
         """Per-sample objective to minimise, shape ``batch``, and diagnostics (0-d tensors without
         gradient).
 
-        Here: the negative log-likelihood −log p(x | c). Latent densities minimise a negative bound.
+        Here: the negative log-likelihood −log p(x | c). Latent densities minimise a negative bound,
+        draw from `generator`, and leave the costly diagnostics out with ``diagnostics=False``.
         """
         value = self(context)
         loss = -value.log_prob(check_matrix("x", x, self.event_dim))

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from vaerl.densities.noise import Shape
 from vaerl.densities.normal import DiagonalNormal, NormalMixture
 
 Path = tuple[Tensor, ...]
@@ -55,8 +56,8 @@ class LatentChain(nn.Module):
         self.prior = prior
         self.generative = nn.ModuleList(generative)
         self.recognition = nn.ModuleList(recognition)
-        self.generative_context = generative_context or nn.Identity()
-        self.recognition_context = recognition_context or nn.Identity()
+        self.generative_context: nn.Module = generative_context or nn.Identity()
+        self.recognition_context: nn.Module = recognition_context or nn.Identity()
 
     @property
     def depth(self) -> int:
@@ -68,14 +69,12 @@ class LatentChain(nn.Module):
     def generate(self, context: Tensor) -> Generative:
         """What p needs of a context, computed once for all samples."""
         embedding = self.generative_context(context)
-        return Generative(
-            self.prior(embedding), tuple(layer.condition(embedding) for layer in self.generative)
-        )
+        return Generative(self.prior(embedding), _condition(self.generative, embedding))
 
     def sample_prior(
         self,
         p: Generative,
-        sample_shape: tuple[int, ...] = (),
+        sample_shape: Shape = (),
         generator: torch.Generator | None = None,
     ) -> Path:
         """Ancestral paths z ~ p(z | c), each layer ``sample_shape + batch + (d_l,)``."""
@@ -116,13 +115,13 @@ class LatentChain(nn.Module):
     def recognise(self, context: Tensor) -> tuple[Any, ...]:
         """What q needs of a context, computed once for all samples."""
         embedding = self.recognition_context(context)
-        return tuple(layer.condition(embedding) for layer in self.recognition)
+        return _condition(self.recognition, embedding)
 
     def infer(
         self,
         q: tuple[Any, ...],
         x: Tensor,
-        sample_shape: tuple[int, ...] = (),
+        sample_shape: Shape = (),
         generator: torch.Generator | None = None,
     ) -> tuple[Path, list[Any]]:
         """Paths z ~ q(z | x, c) with one encoder pass per x, and the law of each layer."""
@@ -156,6 +155,18 @@ class LatentChain(nn.Module):
             law = functional_call(layer, parameters, (path[l - 1], _detach(q[l])))
             result.append(law.log_prob(path[l]))
         return result
+
+
+def sum_layers(log_densities: list[Tensor]) -> Tensor:
+    """Σ_l of the layers' log-densities: that of the whole path."""
+    total = log_densities[0]
+    for log_density in log_densities[1:]:
+        total = total + log_density
+    return total
+
+
+def _condition(layers: nn.ModuleList, embedding: Tensor) -> tuple[Any, ...]:
+    return tuple(cast(Any, layer).condition(embedding) for layer in layers)
 
 
 def _detach(conditioning: Any) -> Any:

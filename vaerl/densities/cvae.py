@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from vaerl import bounds
 from vaerl.densities.base import ConditionalDensity, Info, check_matrix
-from vaerl.densities.chain import LatentChain
+from vaerl.densities.chain import LatentChain, sum_layers
 from vaerl.densities.frozen import FrozenDensity
 from vaerl.densities.latent_value import LatentValue
 from vaerl.densities.layers import (
@@ -249,7 +249,7 @@ class CVAE(ConditionalDensity):
         else:
             log_q = chain.log_q_layers_fixed(q, laws, leaves)
         log_p = chain.log_prior_layers(p, leaves)
-        log_w = chain.decode(p, leaves).log_prob(u) + sum(log_p) - sum(log_q)
+        log_w = chain.decode(p, leaves).log_prob(u) + sum_layers(log_p) - sum_layers(log_q)
         if gradient.name in ("dreg", "wake"):
             gradient.set_weights(log_w)
         return log_p, log_q, log_w

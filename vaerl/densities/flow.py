@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from vaerl.densities.base import ConditionalDensity, ConditionalValue
-from vaerl.densities.noise import sobol_codes, standard_normal
+from vaerl.densities.noise import Shape, sobol_codes, standard_normal
 from vaerl.densities.options import check_choice, check_positive, check_sizes
 
 FAMILIES = ("NSF", "MAF", "NICE")
@@ -41,16 +41,14 @@ class FlowValue(ConditionalValue):
         self.flow_base = flow.base
         self._like = like
 
-    def rsample(
-        self, sample_shape: tuple[int, ...] = (), generator: torch.Generator | None = None
-    ) -> Tensor:
+    def rsample(self, sample_shape: Shape = (), generator: torch.Generator | None = None) -> Tensor:
         shape = (*sample_shape, *self.batch_shape, self.event_dim)
         return self.transform.inv(standard_normal(shape, self._like, generator))
 
     def rsample_and_log_prob(
         self,
         k: int = 8,
-        sample_shape: tuple[int, ...] = (),
+        sample_shape: Shape = (),
         generator: torch.Generator | None = None,
     ) -> tuple[Tensor, Tensor]:
         shape = (*sample_shape, *self.batch_shape, self.event_dim)

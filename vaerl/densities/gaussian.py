@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vaerl.densities.base import ConditionalDensity, ConditionalValue
+from vaerl.densities.noise import Shape
 from vaerl.densities.normal import HALF_LOG_TWO_PI, DiagonalNormal
 from vaerl.densities.options import check_choice, check_range, check_sizes
 from vaerl.nets import mlp, smooth_range
@@ -25,9 +26,7 @@ class GaussianValue(ConditionalValue):
         super().__init__(normal.mean.shape[:-1], normal.mean.shape[-1])
         self.normal = normal
 
-    def rsample(
-        self, sample_shape: tuple[int, ...] = (), generator: torch.Generator | None = None
-    ) -> Tensor:
+    def rsample(self, sample_shape: Shape = (), generator: torch.Generator | None = None) -> Tensor:
         return self.normal.rsample(sample_shape, generator)
 
     def log_prob(self, x: Tensor) -> Tensor:
@@ -71,6 +70,7 @@ class Gaussian(ConditionalDensity):
     """
 
     name: ClassVar[str] = "gaussian"
+    sigma_offset: Tensor
 
     def __init__(
         self,

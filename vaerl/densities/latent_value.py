@@ -10,10 +10,10 @@ from torch import Tensor
 
 from vaerl import bounds
 from vaerl.densities.base import Bounds, ConditionalValue, IntractableError, Latents
-from vaerl.densities.chain import Generative, LatentChain, Path
+from vaerl.densities.chain import Generative, LatentChain, Path, sum_layers
 from vaerl.densities.frozen import decode_codes
 from vaerl.densities.mixture import MixtureValue
-from vaerl.densities.noise import sobol_codes, uniform
+from vaerl.densities.noise import Shape, sobol_codes, uniform
 
 ROWS_AT_ONCE = 1 << 18
 """Latent samples evaluated at once where no gradient is asked for; keeps memory flat in k."""
@@ -49,20 +49,18 @@ class LatentValue(ConditionalValue):
     # -- sampling ----------------------------------------------------------------------------------
 
     def rsample_with_latents(
-        self, sample_shape: tuple[int, ...] = (), generator: torch.Generator | None = None
+        self, sample_shape: Shape = (), generator: torch.Generator | None = None
     ) -> tuple[Tensor, Latents]:
         path = self.chain.sample_prior(self._p, tuple(sample_shape), generator)
         return self.chain.decode(self._p, path).rsample((), generator), path
 
-    def rsample(
-        self, sample_shape: tuple[int, ...] = (), generator: torch.Generator | None = None
-    ) -> Tensor:
+    def rsample(self, sample_shape: Shape = (), generator: torch.Generator | None = None) -> Tensor:
         return self.rsample_with_latents(sample_shape, generator)[0]
 
     def rsample_and_log_prob(
         self,
         k: int = 8,
-        sample_shape: tuple[int, ...] = (),
+        sample_shape: Shape = (),
         generator: torch.Generator | None = None,
     ) -> tuple[Tensor, Tensor]:
         """A reparameterised sample and the upper bound U_k on its log-density.
@@ -144,7 +142,7 @@ class LatentValue(ConditionalValue):
         """
         first_law = self.chain.recognition[0](x, self._q[0])
         at_once = k if torch.is_grad_enabled() else max(1, ROWS_AT_ONCE // x[..., 0].numel())
-        parts = []
+        parts: list[Tensor] = []
         for n in _chunks(k, max(1, at_once)) or [0]:
             path = self._propose(x, first_law, n, share, generator)
             likelihood = self.chain.decode(self._p, path).log_prob(x)
@@ -155,8 +153,8 @@ class LatentValue(ConditionalValue):
                 )
                 decoder = self.chain.decode(self._p, generating) if decoder is None else decoder
                 likelihood = torch.cat([decoder.log_prob(x).unsqueeze(0), likelihood])
-            log_p = sum(self.chain.log_prior_layers(self._p, path))
-            log_q = sum(self.chain.log_q_layers(self._q, first_law, path))
+            log_p = sum_layers(self.chain.log_prior_layers(self._p, path))
+            log_q = sum_layers(self.chain.log_q_layers(self._q, first_law, path))
             parts.append(likelihood + log_p - bounds.defensive_log_density(log_p, log_q, share))
         log_w = torch.cat(parts) if len(parts) > 1 else parts[0]
         if generating is None:

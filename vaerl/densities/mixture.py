@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vaerl.densities.base import ConditionalDensity, ConditionalValue
-from vaerl.densities.noise import sobol_codes
+from vaerl.densities.noise import Shape, sobol_codes
 from vaerl.densities.normal import NormalMixture
 from vaerl.densities.options import check_choice, check_positive, check_range, check_sizes
 from vaerl.nets import mlp, smooth_range
@@ -23,9 +23,7 @@ class MixtureValue(ConditionalValue):
         super().__init__(mixture.mean.shape[:-2], mixture.mean.shape[-1])
         self.mixture = mixture
 
-    def rsample(
-        self, sample_shape: tuple[int, ...] = (), generator: torch.Generator | None = None
-    ) -> Tensor:
+    def rsample(self, sample_shape: Shape = (), generator: torch.Generator | None = None) -> Tensor:
         return self.mixture.rsample(sample_shape, generator)
 
     def log_prob(self, x: Tensor) -> Tensor:

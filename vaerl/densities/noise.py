@@ -8,6 +8,9 @@ import functools
 import torch
 from torch import Tensor
 
+Shape = torch.Size | list[int] | tuple[int, ...]
+"""What torch takes as a sample shape."""
+
 
 def standard_normal(
     shape: tuple[int, ...], like: Tensor, generator: torch.Generator | None = None

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vaerl.densities.noise import standard_normal, uniform
+from vaerl.densities.noise import Shape, standard_normal, uniform
 
 HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
 
@@ -27,9 +27,7 @@ class DiagonalNormal:
         """Σ_d −½((x−μ)/σ)² − log σ − ½ log 2π, in nats; the last dimension is summed."""
         return _log_normal(x, self.mean, self.log_sigma)
 
-    def rsample(
-        self, sample_shape: tuple[int, ...] = (), generator: torch.Generator | None = None
-    ) -> Tensor:
+    def rsample(self, sample_shape: Shape = (), generator: torch.Generator | None = None) -> Tensor:
         """μ + σ ε with ε ~ N(0, I), ``sample_shape + mean.shape``."""
         noise = standard_normal((*sample_shape, *self.mean.shape), self.mean, generator)
         return self.at(noise)
@@ -64,9 +62,7 @@ class NormalMixture:
         """logsumexp_m of the component log-densities, in nats."""
         return torch.logsumexp(self.component_log_probs(x), dim=-1)
 
-    def rsample(
-        self, sample_shape: tuple[int, ...] = (), generator: torch.Generator | None = None
-    ) -> Tensor:
+    def rsample(self, sample_shape: Shape = (), generator: torch.Generator | None = None) -> Tensor:
         """Ancestral samples ``sample_shape + batch + (X,)``; no gradient reaches the weights."""
         batch = self.mean.shape[:-2]
         u = uniform((*sample_shape, *batch), self.mean, generator)

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from vaerl.densities.base import Bounds, ConditionalValue, Latents
+from vaerl.densities.noise import Shape
 
 EDGE = 1.0 - 1e-6
 """Points beyond this magnitude are moved to it before atanh: |u| ≤ 7.25."""
@@ -41,13 +42,11 @@ class SquashedValue(ConditionalValue):
         """Whether `log_prob` is exact: a property of the base value."""
         return self.base.exact
 
-    def rsample(
-        self, sample_shape: tuple[int, ...] = (), generator: torch.Generator | None = None
-    ) -> Tensor:
+    def rsample(self, sample_shape: Shape = (), generator: torch.Generator | None = None) -> Tensor:
         return torch.tanh(self.base.rsample(sample_shape, generator))
 
     def rsample_with_latents(
-        self, sample_shape: tuple[int, ...] = (), generator: torch.Generator | None = None
+        self, sample_shape: Shape = (), generator: torch.Generator | None = None
     ) -> tuple[Tensor, Latents]:
         u, latents = self.base.rsample_with_latents(sample_shape, generator)
         return torch.tanh(u), latents
@@ -55,7 +54,7 @@ class SquashedValue(ConditionalValue):
     def rsample_and_log_prob(
         self,
         k: int = 8,
-        sample_shape: tuple[int, ...] = (),
+        sample_shape: Shape = (),
         generator: torch.Generator | None = None,
     ) -> tuple[Tensor, Tensor]:
         u, log_prob = self.base.rsample_and_log_prob(k, sample_shape, generator)
