@@ -55,7 +55,7 @@ def run(
     configs = {
         name: _config(env, name, steps, seed, preset, out / name) for name in densities or DENSITIES
     }
-    runs = train_all(configs, jobs=jobs, bar=f"{' and '.join(configs)} on {env}")
+    runs = train_all(configs, jobs=jobs, bar=" and ".join(configs))
     table = assemble(runs, env)
     files.write_text(out / "results.json", jsonio.dumps(table, indent=1) + "\n")
     print_table(table["title"], table["columns"], table["rows"])
@@ -73,11 +73,12 @@ def _config(
 
 def assemble(runs: dict[str, RunDirectory], env: str) -> dict[str, Any]:
     """Put the final evaluations into a table of plain data: one row a density."""
-    rows = []
+    rows, steps, episodes = [], 0, 0
     for name, run_directory in runs.items():
         evaluation = read_evaluation(run_directory)
         assert evaluation is not None, run_directory
         drawn, best = evaluation["stochastic"], evaluation["deterministic"]
+        steps, episodes = evaluation["step"], int(drawn["episodes"])
         row = [name, f"{drawn['return_mean']:.1f} ± {drawn['return_std']:.1f}"]
         row += [f"{best['return_mean']:.1f}"]
         if "num_modes" in drawn:
@@ -90,7 +91,6 @@ def assemble(runs: dict[str, RunDirectory], env: str) -> dict[str, Any]:
     columns = ["policy", "return", "return, best action"]
     if rows and len(rows[0]) > 4:
         columns += ["goals reached", "multi-goal score", "its ceiling"]
-    steps, episodes = evaluation["step"], int(drawn["episodes"])
     return {
         "title": f"SAC on {env} after {steps:,} steps, {episodes} episodes",
         "columns": [*columns, "training"],

@@ -45,7 +45,7 @@ class Handler(BaseHTTPRequestHandler):
             bucket = {**BUCKET, "name": json.loads(body)["variables"]["name"]}
             answer = {"data": {"upsertBucket": {"bucket": bucket, "inserted": True}}}
         elif self.path.startswith("/graphql"):
-            answer = {"data": {"viewer": {"id": "i", "entity": "someone", "flags": "{}"}}}
+            answer = {"data": None, "errors": [{"message": "not here"}]}
         data = json.dumps(answer).encode()
         self.send_response(500 if self.kind == "error" else 200)
         self.send_header("content-type", "application/json")
@@ -86,11 +86,15 @@ def main() -> None:
 
     said: list[str] = []
     tracker = WandbTracker(
-        directory, init_timeout=1.0, finish_timeout=8.0, queue_size=100_000, say=said.append
+        directory,
+        init_timeout=30.0 if kind == "dies" else 1.0,
+        finish_timeout=6.0 if kind == "dies" else 120.0,
+        queue_size=1_000_000,
+        say=said.append,
     )
     tracker.start({"seed": 0})
     calls = []
-    until = time.monotonic() + 60.0
+    until = time.monotonic() + 150.0
     step = 0
     # As a server that dies can only do so once the run is under way, wait for that.
     while step < 300 or (not said and time.monotonic() < until):

@@ -9,6 +9,8 @@ import sys
 from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from multiprocessing.sharedctypes import SynchronizedArray
+from multiprocessing.synchronize import Event
+from typing import NamedTuple
 
 from vaerl.cli_output import training_bar
 from vaerl.runs.config import TrainConfig
@@ -19,7 +21,19 @@ POLL = 0.25  # seconds between two looks at the steps done
 SAME = ("agent", "env", "density", "steps", "seed", "n_envs")
 SAME_OPTIONS = ("density_options", "agent_options", "env_options")
 
-_steps: SynchronizedArray | None = None  # of a worker process: the steps done, one a run
+
+class _Shared(NamedTuple):
+    """What a worker process shares with its parent."""
+
+    steps: SynchronizedArray
+    """Steps done, one a run."""
+    stop: Event
+    """Set once no further run is to begin."""
+    parent: int
+    """Process id of the parent."""
+
+
+_shared: _Shared | None = None  # of a worker process
 
 
 def train_all(
@@ -50,7 +64,7 @@ def train_all(
     waiting = [title for title in titles if not is_finished(configs[title])]
     context = multiprocessing.get_context("spawn")
     steps = context.Array("q", len(titles))
-    os.environ["OMP_NUM_THREADS"] = "1"  # of the processes to come; read when they load torch
+    stop = context.Event()
     failures: list[str] = []
     totals = {title: config.steps for title, config in configs.items()}
     for title in set(titles) - set(waiting):
@@ -58,9 +72,10 @@ def train_all(
     with training_bar({bar: sum(totals.values())} if bar else totals, shown=shown) as advance:
 
         def show() -> None:
+            done: list[int] = steps[:]
             if bar:
-                advance(bar, sum(steps))
-            for title, step in zip(titles, steps, strict=True):
+                advance(bar, sum(done))
+            for title, step in zip(titles, done, strict=True):
                 if not bar:
                     advance(title, step)
 
@@ -68,8 +83,8 @@ def train_all(
         pool = ProcessPoolExecutor(
             min(jobs, max(1, len(waiting))),
             mp_context=context,
-            initializer=_take_steps,
-            initargs=(steps,),
+            initializer=_begin,
+            initargs=(steps, stop, os.getpid()),
         )
         futures: dict[Future[str], str] = {
             pool.submit(_train_one, configs[t], titles.index(t)): t for t in waiting
@@ -77,9 +92,9 @@ def train_all(
         try:
             running = set(futures)
             while running:
-                done, running = wait(running, timeout=POLL, return_when=FIRST_COMPLETED)
+                ended, running = wait(running, timeout=POLL, return_when=FIRST_COMPLETED)
                 show()
-                for future in done:
+                for future in ended:
                     error = future.exception()
                     if error is not None:
                         failures.append(f"{futures[future]}: {one_line(error)}")
@@ -87,6 +102,7 @@ def train_all(
                     elif future.result() == "stopped":
                         raise KeyboardInterrupt
         finally:  # interrupted: the running ones save their last state, the others do not start
+            stop.set()
             pool.shutdown(wait=True, cancel_futures=True)
     if failures:
         raise RuntimeError(f"{len(failures)} of {len(titles)} runs failed: {'; '.join(failures)}")
@@ -113,21 +129,24 @@ def is_finished(config: TrainConfig) -> bool:
     return run.status()["state"] == "finished" and read_evaluation(run) is not None
 
 
-def _take_steps(steps: SynchronizedArray) -> None:
-    global _steps
-    _steps = steps
+def _begin(steps: SynchronizedArray, stop: Event, parent: int) -> None:
+    """Keep, in a worker process, what its runs share with the parent."""
+    global _shared
+    _shared = _Shared(steps, stop, parent)
 
 
 def _train_one(config: TrainConfig, index: int) -> str:
     """Train in a worker process and return the state it ended in; ends with its parent."""
     from vaerl.runs.train import train
 
-    parent = os.getppid()
+    assert _shared is not None
+    shared = _shared
+    if shared.stop.is_set() or os.getppid() != shared.parent:
+        return "stopped"
 
     def on_step(step: int) -> None:
-        assert _steps is not None
-        _steps[index] = step
-        if os.getppid() != parent:  # killed: save the last state and stop
+        shared.steps[index] = step
+        if os.getppid() != shared.parent:  # killed: save the last state and stop
             os.kill(os.getpid(), signal.SIGTERM)
 
     return str(train(config, resume=True, on_step=on_step).status()["state"])

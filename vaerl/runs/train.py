@@ -124,7 +124,7 @@ def agent_options(name: str) -> set[str]:
     for cls in agent_class(name).__mro__:
         if "__init__" not in vars(cls):
             continue
-        parameters = inspect.signature(cls.__init__).parameters.values()
+        parameters = inspect.signature(vars(cls)["__init__"]).parameters.values()
         found |= {p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD}
         found |= {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
         if not any(p.kind is p.VAR_KEYWORD for p in parameters):
@@ -211,6 +211,8 @@ class _Training:
         self.seeds = _seeds(config)
         self.painter = Painter(run, agent)
         self.looking = 0.0  # seconds spent in hooks, which are not training
+        before = run.status()  # of a run that goes on
+        self.before = {key: before.get(key, 0) for key in ("train_seconds", "train_steps")}
         self.callback = TrackerCallback(
             make_trackers(config, run),
             config=run.config,
@@ -258,8 +260,9 @@ class _Training:
             log_interval=_log_interval(config),
             reset_num_timesteps=begun == 0,
         )
-        details["train_seconds"] = time.perf_counter() - start - self.looking
-        details["train_steps"] = agent.num_timesteps - begun
+        seconds = time.perf_counter() - start - self.looking
+        details["train_seconds"] = self.before["train_seconds"] + seconds
+        details["train_steps"] = self.before["train_steps"] + agent.num_timesteps - begun
         progress.tell(agent.num_timesteps)
         if self.callback.last_save_failed:
             raise RuntimeError("the last checkpoint could not be written")

@@ -79,6 +79,7 @@ def write_video(frames: list[Frame], path: Path, fps: float) -> Path:
         options["ffmpeg_log_level"] = "error"
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / path.name
+        writer: Any
         with imageio.get_writer(draft, **options) as writer:
             for frame in frames:
                 writer.append_data(frame)

@@ -78,6 +78,7 @@ class WandbTracker:
         self._queue_size = queue_size
         self._change = threading.Condition()
         self._closing = False
+        self._late = False
         self._thread: threading.Thread | None = None
         self._config: dict[str, Any] = {}
 
@@ -119,6 +120,7 @@ class WandbTracker:
         thread.join(self._finish_timeout + 1.0)
         if thread.is_alive():
             self._queue.clear()
+            self._late = True
             self._say(f"W&B: not done after {self._finish_timeout:g} s; {self._advice()}")
         if self.dropped:
             self._say(f"W&B: {self.dropped} rows were dropped; metrics.jsonl has them all")
@@ -188,7 +190,7 @@ class WandbTracker:
                 why = f"{causes[0]}; offline" if causes else "offline"
                 self._say(f"W&B: {why}, {self._advice()}")
             return run
-        self._say(f"W&B: {causes[-1]}; training goes on without it")
+        self._say(f"W&B: {'; '.join(dict.fromkeys(causes))}; training goes on without it")
         return None
 
     def _init_run(self, wandb: Any, mode: str) -> Any:
@@ -235,7 +237,8 @@ class WandbTracker:
             run.finish()
         except BaseException as error:
             self.failures += 1
-            self._say(f"W&B: {_cause(error)}; {self._advice()}")
+            if not self._late:
+                self._say(f"W&B: {_cause(error)}; {self._advice()}")
 
     def _fail(self, what: str, error: BaseException) -> None:
         self.failures += 1
@@ -258,4 +261,4 @@ def _loggable(wandb: Any, value: Any) -> Any:
 
 def _cause(error: BaseException) -> str:
     first = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return one_line(first, 160)
+    return one_line(first, 160).rstrip(".")

@@ -83,7 +83,7 @@ LATENT = (
 
 def learning_section(records: Sequence[RunRecord]) -> Section:
     """Return, score and success over environment steps."""
-    pictures = _curve_pictures(records, LEARNING, legend=True)
+    pictures = _curve_pictures(records, LEARNING)
     several = len({r.group for r in records}) < len(records)
     read = "Higher is better."
     if several:
@@ -98,7 +98,7 @@ def learning_section(records: Sequence[RunRecord]) -> Section:
 
 def diagnostics_section(records: Sequence[RunRecord]) -> Section | None:
     """How tight the bounds are and how the latents are used, for runs that log it."""
-    pictures = _curve_pictures(records, LATENT, legend=False)
+    pictures = _curve_pictures(records, LATENT)
     if not pictures:
         return None
     read = (
@@ -110,7 +110,7 @@ def diagnostics_section(records: Sequence[RunRecord]) -> Section | None:
 
 def entropy_section(records: Sequence[RunRecord]) -> Section | None:
     """Temperature and entropy over time, where the agent logs them."""
-    pictures = _curve_pictures(records, ENTROPY, legend=True)
+    pictures = _curve_pictures(records, ENTROPY)
     if not pictures:
         return None
     read = "How much randomness the agent asks of its policy; both settle when learning does."
@@ -211,9 +211,7 @@ def representatives(policies: Sequence[RunPolicy]) -> list[RunPolicy]:
     return list(best.values())
 
 
-def _curve_pictures(
-    records: Sequence[RunRecord], panels: Iterable[Panel], *, legend: bool
-) -> tuple[Picture, ...]:
+def _curve_pictures(records: Sequence[RunRecord], panels: Iterable[Panel]) -> tuple[Picture, ...]:
     """One picture per logged quantity (and per agent, where there are many groups)."""
     agents = sorted({r.agent for r in records})
     many = len({r.group for r in records}) > MANY_GROUPS and len(agents) > 1
@@ -229,7 +227,7 @@ def _curve_pictures(
                         curves,
                         ylabel=panel.ylabel,
                         title=heading,
-                        legend=legend or len({(c.agent, c.density) for c in curves}) > 1,
+                        legend=len({(c.agent, c.density) for c in curves}) > 1,
                     )
                     alt = f"{heading} over environment steps: {_ends(curves)}"
                     pictures.append(Picture(figure, alt, _sentence(panel.meaning, key)))
@@ -286,7 +284,10 @@ def _how_to_read_density(dims: int, exact: bool) -> str:
     if dims == 1:
         return "Curves are p(a | s); a row shares its vertical axis." + bound
     if dims == 2:
-        scale = "Brighter is likelier (√ scale, shared within a row); several spots are modes."
+        scale = (
+            "Brighter is likelier (√ scale, shared within a row, its top left to the brightest "
+            "half percent); several spots are several modes."
+        )
         return scale + bound
     return (
         "Blocks are histograms of samples for two action dimensions each (brighter is likelier, "

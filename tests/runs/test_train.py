@@ -1,0 +1,246 @@
+"""Training leaves a whole run behind; looking at it changes nothing that is learned."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from vaerl.runs import RunDirectory, VaerlLoadError
+from vaerl.runs.config import TrainConfig, agent_defaults
+from vaerl.runs.train import agent_options, load_run, read_config, read_evaluation, train
+
+POINT_MASS = "vaerl/PointMass-v0"
+SMALL = {
+    "learning_starts": 20,
+    "batch_size": 8,
+    "buffer_size": 500,
+    "policy_kwargs": {"net_arch": [16]},
+}
+QUIET: dict[str, Any] = {"eval_every": 0, "picture_every": 0, "video": False, "final_episodes": 2}
+
+
+def small(out: Path, **changes: Any) -> TrainConfig:
+    fields = {
+        "env": POINT_MASS,
+        "density": "gaussian",
+        "steps": 80,
+        "agent_options": SMALL,
+        "out": str(out),
+        "device": "cpu",
+        **QUIET,
+    }
+    return TrainConfig(**{**fields, **changes})
+
+
+def learned(run: RunDirectory) -> str:
+    """SHA-256 of every parameter of the last checkpoint."""
+    agent, _, _ = load_run(run.path)
+    digest = hashlib.sha256()
+    for name, tensor in sorted(agent.policy.state_dict().items()):
+        if tensor.is_floating_point() and "extra_state" not in name:
+            digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()
+
+
+class TestConfig:
+    def test_it_survives_json(self) -> None:
+        config = TrainConfig(env="Hopper-v5", track=("wandb",), density_options={"k": 4})
+        assert TrainConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+    def test_it_is_frozen_and_keeps_nothing_of_the_callers(self) -> None:
+        options = {"gamma": 0.9}
+        config = TrainConfig(env="Hopper-v5", agent_options=options)
+        options["gamma"] = 0.5
+        assert config.agent_options == {"gamma": 0.9}
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            config.steps = 3  # type: ignore[misc]
+
+    def test_none_means_a_share_of_the_steps(self) -> None:
+        config = TrainConfig(env="Hopper-v5", steps=1000)
+        found = config.eval_every, config.picture_every, config.checkpoint_every
+        assert found == (100, 200, 250)
+
+    def test_own_options_win_over_defaults(self) -> None:
+        assert agent_defaults("sac", POINT_MASS)["learning_starts"] == 1000
+        config = TrainConfig(env=POINT_MASS, agent_options={"learning_starts": 7}).resolved()
+        assert config.agent_options == {"learning_starts": 7}
+        assert TrainConfig(env="Hopper-v5").resolved().agent_options == {}
+
+    def test_debug_is_tiny_and_whole(self) -> None:
+        config = TrainConfig(env=POINT_MASS, steps=10**6).debug()
+        assert config.steps <= 200 and config.eval_every and config.picture_every
+        assert set(config.track) == {"wandb", "tensorboard"} and config.wandb_mode == "offline"
+
+    def test_every_field_has_its_sentence(self) -> None:
+        source = Path("vaerl/runs/config.py")
+        source = source if source.exists() else Path(__file__).parents[2] / source
+        text = source.read_text()
+        for item in dataclasses.fields(TrainConfig):
+            after = text.partition(f"\n    {item.name}: ")[2].split("\n")[1]
+            assert after.strip().startswith('"""'), item.name
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"steps": 0}, "steps 0 must be a whole number, 1 or more"),
+            ({"steps": True}, "steps True"),
+            ({"steps": 10.0}, r"steps 10\.0"),
+            ({"seed": -1}, "seed -1"),
+            ({"eval_every": -1}, "eval_every -1"),
+            ({"final_episodes": 0}, "final_episodes 0"),
+            ({"device": "tpu"}, "device 'tpu'"),
+            ({"track": ("tensorbord",)}, "did you mean 'tensorboard'"),
+            ({"density": ""}, "density ''"),
+        ],
+    )
+    def test_a_wrong_value_is_named(self, change: dict[str, Any], message: str) -> None:
+        with pytest.raises(ValueError, match=message):
+            TrainConfig(**{"env": "Hopper-v5", **change})
+
+    def test_an_unknown_field_is_named(self) -> None:
+        with pytest.raises(ValueError, match="did you mean 'density'"):
+            TrainConfig.from_dict({"env": "Hopper-v5", "densty": "cvae"})
+
+
+@pytest.mark.parametrize(
+    ("agent", "density", "env", "copies"),
+    [
+        ("sac", "cvae", "Pendulum-v1", 1),
+        ("sac", "mixture", "vaerl/Bandit40-v0", 3),
+        ("ppo", "gaussian", "vaerl/MultiGoal-v0", 2),
+        ("ppo", "cvae", "Pendulum-v1", 1),
+    ],
+)
+def test_every_agent_trains_every_density(
+    agent: str, density: str, env: str, copies: int, tmp_path: Path
+) -> None:
+    options = SMALL if agent == "sac" else {"n_steps": 16, "batch_size": 16, "n_epochs": 1}
+    config = small(
+        tmp_path / "run",
+        agent=agent,
+        density=density,
+        env=env,
+        n_envs=copies,
+        agent_options=options,
+    )
+    run = train(config)
+    assert run.status()["state"] == "finished"
+    assert run.status()["steps"] >= config.steps
+    assert read_config(run) == config.resolved()
+    evaluation = read_evaluation(run)
+    assert evaluation is not None and len(evaluation["stochastic"]["returns"]) == 2
+    _, steps = run.series("eval/return_mean")
+    assert len(steps) == 1, "the final evaluation is in the curve as well"
+    agent_again, _, step = load_run(run.path)
+    assert step == run.status()["steps"]
+    action, _ = agent_again.predict(agent_again.observation_space.sample(), deterministic=True)
+    assert agent_again.action_space.contains(action)
+
+
+def test_looking_does_not_change_what_is_learned(tmp_path: Path) -> None:
+    """Evaluation, pictures and checkpoints on or off: every parameter is the same, bit for bit."""
+    plain = train(small(tmp_path / "plain", density="cvae"))
+    looks = {"eval_every": 30, "eval_episodes": 1, "picture_every": 50, "checkpoint_every": 20}
+    watched = train(small(tmp_path / "watched", density="cvae", **looks))
+    assert watched.series("eval/return_mean")[0].tolist() == [30, 60, 80]
+    assert [path.name for path in watched.figures_path.glob("density-*")]
+    assert not list(plain.figures_path.glob("density-*"))
+    assert learned(plain) == learned(watched)
+    other = train(small(tmp_path / "other", density="cvae", seed=1))
+    assert learned(other) != learned(plain)
+
+
+def test_ctrl_c_keeps_what_is_there_and_resume_ends_it(tmp_path: Path) -> None:
+    def interrupt(step: int) -> None:
+        if step >= 30:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    config = small(tmp_path / "run")
+    run = train(config, on_step=interrupt)
+    stopped = run.status()
+    assert stopped["state"] == "stopped" and stopped["steps"] < 80
+    assert read_evaluation(run) is None
+    _, _, step = load_run(run.path)
+    assert 0 < step <= stopped["steps"]
+
+    done: list[int] = []
+    run = train(config, resume=True, on_step=done.append)
+    assert run.status()["state"] == "finished" and run.status()["steps"] == 80
+    assert run.status()["train_steps"] >= 80, "both parts together"
+    assert run.status()["train_seconds"] > stopped["train_seconds"]
+    assert min(done) > step, "it goes on, it does not begin anew"
+    steps = [row["global_step"] for row in run.metrics()]
+    assert steps == sorted(steps)
+    assert read_evaluation(run) is not None
+    with pytest.raises(ValueError, match="80 steps already"):
+        train(config, resume=True)
+
+
+def test_resume_refuses_other_settings(tmp_path: Path) -> None:
+    train(small(tmp_path / "run", steps=30))
+    with pytest.raises(ValueError, match="density 'gaussian', not 'cvae'"):
+        train(small(tmp_path / "run", density="cvae"), resume=True)
+    longer = train(small(tmp_path / "run", steps=40), resume=True)
+    assert longer.status()["steps"] == 40
+
+
+def test_a_folder_in_use_is_not_touched(tmp_path: Path) -> None:
+    config = small(tmp_path / "run", steps=30)
+    before = train(config).config_path.read_bytes()
+    with pytest.raises(ValueError, match="exists already"):
+        train(dataclasses.replace(config, seed=1))
+    assert (tmp_path / "run" / "config.json").read_bytes() == before
+    assert train(dataclasses.replace(config, seed=1), overwrite=True).config["seed"] == 1
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.tex").write_text("years of work")
+    with pytest.raises(ValueError, match="holds no run"):
+        train(dataclasses.replace(config, out=str(tmp_path / "other")), overwrite=True)
+
+
+class Breaks(gymnasium.Env):
+    """Raises at its tenth step."""
+
+    observation_space = spaces.Box(-1.0, 1.0, (1,), np.float32)
+    action_space = spaces.Box(-1.0, 1.0, (1,), np.float32)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict]:
+        self.steps = 0
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
+        self.steps += 1
+        if self.steps == 10:
+            raise RuntimeError("a leg came off")
+        return np.zeros(1, np.float32), 0.0, False, False, {}
+
+
+gymnasium.register("test/Breaks-v0", Breaks)
+
+
+def test_a_failed_run_says_why(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="a leg came off"):
+        train(small(tmp_path / "run", env="test/Breaks-v0"))
+    run = RunDirectory(tmp_path / "run")
+    assert run.status()["state"] == "failed" and "a leg came off" in run.status()["error"]
+    assert "a leg came off" in (run.path / "error.txt").read_text()
+    with pytest.raises(VaerlLoadError):
+        load_run(run.path)
+
+
+def test_options_of_an_agent_are_those_of_its_constructor() -> None:
+    sac, ppo = agent_options("sac"), agent_options("ppo")
+    assert {"learning_rate", "gamma", "policy_kwargs", "diagnostics_interval"} <= sac
+    assert "n_epochs" in ppo and "n_epochs" not in sac
+    assert not {"self", "env", "seed", "policy", "kwargs", "args", "support_multi_env"} & (
+        sac | ppo
+    )
