@@ -1,9 +1,11 @@
-"""What the agents share: the policy argument, densities at observations, diagnostics of the latents."""
+"""What the agents share: the policy argument, densities at observations, looks at the latents."""
 
 from __future__ import annotations
 
 import copy
-from typing import Any
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +19,7 @@ from vaerl.densities import ConditionalDensity, ConditionalValue, density_names
 from vaerl.names import did_you_mean
 from vaerl.policies.spaces import check_action_space
 
+Init = TypeVar("Init", bound=Callable[..., None])
 Observation = np.ndarray | dict[str, np.ndarray]
 
 
@@ -27,8 +30,8 @@ def resolve_policy(
 ) -> tuple[str | type[BasePolicy], dict[str, Any]]:
     """Policy and keyword arguments as SB3 takes them; the caller's dict is copied, never changed.
 
-    `policy` is a density's name, an alias of SB3 ("MlpPolicy", …; the density then comes from `policy_kwargs`)
-    or a policy class. An unknown name raises one line with the nearest match.
+    `policy` is a density's name, an alias of SB3 ("MlpPolicy", …; the density then comes from
+    `policy_kwargs`) or a policy class. An unknown name raises one line with the nearest match.
     """
     kwargs = dict(policy_kwargs or {})
     if not isinstance(policy, str) or policy in aliases:
@@ -38,9 +41,23 @@ def resolve_policy(
         raise ValueError(f"policy: got {policy!r}, {did_you_mean(policy, known)}")
     if kwargs.setdefault("density", policy) != policy:
         raise ValueError(
-            f"policy: got density {policy!r}, but policy_kwargs has density {kwargs['density']!r}; name one"
+            f"policy: got density {policy!r}, but policy_kwargs has density {kwargs['density']!r}; "
+            "name one"
         )
     return aliases["MultiInputPolicy"], kwargs
+
+
+def signature_of(parent: type) -> Callable[[Init], Init]:
+    """Let a constructor that hands ``*args, **kwargs`` on to `parent` show its parameters."""
+
+    def show(init: Init) -> Init:
+        own = inspect.signature(init).parameters.values()
+        named = [p for p in own if p.kind is p.KEYWORD_ONLY and p.name != "policy_kwargs"]
+        theirs = inspect.signature(parent.__init__).parameters.values()  # type: ignore[misc]
+        init.__signature__ = inspect.Signature([*theirs, *named])  # type: ignore[attr-defined]
+        return init
+
+    return show
 
 
 def check_env(env: GymEnv | str | None, verbose: int = 0) -> GymEnv | None:
@@ -59,10 +76,11 @@ def latent_diagnostics(
     k: int = 16,
     generator: torch.Generator | None = None,
 ) -> dict[str, Tensor]:
-    """How tight and how much used the latents are on the density's own samples; ``{}`` for exact densities.
+    """How tight and how much used the latents are on the density's own samples; ``{}`` if exact.
 
-    ``bound_gap`` = mean(U_k − L_k) in nats; ``ess`` = effective sample size of the recognition network's
-    proposals over their number; ``kl_layer_l``, ``active_units_l`` per layer, h_1 first. All 0-d.
+    ``bound_gap`` = mean(U_k − L_k) in nats; ``ess`` = effective sample size of the recognition
+    network's proposals over their number; ``kl_layer_l``, ``active_units_l`` per layer, h_1 first.
+    All 0-d.
     """
     value = density(context)
     if value.exact:
@@ -86,10 +104,10 @@ class DensityAgent:
     logger: Any
 
     def density_value(self, obs: Observation) -> ConditionalValue:
-        """π(a | s) at a numpy observation or a batch of them, as a value of batch shape ``(B,)``, without gradient.
+        """π(a | s) at a numpy observation or a batch of them, batch shape ``(B,)``, no gradient.
 
-        Events are scaled actions in (−1, 1)^X where the policy squashes, else actions as the environment takes them.
-        A snapshot: training on does not change it.
+        Events are scaled actions in (−1, 1)^X where the policy squashes, else actions as the
+        environment takes them. A snapshot: training on does not change it.
         """
         head = self._head
         density = copy.deepcopy(head.density).requires_grad_(False)
@@ -97,19 +115,17 @@ class DensityAgent:
             return density(head.context(self._tensors(obs)))
 
     def latent_diagnostics(self, obs: Observation) -> dict[str, float]:
-        """Bound gap, KL and active units per layer, and ESS at a batch of numpy observations; ``{}`` if exact."""
+        """Bound gap, ESS, KL and active units per layer at numpy observations; ``{}`` if exact."""
         return {key: float(number) for key, number in self._diagnose(self._tensors(obs)).items()}
 
     def _tensors(self, obs: Observation) -> Any:
         return self.policy.obs_to_tensor(obs)[0]
 
     def _diagnose(self, obs: Any) -> dict[str, Tensor]:
-        head = self._head
         with torch.no_grad():
-            context = head.context(obs)
-        return latent_diagnostics(
-            head.density, context, generator=head.noise.generator(context.device)
-        )
+            context = self._head.context(obs)
+        generator = torch.Generator(context.device).manual_seed(0)  # looking shifts no stream
+        return latent_diagnostics(self._head.density, context, generator=generator)
 
     @property
     def _head(self) -> Any:

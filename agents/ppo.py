@@ -2,9 +2,10 @@
 
     vaerl.agents.PPO("cvae", env).learn(50_000)
 
-A latent density acts through codes that stay fixed for a rollout and the updates on it, so log π is exact and the
-ratio starts at 1. The policy gradient does not reach the recognition network; a short sleep phase after each
-update fits it to the policy's own samples, which is what the bounds and diagnostics rest on.
+A latent density acts through codes that stay fixed for a rollout and the updates on it, so log π
+is exact and the ratio starts at 1. The policy gradient does not reach the recognition network; a
+short sleep phase after each update fits it to the policy's own samples, which is what the bounds
+and diagnostics rest on.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from stable_baselines3 import PPO as SB3PPO
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.utils import obs_as_tensor
-from torch import Tensor
+from torch import Tensor, nn
 
-from vaerl.agents.common import DensityAgent, check_env, resolve_policy
+from vaerl.agents.common import DensityAgent, check_env, resolve_policy, signature_of
 from vaerl.densities import ConditionalDensity
 from vaerl.densities.options import check_positive
 from vaerl.policies import ActorCriticPolicy
@@ -33,8 +34,9 @@ def sleep_loss(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """mean U_0 over own samples: the sleep phase of wake-sleep (Hinton et al. 1995).
 
-    U_0 = log p(x, z_0 | c) − log r(z_0 | x, c) with the generating path z_0 and the defensive proposal r. Own paths are
-    held fixed, so its gradient is that of KL(p(z | x, c) ‖ r), which makes the recognition network cover the posterior.
+    U_0 = log p(x, z_0 | c) − log r(z_0 | x, c) with the generating path z_0 and the defensive
+    proposal r. Own paths are held fixed, so its gradient is that of KL(p(z | x, c) ‖ r), which
+    makes the recognition network cover the posterior.
     """
     value = density(context.detach())
     with torch.no_grad():
@@ -48,17 +50,19 @@ class PPO(DensityAgent, SB3PPO):
     """`stable_baselines3.PPO` over a density.
 
     Args:
-        policy: a density's name ("cvae", "gaussian", "mixture", "flow"), an alias of SB3 or a policy class.
-        recognition_steps: updates of the recognition network after each training phase; 0 leaves it as it is.
+        policy: a density's name ("cvae", "gaussian", "mixture", "flow"), an alias of SB3 or a
+            policy class.
+        recognition_steps: updates of the recognition network after each training phase; 0 leaves
+            it as it is.
         recognition_learning_rate: of Adam over the recognition network.
         others: as in SB3; `target_kl` works with every density, since log π is exact.
 
     Raises:
         ValueError: an action space that is no finite float Box, an unknown policy, gSDE.
 
-    Logged beside SB3's: train/latent_kl_floor (max |ratio − 1| before the update, 0 up to rounding),
-    train/recognition_loss (nats), latent/bound_gap (mean U_k − L_k, nats), latent/kl_layer_l (nats),
-    latent/active_units_l, latent/ess_ratio.
+    Logged beside SB3's: train/latent_kl_floor (max |ratio − 1| before the update, 0 up to
+    rounding), train/recognition_loss (nats), latent/bound_gap (mean U_k − L_k, nats),
+    latent/kl_layer_l (nats), latent/active_units_l, latent/ess_ratio.
 
     >>> PPO("cvae", "Pendulum-v1").policy.density.name
     'cvae'
@@ -70,6 +74,7 @@ class PPO(DensityAgent, SB3PPO):
         "MultiInputPolicy": ActorCriticPolicy,
     }
 
+    @signature_of(SB3PPO)
     def __init__(
         self,
         policy: str | type[BasePolicy],
@@ -83,15 +88,17 @@ class PPO(DensityAgent, SB3PPO):
         self.recognition_steps = check_positive("recognition_steps", recognition_steps, at_least=0)
         if not recognition_learning_rate > 0.0:
             raise ValueError(
-                f"recognition_learning_rate: got {recognition_learning_rate!r}, expected a positive number"
+                f"recognition_learning_rate: got {recognition_learning_rate!r}, "
+                "expected a positive number"
             )
         self.recognition_learning_rate = recognition_learning_rate
         policy, policy_kwargs = resolve_policy(policy, policy_kwargs, self.policy_aliases)
-        super().__init__(policy, check_env(env), *args, policy_kwargs=policy_kwargs, **kwargs)
+        kwargs["policy_kwargs"] = policy_kwargs
+        super().__init__(policy, check_env(env), *args, **kwargs)  # type: ignore[arg-type]
 
     def _setup_model(self) -> None:
         super()._setup_model()
-        parameters = getattr(self.policy, "recognition_parameters", list)()
+        parameters: list[nn.Parameter] = getattr(self.policy, "recognition_parameters", list)()
         self.recognition_optimizer = (
             torch.optim.Adam(parameters, lr=self.recognition_learning_rate, fused=True)
             if parameters
@@ -104,7 +111,7 @@ class PPO(DensityAgent, SB3PPO):
         return [*names, *own], variables
 
     def train(self) -> None:
-        """SB3's update of policy and value on the rollout, then the sleep phase and a look at the latents."""
+        """SB3's update on the rollout, then the sleep phase and a look at the latents."""
         obs, actions, old_log_prob = self._rows()
         if hasattr(self._head, "density"):
             with torch.no_grad():
@@ -117,7 +124,7 @@ class PPO(DensityAgent, SB3PPO):
             self._log_latents(obs)
 
     def _rows(self) -> tuple[Any, Tensor, Tensor]:
-        """Observations, actions and log π of up to ROWS (or one step of all envs) of the rollout's first rows."""
+        """Observations, actions and log π of the rollout's first steps: ROWS rows, or one step."""
         buffer = self.rollout_buffer
         steps = max(1, min(buffer.buffer_size, ROWS // self.n_envs))
 
@@ -137,19 +144,24 @@ class PPO(DensityAgent, SB3PPO):
         """Fit the recognition network to the policy's own samples at states of the rollout."""
         stored = self.rollout_buffer.observations  # flattened by the update: (n_steps · n_envs, …)
         count = self.rollout_buffer.buffer_size * self.n_envs
-        noise, optimizer, total = self.policy.noise, self.recognition_optimizer, 0.0
+        noise, optimizer, total = self.policy.noise, self.recognition_optimizer, torch.zeros(())
+        assert optimizer is not None, "only a latent density has a recognition network"
         parameters = self.policy.recognition_parameters()
         for _ in range(self.recognition_steps):
             index = torch.randint(
                 count, (min(ROWS, count),), generator=noise.generator("cpu")
             ).numpy()
-            obs = {k: v[index] for k, v in stored.items()} if isinstance(stored, dict) else stored[index]
+            obs = (
+                {k: v[index] for k, v in stored.items()}
+                if isinstance(stored, dict)
+                else stored[index]
+            )
             with torch.no_grad():
                 context = self.policy.context(obs_as_tensor(obs, self.device))
             loss, info = sleep_loss(self.policy.density, context, noise.generator(context.device))
             optimizer.zero_grad()
             loss.backward(inputs=parameters)
             optimizer.step()
-            total = total + info["recognition_loss"]
+            total = total + info["recognition_loss"].cpu()
         if self.recognition_steps:
             self.logger.record("train/recognition_loss", float(total) / self.recognition_steps)

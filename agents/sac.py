@@ -2,8 +2,8 @@
 
     vaerl.agents.SAC("cvae", env).learn(50_000)
 
-For a latent density the upper bound U_k on log π stands in actor, target and temperature, and is minimised over
-policy and recognition network together, which also tightens it.
+For a latent density the upper bound U_k on log π stands in actor, target and temperature, and is
+minimised over policy and recognition network together, which also tightens it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv
 from torch import Tensor
 
-from vaerl.agents.common import DensityAgent, check_env, resolve_policy
+from vaerl.agents.common import DensityAgent, check_env, resolve_policy, signature_of
 from vaerl.agents.sac_losses import (
     actor_loss,
     critic_loss,
@@ -34,16 +34,19 @@ class SAC(DensityAgent, SB3SAC):
     """`stable_baselines3.SAC` over a density.
 
     Args:
-        policy: a density's name ("cvae", "gaussian", "mixture", "flow"), an alias of SB3 or a policy class.
-        improvement: how the actor follows the critic: "reverse" minimises KL(π ‖ exp(Q/α)/Z), as SAC does.
+        policy: a density's name ("cvae", "gaussian", "mixture", "flow"), an alias of SB3 or a
+            policy class.
+        improvement: how the actor follows the critic: "reverse" minimises KL(π ‖ exp(Q/α)/Z), as
+            SAC does.
         diagnostics_interval: updates between two looks at the latents (latent/… in the log).
         others: as in SB3.
 
     Raises:
         ValueError: an action space that is no finite float Box, an unknown policy, gSDE.
 
-    Logged beside SB3's: train/entropy_lower (−mean log π, a lower bound on the entropy of a latent density),
-    latent/bound_gap (mean U_k − L_k, nats), latent/kl_layer_l (nats), latent/active_units_l, latent/ess_ratio.
+    Logged beside SB3's: train/entropy_lower (−mean log π, a lower bound on the entropy of a latent
+    density), latent/bound_gap (mean U_k − L_k, nats), latent/kl_layer_l (nats),
+    latent/active_units_l, latent/ess_ratio.
 
     >>> model = SAC("cvae", "Pendulum-v1", buffer_size=10)
     >>> model.policy.actor.density.name
@@ -56,6 +59,7 @@ class SAC(DensityAgent, SB3SAC):
         "MultiInputPolicy": SACPolicy,
     }
 
+    @signature_of(SB3SAC)
     def __init__(
         self,
         policy: str | type[BasePolicy],
@@ -69,7 +73,8 @@ class SAC(DensityAgent, SB3SAC):
         self.improvement = check_choice("improvement", improvement, IMPROVEMENTS)
         self.diagnostics_interval = check_positive("diagnostics_interval", diagnostics_interval)
         policy, policy_kwargs = resolve_policy(policy, policy_kwargs, self.policy_aliases)
-        super().__init__(policy, check_env(env), *args, policy_kwargs=policy_kwargs, **kwargs)
+        kwargs["policy_kwargs"] = policy_kwargs
+        super().__init__(policy, check_env(env), *args, **kwargs)  # type: ignore[arg-type]
 
     def train(self, gradient_steps: int, batch_size: int = 64) -> None:
         """Take `gradient_steps` updates of critics, actor, temperature and target critics."""
@@ -79,9 +84,11 @@ class SAC(DensityAgent, SB3SAC):
             optimizers.append(self.ent_coef_optimizer)
         self._update_learning_rate(optimizers)
 
+        buffer = self.replay_buffer
+        assert buffer is not None, "learn() or _setup_model() makes the buffer"
         totals: dict[str, Tensor] = {}
         for step in range(gradient_steps):
-            batch = self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)
+            batch = buffer.sample(batch_size, env=self._vec_normalize_env)
             info = self._update(batch)
             if step % self.target_update_interval == 0:
                 self._move_target()
@@ -92,7 +99,9 @@ class SAC(DensityAgent, SB3SAC):
 
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         if totals:
-            means = torch.stack([t.reshape(()) for t in totals.values()]).div_(gradient_steps).tolist()
+            means = (
+                torch.stack([t.reshape(()) for t in totals.values()]).div_(gradient_steps).tolist()
+            )
             for key, mean in zip(totals, means, strict=True):
                 self.logger.record(f"train/{key}", mean)
         if gradient_steps and self._n_updates // self.diagnostics_interval > before:
@@ -129,7 +138,7 @@ class SAC(DensityAgent, SB3SAC):
 
     def _temperature(self, log_prob: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """α before its own step, and that step where α is learned."""
-        if self.ent_coef_optimizer is None:
+        if self.ent_coef_optimizer is None or self.log_ent_coef is None:
             return self.ent_coef_tensor, {"ent_coef": self.ent_coef_tensor}
         alpha = torch.exp(self.log_ent_coef.detach())
         loss, info = temperature_loss(self.log_ent_coef, log_prob, float(self.target_entropy))

@@ -1,7 +1,8 @@
-"""The losses of soft actor-critic (Haarnoja et al. 2018) as pure functions: tensors in, (loss, info) out.
+"""The losses of soft actor-critic (Haarnoja et al. 2018) as pure functions of tensors.
 
-B transitions, N critics. log π stands for whatever the density hands out: exact, or the upper bound U_k of a latent
-density, whose negative is a lower bound on the entropy; the same side is used in all four places.
+B transitions, N critics. log π stands for whatever the density hands out: exact, or the upper
+bound U_k of a latent density, whose negative is a lower bound on the entropy; the same side is
+used in all four places.
 """
 
 from __future__ import annotations
@@ -13,7 +14,12 @@ Info = dict[str, Tensor]
 
 
 def soft_target(
-    reward: Tensor, done: Tensor, discount: Tensor | float, next_q: Tensor, next_log_prob: Tensor, alpha: Tensor
+    reward: Tensor,
+    done: Tensor,
+    discount: Tensor | float,
+    next_q: Tensor,
+    next_log_prob: Tensor,
+    alpha: Tensor,
 ) -> Tensor:
     """y = r + γ (1 − d) (min_i Q̄_i(s', a') − α log π(a' | s')), ``(B, 1)``.
 
@@ -23,8 +29,8 @@ def soft_target(
         next_log_prob: log π(a' | s') ``(B,)``, in nats.
         alpha: temperature, 0-d or ``(1,)``.
 
-    >>> soft_target(torch.ones(1, 1), torch.zeros(1, 1), 0.5, torch.full((2, 1, 1), 4.0), torch.ones(1), torch.ones(1))
-    tensor([[2.5000]])
+    >>> soft_target(torch.ones(1, 1), torch.zeros(1, 1), 0.5, torch.full((2, 1, 1), 4.0),
+    torch.ones(1), torch.ones(1)) tensor([[2.5000]])
     """
     soft_value = next_q.amin(0) - alpha * next_log_prob.unsqueeze(-1)
     return reward + (1.0 - done) * discount * soft_value
@@ -38,7 +44,7 @@ def critic_loss(q: Tensor, target: Tensor) -> tuple[Tensor, Info]:
 
 
 def actor_loss(q: Tensor, log_prob: Tensor, alpha: Tensor) -> tuple[Tensor, Info]:
-    """mean_B (α log π(a | s) − min_i Q_i(s, a)) for q ``(N, B, 1)`` at own actions and log_prob ``(B,)``."""
+    """mean_B (α log π(a | s) − min_i Q_i(s, a)), q ``(N, B, 1)`` and log_prob ``(B,)`` at own a."""
     assert q.shape[1] == log_prob.shape[0] and log_prob.ndim == 1, (q.shape, log_prob.shape)
     loss = (alpha * log_prob - q.amin(0).squeeze(-1)).mean()
     return loss, {"actor_loss": loss.detach(), "entropy_lower": -log_prob.detach().mean()}

@@ -58,10 +58,17 @@ class Preset:
 TRIED = (
     "mixture: lr 3e-3, 5e-3, 1e-2 with hidden (64, 64), and 1e-2 with (128, 128)",
     "flow: lr 3e-3 and 1e-2 with 3 transforms, 5e-3 with 4",
-    "cvae: one setting; gaussian: one setting",
+    "cvae: context networks (64,) and (64, 64) with 8 prior components, (64, 64) with 16",
+    "gaussian: one setting",
 )
 
-_CVAE = {"hidden": 64, "blocks": 2, "prior": "mixture", "prior_components": 8}
+_CVAE = {
+    "hidden": 64,
+    "blocks": 2,
+    "context_hidden": (64, 64),
+    "prior": "mixture",
+    "prior_components": 16,
+}
 
 MODELS: Mapping[str, Model] = MappingProxyType(
     {

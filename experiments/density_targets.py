@@ -385,7 +385,7 @@ VALIDATION_TARGETS: Mapping[str, Target] = MappingProxyType(
             SkewNormal(skewness=4.0, spread=0.7),
             TwoModes2D(scale=0.07, reach=0.8),
             FourModes(scale=0.08, steepness=1.0),
-            RotatedModes(scale=0.12, turns=0.9),
+            RotatedModes(scale=0.08, turns=1.2),
             Ring(scale=0.12, widening=0.4),
             Pinwheel(arms=4, length=0.25, width=0.09, swirl=2.5),
             Overlap(parts=10, scale=0.3),

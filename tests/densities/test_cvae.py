@@ -150,8 +150,8 @@ def test_equal_prior_weights_stay_equal() -> None:
     assert equal.logits is None
     assert learned.logits is not None
     context = torch.randn(4, 64, generator=torch.Generator().manual_seed(0))
-    assert torch.allclose(equal(context).log_weights.exp(), torch.tensor(1 / 8))
-    assert not torch.allclose(learned(context).log_weights.exp(), torch.tensor(1 / 8))
+    assert torch.allclose(equal(context).log_weights.exp(), torch.tensor(1 / 16))
+    assert not torch.allclose(learned(context).log_weights.exp(), torch.tensor(1 / 16))
 
 
 def test_cvae_keeps_both_modes_where_a_gaussian_cannot() -> None:

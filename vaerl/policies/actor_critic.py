@@ -30,12 +30,14 @@ from vaerl.policies.spaces import check_action_space, default_features_extractor
 class ActorCriticPolicy(SB3ActorCriticPolicy):
     """SB3's actor-critic policy with a density for an action head; works in unmodified PPO and A2C.
 
-    A latent density acts through K frozen codes, drawn anew at the first rollout after an update, so its
-    log-density is exact for the policy that acted and the first ratio of an update is 1. Deterministic
-    prediction takes the best of n candidates of the density itself and does not depend on the codes.
+    A latent density acts through K frozen codes, drawn anew at the first rollout after an update,
+    so its log-density is exact for the policy that acted and the first ratio of an update is 1.
+    Deterministic prediction takes the best of n candidates of the density itself and does not
+    depend on the codes.
 
     Args:
-        squash_output: actions in (−1, 1), scaled to the box by SB3; else unbounded and clipped to it.
+        squash_output: actions in (−1, 1), scaled to the box by SB3; else unbounded and clipped to
+            it.
         log_std_init: log σ of a Gaussian or CVAE head at the start.
         density, density_kwargs: name and options of the density; see `vaerl.policies.defaults`.
         num_codes: frozen codes K of a latent density.
@@ -44,7 +46,8 @@ class ActorCriticPolicy(SB3ActorCriticPolicy):
         others: as in SB3; `use_sde=True` is refused, and what belongs to gSDE only is unused.
 
     Raises:
-        ValueError: a discrete, integer, unbounded or zero-width action space; `use_sde=True`; unknown options.
+        ValueError: a discrete, integer, unbounded or zero-width action space; `use_sde=True`;
+            unknown options.
 
     >>> from stable_baselines3 import PPO
     >>> model = PPO(ActorCriticPolicy, "Pendulum-v1", policy_kwargs={"density": "mixture"})
@@ -109,12 +112,14 @@ class ActorCriticPolicy(SB3ActorCriticPolicy):
             optimizer_class=optimizer_class,
             optimizer_kwargs=dict(optimizer_kwargs),
         )
-        self._squash_output = self._wants_squash  # SB3 allows it with gSDE only, and set it to False
+        self._squash_output = (
+            self._wants_squash
+        )  # SB3 allows it with gSDE only, and set it to False
 
     def _build(self, lr_schedule: Schedule) -> None:
-        """Trunk, density, codes and value head; the optimizer last, over all but the recognition network."""
+        """Trunk, density, codes, value head; last the optimizer, not of the recognition network."""
         self._build_mlp_extractor()
-        self.action_dist = None  # type: ignore[assignment]  # SB3's Gaussian gives way to the density
+        del self.action_dist  # SB3's Gaussian gives way to the density
         self.density: ConditionalDensity = make_head(
             self.density_name,
             self.density_kwargs,
@@ -128,8 +133,11 @@ class ActorCriticPolicy(SB3ActorCriticPolicy):
         if self.ortho_init:
             self._init_orthogonally()
         self.noise = NoiseSource()
-        latent = isinstance(self.density, CVAE)
-        self.codes = RolloutCodes(self.density, self.num_codes, self.noise) if latent else None
+        self.codes = (
+            RolloutCodes(self.density, self.num_codes, self.noise)
+            if isinstance(self.density, CVAE)
+            else None
+        )
         apart = {id(parameter) for parameter in self.recognition_parameters()}
         self.optimizer = self.optimizer_class(
             [parameter for parameter in self.parameters() if id(parameter) not in apart],
@@ -138,7 +146,7 @@ class ActorCriticPolicy(SB3ActorCriticPolicy):
         )
 
     def _init_orthogonally(self) -> None:
-        """SB3's gains for trunk, value head and a Gaussian's mean; other densities keep their own start.
+        """SB3's gains for trunk, value head and a Gaussian's mean; the rest keeps its own start.
 
         A gain of 0.01 on a decoder's output would flatten what it does with the latents.
         """
@@ -172,8 +180,8 @@ class ActorCriticPolicy(SB3ActorCriticPolicy):
     def set_training_mode(self, mode: bool) -> None:
         """Train or evaluate; the first change to evaluation after updates draws fresh codes.
 
-        SB3 evaluates from the start of a rollout on and trains in its updates, so codes change once a rollout,
-        and predictions in the middle of one leave them alone.
+        SB3 evaluates from the start of a rollout on and trains in its updates, so codes change
+        once a rollout, and predictions in the middle of one leave them alone.
         """
         super().set_training_mode(mode)
         if self.codes is not None:
@@ -190,14 +198,12 @@ class ActorCriticPolicy(SB3ActorCriticPolicy):
         return self.mlp_extractor.forward_actor(features)
 
     def action_density(self, obs: PyTorchObs) -> ConditionalValue:
-        """π(a | s) at a batch of observations: the density itself, which frozen codes follow on average."""
+        """π(a | s) at a batch of observations: the density itself, the mean over frozen codes."""
         return self.density(self.context(obs))
 
-    def _get_action_dist_from_latent(self, latent_pi: Tensor) -> DensityDistribution:  # type: ignore[override]
-        if self.codes is None:
-            value = self.density(latent_pi)
-        else:
-            value = self.codes.act(self.density, latent_pi)
+    def _get_action_dist_from_latent(self, latent_pi: Tensor) -> DensityDistribution:
+        act = self.density if self.codes is None else self.codes.freeze(self.density)
+        value = act(latent_pi)
         return DensityDistribution(
             value,
             lambda: self.density(latent_pi).mode(self.num_candidates),

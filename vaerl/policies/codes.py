@@ -1,23 +1,26 @@
-"""Frozen codes of one rollout: what makes a latent density exact for as long as PPO compares old with new."""
+"""Frozen codes of one rollout: they make a latent density exact while PPO compares old with new."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from vaerl.densities import ConditionalValue
+from vaerl.densities import ConditionalDensity
 from vaerl.densities.cvae import CVAE
+from vaerl.densities.frozen import FrozenDensity
 from vaerl.policies.noise import NoiseSource
 
 
 class RolloutCodes(nn.Module):
     """K latent codes that stay fixed from the start of a rollout to the end of the updates on it.
 
-    Codes and the mark "updates were taken on them" are buffers: they move, save and load with the policy.
+    Codes and the mark "updates were taken on them" are buffers: they move, save and load with the
+    policy.
 
     Args:
         density: whose codes they are.
-        count: number K of codes; some mode of four equal ones gets no code with probability about 4·(3/4)^K.
+        count: number K of codes; some mode of four equal ones gets no code with probability about
+            4·(3/4)^K.
         noise: where fresh codes come from.
     """
 
@@ -29,16 +32,18 @@ class RolloutCodes(nn.Module):
         self.register_buffer("codes", density.draw_codes(count, noise.next_seed()))
         self.register_buffer("used", torch.zeros(()))
 
-    def act(self, density: CVAE, context: Tensor) -> ConditionalValue:
+    def freeze(self, density: ConditionalDensity) -> FrozenDensity:
         """π_ε(a | s), the exact mixture over the codes."""
-        return density.freeze(self.codes)(context)
+        assert isinstance(density, CVAE), type(density)
+        return density.freeze(self.codes)
 
     def mark_used(self) -> None:
         """Updates are being taken: the next rollout shall have fresh codes."""
         self.used.fill_(1.0)
 
-    def refresh(self, density: CVAE, noise: NoiseSource) -> None:
+    def refresh(self, density: ConditionalDensity, noise: NoiseSource) -> None:
         """Draw fresh codes if the present ones were used for updates, else keep them."""
+        assert isinstance(density, CVAE), type(density)
         if self.used.item() > 0.5:
             fresh = density.draw_codes(len(self.codes), noise.next_seed())
             self.codes.copy_(fresh.to(self.codes))

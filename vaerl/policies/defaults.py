@@ -1,8 +1,9 @@
-"""Options of the densities as policy heads: what differs from their defaults as density estimators, and why.
+"""Options of the densities as policy heads: what differs from their own defaults, and why.
 
-A policy's trunk has already digested the observation, so heads read it linearly. A density improved through its
-own samples (SAC) keeps mixture weights equal: weights have no pathwise gradient, and what reaches them through
-log π alone is noise of mean zero. Log σ stays above −5, so that no action collapses onto a point.
+A policy's trunk has already digested the observation, so heads read it linearly. A density
+improved through its own samples (SAC) keeps mixture weights equal: weights have no pathwise
+gradient, and what reaches them through log π alone is noise of mean zero. Log σ stays above −5, so
+that no action collapses onto a point.
 """
 
 from __future__ import annotations
@@ -65,7 +66,8 @@ def make_head(
 ) -> ConditionalDensity:
     """The density of a policy head: `defaults` of that name, overridden by `density_kwargs`.
 
-    `log_sigma` is the log standard deviation at the start of a Gaussian or CVAE head (before the squash).
+    `log_sigma` is the log standard deviation at the start of a Gaussian or CVAE head (before the
+    squash).
     """
     own = check_density_kwargs(density_kwargs)
     start: dict[str, dict[str, Any]] = {
@@ -83,18 +85,19 @@ def make_head(
 
 @torch.no_grad()
 def spread_decoder(density: CVAE, spread: float, rows: int = 256) -> None:
-    """Scale and centre the decoder's mean so that, over latents of the prior, it deviates by `spread` around 0.
+    """Scale and centre the decoder's mean: over the prior's latents it deviates by `spread`.
 
-    Most of a fresh head's variance then comes from the latents: its parts start apart, each feels the slope of Q
-    where it stands, and one mode does not swallow the others. With a wide decoder all latents decode to the same
-    broad bump, which slides as a whole into the first mode found.
+    Most of a fresh head's variance then comes from the latents: its parts start apart, each feels
+    the slope of Q where it stands, and one mode does not swallow the others. With a wide decoder
+    all latents decode to the same broad bump, which slides as a whole into the first mode found.
     """
     generator = torch.Generator().manual_seed(0)  # its own: torch's global stream is not touched
     chain, size = density.chain, density.event_dim
     context = torch.randn((rows, density.context_dim), generator=generator)
     p = chain.generate(context)
     mean = chain.decode(p, chain.sample_prior(p, (16,), generator)).mean.flatten(0, -2)
-    leave = chain.generative[0].net.leave
+    decoder: Any = chain.generative[0]
+    leave = decoder.net.leave
     factor = spread / mean.std(0).clamp_min(1e-6)
     leave.weight[:size] *= factor.unsqueeze(-1)
     leave.bias[:size] = (leave.bias[:size] - mean.mean(0)) * factor

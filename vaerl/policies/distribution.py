@@ -42,7 +42,7 @@ class DensityDistribution(Distribution):
         self.entropy_samples = entropy_samples
 
     def sample(self) -> Tensor:
-        """Actions ``(B, X)``, reparameterised; squashed ones stay inside (−1, 1), as `log_prob` sees them."""
+        """Actions ``(B, X)``, reparameterised; squashed ones where `log_prob` sees no edge."""
         actions = self.value.rsample(generator=self._generator())
         return actions.clamp(-EDGE, EDGE) if isinstance(self.value, SquashedValue) else actions
 
@@ -51,20 +51,20 @@ class DensityDistribution(Distribution):
         return self._mode()
 
     def log_prob(self, actions: Tensor) -> Tensor:
-        """Exact log π ``(B,)`` of actions ``(B, X)``, in nats: one path for collection and update."""
+        """Exact log π ``(B,)`` of actions ``(B, X)``, nats: one path for collection and update."""
         log_prob = self.value.log_prob(actions.reshape(-1, self.value.event_dim))
         assert log_prob.shape == self.value.batch_shape, (log_prob.shape, self.value.batch_shape)
         return log_prob
 
     def entropy(self) -> Tensor:
-        """Entropy ``(B,)`` in nats: exact where a closed form exists, else a Monte-Carlo estimate with gradient."""
+        """Entropy ``(B,)`` in nats: exact where a closed form exists, else `entropy_estimate`."""
         try:
             return self.value.entropy()
         except IntractableError:
             return entropy_estimate(self.value, self.entropy_samples, self._generator())
 
     @property
-    def distribution(self) -> NoReturn:  # type: ignore[override]
+    def distribution(self) -> NoReturn:
         """Refused: what TRPO takes its analytic KL from."""
         raise IntractableError(REFUSE_TRPO)
 
@@ -94,8 +94,8 @@ def entropy_estimate(
 ) -> Tensor:
     """Unbiased −mean log p(x) over fresh reparameterised samples, ``batch``, differentiable.
 
-    A mixture with trained weights is averaged over its components, Σ_m w_m E_m[−log p], since a sample alone
-    carries no gradient to the weights.
+    A mixture with trained weights is averaged over its components, Σ_m w_m E_m[−log p], since a
+    sample alone carries no gradient to the weights.
     """
     base = value.base if isinstance(value, SquashedValue) else value
     if not isinstance(base, MixtureValue) or not base.mixture.log_weights.requires_grad:

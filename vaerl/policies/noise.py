@@ -14,12 +14,13 @@ _WORD = 0xFFFFFFFF
 class NoiseSource(nn.Module):
     """A random stream that belongs to a policy head and travels with its state.
 
-    The state is two whole numbers, a seed and the number of calls so far; every call seeds a generator from
-    both. So the state is the same on every device, copies with `copy.deepcopy` and `.to`, and is saved and
-    loaded with `state_dict` (as one small float tensor, exact up to 2^53 calls).
+    The state is two whole numbers, a seed and the number of calls so far; every call seeds a
+    generator from both. So the state is the same on every device, copies with `copy.deepcopy` and
+    `.to`, and is saved and loaded with `state_dict` (as one small float tensor, exact up to 2^53
+    calls).
 
-    The first seed is derived from the state of torch's global generator without drawing from it: a seeded run
-    repeats, and no other stream shifts.
+    The first seed is derived from the state of torch's global generator without drawing from it: a
+    seeded run repeats, and no other stream shifts.
 
     >>> noise = NoiseSource(seed=1)
     >>> a = torch.rand(2, generator=noise.generator())

@@ -32,7 +32,8 @@ class DensityActor(BasePolicy):
     Args:
         net_arch: widths of the trunk, whose output is the density's context.
         density, density_kwargs: name and options of the density (`vaerl.densities`).
-        num_auxiliary: fresh latent paths k in the upper bound U_k on log π; unused by exact densities.
+        num_auxiliary: fresh latent paths k in the upper bound U_k on log π; unused by exact
+            densities.
         num_candidates: candidates n of a deterministic action, the best by density.
     """
 
@@ -103,9 +104,10 @@ class DensityActor(BasePolicy):
         return value.rsample(generator=self.noise.generator(self.device))
 
     def action_log_prob(self, obs: PyTorchObs) -> tuple[Tensor, Tensor]:
-        """Reparameterised actions ``(B, X)`` and log π ``(B,)``: exact, or the upper bound U_k of a latent density.
+        """Reparameterised actions ``(B, X)`` and log π ``(B,)``: exact, or the upper bound U_k.
 
-        With the upper bound in actor, target and temperature, a loose bound costs the actor instead of paying it.
+        With the upper bound in actor, target and temperature, a loose bound costs the actor
+        instead of paying it.
         """
         return self.action_density(obs).rsample_and_log_prob(
             self.num_auxiliary, generator=self.noise.generator(self.device)
@@ -132,7 +134,8 @@ class DensityActor(BasePolicy):
 class SACPolicy(SB3SACPolicy):
     """SB3's SAC policy with a density for an actor; works in unmodified `stable_baselines3.SAC`.
 
-    One class serves vectors, images and Dict observations: the features extractor follows the space. Adam runs
+    One class serves vectors, images and Dict observations: the features extractor follows the
+        space. Adam runs
     fused unless `optimizer_kwargs` says otherwise: the same update in one pass.
 
     Args:
@@ -142,7 +145,8 @@ class SACPolicy(SB3SACPolicy):
         others: as in SB3; `use_sde=True` is refused, and what belongs to gSDE only is unused.
 
     Raises:
-        ValueError: a discrete, integer, unbounded or zero-width action space; `use_sde=True`; unknown options.
+        ValueError: a discrete, integer, unbounded or zero-width action space; `use_sde=True`;
+            unknown options.
 
     >>> from stable_baselines3 import SAC
     >>> model = SAC(SACPolicy, "Pendulum-v1", policy_kwargs={"density": "cvae"}, buffer_size=10)
@@ -177,7 +181,7 @@ class SACPolicy(SB3SACPolicy):
     ) -> None:
         if use_sde:
             raise ValueError(REFUSE_SDE)
-        self._head = {
+        self._head: dict[str, Any] = {
             "density": density,
             "density_kwargs": check_density_kwargs(density_kwargs),
             "num_auxiliary": num_auxiliary,
@@ -205,8 +209,10 @@ class SACPolicy(SB3SACPolicy):
             share_features_extractor=share_features_extractor,
         )
 
-    def make_actor(self, features_extractor: BaseFeaturesExtractor | None = None) -> DensityActor:  # type: ignore[override]
-        """The actor with recognition network, prior and decoder inside, so that its optimizer owns them all."""
+    def make_actor(  # type: ignore[override]
+        self, features_extractor: BaseFeaturesExtractor | None = None
+    ) -> DensityActor:
+        """The actor with the whole density inside, so that its optimizer owns all of it."""
         kwargs = self._update_features_extractor(self.net_args, features_extractor)
         return DensityActor(**kwargs, **self._head).to(self.device)
 

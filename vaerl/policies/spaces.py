@@ -1,4 +1,4 @@
-"""What the policies ask of the spaces: a finite float box of actions, and a fitting features extractor."""
+"""What the policies ask of spaces: a finite float box of actions, a fitting features extractor."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ SMALLEST_IMAGE = 36
 
 
 def check_action_space(space: spaces.Space) -> spaces.Box:
-    """Return `space` if it is a float Box with finite bounds of positive width, else raise one line.
+    """Return `space` if it is a finite float Box of positive width, else raise one line.
 
-    A density lives on real numbers; an integer Box truncates stored actions, a zero-width one makes SB3's
-    scaling divide by zero, and an unbounded one cannot be scaled at all.
+    A density lives on real numbers; an integer Box truncates stored actions, a zero-width one
+    makes SB3's scaling divide by zero, and an unbounded one cannot be scaled at all.
     """
     if not isinstance(space, spaces.Box):
         raise ValueError(
-            f"action_space: got {space}, expected a Box of floats: densities are over continuous actions"
+            f"action_space: got {space}, expected a Box of floats: "
+            "densities are over continuous actions"
         )
     if not np.issubdtype(space.dtype, np.floating):
         raise ValueError(
@@ -33,7 +34,8 @@ def check_action_space(space: spaces.Space) -> spaces.Box:
         )
     if space.shape == () or 0 in space.shape:
         raise ValueError(
-            f"action_space: got a Box of shape {space.shape}, expected at least one dimension of size >= 1"
+            f"action_space: got a Box of shape {space.shape}, "
+            "expected at least one dimension of size >= 1"
         )
     if not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
         raise ValueError(f"action_space: got {space}, expected finite lower and upper bounds")
@@ -53,7 +55,7 @@ def default_features_extractor(
     if isinstance(space, spaces.Dict):
         return CombinedExtractor
     if is_image_space(space, normalized_image=not normalize_images):
-        sides = sorted(space.shape)[-2:]
+        sides = sorted(space.shape or ())[-2:]
         if min(sides) >= SMALLEST_IMAGE:
             return NatureCNN
     return FlattenExtractor

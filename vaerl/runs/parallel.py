@@ -140,13 +140,18 @@ def _train_one(config: TrainConfig, index: int) -> str:
     from vaerl.runs.train import train
 
     assert _shared is not None
-    shared = _shared
-    if shared.stop.is_set() or os.getppid() != shared.parent:
-        return "stopped"
+    shared, told = _shared, False
+
+    def is_over() -> bool:
+        return shared.stop.is_set() or os.getppid() != shared.parent
 
     def on_step(step: int) -> None:
+        nonlocal told
         shared.steps[index] = step
-        if os.getppid() != shared.parent:  # killed: save the last state and stop
+        if is_over() and not told:
+            told = True  # once: a second signal would not wait for the last state to be saved
             os.kill(os.getpid(), signal.SIGTERM)
 
+    if is_over():
+        return "stopped"
     return str(train(config, resume=True, on_step=on_step).status()["state"])

@@ -7,6 +7,7 @@ leave the random streams of training as they were, so they cannot change what is
 from __future__ import annotations
 
 import inspect
+import math
 import sys
 import time
 import traceback
@@ -55,6 +56,19 @@ SAME_ON_RESUME = (
     "agent_options",
     "env_options",
 )
+
+# Lowest and highest value of constructor arguments that would fail late, or silently do nothing.
+LIMITS: dict[str, tuple[float, float]] = {
+    "batch_size": (1, math.inf),
+    "buffer_size": (1, math.inf),
+    "gae_lambda": (0, 1),
+    "gamma": (0, 1),
+    "learning_rate": (0, math.inf),
+    "learning_starts": (0, math.inf),
+    "n_epochs": (1, math.inf),
+    "n_steps": (1, math.inf),
+    "tau": (0, 1),
+}
 
 OnStep = Callable[[int], None]
 
@@ -107,6 +121,11 @@ def check_config(config: TrainConfig) -> None:
     legal = agent_options(config.agent)
     for option in config.agent_options:
         check_name(f"option of agent {config.agent}", option, legal)
+    for option, (low, high) in LIMITS.items():
+        value = config.agent_options.get(option, low)
+        if not isinstance(value, int | float) or not low <= value <= high:
+            expected = f"from {low:g} to {high:g}" if high < math.inf else f"{low:g} or more"
+            raise ValueError(f"agent option {option} {value!r} must be a number, {expected}")
     kwargs = config.agent_options.get("policy_kwargs", {})
     if not isinstance(kwargs, dict):
         raise ValueError(f"agent option policy_kwargs {kwargs!r} must be an object of arguments")

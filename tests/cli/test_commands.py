@@ -1,0 +1,194 @@
+"""Every command on a run that `vaerl train --debug` made, and the experiments' debug presets."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from vaerl.cli import app
+from vaerl.experiments import mujoco
+from vaerl.runs import RunDirectory
+from vaerl.runs.video import record, video_format
+
+
+def vaerl(*words: Any) -> str:
+    """Run a command that must succeed and return what it prints."""
+    result = CliRunner().invoke(app, [str(word) for word in words])
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "debug"
+    small = 'policy_kwargs={"net_arch": [16]}'
+    words = ["--env", "vaerl/MultiGoal-v0", "--debug", "--agent-option", small, "--out", out]
+    printed = vaerl("train", "sac", *words, "--density-option", "latent_dims=[2]")
+    assert f"finished after 128 steps: {out}" in printed.replace("\n", "")
+    assert "multi_goal_score" in printed
+    return out
+
+
+def test_a_debug_run_exercises_everything(run: Path) -> None:
+    config = json.loads((run / "config.json").read_text())
+    assert config["density_options"] == {"latent_dims": [2]} and config["density"] == "cvae"
+    logged = {key for row in RunDirectory(run).metrics() for key in row}
+    for key in ("eval/multi_goal_score", "eval/multi_goal_score_ceiling", "train/critic_loss"):
+        assert key in logged, sorted(logged)
+    assert len(list(run.glob("figures/density-*.png"))) == 2
+    assert list(run.glob("figures/rollouts-*.png"))
+    assert list(run.glob("checkpoints/*/manifest.json"))
+    assert list(run.glob("tensorboard/events*"))
+    assert list(run.glob("wandb/offline-run-*"))
+    assert [path.stat().st_size > 1000 for path in run.glob("videos/*")] == [True]
+
+
+def test_eval_prints_and_writes_its_figures(run: Path, tmp_path: Path) -> None:
+    words = ["eval", run, "--episodes", 3, "--out", tmp_path / "e.json"]
+    assert "return_mean" in vaerl(*words)
+    drawn = json.loads((tmp_path / "e.json").read_text())
+    assert len(drawn["returns"]) == 3 and drawn["step"] == 128
+    vaerl(*words)
+    assert json.loads((tmp_path / "e.json").read_text()) == drawn
+    vaerl(*words, "--deterministic")
+    assert json.loads((tmp_path / "e.json").read_text())["returns"] != drawn["returns"]
+
+
+def test_video_follows_the_encoder(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = Path(vaerl("video", run, "--out", tmp_path / "a.gif").replace("\n", ""))
+    assert path.read_bytes()[:3] == b"GIF"
+    found = importlib.util.find_spec
+
+    def without_encoder(name: str, package: str | None = None) -> Any:
+        return None if name == "imageio_ffmpeg" else found(name, package)
+
+    assert video_format() == ("mp4" if found("imageio_ffmpeg") else "gif")
+    monkeypatch.setattr(importlib.util, "find_spec", without_encoder)
+    assert video_format() == "gif"
+
+
+def test_mujoco_is_filmed_without_opengl(tmp_path: Path) -> None:
+    class Random:
+        def predict(self, observation: np.ndarray, *, deterministic: bool = False) -> Any:
+            return np.random.default_rng(0).uniform(-1, 1, 3), None
+
+    path = record(Random(), "Hopper-v5", tmp_path / "h.gif", seed=0, most_frames=3, side_view=True)
+    import imageio.v2 as imageio
+
+    first, *_, last = list(imageio.get_reader(path).iter_data())
+    assert (np.asarray(first) != np.asarray(last)).any(), "the hopper moves"
+
+
+def test_what_cannot_be_drawn_is_said_in_one_line(tmp_path: Path) -> None:
+    class Blind(gymnasium.Env):
+        observation_space = action_space = gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float32)
+
+    gymnasium.register("test/Blind-v0", Blind)
+    with pytest.raises(ValueError, match="'test/Blind-v0' cannot draw itself"):
+        record(None, "test/Blind-v0", tmp_path / "b.gif", seed=0)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"known: gif, mp4"):
+        record(None, "test/Blind-v0", tmp_path / "b.avi", seed=0)  # type: ignore[arg-type]
+
+
+def test_report_names_the_file_it_wrote(run: Path, tmp_path: Path) -> None:
+    page = Path(vaerl("report", run, "--out", tmp_path / "r.html").replace("\n", ""))
+    assert "<svg" in page.read_text() and "vaerl/MultiGoal-v0" in page.read_text()
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("agents", ["sac", "ppo"]),
+        ("densities", ["gaussian", "mixture", "cvae", "flow"]),
+        ("envs", ["vaerl/PointMass-v0", "Pendulum-v1", "HalfCheetah-v5"]),
+        ("experiments", ["density-suite", "demo", "mujoco"]),
+    ],
+)
+def test_list_gives_a_name_and_a_line_each(kind: str, words: list[str]) -> None:
+    lines = vaerl("list", kind).splitlines()
+    names = {line.split()[0]: line.split(maxsplit=1)[1:] for line in lines}
+    assert set(words) <= set(names)
+    assert all(names[word] for word in words), names
+
+
+def test_a_killed_experiment_takes_its_runs_along(tmp_path: Path) -> None:
+    """The parent dies of SIGKILL; its worker saves the last state, says "stopped" and ends."""
+    out = tmp_path / "run"
+    code = (
+        "from vaerl.runs.config import TrainConfig\n"
+        "from vaerl.runs.parallel import train_all\n"
+        "if __name__ == '__main__':\n"
+        "    config = TrainConfig(env='vaerl/PointMass-v0', agent='ppo', density='gaussian',\n"
+        f"        steps=10**6, out={str(out)!r}, eval_every=0, picture_every=0,\n"
+        "        agent_options={'n_steps': 64})\n"
+        "    train_all({'a': config}, shown=False)\n"
+    )
+    script = tmp_path / "script.py"
+    script.write_text(code)
+    with (tmp_path / "said").open("w") as said:
+        parent = subprocess.Popen([sys.executable, str(script)], stderr=said)
+    wait_for(lambda: (out / "metrics.jsonl").exists())
+    parent.kill()
+    parent.wait()
+    wait_for(lambda: RunDirectory(out).status()["state"] == "stopped")
+    assert list(out.glob("checkpoints/*/manifest.json"))
+    assert "Traceback" not in (tmp_path / "said").read_text()
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 120.0) -> None:
+    """Wait until `condition` holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it took too long"
+        time.sleep(0.1)
+
+
+def test_the_table_is_built_from_the_cells() -> None:
+    def cell(value: float, seconds: float) -> dict[str, float]:
+        returns = dict.fromkeys(("deterministic", "stochastic", "training"), value)
+        return {**returns, "seconds": seconds}
+
+    cells = {
+        ("Hopper-v5", "gaussian", 0): cell(10.0, 5.0),
+        ("Hopper-v5", "gaussian", 1): cell(30.0, 5.0),
+        ("Hopper-v5", "cvae", 0): cell(20.0, 10.0),
+        ("Hopper-v5", "cvae", 1): cell(20.0, 20.0),
+    }
+    table = mujoco.assemble(cells, ["--seeds 0,1"], 50_000)
+    gaussian, cvae = table["rows"]
+    assert gaussian[:3] == ["Hopper-v5", "gaussian", "20 ± 14"] and gaussian[-1] == ""
+    assert cvae[2] == "20 ± 0" and cvae[-1] == "3.00"
+    assert table["command"] == "vaerl experiment mujoco --seeds 0,1"
+    assert len(table["columns"]) == len(cvae)
+
+
+@pytest.mark.slow
+def test_the_demo_runs_whole_in_its_debug_preset(tmp_path: Path) -> None:
+    environment = {**os.environ, "WANDB_MODE": "disabled"}
+    words = ["-m", "vaerl.cli", "experiment", "demo", "--preset", "debug", "--out", str(tmp_path)]
+    done = subprocess.run(
+        [sys.executable, *words],
+        capture_output=True,
+        text=True,
+        env=environment,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "multi-goal score" in done.stdout and "cvae" in done.stdout
+    assert done.stdout.replace("\n", "").endswith(str(tmp_path / "report.html"))
+    assert "<svg" in (tmp_path / "report.html").read_text()
+    rows = json.loads((tmp_path / "results.json").read_text())["rows"]
+    assert [row[0] for row in rows] == ["gaussian", "cvae"]

@@ -1,0 +1,202 @@
+"""The on-policy policy keeps SB3's contract, for every density, with an exact log-density."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.distributions import kl_divergence
+
+from tests.policies.common import ACT, DENSITIES, OBS, SPACES, ac_policy, observations
+from vaerl.densities import IntractableError
+from vaerl.densities.squash import SquashedValue
+
+
+@pytest.mark.parametrize("density", DENSITIES)
+@pytest.mark.parametrize("kind", SPACES)
+@pytest.mark.parametrize("squash", [False, True])
+@pytest.mark.parametrize("batch", [1, 4])
+def test_shapes_and_one_log_prob(density: str, kind: str, squash: bool, batch: int) -> None:
+    """forward gives (n, d), (n, 1), (n,); evaluate_actions finds the same log π again."""
+    policy = ac_policy(density, SPACES[kind], squash_output=squash)
+    obs = observations(SPACES[kind], batch)
+    actions, values, log_prob = policy(obs)
+    assert actions.shape == (batch, 2)
+    assert values.shape == (batch, 1)
+    assert log_prob.shape == (batch,)
+    again, stored, entropy = policy.evaluate_actions(obs, actions.detach())
+    assert torch.equal(again, values)
+    assert torch.allclose(stored, log_prob, rtol=0.0, atol=1e-6)
+    assert entropy.shape == (batch,)
+    assert policy.predict_values(obs).shape == (batch, 1)
+    assert policy(obs, deterministic=True)[0].shape == (batch, 2)
+    assert policy.squash_output is squash
+    if squash:
+        assert actions.abs().max() < 1.0
+
+
+@pytest.mark.parametrize("density", DENSITIES)
+@pytest.mark.parametrize("squash", [False, True])
+def test_log_prob_is_the_density_of_the_actions_drawn(density: str, squash: bool) -> None:
+    """Over own actions the mean of log π is minus the entropy, which evaluate_actions reports."""
+    policy = ac_policy(density, squash_output=squash, entropy_samples=64)
+    obs = observations(OBS, 1).expand(2048, -1)
+    with torch.no_grad():
+        _, _, log_prob = policy(obs)
+        _, _, entropy = policy.evaluate_actions(obs, torch.zeros(2048, 2))
+    assert torch.isclose(-log_prob.mean(), entropy.mean(), rtol=0.0, atol=0.1)
+
+
+@pytest.mark.parametrize("density", DENSITIES)
+def test_log_prob_integrates_to_one(density: str) -> None:
+    """What PPO compares is a normalised density."""
+    act = spaces.Box(-1.0, 1.0, (1,), np.float32)
+    for squash in (False, True):
+        policy = ac_policy(density, act=act, squash_output=squash)
+        edge = 0.9999 if squash else 12.0
+        grid = torch.linspace(-edge, edge, 4001)
+        distribution = policy.get_distribution(observations(OBS, 1).expand(4001, -1))
+        with torch.no_grad():
+            mass = torch.trapezoid(distribution.log_prob(grid[:, None]).exp(), grid)
+        assert torch.isclose(mass, torch.ones(()), rtol=0.0, atol=5e-3), mass
+
+
+@pytest.mark.parametrize("density", DENSITIES)
+@pytest.mark.parametrize("squash", [False, True])
+def test_entropy_is_there_and_differentiable(density: str, squash: bool) -> None:
+    """Its gradient is that of the true entropy: wider parts, larger entropy."""
+    policy = ac_policy(density, squash_output=squash)
+    _, _, entropy = policy.evaluate_actions(observations(OBS, 8), torch.zeros(8, 2))
+    assert entropy is not None
+    entropy.mean().backward()
+    heads = [p for n, p in policy.density.named_parameters() if "recognition" not in n]
+    assert sum(p.grad.abs().sum() for p in heads if p.grad is not None) > 0.0
+    assert entropy.shape == (8,)
+
+
+def test_weights_of_a_mixture_get_the_gradient_of_the_entropy() -> None:
+    """Unequal weights rise towards equal ones when the entropy is maximised over far parts."""
+    policy = ac_policy("mixture", density_kwargs={"components": 2}, entropy_samples=4)
+    density = policy.density
+    with torch.no_grad():
+        density.logits.bias.copy_(torch.tensor([1.0, -1.0]))
+        density.logits.weight.zero_()
+        density.head.weight.zero_()
+        density.head.bias.copy_(torch.tensor([5.0, 5.0, -5.0, -5.0, 0.0, 0.0, 0.0, 0.0]))
+    _, _, entropy = policy.evaluate_actions(observations(OBS, 256), torch.zeros(256, 2))
+    entropy.mean().backward()
+    share = torch.softmax(torch.tensor([1.0, -1.0]), 0)
+    slope = share[0] * share[1] * (share[1].log() - share[0].log())  # of H(w) in the first logit
+    assert torch.isclose(density.logits.bias.grad[0], slope, rtol=0.0, atol=0.02)
+
+
+def test_codes_change_once_a_rollout() -> None:
+    """Fresh codes at the first evaluation after training, none in the middle of a rollout."""
+    policy = ac_policy("cvae")
+    codes = policy.codes.codes.clone()
+    policy.set_training_mode(False)
+    policy.predict(np.zeros((2, 3), np.float32))
+    assert torch.equal(policy.codes.codes, codes)
+    policy.set_training_mode(True)
+    assert torch.equal(policy.codes.codes, codes)
+    policy.set_training_mode(False)
+    fresh = policy.codes.codes.clone()
+    assert not torch.equal(fresh, codes)
+    policy.predict(np.zeros((2, 3), np.float32))
+    assert torch.equal(policy.codes.codes, fresh)
+
+
+def test_codes_travel_with_the_state() -> None:
+    """Codes, the mark that they were used, and the noise behind fresh ones are saved and loaded."""
+    policy = ac_policy("cvae")
+    policy.set_training_mode(True)
+    torch.manual_seed(7)
+    other = ac_policy("cvae", density_kwargs={})
+    other.noise.reseed(99)
+    other.load_state_dict(policy.state_dict())
+    for twin in (other, copy.deepcopy(policy)):
+        assert torch.equal(twin.codes.codes, policy.codes.codes)
+    for twin in (policy, other):
+        twin.set_training_mode(False)
+    assert torch.equal(other.codes.codes, policy.codes.codes)
+
+
+def test_deterministic_action_does_not_depend_on_codes() -> None:
+    """It is the densest candidate of the density itself, and repeats."""
+    policy = ac_policy("cvae")
+    obs = np.zeros((4, 3), np.float32)
+    first = policy.predict(obs, deterministic=True)[0]
+    policy.set_training_mode(True)
+    assert np.array_equal(policy.predict(obs, deterministic=True)[0], first)
+
+
+@pytest.mark.parametrize("density", DENSITIES)
+def test_optimizer_owns_what_the_policy_gradient_reaches(density: str) -> None:
+    """All parameters but the recognition network's, which have their own in vaerl's PPO."""
+    policy = ac_policy(density)
+    owned = {id(p) for group in policy.optimizer.param_groups for p in group["params"]}
+    actions, values, log_prob = policy(observations(OBS, 64))
+    weights = torch.linspace(-1.0, 1.0, 64)
+    _, again, _ = policy.evaluate_actions(observations(OBS, 64), actions.detach())
+    ((again * weights).mean() + values.mean() + 0.0 * log_prob.mean()).backward()
+    for name, parameter in policy.named_parameters():
+        assert (id(parameter) in owned) is ("recognition" not in name), name
+        if id(parameter) in owned:
+            assert parameter.grad is not None, name
+        else:
+            assert parameter.grad is None, name
+    assert bool(policy.recognition_parameters()) is (density == "cvae")
+
+
+@pytest.mark.parametrize("density", DENSITIES)
+def test_train_and_eval_agree(density: str) -> None:
+    """A mode switch alone changes no log-probability."""
+    policy = ac_policy(density)
+    obs, actions = observations(OBS, 8), torch.zeros(8, 2)
+    policy.set_training_mode(False)
+    before = policy.evaluate_actions(obs, actions)[1]
+    policy.set_training_mode(True)
+    assert torch.equal(policy.evaluate_actions(obs, actions)[1], before)
+
+
+def test_nothing_is_called_log_std() -> None:
+    """SB3 takes exp() of an attribute with that name."""
+    for density in DENSITIES:
+        assert not hasattr(ac_policy(density), "log_std")
+
+
+def test_gaussian_starts_as_sb3s() -> None:
+    """Mean near 0, σ = exp(log_std_init), one learned log σ a dimension."""
+    value = ac_policy("gaussian", log_std_init=-0.5).action_density(observations(OBS, 16))
+    assert value.mean.abs().max() < 0.05
+    assert torch.allclose(value.stddev, torch.tensor(-0.5).exp(), rtol=1e-4, atol=0.0)
+
+
+def test_gsde_and_trpo_are_refused() -> None:
+    """One line each says why and what works instead."""
+    with pytest.raises(ValueError, match=r"^use_sde: got True, expected False: gSDE"):
+        ac_policy("cvae", use_sde=True)
+    policy = ac_policy("cvae")
+    with pytest.raises(NotImplementedError, match=r"^use_sde: "):
+        policy.reset_noise()
+    distribution = policy.get_distribution(observations(OBS, 2))
+    with pytest.raises(IntractableError, match=r"^distribution: .*TRPO.*use PPO"):
+        kl_divergence(distribution, copy.copy(distribution))
+    for call in ("proba_distribution", "actions_from_params", "log_prob_from_params"):
+        with pytest.raises(NotImplementedError, match=r"use policy\.action_density"):
+            getattr(distribution, call)(None, None)
+
+
+def test_squashed_predictions_are_scaled_to_the_box_and_others_clipped() -> None:
+    """Both stay inside the action space."""
+    obs = observations(OBS, 256).numpy()
+    for squash in (False, True):
+        actions, _ = ac_policy("cvae", squash_output=squash, log_std_init=1.0).predict(obs)
+        assert (actions >= ACT.low).all() and (actions <= ACT.high).all()
+        assert actions.max() > 1.5
+    assert isinstance(
+        ac_policy("cvae", squash_output=True).action_density(observations(OBS, 1)), SquashedValue
+    )
