@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from inspect import signature
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -55,10 +54,16 @@ class Standardised(nn.Module):
 
     def loss(self, contexts: Tensor, x: Tensor) -> Tensor:
         """Per-sample objective (n,) in the units of x."""
+        self.register_buffer("mean", mean.float())
+        self.register_buffer("scale", scale.float())
+
+    def loss(self, contexts: Tensor, x: Tensor) -> Tensor:
+        """Per-sample objective (n,) in the units of x."""
         # diagnostics are not looked at here, and those of a latent model cost a further pass
         takes = signature(self.density.loss).parameters
         quiet = {"diagnostics": False} if "diagnostics" in takes else {}
-        loss, _ = self.density.loss(contexts, (x - self.mean) / self.scale, **quiet)
+        z = (x - self.mean) / self.scale
+        loss, _ = self.density.loss(contexts, z, diagnostics=False)
         return loss + self.scale.log().sum()
 
     def log_prob_lower(self, contexts: Tensor, x: Tensor, k: int) -> Tensor:

@@ -14,7 +14,7 @@ import pytest
 
 from vaerl.agents import SAC
 from vaerl.runs import RunDirectory, save_checkpoint
-from vaerl.runs.report import policies, report, sections
+from vaerl.runs.report import policies, policy_density, report
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
 
@@ -79,7 +79,7 @@ def page(runs, tmp_path_factory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(policies, "EPISODES", 4)
         patch.setattr(policies, "PROBE_STATES", 2)
-        patch.setattr(sections, "BOUND_PATHS", 4)
+        patch.setattr(policy_density, "CODES", 64)
         return report(runs, tmp_path_factory.mktemp("report") / "new" / "report.html")
 
 

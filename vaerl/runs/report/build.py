@@ -25,7 +25,7 @@ from vaerl.runs.report.figures import (
 )
 from vaerl.runs.report.policies import act_on_map, load_policies
 from vaerl.runs.report.records import RunLike, RunRecord, read_runs
-from vaerl.runs.report.tables import settings_table, summary_tables
+from vaerl.runs.report.tables import ranked, settings_table, summary_tables
 
 
 class Block(NamedTuple):
@@ -56,7 +56,7 @@ def report(runs: Iterable[RunLike], out: str | os.PathLike[str]) -> Path:
     by_env: dict[str, list[RunRecord]] = {}
     for record in records:
         by_env.setdefault(record.env, []).append(record)
-    by_env = {env: labelled(members) for env, members in sorted(by_env.items())}
+    by_env = {env: labelled(ranked(members)) for env, members in sorted(by_env.items())}
     labels = {r.directory.path: r.label for members in by_env.values() for r in members}
     records = [replace(r, label=labels[r.directory.path]) for r in records]
 

@@ -2,7 +2,7 @@
 
 Every curve is first smoothed by a running mean over 1/`SMOOTHING` of its points. Where several
 seeds of the same agent and density are given, each is a thin line, their mean a thick one and the
-band its 95 % interval (Student's t over seeds), up to the step that all of them have reached.
+band its 95 % interval (Student's t, from three seeds on), up to the step all have reached.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from vaerl.runs.report.figures import (
 Array = NDArray[np.float64]
 
 SMOOTHING = 20  # a running mean spans this fraction of a curve's points
+BAND_SEEDS = 3  # of two seeds the interval is 12.7 standard errors wide: nothing to look at
 GRID_POINTS = 200  # points of a drawn curve; longer ones are interpolated
 LINE_STYLES = {"sac": "-", "ppo": (0, (5, 2))}
 OTHER_LINE_STYLE = (0, (1, 1.5))
@@ -85,11 +86,11 @@ def mean_and_interval(curves: Sequence[Curve]) -> tuple[Array, Array, Array]:
     """Steps, mean over runs and half-width of its 95 % interval, on the steps all runs share.
 
     half-width = t(0.975, n − 1) · s / √n with s the standard deviation over the n runs.
-    The arrays are empty where the runs share no step.
+    The arrays are empty where the runs share no stretch of steps.
     """
     first = max(curve.steps[0] for curve in curves)
     last = min(curve.steps[-1] for curve in curves)
-    if first > last:
+    if first >= last:
         return np.empty(0), np.empty(0), np.empty(0)
     grid = np.linspace(first, last, GRID_POINTS)
     runs = np.stack([np.interp(grid, c.steps, smooth(c.values)) for c in curves])
@@ -160,14 +161,16 @@ def _draw_group(ax: Axes, agent: str, density: str, members: Sequence[Curve], nu
         "linewidth": 1.8,
     }
     name = f"{agent} · {density}"
-    if len(members) == 1:
-        steps, values = _thinned(members[0])
-        ax.plot(steps, values, label=name, markevery=_marked(len(steps), number), **style)
+    steps, mean, half = mean_and_interval(members)
+    if len(members) == 1 or not len(steps):  # one seed, or seeds that share no steps to average
+        for member, label in zip(members, [name, *[None] * len(members)], strict=False):
+            own, values = _thinned(member)
+            ax.plot(own, values, label=label, markevery=_marked(len(own), number), **style)
         return
     for member in members:
-        ax.plot(*_thinned(member), color=color, linewidth=0.6, alpha=0.55)
-    steps, mean, half = mean_and_interval(members)
-    ax.fill_between(steps, mean - half, mean + half, color=color, alpha=0.18, linewidth=0)
+        ax.plot(*_thinned(member), color=color, linewidth=0.8, alpha=0.6)
+    if len(members) >= BAND_SEEDS:
+        ax.fill_between(steps, mean - half, mean + half, color=color, alpha=0.18, linewidth=0)
     label = f"{name} ({len(members)} seeds)"
     ax.plot(steps, mean, label=label, markevery=_marked(len(steps), number), **style)
 
@@ -190,7 +193,8 @@ def _thinned(curve: Curve) -> tuple[Array, Array]:
 
 
 def _limit_to_data(ax: Axes, curves: Sequence[Curve], line: float | None) -> None:
-    """Let the curves set the range of the y axis: the band of two seeds can be huge."""
+    """Start at step 0, and let the curves alone set the range of the y axis: bands can be huge."""
+    ax.set_xlim(0.0, 1.02 * max(1.0, *(float(curve.steps[-1]) for curve in curves)))
     drawn = np.concatenate([smooth(curve.values) for curve in curves])
     if line is not None:
         drawn = np.append(drawn, line)

@@ -34,7 +34,7 @@ Array = NDArray[np.float64]
 COLORMAP = "viridis"
 MAX_PAIR_DIMS = 6  # a projection of more dimensions shows the six that vary most
 ROW_NAME = 0.3  # inches at the left that the names of rows take
-MAX_POINTS = 200_000  # points × states × auxiliary paths evaluated at once: bounds the memory
+MAX_POINTS = 1_000_000  # points × states × auxiliary paths evaluated at once: bounds the memory
 
 
 def density_figure(
@@ -54,13 +54,13 @@ def density_figure(
 
     Args:
         values: one value p(a | s) or a sequence of them, each with batch shape (S,) or () and the
-            same event dimension D; a value is what calling a density, `policy.action_density` or
-            `agent.density_value` returns.
+            same event dimension D: what calling a density, `policy.action_density` or
+            `agent.density_value` returns, or a `PolicyDensity`.
         low, high: the box to draw, scalars or shape (D,).
         titles: one per column. `states`: one per row.
         names: the density name of each column, which chooses its colour.
-        cells: grid cells per dimension, default 400 for D = 1, 120 for D = 2 (64 for a bound, which
-            costs k times as much), 40 beyond.
+        cells: grid cells per dimension, default 400 for D = 1, 120 for D = 2 (half of these for a
+            bound, which costs k times as much), 40 beyond.
         k: auxiliary paths of the lower bound that stands in for an intractable density.
         samples: draws per state for the pairwise projections (D > 2).
         axis_names: one name per action dimension.
@@ -85,10 +85,10 @@ def density_figure(
 
     with figure_style():
         if dims == 1:
-            panels = [grid_density(v, *box, cells=cells or 400, k=k) for v in columns]
+            panels = [grid_density(v, *box, cells=cells or _cells(v, 400), k=k) for v in columns]
             return _curves(panels, box, titles, states, names, columns, k, axis_names)
         if dims == 2:
-            panels = [grid_density(v, *box, cells=cells or _cells(v), k=k) for v in columns]
+            panels = [grid_density(v, *box, cells=cells or _cells(v, 120), k=k) for v in columns]
             return _heat_maps(panels, box, titles, states, names, columns, k, axis_names)
         return _projections(columns, box, titles, states, names, cells or 40, samples, axis_names)
 
@@ -97,6 +97,9 @@ def how_drawn(value: Any, k: int = 64) -> str:
     """What the numbers in a panel of `value` are, in a few words for its caption."""
     if value.event_shape[0] > 2:
         return "samples"
+    codes = getattr(value, "codes", 0)
+    if codes:
+        return f"mean over {codes} codes"
     return "exact density" if is_exact(value) else f"lower bound, k = {k}"
 
 
@@ -116,7 +119,8 @@ def grid_density(value: Any, low: Array, high: Array, *, cells: int, k: int = 64
         if like.ndim == 2:
             grid = grid[:, None, :].expand(-1, rows, -1)
         exact = is_exact(value)
-        step = max(1, MAX_POINTS // (rows * (1 if exact else k)))
+        paths = getattr(value, "codes", 0) or (1 if exact else k)
+        step = max(1, MAX_POINTS // (rows * paths))
         parts = [
             value.log_prob(chunk) if exact else value.log_prob_bounds(chunk, k=k).lower
             for chunk in grid.split(step)
@@ -367,8 +371,8 @@ def _row_top(panels: Sequence[Array]) -> float:
     return top if np.isfinite(top) and top > 0.0 else 1.0
 
 
-def _cells(value: Any) -> int:
-    return 120 if is_exact(value) else 64
+def _cells(value: Any, cells: int) -> int:
+    return cells if is_exact(value) else cells // 2
 
 
 def _centres(low: float, high: float, cells: int) -> Array:

@@ -23,7 +23,8 @@ from vaerl.runs.report.figures import (
 )
 
 PANELS_A_ROW = 4
-MAX_TRACES = 200  # roll-outs drawn in one panel
+MAX_TRACES = 200  # roll-outs drawn in one panel as lines
+MAX_DOTS = 2000  # roll-outs of one step, drawn as dots
 
 
 def rollout_figure(
@@ -38,7 +39,7 @@ def rollout_figure(
 
     Args:
         traces: per run a sequence of roll-outs, each an array (T, 2) of positions on the map; the
-            first `MAX_TRACES` of a run are drawn.
+            first `MAX_TRACES` of a run are drawn (`MAX_DOTS` where all end after one step).
         goals: per run the index of the goal that each roll-out reached, −1 for none.
         env: the environment, for its `map_artist(ax)`, which also sets the limits.
         titles, names: per run its title and its density, which colours the title.
@@ -144,14 +145,14 @@ def _note(ax: Axes, text: str) -> None:
 
 def _draw_traces(ax: Axes, traces: Sequence[ArrayLike], goals: Sequence[int]) -> None:
     """Lines from start to end with a dot at the end; of episodes of one step only the dots."""
-    shown = [np.asarray(trace, float).reshape(-1, 2) for trace in traces[:MAX_TRACES]]
-    colors = [
-        goal_color(int(goal)) for goal, trace in zip(goals, shown, strict=False) if len(trace)
-    ]
-    shown = [trace for trace in shown if len(trace)]
-    if not shown:
+    rows = [np.asarray(trace, float).reshape(-1, 2) for trace in traces]
+    lines_wanted = max((len(row) for row in rows), default=0) > 2
+    most = MAX_TRACES if lines_wanted else MAX_DOTS
+    paired = [(row, goal_color(int(g))) for row, g in zip(rows, goals, strict=True) if len(row)]
+    if not paired:
         return
-    if max(len(trace) for trace in shown) > 2:
+    shown, colors = [row for row, _ in paired[:most]], [color for _, color in paired[:most]]
+    if lines_wanted:
         fade = float(np.clip(8.0 / len(shown) ** 0.6, 0.35, 0.9))
         lines = LineCollection(shown, colors=colors, linewidths=1.1, alpha=fade, zorder=3)
         lines.set_rasterized(True)

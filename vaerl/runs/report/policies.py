@@ -10,7 +10,8 @@ import gymnasium
 import numpy as np
 
 from vaerl.runs.errors import one_line
-from vaerl.runs.evaluate import evaluate, own_randomness
+from vaerl.runs.evaluate import EvalResult, evaluate, own_randomness
+from vaerl.runs.report.policy_density import PolicyDensity
 from vaerl.runs.report.records import RunRecord
 
 PROBE_STATES = 4  # rows of a density picture
@@ -35,17 +36,14 @@ class RunPolicy:
     agent: Any
 
     @property
-    def box(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Bounds of the density's events: (−1, 1) for squashed policies, else the action space."""
+    def box(self) -> tuple[list[float], list[float]]:
+        """Bounds of the action space, each of shape (D,)."""
         space = self.agent.action_space
-        low, high = space.low.ravel(), space.high.ravel()
-        if self.agent.policy.squash_output:
-            low, high = -np.ones_like(low), np.ones_like(high)
-        return tuple(map(float, low)), tuple(map(float, high))
+        return space.low.ravel().tolist(), space.high.ravel().tolist()
 
-    def value(self, observations: Any) -> Any:
-        """p(a | s) at a batch of observations."""
-        return self.agent.density_value(observations)
+    def value(self, observations: Any) -> PolicyDensity:
+        """p(a | s) at a batch of observations, actions in the units of the environment."""
+        return PolicyDensity(self.agent, observations)
 
 
 @dataclass(frozen=True)
@@ -106,14 +104,9 @@ def act_on_map(policy: RunPolicy) -> ActedRun | None:
     try:
         if not hasattr(env.unwrapped, "map_artist"):
             return None
-        result = evaluate(
-            policy.agent,
-            policy.record.env,
-            episodes=EPISODES,
-            seed=SEED,
-            env_options=policy.record.config.get("env_options"),
-            traces=EPISODES,
-        )
+        result = _act(policy, EPISODES)
+        if result.lengths.max() == 1:  # a bandit: episodes cost nothing and show little each
+            result = _act(policy, 10 * EPISODES)
         reached = result.goals.tolist()
         goals = policy.record.goals or reached
         return ActedRun(
@@ -121,6 +114,17 @@ def act_on_map(policy: RunPolicy) -> ActedRun | None:
         )
     finally:
         env.close()
+
+
+def _act(policy: RunPolicy, episodes: int) -> EvalResult:
+    return evaluate(
+        policy.agent,
+        policy.record.env,
+        episodes=episodes,
+        seed=SEED,
+        env_options=policy.record.config.get("env_options"),
+        traces=episodes,
+    )
 
 
 def make_env(record: RunRecord) -> gymnasium.Env:

@@ -11,14 +11,13 @@ from matplotlib.figure import Figure
 
 from vaerl.envs import metrics
 from vaerl.runs.report.curve_figures import SMOOTHING, Curve, curve_figure, curve_of
-from vaerl.runs.report.density_figures import MAX_PAIR_DIMS, density_figure, is_exact
-from vaerl.runs.report.map_figures import MAX_TRACES, goal_share_figure, goal_shares, rollout_figure
+from vaerl.runs.report.density_figures import MAX_PAIR_DIMS, density_figure
+from vaerl.runs.report.map_figures import goal_share_figure, goal_shares, rollout_figure
 from vaerl.runs.report.policies import ActedRun, RunPolicy, chosen_states
 from vaerl.runs.report.records import RunRecord
 
 MAX_COLUMNS = 6  # densities side by side; more runs are represented by one a group
 MANY_GROUPS = 4  # more than these and the curves of each agent get a panel of their own
-BOUND_PATHS = 64  # auxiliary paths of the lower bound in density pictures
 
 
 class Picture(NamedTuple):
@@ -88,8 +87,8 @@ def learning_section(records: Sequence[RunRecord]) -> Section:
     read = "Higher is better."
     if several:
         read += (
-            " The thick line is the mean over seeds, the band its 95 % interval (Student's t), "
-            "thin lines are single seeds; the mean ends where the shortest run does."
+            " The thick line is the mean over seeds, the band its 95 % interval (Student's t; from "
+            "three seeds on), thin lines are single seeds; the mean ends where the shortest run does."
         )
     read += f" Lines are running means over 1/{SMOOTHING} of a curve's points."
     notes = [f"{r.label} has not logged a return yet." for r in records if r.final_return is None]
@@ -126,24 +125,21 @@ def density_section(policies: Sequence[RunPolicy], missing: Sequence[str]) -> Se
     if not chosen:
         return Section("Policy density at chosen states", notes=tuple(notes))
     states = chosen_states(chosen[0])
-    pictures, exact = [], True
-    for low, high, members in _same_box(chosen):
-        columns = [policy.value(states.observations) for policy in members]
-        labels = [policy.record.label for policy in members]
-        figure = density_figure(
-            columns,
-            low,
-            high,
-            labels,
-            states=states.names,
-            names=[policy.record.density for policy in members],
-            k=BOUND_PATHS,
-        )
-        alt = f"Density of the policy at {', '.join(states.names)} for {', '.join(labels)}"
-        pictures.append(Picture(figure, alt, f"Action box {_box_words(low, high)}. {states.where}"))
-        exact = exact and all(is_exact(column) for column in columns)
-    read = _how_to_read_density(len(chosen[0].box[0]), exact)
-    return Section("Policy density at chosen states", read, tuple(pictures), tuple(notes), "wide")
+    columns = [policy.value(states.observations) for policy in chosen]
+    labels = [policy.record.label for policy in chosen]
+    low, high = chosen[0].box
+    figure = density_figure(
+        columns,
+        low,
+        high,
+        labels,
+        states=states.names,
+        names=[policy.record.density for policy in chosen],
+    )
+    alt = f"Density of the policy at {', '.join(states.names)} for {', '.join(labels)}"
+    picture = Picture(figure, alt, f"Action box {_box_words(low, high)}. {states.where}")
+    read = _how_to_read_density(len(low), any(column.codes for column in columns))
+    return Section("Policy density at chosen states", read, (picture,), tuple(notes), "wide")
 
 
 def rollout_section(acted: Sequence[ActedRun], missing: Sequence[str]) -> Section | None:
@@ -164,10 +160,11 @@ def rollout_section(acted: Sequence[ActedRun], missing: Sequence[str]) -> Sectio
         reached = metrics.goals_reached(run.trace_goals, run.env.num_modes)
         alt = f"Roll-outs of {label} on the map; {reached} goals reached"
         pictures.append(Picture(figure, alt))
-    count = min(MAX_TRACES, max(len(run.traces) for run in drawn))
+    count = max(len(run.traces) for run in drawn)
+    steps = max(len(trace) - 1 for run in drawn for trace in run.traces)
     read = (
-        f"Each line is one of {count} episodes with actions drawn from the policy, coloured by the "
-        "goal it reached; grey ones reached none."
+        f"Each {'line' if steps > 1 else 'dot'} is one of {count} episodes with actions drawn from "
+        "the policy, coloured by the goal it reached; grey ones reached none."
     )
     return Section("Roll-outs over the map", read, tuple(pictures), tuple(missing), "small")
 
@@ -260,15 +257,7 @@ def _sentence(meaning: str, key: str) -> str:
     return f"{meaning[0].upper()}{meaning[1:]} ({key})." if meaning else f"{key}."
 
 
-def _same_box(policies: Sequence[RunPolicy]) -> list[tuple[tuple, tuple, list[RunPolicy]]]:
-    """Policies that act in the same box, which share a figure."""
-    groups: dict[tuple, list[RunPolicy]] = {}
-    for policy in policies:
-        groups.setdefault(policy.box, []).append(policy)
-    return [(low, high, members) for (low, high), members in groups.items()]
-
-
-def _box_words(low: tuple[float, ...], high: tuple[float, ...]) -> str:
+def _box_words(low: Sequence[float], high: Sequence[float]) -> str:
     """A box in words, `[−1, 1]⁶` where all sides are alike."""
     sides = [f"[{a:g}, {b:g}]".replace("-", "−") for a, b in zip(low, high, strict=True)]
     if len(set(sides)) > 1:
@@ -277,18 +266,20 @@ def _box_words(low: tuple[float, ...], high: tuple[float, ...]) -> str:
     return sides[0] + (power if len(sides) > 1 else "")
 
 
-def _how_to_read_density(dims: int, exact: bool) -> str:
-    bound = (
-        "" if exact else f" Where no exact density exists, its lower bound (k = {BOUND_PATHS}) is."
+def _how_to_read_density(dims: int, codes: bool) -> str:
+    latent = (
+        " A latent density is drawn as its mean over fixed codes, a close estimate."
+        if codes and dims <= 2
+        else ""
     )
     if dims == 1:
-        return "Curves are p(a | s); a row shares its vertical axis." + bound
+        return "Curves are p(a | s); a row shares its vertical axis." + latent
     if dims == 2:
         scale = (
             "Brighter is likelier (√ scale, shared within a row, its top left to the brightest "
             "half percent); several spots are several modes."
         )
-        return scale + bound
+        return scale + latent
     return (
         "Blocks are histograms of samples for two action dimensions each (brighter is likelier, "
         "√ scale shared within a row), the diagonal holds each dimension alone; of more than "

@@ -142,9 +142,13 @@ def _seeds_table(records: Sequence[RunRecord]) -> Table:
 
 def _by_env(records: Sequence[RunRecord]) -> list[tuple[str, list[RunRecord]]]:
     """The runs of each environment, by agent, density and seed."""
-    ranked = sorted(records, key=lambda r: (r.agent, density_rank(r.density), r.seed))
     envs = sorted({r.env for r in records})
-    return [(env, [r for r in ranked if r.env == env]) for env in envs]
+    return [(env, ranked([r for r in records if r.env == env])) for env in envs]
+
+
+def ranked(records: Sequence[RunRecord]) -> list[RunRecord]:
+    """Runs in the order of every table and picture: by agent, density, seed and name."""
+    return sorted(records, key=lambda r: (r.agent, density_rank(r.density), r.seed, r.name))
 
 
 def _groups(records: Sequence[RunRecord]) -> list[tuple[str, str]]:
