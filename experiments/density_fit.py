@@ -54,14 +54,6 @@ class Standardised(nn.Module):
 
     def loss(self, contexts: Tensor, x: Tensor) -> Tensor:
         """Per-sample objective (n,) in the units of x."""
-        self.register_buffer("mean", mean.float())
-        self.register_buffer("scale", scale.float())
-
-    def loss(self, contexts: Tensor, x: Tensor) -> Tensor:
-        """Per-sample objective (n,) in the units of x."""
-        # diagnostics are not looked at here, and those of a latent model cost a further pass
-        takes = signature(self.density.loss).parameters
-        quiet = {"diagnostics": False} if "diagnostics" in takes else {}
         z = (x - self.mean) / self.scale
         loss, _ = self.density.loss(contexts, z, diagnostics=False)
         return loss + self.scale.log().sum()

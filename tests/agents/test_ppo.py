@@ -80,16 +80,15 @@ def test_target_kl_does_not_stop_on_noise(base: type) -> None:
 
 
 class Codes(BaseCallback):
-    """Notes the codes at each rollout's start and end, and predicts in the middle of it."""
+    """Notes the codes at each rollout's first step and end, and predicts in the middle of it."""
 
     def _on_training_start(self) -> None:
         self.starts: list[torch.Tensor] = []
         self.ends: list[torch.Tensor] = []
 
-    def _on_rollout_start(self) -> None:
-        self.starts.append(self.model.policy.codes.codes.clone())
-
     def _on_step(self) -> bool:
+        if len(self.starts) == len(self.ends):
+            self.starts.append(self.model.policy.codes.codes.clone())
         self.model.predict(np.zeros((1, 2), np.float32))
         return True
 
@@ -155,7 +154,10 @@ def test_the_sleep_phase_tightens_the_bounds_and_leaves_the_policy_alone() -> No
     obs = np.random.default_rng(0).uniform(-1, 1, (256, 2)).astype(np.float32)
     before, state = agent.latent_diagnostics(obs), agent.policy.state_dict()
     state = {k: v.clone() for k, v in state.items()}
+    agent.policy.optimizer.zero_grad()
     agent._sleep()
+    moved = {id(parameter) for parameter in agent.policy.recognition_parameters()}
+    assert all(p.grad is None for p in agent.policy.parameters() if id(p) not in moved)
     after = agent.latent_diagnostics(obs)
     assert after["bound_gap"] < 0.7 * before["bound_gap"]
     assert after["ess"] > before["ess"]

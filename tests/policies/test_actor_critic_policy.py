@@ -46,7 +46,7 @@ def test_log_prob_is_the_density_of_the_actions_drawn(density: str, squash: bool
     obs = observations(OBS, 1).expand(2048, -1)
     with torch.no_grad():
         _, _, log_prob = policy(obs)
-        _, _, entropy = policy.evaluate_actions(obs, torch.zeros(2048, 2))
+    _, _, entropy = policy.evaluate_actions(obs, torch.zeros(2048, 2))
     assert torch.isclose(-log_prob.mean(), entropy.mean(), rtol=0.0, atol=0.1)
 
 
@@ -94,26 +94,29 @@ def test_weights_of_a_mixture_get_the_gradient_of_the_entropy() -> None:
 
 
 def test_codes_change_once_a_rollout() -> None:
-    """Fresh codes at the first evaluation after training, none in the middle of a rollout."""
-    policy = ac_policy("cvae")
+    """Fresh codes at the first step after training; predictions and further steps keep them."""
+    policy, obs = ac_policy("cvae"), observations(OBS, 2)
     codes = policy.codes.codes.clone()
     policy.set_training_mode(False)
-    policy.predict(np.zeros((2, 3), np.float32))
+    policy(obs)
     assert torch.equal(policy.codes.codes, codes)
     policy.set_training_mode(True)
+    policy.evaluate_actions(obs, torch.zeros(2, 2))
+    policy.predict(obs.numpy())
     assert torch.equal(policy.codes.codes, codes)
-    policy.set_training_mode(False)
+    policy(obs)
     fresh = policy.codes.codes.clone()
     assert not torch.equal(fresh, codes)
-    policy.predict(np.zeros((2, 3), np.float32))
+    policy(obs)
+    policy.predict(obs.numpy())
     assert torch.equal(policy.codes.codes, fresh)
 
 
 def test_codes_travel_with_the_state() -> None:
     """Codes, the mark that they were used, and the noise behind fresh ones are saved and loaded."""
     policy = ac_policy("cvae")
+    codes = policy.codes.codes.clone()
     policy.set_training_mode(True)
-    torch.manual_seed(7)
     other = ac_policy("cvae", density_kwargs={})
     other.noise.reseed(99)
     other.load_state_dict(policy.state_dict())
@@ -121,6 +124,8 @@ def test_codes_travel_with_the_state() -> None:
         assert torch.equal(twin.codes.codes, policy.codes.codes)
     for twin in (policy, other):
         twin.set_training_mode(False)
+        twin(observations(OBS, 1))
+    assert not torch.equal(policy.codes.codes, codes)
     assert torch.equal(other.codes.codes, policy.codes.codes)
 
 

@@ -11,6 +11,7 @@ import torch
 from scipy.stats import t as student_t
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
+from vaerl.agents import SAC
 from vaerl.densities import make_density
 from vaerl.envs import drawing
 from vaerl.envs.multigoal import MultiGoalEnv
@@ -28,6 +29,7 @@ from vaerl.runs.report.map_figures import (
     goal_shares,
     rollout_figure,
 )
+from vaerl.runs.report.policy_density import PolicyDensity
 
 
 def normal(*places: tuple[float, ...], sigma: float = 0.1) -> Independent:
@@ -80,6 +82,20 @@ def test_pairwise_blocks_lie_at_the_column_of_one_and_the_row_of_the_other_dimen
     assert image.origin == "upper"
     assert column in (7, 8) and 10 - 1 - row in (1, 2, 3), (row, column)
     assert np.isnan(mosaic[1:11, 13:23]).all(), "above the diagonal nothing is drawn"
+
+
+@pytest.mark.parametrize("density", ["gaussian", "cvae"])
+def test_a_policy_is_drawn_in_the_units_of_its_actions(density):
+    agent = SAC(density, "Pendulum-v1", seed=0, buffer_size=10)
+    value = PolicyDensity(agent, np.array([[1.0, 0.0, 0.5]], np.float32))
+    low, high = np.array([-2.0]), np.array([2.0])
+    drawn = grid_density(value, low, high, cells=400)[0]
+    np.testing.assert_allclose(drawn.sum() * 4 / 400, 1.0, rtol=0, atol=0.01)
+    counts, _ = np.histogram(sample_rows(value, 40_000)[0], bins=20, range=(-2, 2), density=True)
+    np.testing.assert_allclose(drawn.reshape(20, 20).mean(-1), counts, rtol=0, atol=0.03)
+    assert how_drawn(value) == (
+        "exact density" if density == "gaussian" else "mean over 1024 codes"
+    )
 
 
 def test_of_many_dimensions_the_six_that_vary_most_are_projected():
@@ -191,6 +207,21 @@ def test_shares_count_every_episode_once():
     assert figure.axes[0].lines[0].get_ydata()[0] == 0.25, "the uniform share is marked"
 
 
+def test_a_band_is_drawn_from_three_seeds_on():
+    def bands(seeds: int) -> int:
+        runs = [curve([0.0, float(seed)]) for seed in range(seeds)]
+        return len(curve_figure(runs, ylabel="return").axes[0].collections)
+
+    assert [bands(1), bands(2), bands(3)] == [0, 0, 1]
+
+
+def test_seeds_that_share_no_steps_are_drawn_each_and_not_averaged():
+    runs = [curve([1.0, 1.0], [0, 5]), curve([3.0], [9])]
+    (axes,) = curve_figure(runs, ylabel="return").axes
+    drawn = [line.get_ydata().tolist() for line in axes.lines]
+    assert drawn == [[1.0, 1.0], [3.0]] and len({line.get_linewidth() for line in axes.lines}) == 1
+
+
 @pytest.mark.parametrize("goals", [[4], [-2], []])
 def test_goals_that_are_none_are_refused(goals):
     with pytest.raises(ValueError, match=r"goals: got .* −1 … 3"):
@@ -207,6 +238,12 @@ def test_roll_outs_have_the_colour_of_their_goal_and_stay_on_the_map():
     drawn = [matplotlib.colors.to_hex(color) for color in lines.get_colors()[:3]]
     assert drawn[0] == drawing.goal_color(2) and drawn[2] == drawing.goal_color(0) != drawn[1]
     assert axes.get_xlim() == (-7.0, 7.0), "the map sets the limits"
+
+
+def test_roll_outs_of_one_step_are_dots():
+    (axes,) = rollout_figure([[np.array([[0.0, 0.0], [1.0, 2.0]])]], [[0]], MultiGoalEnv()).axes
+    segments = [c for c in axes.collections if c.get_rasterized()]
+    assert len(segments) == 1 and segments[0].get_offsets().tolist() == [[1.0, 2.0]]
 
 
 def test_roll_outs_without_their_goals_are_refused():

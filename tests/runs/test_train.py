@@ -16,8 +16,9 @@ import pytest
 from gymnasium import spaces
 
 from vaerl.runs import RunDirectory, VaerlLoadError
+from vaerl.runs.build import agent_options
 from vaerl.runs.config import TrainConfig, agent_defaults
-from vaerl.runs.train import agent_options, load_run, read_config, read_evaluation, train
+from vaerl.runs.train import load_run, read_config, read_evaluation, train
 
 POINT_MASS = "vaerl/PointMass-v0"
 SMALL = {

@@ -112,9 +112,7 @@ class ActorCriticPolicy(SB3ActorCriticPolicy):
             optimizer_class=optimizer_class,
             optimizer_kwargs=dict(optimizer_kwargs),
         )
-        self._squash_output = (
-            self._wants_squash
-        )  # SB3 allows it with gSDE only, and set it to False
+        self._squash_output = self._wants_squash  # SB3 has set it to False: with gSDE only
 
     def _build(self, lr_schedule: Schedule) -> None:
         """Trunk, density, codes, value head; last the optimizer, not of the recognition network."""
@@ -178,17 +176,19 @@ class ActorCriticPolicy(SB3ActorCriticPolicy):
         }
 
     def set_training_mode(self, mode: bool) -> None:
-        """Train or evaluate; the first change to evaluation after updates draws fresh codes.
-
-        SB3 evaluates from the start of a rollout on and trains in its updates, so codes change
-        once a rollout, and predictions in the middle of one leave them alone.
-        """
+        """Train or evaluate; SB3 trains in its updates only, which use the codes up."""
         super().set_training_mode(mode)
-        if self.codes is not None:
-            if mode:
-                self.codes.mark_used()
-            else:
-                self.codes.refresh(self.density, self.noise)
+        if mode and self.codes is not None:
+            self.codes.mark_used()
+
+    def forward(self, obs: Tensor, deterministic: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+        """Actions, values and log π of one step of a rollout; the first after updates has new codes.
+
+        Only rollouts call this, so codes change once a rollout and predictions leave them alone.
+        """
+        if not self.training and self.codes is not None:
+            self.codes.refresh(self.density, self.noise)
+        return super().forward(obs, deterministic)
 
     def context(self, obs: PyTorchObs) -> Tensor:
         """What the density is conditioned on, ``(B, C)``."""

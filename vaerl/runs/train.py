@@ -6,8 +6,6 @@ leave the random streams of training as they were, so they cannot change what is
 
 from __future__ import annotations
 
-import inspect
-import math
 import sys
 import time
 import traceback
@@ -21,10 +19,8 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
 
-from vaerl.agents import agent_class, agent_names
-from vaerl.densities import density_names
-from vaerl.names import check_name
 from vaerl.runs import files, jsonio
+from vaerl.runs.build import check_config, make_agent, make_trackers
 from vaerl.runs.callback import TrackerCallback
 from vaerl.runs.checkpoint import list_checkpoints
 from vaerl.runs.checkpoint_load import find_checkpoint, load_checkpoint
@@ -33,11 +29,8 @@ from vaerl.runs.directory import RunDirectory, versions
 from vaerl.runs.errors import one_line
 from vaerl.runs.evaluate import EvalResult, episodes_wanted, evaluate
 from vaerl.runs.pictures import Painter
-from vaerl.runs.tensorboard_tracker import TensorBoardTracker
-from vaerl.runs.trackers import JsonlTracker
 from vaerl.runs.vec import make_vec, spawn_seeds
 from vaerl.runs.video import record, video_format
-from vaerl.runs.wandb_tracker import WandbTracker
 
 EVALUATION = "evaluation.json"
 MOST_DETERMINISTIC = 100  # episodes, of the final evaluation
@@ -45,7 +38,6 @@ VIDEO_FRAMES = 150  # of the video that closes a training
 KEPT_CHECKPOINTS = 2
 LOG_STEPS = 2000  # about as many steps, at most, between two rows of the algorithm's log
 PROGRESS_INTERVAL = 0.1  # seconds between two calls of `on_step`
-RESERVED = {"self", "policy", "density", "env", "seed", "device", "verbose", "tensorboard_log"}
 SAME_ON_RESUME = (
     "agent",
     "env",
@@ -56,19 +48,6 @@ SAME_ON_RESUME = (
     "agent_options",
     "env_options",
 )
-
-# Lowest and highest value of constructor arguments that would fail late, or silently do nothing.
-LIMITS: dict[str, tuple[float, float]] = {
-    "batch_size": (1, math.inf),
-    "buffer_size": (1, math.inf),
-    "gae_lambda": (0, 1),
-    "gamma": (0, 1),
-    "learning_rate": (0, math.inf),
-    "learning_starts": (0, math.inf),
-    "n_epochs": (1, math.inf),
-    "n_steps": (1, math.inf),
-    "tau": (0, 1),
-}
 
 OnStep = Callable[[int], None]
 
@@ -101,7 +80,7 @@ def train(
     )
     try:
         run = RunDirectory(config.out)
-        agent = make_agent(config, env)
+        agent = make_agent(config, env, _seeds(config)["agent"])
         there = resume and run.config_path.exists()
         if there and list_checkpoints(run.checkpoints_path):
             agent = _restore(run, config, env)
@@ -112,64 +91,6 @@ def train(
         return _Training(config, run, agent, on_step).run_all()
     finally:
         env.close()
-
-
-def check_config(config: TrainConfig) -> None:
-    """Raise a ValueError of one line for a name or an option that nothing here knows."""
-    check_name("agent", config.agent, agent_names())
-    check_name("density", config.density, density_names())
-    legal = agent_options(config.agent)
-    for option in config.agent_options:
-        check_name(f"option of agent {config.agent}", option, legal)
-    for option, (low, high) in LIMITS.items():
-        value = config.agent_options.get(option, low)
-        if not isinstance(value, int | float) or not low <= value <= high:
-            expected = f"from {low:g} to {high:g}" if high < math.inf else f"{low:g} or more"
-            raise ValueError(f"agent option {option} {value!r} must be a number, {expected}")
-    kwargs = config.agent_options.get("policy_kwargs", {})
-    if not isinstance(kwargs, dict):
-        raise ValueError(f"agent option policy_kwargs {kwargs!r} must be an object of arguments")
-    if config.device.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(f"device {config.device!r} is not there; this machine has cpu")
-
-
-def agent_options(name: str) -> set[str]:
-    """Return the constructor arguments of an agent that `agent_options` may name.
-
-    >>> {"learning_rate", "gamma"} <= agent_options("sac"), "policy" in agent_options("sac")
-    (True, False)
-    """
-    found: set[str] = set()
-    for cls in agent_class(name).__mro__:
-        if "__init__" not in vars(cls):
-            continue
-        parameters = inspect.signature(vars(cls)["__init__"]).parameters.values()
-        found |= {p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD}
-        found |= {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
-        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
-            break  # what stands further up is set by this class
-    return {option for option in found - RESERVED if not option.startswith("_")}
-
-
-def make_agent(config: TrainConfig, env: VecEnv) -> BaseAlgorithm:
-    """Build the agent that `config` describes, on `env`, with a seed spawned from the run's."""
-    options = dict(config.agent_options)
-    options["policy_kwargs"] = {
-        **options.get("policy_kwargs", {}),
-        "density_kwargs": dict(config.density_options),
-    }
-    if isinstance(options.get("train_freq"), list):
-        options["train_freq"] = tuple(options["train_freq"])
-    try:
-        return agent_class(config.agent)(
-            config.density,
-            env,
-            seed=_seeds(config)["agent"],
-            device=config.device,
-            **options,
-        )
-    except (TypeError, AssertionError) as error:
-        raise ValueError(f"{config.agent} with {options}: {one_line(error)}") from error
 
 
 def load_run(path: Path) -> tuple[BaseAlgorithm, TrainConfig, int]:
@@ -213,8 +134,12 @@ def _restore(run: RunDirectory, config: TrainConfig, env: VecEnv) -> BaseAlgorit
             f"steps {config.steps} must be more"
         )
     agent = load_checkpoint(checkpoint, env, config.device, include_replay=True, restore_rng=True)
-    rows = [row for row in run.metrics() if row["global_step"] <= checkpoint.num_timesteps]
-    files.write_text(run.metrics_path, "".join(jsonio.dumps(row) + "\n" for row in rows))
+    kept = [
+        line
+        for line in files.read_lines(run.metrics_path)
+        if jsonio.loads(line.encode(), "metrics.jsonl")["global_step"] <= checkpoint.num_timesteps
+    ]
+    files.write_text(run.metrics_path, "".join(line + "\n" for line in kept))
     data = {**config.to_dict(), "versions": versions()}
     files.write_text(run.config_path, jsonio.dumps(data, indent=2) + "\n")
     return agent
@@ -251,6 +176,7 @@ class _Training:
         """Learn, evaluate, film; leave a status that says how it ended."""
         agent, run = self.agent, self.run
         details: dict[str, Any] = {}
+        run.set_status("running", agent.num_timesteps, **self.before)
         try:
             self._learn(details)
             state = "stopped" if self.callback.stopped_by else "finished"
@@ -372,24 +298,6 @@ class _Progress(BaseCallback):
             self._told = now
             self.tell(self.num_timesteps)
         return True
-
-
-def make_trackers(config: TrainConfig, run: RunDirectory) -> list[Any]:
-    """Return metrics.jsonl's tracker and those that `config.track` names."""
-    trackers: list[Any] = [JsonlTracker(run.metrics_path)]
-    if "tensorboard" in config.track:
-        trackers.append(TensorBoardTracker(run.path / "tensorboard"))
-    if "wandb" in config.track:
-        trackers.append(
-            WandbTracker(
-                run.path,
-                project=config.wandb_project,
-                name=run.name,
-                group=f"{config.agent}-{config.density}-{config.env}",
-                mode=config.wandb_mode,
-            )
-        )
-    return trackers
 
 
 def _log_interval(config: TrainConfig) -> int:

@@ -87,8 +87,8 @@ def learning_section(records: Sequence[RunRecord]) -> Section:
     read = "Higher is better."
     if several:
         read += (
-            " The thick line is the mean over seeds, the band its 95 % interval (Student's t; from "
-            "three seeds on), thin lines are single seeds; the mean ends where the shortest run does."
+            " Thin lines are single seeds, the thick one their mean up to where the shortest run "
+            "ends, the band its 95 % interval (Student's t, from three seeds on)."
         )
     read += f" Lines are running means over 1/{SMOOTHING} of a curve's points."
     notes = [f"{r.label} has not logged a return yet." for r in records if r.final_return is None]
