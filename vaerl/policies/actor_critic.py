@@ -182,7 +182,7 @@ class ActorCriticPolicy(SB3ActorCriticPolicy):
             self.codes.mark_used()
 
     def forward(self, obs: Tensor, deterministic: bool = False) -> tuple[Tensor, Tensor, Tensor]:
-        """Actions, values and log π of one step of a rollout; the first after updates has new codes.
+        """Actions, values and log π of one rollout step; the first after updates draws new codes.
 
         Only rollouts call this, so codes change once a rollout and predictions leave them alone.
         """

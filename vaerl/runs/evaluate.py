@@ -198,7 +198,7 @@ def own_randomness(agent: Any, seed: int) -> Iterator[None]:
             yield
         finally:
             for source, (first, calls) in zip(sources, states, strict=True):
-                source.seed, source.calls = first, calls
+                pass
 
 
 @dataclass
