@@ -198,7 +198,7 @@ def own_randomness(agent: Any, seed: int) -> Iterator[None]:
             yield
         finally:
             for source, (first, calls) in zip(sources, states, strict=True):
-                pass
+                source.seed, source.calls = first, calls
 
 
 @dataclass
@@ -223,7 +223,7 @@ def _roll_out(
             open_rows[i].trace.extend(_place(info))
             if done:
                 open_rows[i].end = info
-                if len(done_rows[i]) < quota[i]:
+                if sum(map(len, done_rows)) < quota.sum():
                     done_rows[i].append(open_rows[i])
                 open_rows[i] = _Row(_place(env.reset_infos[i]), {})
     return [row for rows in done_rows for row in rows]
