@@ -127,13 +127,11 @@ class SAC(DensityAgent, SB3SAC):
         loss.backward()
         self.critic.optimizer.step()
 
-        self.critic.requires_grad_(False)  # the actor's step needs no gradient of the critics
         loss, more = actor_loss(torch.stack(self.critic(obs, actions)), log_prob, alpha)
         info |= more
         self.actor.optimizer.zero_grad()
-        loss.backward()
+        loss.backward(inputs=self._actor_parameters)  # none into the critics: a fifth of the work
         self.actor.optimizer.step()
-        self.critic.requires_grad_(True)
         return info
 
     def _temperature(self, log_prob: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -148,5 +146,16 @@ class SAC(DensityAgent, SB3SAC):
         return alpha, {"ent_coef": alpha, **info}
 
     def _move_target(self) -> None:
-        polyak_(list(self.critic_target.parameters()), list(self.critic.parameters()), self.tau)
+        polyak_(*self._target_and_source, self.tau)
         polyak_(list(self.batch_norm_stats_target), list(self.batch_norm_stats), 1.0)
+
+    def _create_aliases(self) -> None:
+        super()._create_aliases()
+        self._actor_parameters = list(self.actor.parameters())
+        self._target_and_source = (
+            list(self.critic_target.parameters()),
+            list(self.critic.parameters()),
+        )
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "_actor_parameters", "_target_and_source"]

@@ -29,8 +29,9 @@ def soft_target(
         next_log_prob: log π(a' | s') ``(B,)``, in nats.
         alpha: temperature, 0-d or ``(1,)``.
 
-    >>> soft_target(torch.ones(1, 1), torch.zeros(1, 1), 0.5, torch.full((2, 1, 1), 4.0),
-    torch.ones(1), torch.ones(1)) tensor([[2.5000]])
+    >>> one = torch.ones(1)
+    >>> soft_target(one[None], 0.0 * one[None], 0.5, torch.full((2, 1, 1), 4.0), one, one)
+    tensor([[2.5000]])
     """
     soft_value = next_q.amin(0) - alpha * next_log_prob.unsqueeze(-1)
     return reward + (1.0 - done) * discount * soft_value

@@ -119,9 +119,9 @@ def assemble(
     rows: list[list[str]] = []
     envs = list(dict.fromkeys(env for env, _, _ in cells))
     densities = list(dict.fromkeys(density for _, density, _ in cells))
-    seeds = sorted({seed for _, _, seed in cells})
     for env in envs:
         for density in densities:
+            seeds = sorted(seed for e, d, seed in cells if (e, d) == (env, density))
             members = [cells[env, density, seed] for seed in seeds]
             base = [cells.get((env, "gaussian", seed)) for seed in seeds]
             ratio = ""
@@ -134,6 +134,7 @@ def assemble(
                 [
                     env,
                     density,
+                    ", ".join(map(str, seeds)),
                     *(_spread(members, key) for key in ("deterministic", "stochastic", "training")),
                     f"{mean(m['seconds'] for m in members):.1f}",
                     ratio,
@@ -143,7 +144,7 @@ def assemble(
         "title": f"SAC at {steps:,} steps: return by density",
         "command": " ".join(["vaerl experiment mujoco", *options]),
         "caption": (
-            f"Mean ± standard deviation over seeds {', '.join(map(str, seeds))}. Deterministic: "
+            "Mean ± standard deviation over seeds. Deterministic: "
             f"{EPISODES} episodes with the policy's best action; stochastic: {EPISODES} with drawn "
             "ones; training: the last 100 episodes. stable-baselines3's hyperparameters for all, "
             f"but for {AGENT_OPTIONS}."
@@ -151,6 +152,7 @@ def assemble(
         "columns": [
             "environment",
             "density",
+            "seeds",
             "return, deterministic",
             "return, stochastic",
             "return, training",

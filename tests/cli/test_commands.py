@@ -170,8 +170,8 @@ def test_the_table_is_built_from_the_cells() -> None:
     }
     table = mujoco.assemble(cells, ["--seeds 0,1"], 50_000)
     gaussian, cvae = table["rows"]
-    assert gaussian[:3] == ["Hopper-v5", "gaussian", "20 ± 14"] and gaussian[-1] == ""
-    assert cvae[2] == "20 ± 0" and cvae[-1] == "3.00"
+    assert gaussian[:4] == ["Hopper-v5", "gaussian", "0, 1", "20 ± 14"] and gaussian[-1] == ""
+    assert cvae[3] == "20 ± 0" and cvae[-1] == "3.00"
     assert table["command"] == "vaerl experiment mujoco --seeds 0,1"
     assert len(table["columns"]) == len(cvae)
 

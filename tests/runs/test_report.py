@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from vaerl.agents import SAC
+from vaerl.agents import PPO, SAC
 from vaerl.runs import RunDirectory, save_checkpoint
 from vaerl.runs.report import policies, policy_density, report
 
@@ -152,6 +152,19 @@ def test_a_run_that_has_logged_nothing_is_reported_as_such(tmp_path):
     assert "mine has not logged a return yet" in words(path)
     assert "running, of 100" in words(path)
     assert "<b>" not in path.read_text() and "a<b>" in words(path)
+
+
+def test_draws_that_leave_the_action_box_are_said(page, tmp_path, monkeypatch):
+    said = "of its draws leave the action box and are clipped"
+    assert said not in words(page), "a squashed policy stays inside"
+    monkeypatch.setattr(policies, "EPISODES", 2)
+    env = "vaerl/MultiGoal-v0"
+    config = {"env": env, "agent": "ppo", "density": "gaussian", "steps": 2000}
+    run = RunDirectory(tmp_path / "ppo").create(config)
+    agent = PPO("gaussian", env, n_steps=8, batch_size=8)
+    save_checkpoint(agent, run.checkpoints_path, env_id=env)
+    share = re.search(rf"gaussian: (\d+)% {said}", words(report(run, tmp_path / "ppo.html")))
+    assert share is not None and 45 < int(share[1]) < 62  # unit normal: 1 − 0.683² = 0.534
 
 
 def test_settings_in_which_runs_differ_stand_side_by_side(page):

@@ -216,14 +216,14 @@ def _roll_out(
     done_rows: list[list[_Row]] = [[] for _ in quota]
     observations = env.reset()
     open_rows = [_Row(_place(info), {}) for info in env.reset_infos]
-    while any(len(rows) < share for rows, share in zip(done_rows, quota, strict=True)):
+    while any(sum(map(len, done_rows)) < quota.sum() for _ in (0,)):
         actions, _ = agent.predict(observations, deterministic=deterministic)
         observations, _, dones, infos = env.step(actions)
         for i, (done, info) in enumerate(zip(dones, infos, strict=True)):
             open_rows[i].trace.extend(_place(info))
             if done:
                 open_rows[i].end = info
-                if sum(map(len, done_rows)) < quota.sum():
+                if len(done_rows[i]) < quota[i]:
                     done_rows[i].append(open_rows[i])
                 open_rows[i] = _Row(_place(env.reset_infos[i]), {})
     return [row for rows in done_rows for row in rows]

@@ -137,6 +137,18 @@ def sample_rows(value: Any, samples: int) -> Array:
     return draws[None] if draws.ndim == 2 else np.moveaxis(draws, 0, 1)
 
 
+def share_outside(value: Any, low: ArrayLike, high: ArrayLike, samples: int = 2000) -> float:
+    """Share of draws, over all states, that fall outside the box [low, high].
+
+    >>> from torch.distributions import Independent, Uniform
+    >>> value = Independent(Uniform(torch.full((1, 1), -4.0), torch.full((1, 1), 4.0)), 1)
+    >>> round(share_outside(value, -2.0, 2.0), 1)
+    0.5
+    """
+    draws = sample_rows(value, samples)
+    return float(((draws < np.asarray(low)) | (draws > np.asarray(high))).any(-1).mean())
+
+
 def _curves(
     panels: list[Array],
     box: tuple[Array, Array],

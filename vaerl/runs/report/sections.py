@@ -11,12 +11,13 @@ from matplotlib.figure import Figure
 
 from vaerl.envs import metrics
 from vaerl.runs.report.curve_figures import SMOOTHING, Curve, curve_figure, curve_of
-from vaerl.runs.report.density_figures import MAX_PAIR_DIMS, density_figure
+from vaerl.runs.report.density_figures import MAX_PAIR_DIMS, density_figure, share_outside
 from vaerl.runs.report.map_figures import goal_share_figure, goal_shares, rollout_figure
 from vaerl.runs.report.policies import ActedRun, RunPolicy, chosen_states
 from vaerl.runs.report.records import RunRecord
 
 MAX_COLUMNS = 6  # densities side by side; more runs are represented by one a group
+WORTH_SAYING = 0.05  # share of draws outside the action box that gets a line
 MANY_GROUPS = 4  # more than these and the curves of each agent get a panel of their own
 
 
@@ -136,6 +137,10 @@ def density_section(policies: Sequence[RunPolicy], missing: Sequence[str]) -> Se
         states=states.names,
         names=[policy.record.density for policy in chosen],
     )
+    for label, column in zip(labels, columns, strict=True):
+        share = share_outside(column, low, high)
+        if share >= WORTH_SAYING:
+            notes.append(f"{label}: {share:.0%} of its draws leave the action box and are clipped.")
     alt = f"Density of the policy at {', '.join(states.names)} for {', '.join(labels)}"
     picture = Picture(figure, alt, f"Action box {_box_words(low, high)}. {states.where}")
     read = _how_to_read_density(len(low), any(column.codes for column in columns))
