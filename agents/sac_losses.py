@@ -7,6 +7,8 @@ used in all four places.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -60,7 +62,7 @@ def temperature_loss(
 
 
 @torch.no_grad()
-def polyak_(target: list[Tensor], source: list[Tensor], tau: float) -> None:
+def polyak_(target: Sequence[Tensor], source: Sequence[Tensor], tau: float) -> None:
     """target ← target + τ (source − target), all tensors in one pass."""
     if target:
-        torch._foreach_lerp_(target, source, tau)
+        torch._foreach_lerp_(list(target), list(source), tau)

@@ -234,13 +234,55 @@ def test_bad_contexts_get_one_line(name: str, context: Tensor, message: str) -> 
             built.loss(context, torch.zeros(*context.shape[:-1], 2))
 
 
+def test_a_single_context_without_batch_can_be_fitted() -> None:
+    """Batch shape () is a legal *batch for every density, diagnostics included."""
+    for latent_dims in ((2,), (2, 2)):
+        loss, info = cvae(latent_dims=latent_dims).loss(torch.zeros(2), torch.zeros(2))
+        assert loss.shape == ()
+        assert info["active_units_1"].item() == 0
+
+
+def test_squashed_entropy_is_not_cut_at_the_edge() -> None:
+    """A wide Gaussian squashed to the box: the bounds agree with −E log p computed in u-space."""
+    built = make_density(
+        "gaussian", context_dim=1, event_dim=2, variance="fixed", sigma=7.0, squash=True
+    )
+    value = built(torch.zeros(1, 1))
+    bounds = value.entropy_bounds(n=20_000, generator=torch.Generator().manual_seed(0))
+    _, log_prob = value.rsample_and_log_prob(sample_shape=(20_000,))
+    assert bounds.lower.item() == pytest.approx(-log_prob.mean().item(), abs=0.3)
+
+
+@pytest.mark.parametrize("name", ["gaussian", "mixture", "cvae", "flow"])
+def test_bad_points_get_one_line(name: str) -> None:
+    """Points of another type, shape or range are refused by value and loss alike."""
+    built = make_density(name, context_dim=2, event_dim=2, squash=True)
+    value, x = built(torch.zeros(5, 2)), torch.zeros(5, 2)
+    for bad, message in (
+        (x.double(), "x: got torch.float64, expected torch.float32"),
+        (torch.zeros(7, 2), r"x: got shape \(7, 2\), expected \(\*sample_shape, 5, 2\)"),
+        (x + 5.0, r"x: got a magnitude of 5, expected values in \[-1, 1\]"),
+        (x + torch.nan, "x: 5 of 5 rows hold NaN"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=message):
+            value.log_prob_bounds(bad, 2)
+    with pytest.raises(TypeError, match=r"context: got torch\.float64, expected torch\.float32"):
+        built(torch.zeros(5, 2, dtype=torch.float64))
+    with pytest.raises(ValueError, match=r"x: got batch shape \(1,\), context has \(5,\)"):
+        built.loss(torch.zeros(5, 2), torch.zeros(1, 2))
+
+
 def test_bad_events_get_one_line() -> None:
     built = cvae()
+    with pytest.raises(ValueError, match="latents: got shapes"):
+        built(torch.zeros(3, 2)).log_prob_bounds(torch.zeros(3, 2), 2, (torch.zeros(3, 1),))
+    with pytest.raises(ValueError, match="encoder_gradient: got 'wake' with objective 'elbo'"):
+        cvae(objective="elbo", encoder_gradient="wake")
     with pytest.raises(ValueError, match=r"x: got shape \(3, 1\), expected \(\*batch, 2\)"):
         built.loss(torch.zeros(3, 2), torch.zeros(3, 1))
     with pytest.raises(ValueError, match=r"x: got batch shape \(4,\), context has \(3,\)"):
         built.loss(torch.zeros(3, 2), torch.zeros(4, 2))
     with pytest.raises(ValueError, match="x: 1 of 3 rows hold NaN"):
         built.loss(torch.zeros(3, 2), torch.tensor([[0.0, 0.0], [torch.nan, 0.0], [0.0, 0.0]]))
-    with pytest.raises(ValueError, match="k: got 0, expected at least 1"):
+    with pytest.raises(ValueError, match="k: got 0, expected a whole number of at least 1"):
         built(torch.zeros(3, 2)).log_prob_bounds(torch.zeros(3, 2), 0)

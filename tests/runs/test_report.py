@@ -234,7 +234,7 @@ def test_a_browser_shows_every_picture_and_asks_for_nothing(page, width, tmp_pat
     flags += " --disable-background-networking --disable-component-update --disable-sync --dump-dom"
     command = [CHROMIUM, *flags.split(), f"--window-size={width},900"]
     command += [f"--user-data-dir={tmp_path / 'profile'}", checked.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env={**os.environ})
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180, env={**os.environ})
     found = re.search(r'data-result="(.*?)"', done.stdout)
     assert found, done.stderr[-500:]
     result = json.loads(html.unescape(found[1]))

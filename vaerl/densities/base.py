@@ -45,6 +45,8 @@ class ConditionalValue(Distribution):
 
     exact: ClassVar[bool] = True
     has_rsample = True
+    dtype: torch.dtype | None = None
+    """Floating-point type of contexts and events, where it is known."""
     arg_constraints: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, batch_shape: torch.Size, event_dim: int) -> None:
@@ -118,11 +120,25 @@ class ConditionalValue(Distribution):
         assert bounds.upper is not None, "samples carry their latents, so an upper bound exists"
         return Bounds(-bounds.upper.mean(0), -bounds.lower.mean(0))
 
+    @property
+    def mean(self) -> Tensor:
+        """E[x | c] where a closed form exists."""
+        raise IntractableError(f"mean of {type(self).__name__} has no closed form; average samples")
+
+    @property
+    def variance(self) -> Tensor:
+        """Var[x | c] of each dimension where a closed form exists."""
+        raise IntractableError(f"variance of {type(self).__name__} has no closed form; use samples")
+
     def _check_event(self, x: Tensor) -> Tensor:
-        if x.shape[-1:] != self.event_shape:
+        """Return x if it is finite and ``sample_shape + batch + (X,)``, else raise one line."""
+        x = check_matrix("x", x, self.event_dim)
+        check_dtype("x", x, self.dtype)
+        batch = tuple(self.batch_shape)
+        if batch and tuple(x.shape[:-1])[-len(batch) :] != batch:
             raise ValueError(
-                f"x: last dimension is {x.shape[-1] if x.ndim else 'missing'}, "
-                f"expected event_dim = {self.event_dim}"
+                f"x: got shape {tuple(x.shape)}, expected (*sample_shape, "
+                f"{', '.join(map(str, (*batch, self.event_dim)))})"
             )
         return x
 
@@ -156,8 +172,24 @@ class ConditionalDensity(nn.Module):
         """The distribution p(x | c), batch shape ``context.shape[:-1]``."""
         from vaerl.densities.squash import SquashedValue
 
-        value = self._value(check_matrix("context", context, self.context_dim))
+        value = self._value(self._check_context(context))
+        value.dtype = context.dtype
         return SquashedValue(value) if self.squash else value
+
+    def _check_context(self, context: Tensor) -> Tensor:
+        context = check_matrix("context", context, self.context_dim)
+        own = next((p.dtype for p in self.parameters()), None)
+        return check_dtype("context", context, own)
+
+    def _check_pair(self, context: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return context and x if both are legal and of one batch shape, else raise one line."""
+        context = self._check_context(context)
+        x = check_dtype("x", check_matrix("x", x, self.event_dim), context.dtype)
+        if context.shape[:-1] != x.shape[:-1]:
+            raise ValueError(
+                f"x: got batch shape {tuple(x.shape[:-1])}, context has {tuple(context.shape[:-1])}"
+            )
+        return context, x
 
     def loss(
         self,
@@ -173,9 +205,19 @@ class ConditionalDensity(nn.Module):
         Here: the negative log-likelihood −log p(x | c). Latent densities minimise a negative bound,
         draw from `generator`, and leave the costly diagnostics out with ``diagnostics=False``.
         """
-        value = self(context)
-        loss = -value.log_prob(check_matrix("x", x, self.event_dim))
+        context, x = self._check_pair(context, x)
+        loss = -self(context).log_prob(x)
         return loss, {"nll": loss.detach().mean()}
+
+
+def check_dtype(argument: str, value: Tensor, expected: torch.dtype | None) -> Tensor:
+    """Return `value` if it has the expected floating-point type, else raise one line."""
+    if expected is not None and value.dtype != expected:
+        raise TypeError(
+            f"{argument}: got {value.dtype}, expected {expected} as the density; "
+            "convert one with .to(dtype)"
+        )
+    return value
 
 
 def check_matrix(argument: str, value: Tensor, size: int) -> Tensor:

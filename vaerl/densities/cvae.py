@@ -181,6 +181,11 @@ class CVAE(ConditionalDensity):
         self.encoder_gradient = check_choice(
             "encoder_gradient", encoder_gradient, bounds.EncoderGradient.NAMES
         )
+        if encoder_gradient == "wake" and (objective != "iwae-k" or k < 2):
+            raise ValueError(
+                f"encoder_gradient: got 'wake' with objective {objective!r} and k = {k}, "
+                "expected objective 'iwae-k' and k of at least 2: one sample has no wake direction"
+            )
         self.defensive = check_share("defensive", defensive)
 
     def _value(self, context: Tensor) -> LatentValue:
@@ -204,12 +209,7 @@ class CVAE(ConditionalDensity):
         ``kl_layer_l`` and ``active_units_l`` for each layer; ``diagnostics=False`` skips the active
         units, which cost a further pass.
         """
-        context = check_matrix("context", context, self.context_dim)
-        x = check_matrix("x", x, self.event_dim)
-        if context.shape[:-1] != x.shape[:-1]:
-            raise ValueError(
-                f"x: got batch shape {tuple(x.shape[:-1])}, context has {tuple(context.shape[:-1])}"
-            )
+        context, x = self._check_pair(context, x)
         u = unsquash(x) if self.squash else x
         log_p, log_q, log_w = self._training_weights(context, u, generator)
         bound = bounds.iwae(log_w) if self.objective == "iwae-k" else bounds.elbo(log_w)
@@ -272,14 +272,14 @@ class CVAE(ConditionalDensity):
         are taken over `samples` paths, in two independent halves whose covariance is free of
         Monte-Carlo bias.
         """
-        context = check_matrix("context", context, self.context_dim)
-        x = check_matrix("x", x, self.event_dim)
+        context, x = self._check_pair(context, x)
+        check_positive("samples", samples, at_least=2)
         u = unsquash(x) if self.squash else x
         with torch.no_grad():
             halves = [self._deviations(context, u, samples, generator) for _ in range(2)]
             return {
                 f"active_units_{l}": bounds.active_units(
-                    a.flatten(0, -2), b.flatten(0, -2), threshold
+                    a.reshape(-1, a.shape[-1]), b.reshape(-1, b.shape[-1]), threshold
                 )
                 for l, (a, b) in enumerate(zip(*halves, strict=True), start=1)
             }

@@ -46,9 +46,9 @@ class GaussianValue(ConditionalValue):
         return self.normal.mean
 
     @property
-    def stddev(self) -> Tensor:
-        """Standard deviation of each dimension, ``batch + (X,)``."""
-        return self.normal.moments()[1]
+    def variance(self) -> Tensor:
+        """Variance of each dimension, ``batch + (X,)``."""
+        return self.normal.moments()[1].square()
 
 
 class Gaussian(ConditionalDensity):

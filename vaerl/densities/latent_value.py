@@ -14,6 +14,7 @@ from vaerl.densities.chain import Generative, LatentChain, Path, sum_layers
 from vaerl.densities.frozen import decode_codes
 from vaerl.densities.mixture import MixtureValue
 from vaerl.densities.noise import Shape, sobol_codes, uniform
+from vaerl.densities.options import check_positive, check_share
 
 ROWS_AT_ONCE = 1 << 18
 """Latent samples evaluated at once where no gradient is asked for; keeps memory flat in k."""
@@ -69,6 +70,7 @@ class LatentValue(ConditionalValue):
         the defensive proposal. Differentiable through the sample, all paths and all weights, so
         that minimising it also trains the recognition network to tighten it.
         """
+        check_positive("k", k, at_least=0)
         path = self.chain.sample_prior(self._p, tuple(sample_shape), generator)
         decoder = self.chain.decode(self._p, path)
         x = decoder.rsample((), generator)
@@ -82,6 +84,7 @@ class LatentValue(ConditionalValue):
         Candidates are the decoder's means at n fixed codes; their density is that of the frozen
         mixture over the same codes. Deterministic: no random stream is read.
         """
+        check_positive("n", n)
         codes = sobol_codes(n, sum(self.latent_dims), seed=0).to(self._context)
         mixture = decode_codes(self.chain, self._p, codes, tuple(self.batch_shape))
         return MixtureValue(mixture).mode()
@@ -117,13 +120,19 @@ class LatentValue(ConditionalValue):
         parameter update.
         """
         x = self._check_event(x)
-        least = 1 if latents is None else 0
-        if k < least:
-            raise ValueError(f"k: got {k}, expected at least {least}")
-        share = self.defensive if defensive is None else defensive
+        check_positive("k", k, at_least=1 if latents is None else 0)
+        share = self.defensive if defensive is None else check_share("defensive", defensive)
+        if latents is not None:
+            self._check_latents(latents, x)
         log_w, generating = self._log_weights(x, k, latents, share, None, generator)
         lower = bounds.iwae(log_w) if k else torch.full_like(x[..., 0], -torch.inf)
         return Bounds(lower, None if latents is None else bounds.upper_bound(generating, log_w))
+
+    def _check_latents(self, latents: Latents, x: Tensor) -> None:
+        found = [tuple(h.shape) for h in latents]
+        expected = [(*x.shape[:-1], dim) for dim in self.latent_dims]
+        if found != expected:
+            raise ValueError(f"latents: got shapes {found}, expected {expected}, h_1 first")
 
     def _log_weights(
         self,

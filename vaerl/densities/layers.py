@@ -1,9 +1,9 @@
 """The conditional layers of a latent chain, and the priors of its top layer.
 
 A layer splits its work: `condition(context)` once per context, `forward(parent, conditioning)` once
-per sample. A prior maps a context to a value with `log_prob`, `rsample` and `moments`. Any module
-with these calls can stand in a `LatentChain`, which is how the linear-Gaussian reference model of
-the tests is built.
+per sample, giving a `DiagonalNormal`; `child_dim` is the size of its child. A prior maps a context
+to a `DiagonalNormal` or a `NormalMixture`. Any module with these calls can stand in a
+`LatentChain`, which is how the linear-Gaussian reference model of the tests is built.
 """
 
 from __future__ import annotations

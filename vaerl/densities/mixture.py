@@ -42,9 +42,9 @@ class MixtureValue(ConditionalValue):
         return self.mixture.moments()[0]
 
     @property
-    def stddev(self) -> Tensor:
-        """Standard deviation of each dimension, ``batch + (X,)``."""
-        return self.mixture.moments()[1]
+    def variance(self) -> Tensor:
+        """Variance of each dimension, ``batch + (X,)``."""
+        return self.mixture.moments()[1].square()
 
 
 class Mixture(ConditionalDensity):

@@ -27,6 +27,11 @@ def log_det_tanh(u: Tensor) -> Tensor:
 
 def unsquash(x: Tensor) -> Tensor:
     """u = atanh(x), with x clipped to ±(1 − 1e-6) so that points on the boundary stay finite."""
+    if (x.detach().abs() > 1.0).any():
+        worst = x.detach().abs().max().item()
+        raise ValueError(
+            f"x: got a magnitude of {worst:.6g}, expected values in [-1, 1] with squash=True"
+        )
     return torch.atanh(x.clamp(-EDGE, EDGE))
 
 
@@ -36,6 +41,7 @@ class SquashedValue(ConditionalValue):
     def __init__(self, base: ConditionalValue) -> None:
         super().__init__(base.batch_shape, base.event_dim)
         self.base = base
+        self.dtype = base.dtype
 
     @property
     def exact(self) -> bool:  # type: ignore[override]
@@ -75,6 +81,17 @@ class SquashedValue(ConditionalValue):
         correction = log_det_tanh(u)
         lower, upper = self.base.log_prob_bounds(u, k, latents, generator)
         return Bounds(lower - correction, None if upper is None else upper - correction)
+
+    def entropy_bounds(
+        self, k: int = 64, n: int = 256, generator: torch.Generator | None = None
+    ) -> Bounds:
+        # In u-space throughout: near the edge of the box x no longer tells u.
+        with torch.no_grad():
+            u, latents = self.base.rsample_with_latents((n,), generator)
+            lower, upper = self.base.log_prob_bounds(u, k, latents, generator)
+            correction = log_det_tanh(u).mean(0)
+        assert upper is not None, "samples carry their latents, so an upper bound exists"
+        return Bounds(correction - upper.mean(0), correction - lower.mean(0))
 
     def mode(self, n: int = 32) -> Tensor:  # type: ignore[override]
         return torch.tanh(self.base.mode(n))

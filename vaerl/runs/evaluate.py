@@ -187,18 +187,13 @@ def own_randomness(agent: Any, seed: int) -> Iterator[None]:
     """
     policy = getattr(agent, "policy", None)
     modules = policy.modules() if isinstance(policy, torch.nn.Module) else ()
-    sources = [module for module in modules if isinstance(module, NoiseSource)]
-    states = [(source.seed, source.calls) for source in sources]
     with preserve_rng(agent):
         torch.manual_seed(seed)
         np.random.seed(seed % 2**32)  # noqa: NPY002  (policies of others may draw from it)
-        for source in sources:
-            source.reseed(seed)
-        try:
-            yield
-        finally:
-            for source, (first, calls) in zip(sources, states, strict=True):
-                source.seed, source.calls = first, calls
+        for module in modules:
+            if isinstance(module, NoiseSource):
+                module.reseed(seed)
+        yield
 
 
 @dataclass
@@ -216,7 +211,7 @@ def _roll_out(
     done_rows: list[list[_Row]] = [[] for _ in quota]
     observations = env.reset()
     open_rows = [_Row(_place(info), {}) for info in env.reset_infos]
-    while any(sum(map(len, done_rows)) < quota.sum() for _ in (0,)):
+    while any(len(rows) < share for rows, share in zip(done_rows, quota, strict=True)):
         actions, _ = agent.predict(observations, deterministic=deterministic)
         observations, _, dones, infos = env.step(actions)
         for i, (done, info) in enumerate(zip(dones, infos, strict=True)):
