@@ -175,7 +175,7 @@ def evaluate(
     episodes: Annotated[
         int | None, typer.Option(help="Episodes (as many as the environment wants).")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the episodes and of the policy.")] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of the episodes and of the policy.", min=0)] = 1,
     deterministic: Annotated[
         bool,
         typer.Option("--deterministic/--stochastic", help="The policy's best action, or a draw."),
@@ -213,7 +213,7 @@ def evaluate(
 def video(
     run: Run,
     episodes: Annotated[int, typer.Option(help="Episodes, one after the other.", min=1)] = 1,
-    seed: Annotated[int, typer.Option(help="Seed of the episodes and of the policy.")] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of the episodes and of the policy.", min=0)] = 1,
     deterministic: Annotated[
         bool,
         typer.Option("--deterministic/--stochastic", help="The policy's best action, or a draw."),

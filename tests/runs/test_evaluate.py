@@ -47,11 +47,11 @@ class Constant:
 
 
 def test_short_episodes_are_not_favoured() -> None:
-    """The first 200 episodes to end would be nearly all short."""
-    result = evaluate(Constant(0.0), "test/ShortOrLong-v0", episodes=200, seed=0, copies=20)
-    assert len(result.returns) == 200
+    """The first 100 episodes to end would be nearly all short."""
+    result = evaluate(Constant(0.0), "test/ShortOrLong-v0", episodes=100, seed=0, copies=100)
+    assert len(result.returns) == 100
     share = float((result.lengths == 1).mean())
-    assert 0.39 < share < 0.61  # 3 standard errors of a fair coin
+    assert 0.35 < share < 0.65  # 3 standard errors of a fair coin
     np.testing.assert_array_equal(result.returns, result.lengths)
     assert result.successes is None and result.num_modes == 0
 

@@ -35,8 +35,9 @@ OBJECTIVES = ("elbo", "vae-k", "iwae-k")
 
 
 class CVAE(ConditionalDensity):
-    """Conditional VAE, p(x | c) = ∫ p(x | h_1, c) Π_l p(h_l | h_{l+1}, c) p(h_L | c) dh, bottom-up
-    recognition network.
+    """Conditional VAE: L stochastic layers and a bottom-up recognition network.
+
+    p(x | c) = ∫ p(x | h_1, c) Π_l p(h_l | h_{l+1}, c) p(h_L | c) dh
 
     Every layer is a diagonal normal whose parameters come from a FiLM residual network: the parent
     runs through the blocks, the context modulates them. The log-density is intractable; the value's

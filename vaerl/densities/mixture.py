@@ -48,8 +48,7 @@ class MixtureValue(ConditionalValue):
 
 
 class Mixture(ConditionalDensity):
-    """Gaussian mixture whose weights, means and scales are predicted from the context (Bishop
-    1994).
+    """Gaussian mixture; weights, means and scales follow the context (Bishop 1994).
 
     Args:
         components: number of Gaussians.

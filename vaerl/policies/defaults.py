@@ -70,6 +70,11 @@ def make_head(
     squash).
     """
     own = check_density_kwargs(density_kwargs)
+    low, high = defaults.get(density, {}).get("log_sigma_bounds", (-math.inf, math.inf))
+    if not low < log_sigma < high:
+        raise ValueError(
+            f"log_std_init: got {log_sigma!r}, expected a number between {low} and {high}"
+        )
     start: dict[str, dict[str, Any]] = {
         "gaussian": {"sigma": math.exp(log_sigma)},
         "cvae": {"initial_log_sigma": log_sigma - DECODER_SHARE},
