@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import types
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,13 @@ def test_training_never_waits(outcomes: dict[str, dict[str, Any]], kind: str) ->
     assert outcomes[kind]["exit"] < outcomes["refuse"]["exit"] + 15.0
 
 
+def wait_for(condition: Callable[[], bool], seconds: float) -> None:
+    """W&B's own process may flush its file a moment after `finish`."""
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.2)
+
+
 def test_a_run_with_wandb_is_the_run_without_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -110,6 +118,7 @@ def test_a_run_with_wandb_is_the_run_without_it(
     assert tracker.failures == 0 and tracker.dropped == 0
     assert len(said) == 1 and f"wandb sync {tracker.sync_directory}" in said[0]
     assert tracker.sync_directory is not None
+    wait_for(lambda: "*" in read_metrics(Path(tracker.sync_directory)), seconds=20.0)
     rows = read_history(Path(tracker.sync_directory))
     assert read_metrics(Path(tracker.sync_directory))["*"] == "global_step"
     keys = {key for row in rows for key in row}

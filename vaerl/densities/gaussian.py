@@ -63,8 +63,7 @@ class Gaussian(ConditionalDensity):
         log_sigma_bounds: range of log σ where it is learned, in nats.
 
     >>> from vaerl.densities import make_density
-    >>> density = make_density("gaussian", context_dim=3, event_dim=2, mean="linear",
-    variance="fixed")
+    >>> density = make_density("gaussian", context_dim=3, event_dim=2, variance="fixed")
     >>> density(torch.zeros(5, 3)).entropy().shape
     torch.Size([5])
     """
