@@ -1,10 +1,11 @@
-"""What does a CVAE policy do that a Gaussian one cannot? The main job, behind `make demo`.
+"""A CVAE policy next to a Gaussian one: the main job, behind `make demo`.
 
-A point starts between four goals that are equally good. SAC with a Gaussian policy settles on one
-of them; with a conditional VAE it keeps all four. Both train side by side, each on one core with
-the same settings, then run 1000 episodes. The score is Σ_i min(n_i / E, 1/4), n_i the episodes of
-E that end in goal i: 1/4 for a policy with one goal; a perfect one reaches the ceiling printed
-beside it, below 1 because 1000 episodes never fall evenly.
+A point starts between four goals that are equally good. SAC trains a Gaussian policy and a
+conditional VAE side by side, each on one core with the same settings, then both run 1000 episodes.
+The score is Σ_i min(n_i / E, 1/4), n_i the episodes of E that end in goal i: 1/4 for a policy with
+one goal; a perfect one reaches the ceiling printed beside it, below 1 because 1000 episodes never
+fall evenly. The temperature is fixed and the horizon short: with the automatic temperature both
+policies learn to hover before the goals, where entropy goes on being paid.
 
 Files: out/gaussian/, out/cvae/ (the runs; finished ones are not repeated), out/report.html,
 out/results.json (the table).
@@ -25,8 +26,13 @@ from vaerl.runs.report import report
 from vaerl.runs.train import read_evaluation
 
 ENV = "vaerl/PointMass-v0"
-STEPS = 10_000
-AGENT_OPTIONS: dict[str, Any] = {"batch_size": 128, "policy_kwargs": {"net_arch": [128, 128]}}
+STEPS = 6_000
+AGENT_OPTIONS: dict[str, Any] = {
+    "batch_size": 128,
+    "gamma": 0.9,
+    "ent_coef": 0.5,
+    "policy_kwargs": {"net_arch": [128, 128]},
+}
 """Smaller than stable-baselines3's, the same for both: minutes on a laptop."""
 DENSITIES = ("gaussian", "cvae")
 PRESETS = ("full", "debug")
