@@ -46,10 +46,21 @@ def critic_loss(q: Tensor, target: Tensor) -> tuple[Tensor, Info]:
     return loss, {"critic_loss": loss.detach()}
 
 
-def actor_loss(q: Tensor, log_prob: Tensor, alpha: Tensor) -> tuple[Tensor, Info]:
-    """mean_B (α log π(a | s) − min_i Q_i(s, a)), q ``(N, B, 1)`` and log_prob ``(B,)`` at own a."""
-    assert q.shape[1] == log_prob.shape[0] and log_prob.ndim == 1, (q.shape, log_prob.shape)
-    loss = (alpha * log_prob - q.amin(0).squeeze(-1)).mean()
+def actor_loss(
+    q: Tensor, slope: Tensor, actions: Tensor, log_prob: Tensor, alpha: Tensor
+) -> tuple[Tensor, Info]:
+    """mean_B (α log π(a | s) − min_i Q_i(s, a)) at own actions.
+
+    Q enters as its value and slope at those actions, so its gradient is what autograd would find.
+
+    Args:
+        q: min_i Q_i(s, a) ``(B,)``; slope: its derivative in a ``(B, X)``; both without gradient.
+        actions: a ~ π(s) ``(B, X)``, reparameterised; log_prob: ``(B,)``, in nats.
+        alpha: temperature, 0-d or ``(1,)``.
+    """
+    assert q.shape == log_prob.shape == actions.shape[:1], (q.shape, log_prob.shape, actions.shape)
+    value = q + (slope * (actions - actions.detach())).sum(-1)
+    loss = (alpha * log_prob - value).mean()
     return loss, {"actor_loss": loss.detach(), "entropy_lower": -log_prob.detach().mean()}
 
 

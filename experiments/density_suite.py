@@ -58,7 +58,8 @@ class Preset:
 TRIED = (
     "mixture: lr 3e-3, 5e-3, 1e-2 with hidden (64, 64), and 1e-2 with (128, 128)",
     "flow: lr 3e-3 and 1e-2 with 3 transforms, 5e-3 with 4",
-    "cvae: context networks (64,) and (64, 64) with 8 prior components, (64, 64) with 16",
+    "cvae: context networks (64,) and (64, 64) with 8 prior components, (64, 64) with 16; then "
+    "2, 3 and 4 latents, width 96, lr 3e-3 and 5e-3, 4500 steps",
     "gaussian: one setting",
 )
 
@@ -75,10 +76,10 @@ MODELS: Mapping[str, Model] = MappingProxyType(
         "gaussian": Model("gaussian", 3e-3),
         "mixture": Model("mixture", 1e-2, {"components": 8}),
         "flow": Model("flow", 5e-3, {"transforms": 4}),
-        "cvae-k1": Model("cvae", 3e-3, {**_CVAE, "latent_dims": (2,), "k": 1}),
-        "cvae-k16": Model("cvae", 3e-3, {**_CVAE, "latent_dims": (2,), "k": 16}),
-        "cvae-k1-L2": Model("cvae", 3e-3, {**_CVAE, "latent_dims": (2, 2), "k": 1}),
-        "cvae-k16-L2": Model("cvae", 3e-3, {**_CVAE, "latent_dims": (2, 2), "k": 16}),
+        "cvae-k1": Model("cvae", 5e-3, {**_CVAE, "latent_dims": (3,), "k": 1}),
+        "cvae-k16": Model("cvae", 5e-3, {**_CVAE, "latent_dims": (3,), "k": 16}),
+        "cvae-k1-L2": Model("cvae", 5e-3, {**_CVAE, "latent_dims": (3, 2), "k": 1}),
+        "cvae-k16-L2": Model("cvae", 5e-3, {**_CVAE, "latent_dims": (3, 2), "k": 16}),
     }
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -44,7 +45,7 @@ def smooth_range(raw: Tensor, low: float, high: float) -> Tensor:
     width = high - low
     if low < 0.0 < high:
         share = -low / width
-        offset = torch.logit(torch.tensor(share, dtype=torch.float64)).item()
+        offset = math.log(share / (1.0 - share))
         slope = 1.0 / (width * share * (1.0 - share))
     else:
         offset, slope = 0.0, 4.0 / width
@@ -55,8 +56,8 @@ class FiLMNet(nn.Module):
     """A residual network over `inputs`, modulated block by block by a context (FiLM, Perez et al.
     2018).
 
-    h ← W inputs;   h ← h + V_b silu((1 + γ_b(c)) ⊙ (U_b h) + β_b(c)) for each block b;   out ← W'
-    silu(h).
+    h ← W inputs;   h ← h + V_b silu(γ_b(c) ⊙ (U_b h) + β_b(c)) for each block b;   out ← W' silu(h).
+    γ starts near 1.
 
     `condition` computes (γ, β) once per context, `forward` reuses them for any number of leading
     sample dimensions, so that K latent samples cost one context pass.
@@ -88,6 +89,8 @@ class FiLMNet(nn.Module):
         self.leave = nn.Linear(hidden, out_dim)
         with torch.no_grad():
             self.enter.weight.mul_(input_gain)
+            for scale in self.film.bias.split(hidden)[1::2]:
+                scale += 1.0
 
     def condition(self, context: Tensor) -> Tensor:
         """Shift and scale of every block, ``(*batch, (2·blocks + 1)·hidden)``."""
@@ -100,5 +103,5 @@ class FiLMNet(nn.Module):
         h = self.enter(inputs) + parts[0]
         for b, (up, down) in enumerate(zip(self.up, self.down, strict=True)):
             scale, shift = parts[2 * b + 1], parts[2 * b + 2]
-            h = h + down(functional.silu(torch.addcmul(shift, up(h), 1.0 + scale)))
+            h = h + down(functional.silu(torch.addcmul(shift, up(h), scale)))
         return self.leave(functional.silu(h))

@@ -10,6 +10,7 @@ Shapes, everywhere: context ``(*batch, C)``; samples ``sample_shape + batch + (X
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from typing import Any, ClassVar, NamedTuple
 
@@ -232,7 +233,8 @@ def check_matrix(argument: str, value: Tensor, size: int) -> Tensor:
         raise ValueError(
             f"{argument}: got the empty shape {tuple(value.shape)}, expected at least one row"
         )
-    if not torch.isfinite(value).all():
+    # One number tells of all, unless finite ones overflow in the sum: then each is looked at.
+    if not math.isfinite(value.detach().sum()) and not torch.isfinite(value).all():
         bad = int((~torch.isfinite(value)).any(-1).sum())
         raise ValueError(
             f"{argument}: {bad} of {value[..., 0].numel()} rows hold NaN or infinity, "

@@ -82,7 +82,7 @@ class CVAE(ConditionalDensity):
         context_dim: int,
         event_dim: int,
         *,
-        latent_dims: Sequence[int] = (2,),
+        latent_dims: Sequence[int] = (3,),
         prior: str = "mixture",
         prior_components: int = 16,
         prior_weights: str = "learned",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any, ClassVar
 
 import torch
@@ -71,11 +72,17 @@ class LatentValue(ConditionalValue):
         that minimising it also trains the recognition network to tighten it.
         """
         check_positive("k", k, at_least=0)
-        path = self.chain.sample_prior(self._p, tuple(sample_shape), generator)
-        decoder = self.chain.decode(self._p, path)
+        shape = tuple(sample_shape)
+        at_once = min(k, self._at_once(k, math.prod(shape) * self.batch_shape.numel()))
+        spare = at_once if self.defensive else 0  # drawn along with the generating path
+        paths = self.chain.sample_prior(self._p, (1 + spare, *shape), generator)
+        generating, others = (tuple(h[part] for h in paths) for part in (0, slice(1, None)))
+        decoder = self.chain.decode(self._p, generating)
         x = decoder.rsample((), generator)
-        proposals, generating = self._log_weights(x, k, path, self.defensive, decoder, generator)
-        return x, bounds.upper_bound(generating, proposals)
+        log_w = self._log_weights(
+            x, k, self.defensive, generator, generating, decoder, others if spare else None
+        )
+        return x, bounds.iwae(log_w)
 
     def mode(self, n: int = 32) -> Tensor:  # type: ignore[override]
         """The best of n candidates by density, ``batch + (X,)``, and never just the decoder at z =
@@ -124,9 +131,10 @@ class LatentValue(ConditionalValue):
         share = self.defensive if defensive is None else check_share("defensive", defensive)
         if latents is not None:
             self._check_latents(latents, x)
-        log_w, generating = self._log_weights(x, k, latents, share, None, generator)
-        lower = bounds.iwae(log_w) if k else torch.full_like(x[..., 0], -torch.inf)
-        return Bounds(lower, None if latents is None else bounds.upper_bound(generating, log_w))
+        log_w = self._log_weights(x, k, share, generator, latents)
+        proposals = log_w if latents is None else log_w[1:]
+        lower = bounds.iwae(proposals) if k else torch.full_like(x[..., 0], -torch.inf)
+        return Bounds(lower, None if latents is None else bounds.iwae(log_w))
 
     def _check_latents(self, latents: Latents, x: Tensor) -> None:
         found = [tuple(h.shape) for h in latents]
@@ -138,22 +146,23 @@ class LatentValue(ConditionalValue):
         self,
         x: Tensor,
         k: int,
-        generating: Path | None,
         share: float,
-        decoder: Any | None,
         generator: torch.Generator | None,
-    ) -> tuple[Tensor, Tensor]:
-        """log w of k proposals ``(k,) + shape`` and of the generating path ``shape`` (empty without
-        one).
+        generating: Path | None = None,
+        decoder: Any | None = None,
+        prior_path: Path | None = None,
+    ) -> Tensor:
+        """log w of k proposals ``(k,) + shape``, with that of the generating path put in front.
 
-        The law q(h_1 | x, c) is computed once; `decoder` is p(x | h_1, c) at the generating path,
-        if known.
+        The law q(h_1 | x, c) is computed once. `decoder` is p(x | h_1, c) at the generating path
+        and `prior_path` fresh paths from the prior for the first chunk, where they are at hand.
         """
         first_law = self.chain.recognition[0](x, self._q[0])
-        at_once = k if torch.is_grad_enabled() else max(1, ROWS_AT_ONCE // x[..., 0].numel())
+        at_once = self._at_once(k, x[..., 0].numel())
         parts: list[Tensor] = []
-        for n in _chunks(k, max(1, at_once)) or [0]:
-            path = self._propose(x, first_law, n, share, generator)
+        for n in _chunks(k, at_once) or [0]:
+            path = self._propose(x, first_law, n, share, generator, prior_path)
+            prior_path = None
             likelihood = self.chain.decode(self._p, path).log_prob(x)
             if generating is not None and not parts:  # evaluated beside the first proposals
                 path = tuple(
@@ -165,10 +174,12 @@ class LatentValue(ConditionalValue):
             log_p = sum_layers(self.chain.log_prior_layers(self._p, path))
             log_q = sum_layers(self.chain.log_q_layers(self._q, first_law, path))
             parts.append(likelihood + log_p - bounds.defensive_log_density(log_p, log_q, share))
-        log_w = torch.cat(parts) if len(parts) > 1 else parts[0]
-        if generating is None:
-            return log_w, x.new_empty(0)
-        return log_w[1:], log_w[0]
+        return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+    @staticmethod
+    def _at_once(k: int, rows: int) -> int:
+        """How many of k samples for `rows` events are evaluated at once."""
+        return max(1, k if torch.is_grad_enabled() else min(k, ROWS_AT_ONCE // max(1, rows)))
 
     def _propose(
         self,
@@ -177,16 +188,18 @@ class LatentValue(ConditionalValue):
         k: int,
         share: float,
         generator: torch.Generator | None,
+        prior_path: Path | None,
     ) -> Path:
         """k whole paths from λ p(z | c) + (1 − λ) q(z | x, c), reparameterised given which of the
-        two drew them."""
+        two drew them; `prior_path` holds k paths from p where they are at hand."""
         path = [first_law.rsample((k,), generator)]
         for l in range(1, self.chain.depth):
             path.append(self.chain.recognition[l](path[-1], self._q[l]).rsample((), generator))
         if share == 0.0:
             return tuple(path)
-        sample_shape = (k, *x.shape[: x.ndim - 1 - len(self.batch_shape)])
-        prior_path = self.chain.sample_prior(self._p, sample_shape, generator)
+        if prior_path is None:
+            sample_shape = (k, *x.shape[: x.ndim - 1 - len(self.batch_shape)])
+            prior_path = self.chain.sample_prior(self._p, sample_shape, generator)
         from_prior = uniform((k, *x.shape[:-1]), x, generator).unsqueeze(-1) < share
         return tuple(torch.where(from_prior, a, b) for a, b in zip(prior_path, path, strict=True))
 

@@ -22,7 +22,7 @@ EDGE = 1.0 - 1e-6
 
 def log_det_tanh(u: Tensor) -> Tensor:
     """Σ_d log(1 − tanh² u_d), in nats; the last dimension is summed."""
-    return (2.0 * (math.log(2.0) - u - functional.softplus(-2.0 * u))).sum(-1)
+    return 2.0 * (u.shape[-1] * math.log(2.0) - (u + functional.softplus(-2.0 * u)).sum(-1))
 
 
 def unsquash(x: Tensor) -> Tensor:
