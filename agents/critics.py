@@ -36,6 +36,15 @@ class Critics:
             q = torch.stack(self.critic(obs, actions)).amin(0).squeeze(-1)
             return q.detach(), torch.autograd.grad(q.sum(), actions)[0]
 
+    @torch.no_grad()
+    def values(self, obs: Any, actions: Tensor) -> Tensor:
+        """min_i Q_i(s, a) for several actions of each state, ``(n, B, X)`` to ``(n, B)``."""
+        features = self.critic.extract_features(obs, self.critic.features_extractor)
+        features = features.expand(*actions.shape[:-1], features.shape[-1])
+        inputs = torch.cat((features, actions), dim=-1).flatten(0, 1)
+        q = torch.cat([network(inputs) for network in self.critic.q_networks], dim=1)
+        return q.amin(1).reshape(actions.shape[:-1])
+
 
 class MlpCritics(Critics):
     """Critics that are plain ReLU networks over fixed features, with their gradients written out.

@@ -8,26 +8,29 @@ minimised over policy and recognition network together, which also tightens it.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from functools import partial
+from typing import Any, ClassVar, cast
 
 import torch
 from stable_baselines3 import SAC as SB3SAC
 from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.preprocessing import get_action_dim
 from stable_baselines3.common.type_aliases import GymEnv
 from torch import Tensor
 
 from vaerl.agents.common import DensityAgent, check_env, resolve_policy, signature_of
 from vaerl.agents.critics import make_critics
+from vaerl.agents.improvement import make_improvement
 from vaerl.agents.sac_losses import (
     actor_loss,
     polyak_,
     soft_target,
     temperature_loss,
 )
-from vaerl.densities.options import check_choice, check_positive
+from vaerl.agents.temperature import Annealed, entropy_of_modes
+from vaerl.densities.options import check_positive
 from vaerl.policies import SACPolicy
-
-IMPROVEMENTS = ("reverse",)
+from vaerl.policies.sac import DensityActor
 
 
 class SAC(DensityAgent, SB3SAC):
@@ -36,8 +39,11 @@ class SAC(DensityAgent, SB3SAC):
     Args:
         policy: a density's name ("cvae", "gaussian", "mixture", "flow"), an alias of SB3 or a
             policy class.
-        improvement: how the actor follows the critic: "reverse" minimises KL(π ‖ exp(Q/α)/Z), as
-            SAC does.
+        improvement: how the actor follows the critic: "reverse" as SAC does, "forward" or "both",
+            see `vaerl.agents.improvement`.
+        improvement_kwargs: settings of that step, fields of `Improvement`.
+        ent_coef: as in SB3, or "anneal_START_END[_FRACTION]" (`Annealed`).
+        target_entropy: as in SB3, or "modes_M": −X + log M nats.
         diagnostics_interval: updates between two looks at the latents (latent/… in the log).
         others: as in SB3.
 
@@ -67,14 +73,39 @@ class SAC(DensityAgent, SB3SAC):
         *args: Any,
         policy_kwargs: dict[str, Any] | None = None,
         improvement: str = "reverse",
+        improvement_kwargs: dict[str, Any] | None = None,
         diagnostics_interval: int = 1000,
         **kwargs: Any,
     ) -> None:
-        self.improvement = check_choice("improvement", improvement, IMPROVEMENTS)
+        self.improvement = improvement
+        self.improvement_kwargs = dict(improvement_kwargs or {})
+        self._improvement = make_improvement(improvement, self.improvement_kwargs)
         self.diagnostics_interval = check_positive("diagnostics_interval", diagnostics_interval)
         policy, policy_kwargs = resolve_policy(policy, policy_kwargs, self.policy_aliases)
         kwargs["policy_kwargs"] = policy_kwargs
         super().__init__(policy, check_env(env), *args, **kwargs)  # type: ignore[arg-type]
+
+    def _setup_model(self) -> None:
+        given = self.ent_coef
+        self._annealed = (
+            Annealed.parse(given)
+            if isinstance(given, str) and not given.startswith("auto")
+            else None
+        )
+        if isinstance(self.target_entropy, str) and self.target_entropy != "auto":
+            self.target_entropy = entropy_of_modes(
+                self.target_entropy, get_action_dim(self.action_space)
+            )
+        if self._annealed is not None:
+            self.ent_coef = self._annealed.start
+        super()._setup_model()
+        self.ent_coef = given
+        self._improvement = make_improvement(self.improvement, self.improvement_kwargs)
+        if self._improvement.forward and not isinstance(self.actor, DensityActor):
+            raise ValueError(
+                f"improvement: got {self.improvement!r} with policy {type(self.policy).__name__}, "
+                "expected 'reverse' or a policy over a density, which can be fitted"
+            )
 
     def train(self, gradient_steps: int, batch_size: int = 64) -> None:
         """Take `gradient_steps` updates of critics, actor, temperature and target critics."""
@@ -111,7 +142,9 @@ class SAC(DensityAgent, SB3SAC):
         """One update of temperature, critics and actor, in SB3's order."""
         obs, next_obs = batch.observations, batch.next_observations
         discount = self.gamma if batch.discounts is None else batch.discounts
-        actions, log_prob = self.actor.action_log_prob(obs)
+        reverse = self._improvement.reverse(self._current_progress_remaining)
+        with torch.set_grad_enabled(reverse):
+            actions, log_prob = self.actor.action_log_prob(obs)
         log_prob = log_prob.reshape(-1)
         alpha, info = self._temperature(log_prob)
 
@@ -124,15 +157,38 @@ class SAC(DensityAgent, SB3SAC):
         info["critic_loss"] = self._critics.regress(obs, batch.actions, target)
         self.critic.optimizer.step()
 
-        q, slope = self._critics.lowest(obs, actions)
-        loss, more = actor_loss(q, slope, actions, log_prob, alpha)
+        losses: list[Tensor] = []
+        if reverse:
+            q, slope = self._critics.lowest(obs, actions)
+            loss, more = actor_loss(q, slope, actions, log_prob, alpha)
+            info |= more
+            if self._improvement.forward:  # both in nats then: log π − Q/α beside −log π
+                loss = loss * (self._improvement.reverse_weight / alpha)
+            losses.append(loss)
+        if self._improvement.forward:
+            loss, more = self._forward_loss(obs, alpha)
+            info |= more
+            losses.append(loss)
         self.actor.optimizer.zero_grad()
-        loss.backward()
+        torch.stack([loss.reshape(()) for loss in losses]).sum().backward()
         self.actor.optimizer.step()
-        return info | more
+        return info
+
+    def _forward_loss(self, obs: Any, alpha: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        actor = cast(DensityActor, self.actor)
+        return self._improvement.forward_loss(
+            actor.density,
+            actor.context(obs),
+            partial(self._critics.values, obs),
+            alpha,
+            actor.noise.generator(self.device),
+        )
 
     def _temperature(self, log_prob: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """α before its own step, and that step where α is learned."""
+        if self._annealed is not None:
+            now = self._annealed(self._current_progress_remaining)
+            self.ent_coef_tensor = torch.tensor(now, device=self.device)
         if self.ent_coef_optimizer is None or self.log_ent_coef is None:
             return self.ent_coef_tensor, {"ent_coef": self.ent_coef_tensor}
         alpha = torch.exp(self.log_ent_coef.detach())
@@ -155,4 +211,10 @@ class SAC(DensityAgent, SB3SAC):
         )
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_critics", "_target_and_source"]
+        return [
+            *super()._excluded_save_params(),
+            "_annealed",
+            "_critics",
+            "_improvement",
+            "_target_and_source",
+        ]

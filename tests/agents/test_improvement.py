@@ -1,0 +1,206 @@
+"""The forward step draws from exp(Q/α)/Z, and with it a policy keeps modes that reverse loses."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import stable_baselines3.sac
+import torch
+from gymnasium import Env, spaces
+from stable_baselines3.common.vec_env import DummyVecEnv
+
+from tests.policies.common import TinyEnv
+from vaerl.agents import SAC
+from vaerl.agents.critics import Critics
+from vaerl.agents.improvement import Improvement, make_improvement, propose, resample
+from vaerl.agents.temperature import Annealed, entropy_of_modes
+from vaerl.densities import make_density
+
+FAST: dict[str, Any] = {"learning_starts": 16, "batch_size": 16, "buffer_size": 256, "seed": 0}
+TINY: dict[str, Any] = {"net_arch": [16]}
+MODES = np.array([[-0.5, 0.0], [0.5, 0.0]])
+WIDTH = 0.1
+
+
+def two_modes(actions: torch.Tensor) -> torch.Tensor:
+    """The log-density of two equal modes, up to a constant."""
+    modes = torch.as_tensor(MODES, dtype=actions.dtype)
+    nats = -0.5 * ((actions.unsqueeze(-2) - modes) / WIDTH).square().sum(-1)
+    return torch.logsumexp(nats, dim=-1)
+
+
+class TwoModes(Env):
+    """One state, one step, the reward is `two_modes`."""
+
+    observation_space = spaces.Box(-1.0, 1.0, (1,), np.float32)
+    action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict]:
+        super().reset(seed=seed)
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
+        reward = two_modes(torch.as_tensor(action)).item()
+        return np.zeros(1, np.float32), reward, True, False, {}
+
+
+class KnownReward(Critics):
+    """A critic that has nothing to learn, so that the test sees the actor alone."""
+
+    def regress(self, obs: Any, actions: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return torch.zeros(())
+
+    def lowest(self, obs: Any, actions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        actions = actions.detach().requires_grad_()
+        q = two_modes(actions)
+        return q.detach(), torch.autograd.grad(q.sum(), actions)[0]
+
+    def values(self, obs: Any, actions: torch.Tensor) -> torch.Tensor:
+        return two_modes(actions)
+
+
+def a_value(name: str = "gaussian", batch: int = 3) -> Any:
+    """π at a few contexts, far from uniform."""
+    torch.manual_seed(0)
+    options = {"sigma": 0.4} if name == "gaussian" else {"hidden": 8, "prior_components": 2}
+    density = make_density(name, context_dim=2, event_dim=2, squash=True, **options)
+    return density(torch.randn(batch, 2))
+
+
+@pytest.mark.parametrize("share", [0.25, 1.0])
+def test_candidates_integrate_the_box(share: float) -> None:
+    """E_r[1/r] is the area of the box, so r is the density that the candidates come from."""
+    generator = torch.Generator().manual_seed(0)
+    actions, log_r = propose(a_value(), 40_000, share, 4, generator)
+    area = torch.exp(-log_r.double())
+    error = area.std(0) / math.sqrt(area.shape[0]) + 1e-6
+    assert actions.abs().max() <= 1.0
+    assert ((area.mean(0) - 4.0).abs() < 5.0 * error).all(), (area.mean(0), error)
+
+
+@pytest.mark.parametrize("name", ["gaussian", "cvae"])
+def test_draws_follow_the_target_and_not_the_policy(name: str) -> None:
+    """A bump that π leaves out is drawn as often as exp(Q/α) says."""
+    value = a_value(name, batch=2000)
+    generator = torch.Generator().manual_seed(1)
+    actions, log_r = propose(value, 128, 0.25, 4, generator)
+    modes = torch.tensor(MODES, dtype=torch.float32)
+    bumps = -0.5 * ((actions.unsqueeze(-2) - modes) / 0.2).square().sum(-1)
+    q = torch.logaddexp(bumps[..., 0] + math.log(0.3), bumps[..., 1] + math.log(0.7))
+    chosen = resample(actions, q - log_r, generator)
+    share = (chosen[:, 0] < 0.0).float().mean().item()
+    assert share == pytest.approx(0.3, abs=0.05)
+    near = (chosen - modes[1]).norm(dim=-1)[chosen[:, 0] >= 0.0]
+    assert near.square().mean().sqrt().item() == pytest.approx(0.2 * math.sqrt(2.0), rel=0.15)
+
+
+def test_both_starts_the_reverse_step_where_told() -> None:
+    both = Improvement("both", reverse_start=0.25)
+    assert [both.reverse(left) for left in (1.0, 0.8, 0.75, 0.0)] == [False, False, True, True]
+    assert Improvement("reverse").reverse(1.0) and not Improvement("forward").reverse(0.0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "words"),
+    [
+        ("froward", {}, "improvement: got 'froward', expected one of reverse, forward, both"),
+        ("both", {"candidate": 3}, "improvement_kwargs: got 'candidate'"),
+        ("both", {"candidates": 1}, "candidates: got 1, expected a whole number of at least 2"),
+        ("both", {"uniform_share": 1.5}, "uniform_share: got 1.5"),
+        ("both", {"reverse_weight": 0.0}, "reverse_weight: got 0.0, expected a positive"),
+        ("both", {"reverse_start": -1.0}, "reverse_start: got -1.0"),
+    ],
+)
+def test_wrong_settings_get_one_line(kind: str, settings: dict, words: str) -> None:
+    with pytest.raises(ValueError) as error:
+        make_improvement(kind, settings)
+    assert words in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_policy_without_a_density_is_refused() -> None:
+    theirs = stable_baselines3.sac.policies.SACPolicy
+    with pytest.raises(ValueError, match="expected 'reverse' or a policy over a density"):
+        SAC(theirs, TinyEnv(), policy_kwargs=TINY, improvement="both", **FAST)
+
+
+@pytest.mark.parametrize("density", ["gaussian", "mixture", "cvae"])
+@pytest.mark.parametrize("kind", ["forward", "both"])
+def test_any_density_learns_and_loads(density: str, kind: str, tmp_path: Path) -> None:
+    """Every number of the actor moves, and a loaded agent goes on with the same step."""
+    settings = {"candidates": 4, "reverse_start": 0.0}
+    agent = SAC(
+        density,
+        TinyEnv(dict_obs=True),
+        policy_kwargs=TINY,
+        improvement=kind,
+        improvement_kwargs=settings,
+        **FAST,
+    )
+    before = {k: v.clone() for k, v in agent.actor.named_parameters()}
+    agent.learn(40)
+    moved = {k: not torch.equal(v, before[k]) for k, v in agent.actor.named_parameters()}
+    assert all(moved.values()), moved
+    agent.save(tmp_path / "agent")
+    again = SAC.load(tmp_path / "agent", env=TinyEnv(dict_obs=True))
+    assert again._improvement == Improvement(kind, **settings)
+    again.learn(20)
+
+
+def test_temperature_is_annealed_geometrically() -> None:
+    """10 → 1 over the first half; the text survives in the agent, so that it can be saved."""
+    annealed = Annealed.parse("anneal_10_1")
+    assert [annealed(left) for left in (1.0, 0.5, 0.0)] == [10.0, 1.0, 1.0]
+    agent = SAC("gaussian", TinyEnv(), policy_kwargs=TINY, ent_coef="anneal_4_1", **FAST)
+    assert (agent.ent_coef, agent.ent_coef_tensor.item()) == ("anneal_4_1", 4.0)
+    agent.learn(40)
+    assert agent.ent_coef_tensor.item() == 1.0
+
+
+@pytest.mark.parametrize("text", ["anneal", "anneal_1", "anneal_0_1", "anneal_1_2_3", "warm_1_2"])
+def test_wrong_temperatures_get_one_line(text: str) -> None:
+    with pytest.raises(ValueError, match=f"ent_coef: got '{text}', expected a positive number"):
+        SAC("gaussian", TinyEnv(), policy_kwargs=TINY, ent_coef=text, **FAST)
+
+
+def test_target_entropy_counts_modes() -> None:
+    """M modes, each as wide as SAC's own target, have log M nats more."""
+    assert entropy_of_modes("modes_1", 6) == -6.0
+    agent = SAC("cvae", TinyEnv(), policy_kwargs=TINY, target_entropy="modes_3", **FAST)
+    assert agent.target_entropy == pytest.approx(math.log(3.0) - 2.0)
+    with pytest.raises(ValueError, match="target_entropy: got 'modes_0', expected a number"):
+        SAC("cvae", TinyEnv(), policy_kwargs=TINY, target_entropy="modes_0", **FAST)
+
+
+def shares(density: str, seed: int, **kwargs: Any) -> list[float]:
+    """Shares of a trained policy's samples within 3 widths of each mode."""
+    agent = SAC(
+        density,
+        DummyVecEnv([TwoModes] * 8),
+        policy_kwargs={"net_arch": [16]},
+        learning_rate=3e-3,
+        learning_starts=64,
+        batch_size=64,
+        gradient_steps=8,
+        ent_coef=1.0,
+        seed=seed,
+        **kwargs,
+    )
+    agent._critics = KnownReward(agent.critic)
+    agent.learn(64 + 500)
+    draws = agent.density_value(np.zeros((1, 1), np.float32)).sample((2000,))[:, 0].numpy()
+    distance = np.linalg.norm(draws[:, None] - MODES, axis=-1)
+    return [float(np.mean(distance[:, m] < 3.0 * WIDTH)) for m in range(2)]
+
+
+def test_the_cvae_keeps_both_modes_and_the_gaussian_cannot() -> None:
+    """The reason for all this, in seconds: equal modes, equal shares, little in between."""
+
+    def keeps_both(found: list[float]) -> bool:
+        return min(found) > 0.25 and sum(found) > 0.85
+
+    cvae, gaussian = shares("cvae", seed=0, improvement="both"), shares("gaussian", seed=0)
+    assert keeps_both(cvae) and not keeps_both(gaussian), (cvae, gaussian)
