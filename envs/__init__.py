@@ -12,7 +12,17 @@ One file per environment. Ids, with what the policy has to find:
     vaerl/PointMazeHard-v0     DrAC's maze with 8 goals, 600 steps
     vaerl/Bandit40-v0          one state, 40 modes, exact target density
     vaerl/Avoiding-v0          planar D3IL Avoiding, 24 ways through three rows of posts
+    vaerl/WetChicken-v0        canoe before a waterfall, law with atoms
+    vaerl/MoerlandToy-v0       one number to predict, one to three branches
+    vaerl/GhostGrid-v0         maze with two random ghosts, discrete law
+    vaerl/RawAcrobot-v0        Acrobot in raw angles, deterministic
+    vaerl/Fork-v0              one safe and one bimodal action
+    vaerl/BimodalWind-v0       three gates and one gust, up or down
+    vaerl/RandomPush-v0        Pendulum with rare hard pushes
+    vaerl/PushCartPole-v0      CartPole with rare hard pushes
+    vaerl/HiddenFriction-v0    Pendulum whose friction is hidden, drawn once an episode
 
+From Wet-Chicken on they are for dynamics models and planning: `known_law` says what they offer.
 Only gymnasium is imported here: each environment's module is loaded when it is first made.
 """
 
@@ -53,6 +63,34 @@ _ENTRIES = {
         "planar D3IL Avoiding, 24 ways through three rows of posts",
         "avoiding:AvoidingEnv",
         250,
+        {},
+    ),
+    "vaerl/WetChicken-v0": _Entry(
+        "canoe before a waterfall, law with atoms", "wet_chicken:WetChickenEnv", 200, {}
+    ),
+    "vaerl/MoerlandToy-v0": _Entry(
+        "one number to predict, one to three branches", "moerland_toy:MoerlandToyEnv", None, {}
+    ),
+    "vaerl/GhostGrid-v0": _Entry(
+        "maze with two random ghosts, discrete law", "ghost_grid:GhostGridEnv", 400, {}
+    ),
+    "vaerl/RawAcrobot-v0": _Entry(
+        "Acrobot in raw angles, deterministic", "acrobot:RawAcrobotEnv", 200, {}
+    ),
+    "vaerl/Fork-v0": _Entry("one safe and one bimodal action", "fork:ForkEnv", None, {}),
+    "vaerl/BimodalWind-v0": _Entry(
+        "three gates and one gust, up or down", "bimodal_wind:BimodalWindEnv", None, {}
+    ),
+    "vaerl/RandomPush-v0": _Entry(
+        "Pendulum with rare hard pushes", "noisy_pendulum:RandomPushEnv", 200, {}
+    ),
+    "vaerl/PushCartPole-v0": _Entry(
+        "CartPole with rare hard pushes", "push_cartpole:PushCartPoleEnv", 500, {}
+    ),
+    "vaerl/HiddenFriction-v0": _Entry(
+        "Pendulum whose friction is hidden, drawn once an episode",
+        "noisy_pendulum:HiddenFrictionEnv",
+        200,
         {},
     ),
 }

@@ -16,9 +16,10 @@ from matplotlib.figure import Figure
 from stable_baselines3.common.env_checker import check_env as check_with_sb3
 
 import vaerl.envs
-from vaerl.envs.base import kept_goals, one_of
+from vaerl.envs.base import PlanarEnv, kept_goals, one_of
 
 IDS = sorted(vaerl.envs.ENVIRONMENTS)
+PLANAR = [i for i in IDS if isinstance(gymnasium.make(i).unwrapped, PlanarEnv)]
 OPTIONS = [(env_id, {}) for env_id in IDS] + [
     ("vaerl/MultiGoal-v0", {"variant": "s2ac-3"}),
     ("vaerl/PointMass-v0", {"metric": "euclidean", "obstacles": True, "reward": "sparse"}),
@@ -26,16 +27,22 @@ OPTIONS = [(env_id, {}) for env_id in IDS] + [
 ]
 
 
+def random_action(env, rng):
+    space = env.action_space
+    if isinstance(space, gymnasium.spaces.Discrete):
+        return int(rng.integers(space.n))
+    return rng.uniform(space.low, space.high).astype(np.float32)
+
+
 def play(env, seed, steps=40):
     """Random actions from one seed; gives everything the episode said."""
     rng = np.random.default_rng(seed)
     observation, _ = env.reset(seed=seed)
     said = [observation]
-    box = env.action_space
     for _ in range(steps):
-        action = rng.uniform(box.low, box.high).astype(np.float32)
-        observation, reward, terminated, truncated, info = env.step(action)
-        said += [observation, [reward, terminated, truncated, info["goal"]], info["position"]]
+        observation, reward, terminated, truncated, info = env.step(random_action(env, rng))
+        said += [observation, [reward, terminated, truncated]]
+        said += [info[key] for key in sorted(info)]
         if terminated or truncated:
             break
     return np.concatenate([np.asarray(part, dtype=np.float64).ravel() for part in said])
@@ -43,15 +50,15 @@ def play(env, seed, steps=40):
 
 @pytest.mark.parametrize(("env_id", "kwargs"), OPTIONS)
 def test_both_checkers_accept_the_environment(env_id, kwargs):
-    """Neither checker may warn, but for the tiny action box that Avoiding's definition demands."""
+    """Neither checker may warn, but for the action boxes that the tasks' definitions demand."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         env = gymnasium.make(env_id, render_mode="rgb_array", **kwargs)
         check_with_gymnasium(env.unwrapped)
         check_with_sb3(env.unwrapped)
     told = [str(warning.message) for warning in caught]
-    if "Avoiding" in env_id:
-        told = [line for line in told if "symmetric and normalized Box" not in line]
+    if any(name in env_id for name in ("Avoiding", "RandomPush", "HiddenFriction")):
+        told = [line for line in told if "symmetric and normalized" not in line]
     assert told == []
 
 
@@ -63,7 +70,7 @@ def test_the_same_seed_and_actions_give_the_same_episode(env_id):
     np.testing.assert_array_equal(first, play(one, seed=3))
 
 
-@pytest.mark.parametrize("env_id", IDS)
+@pytest.mark.parametrize("env_id", PLANAR)
 def test_types_spaces_and_info_hold_at_every_step(env_id):
     env = gymnasium.make(env_id).unwrapped
     rng = np.random.default_rng(0)
@@ -85,7 +92,7 @@ def test_types_spaces_and_info_hold_at_every_step(env_id):
                 break
 
 
-@pytest.mark.parametrize("env_id", IDS)
+@pytest.mark.parametrize("env_id", PLANAR)
 @pytest.mark.parametrize(
     "action",
     [np.zeros(3), np.zeros((1, 2)), 0.5, None, "left", [np.nan, 0.0], [np.inf, 0.0], [0.0]],
@@ -98,7 +105,7 @@ def test_a_bad_action_raises_one_line_that_names_it(env_id, action):
         env.step(action)
 
 
-@pytest.mark.parametrize("env_id", IDS)
+@pytest.mark.parametrize("env_id", PLANAR)
 def test_actions_beyond_the_box_are_clipped_to_it(env_id):
     env = gymnasium.make(env_id).unwrapped
     env.reset(seed=0)
@@ -109,7 +116,7 @@ def test_actions_beyond_the_box_are_clipped_to_it(env_id):
     assert beyond[1] == edge[1]
 
 
-@pytest.mark.parametrize("env_id", IDS)
+@pytest.mark.parametrize("env_id", PLANAR)
 def test_probe_observations_are_legal_start_states(env_id):
     env = gymnasium.make(env_id).unwrapped
     probes = env.probe_observations()
@@ -120,7 +127,7 @@ def test_probe_observations_are_legal_start_states(env_id):
         np.testing.assert_array_equal(started, observation)
 
 
-@pytest.mark.parametrize("env_id", IDS)
+@pytest.mark.parametrize("env_id", PLANAR)
 @pytest.mark.parametrize("bad", ["shape", "nan", "outside", "words"])
 def test_a_bad_start_state_raises_one_line_and_changes_nothing(env_id, bad):
     env = gymnasium.make(env_id).unwrapped
@@ -142,27 +149,28 @@ def test_a_bad_start_state_raises_one_line_and_changes_nothing(env_id, bad):
 
 @pytest.mark.parametrize(("env_id", "kwargs"), OPTIONS)
 def test_frames_show_the_trace_and_come_fast(env_id, kwargs):
-    """A frame changes as the point moves; a later one takes less than 30 ms (best of five)."""
+    """A frame changes as the point moves; a later one takes under 30 ms of CPU (best of five)."""
     env = gymnasium.make(env_id, render_mode="rgb_array", **kwargs)
     env.reset(seed=0)
     start = env.render()
     assert start.shape == (480, 480, 3) and start.dtype == np.uint8
     for _ in range(5):
-        done = any(env.step(0.9 * env.action_space.high)[2:4])
+        far = not isinstance(env.action_space, gymnasium.spaces.Discrete)
+        done = any(env.step(0.9 * env.action_space.high if far else 0)[2:4])
         if done:
             break
     times = []
     for _ in range(5):
-        began = time.perf_counter()
+        began = time.process_time()
         moved = env.render()
-        times.append(time.perf_counter() - began)
+        times.append(time.process_time() - began)
     assert (moved != start).any()
     assert np.ptp(moved) > 200, "the frame is blank"
     assert min(times) < 0.030, times
     env.close()
 
 
-@pytest.mark.parametrize("env_id", IDS)
+@pytest.mark.parametrize("env_id", PLANAR)
 def test_the_map_draws_on_any_axes(env_id):
     figure = Figure()
     ax = figure.add_subplot()

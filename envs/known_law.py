@@ -1,0 +1,289 @@
+"""Base of the environments for dynamics and planning: their law p(s' | s, a) is known.
+
+A subclass gives the law once (`_law`); steps, batches of steps and scores all come from it. The
+observation is the state. A planner that uses the true simulator as its model needs:
+
+    next_states, rewards, terminated = env.step_batch(states, actions, rng)
+
+and one that uses a learned model takes `env.reward` and `env.terminated`, which accept NumPy
+arrays and torch tensors alike. Shapes: states `(*batch, D)`; actions `(*batch, A)`, or integers
+`(*batch,)` where they are discrete; rewards and ends `(*batch,)`.
+"""
+
+from __future__ import annotations
+
+import sys
+from abc import abstractmethod
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import gymnasium
+import numpy as np
+from gymnasium.spaces import Box, Discrete
+from numpy.typing import NDArray
+
+from vaerl.envs.base import Array, Observation, finite_vector
+from vaerl.envs.laws import Law
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from vaerl.envs.drawing import Painter
+
+
+class Steps(NamedTuple):
+    """A batch of steps: next states (*batch, D), rewards (*batch,), ends (*batch,)."""
+
+    next_states: Array
+    rewards: Array
+    terminated: NDArray[np.bool_]
+
+
+class KnownLawEnv(gymnasium.Env[Observation, Any]):
+    """Base of the environments with a known law.
+
+    `reset(options={"state": s})` starts the episode in s. Actions outside a box are clipped to it;
+    a wrong shape, NaN, or an unknown discrete action raises ValueError.
+
+    Attributes:
+        scored: coordinates of s' that the law speaks of; `complete` gives the others.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 20}  # noqa: RUF012
+
+    scored: tuple[int, ...]
+    _legal_states = "finite numbers"  # what `legal` asks for, in words
+    observation_space: Box  # type: ignore[assignment]
+    action_space: Box | Discrete
+
+    def __init__(
+        self, observation_space: Box, action_space: Box | Discrete, render_mode: str | None
+    ) -> None:
+        modes = self.metadata["render_modes"]
+        if render_mode is not None and render_mode not in modes:
+            raise ValueError(f"render_mode={render_mode!r}; legal are None and {modes}")
+        self.observation_space = observation_space
+        self.action_space = action_space
+        self.render_mode = render_mode
+        self._state: Array = np.zeros(observation_space.shape)
+        self._trace: list[tuple[float, float]] = []
+        self._return = 0.0
+        self._painter: Painter | None = None
+        if not hasattr(self, "scored"):
+            self.scored = tuple(range(observation_space.shape[0]))
+
+    # What a subclass gives
+
+    @abstractmethod
+    def start_states(self, count: int, rng: np.random.Generator) -> Array:
+        """Draw start states (count, D)."""
+
+    @abstractmethod
+    def random_pairs(self, count: int, rng: np.random.Generator) -> tuple[Array, NDArray]:
+        """Draw states (count, D) and actions from the law under which scores are stated."""
+
+    @abstractmethod
+    def _law(self, states: Array, actions: NDArray) -> Law:
+        """Give the law for checked states and actions of one batch."""
+
+    @abstractmethod
+    def reward(self, states: Any, actions: Any, next_states: Any) -> Any:
+        """Give the rewards (*batch,); NumPy arrays or torch tensors, as they come."""
+
+    @abstractmethod
+    def probe_pairs(self) -> dict[str, tuple[Array, Any]]:
+        """Give named pairs (state, action) at which the law tells the most."""
+
+    @abstractmethod
+    def _draw_map(self, ax: Axes) -> None:
+        """Draw what stands still on a matplotlib Axes and set its limits."""
+
+    @abstractmethod
+    def _place(self) -> tuple[float, float]:
+        """Give the point that the present state adds to the trace, which is empty at the start."""
+
+    def terminated(self, states: Any, actions: Any, next_states: Any) -> Any:
+        """Give whether the episode ends (*batch,); never, unless a subclass says otherwise."""
+        return namespace(next_states).zeros_like(next_states[..., 0]) > 0.0
+
+    def complete(self, states: Any, actions: Any, scored_values: Any) -> Any:
+        """Turn scored coordinates (…, S) of the next state into next states (…, D)."""
+        return scored_values
+
+    def legal(self, states: Array) -> NDArray[np.bool_]:
+        """Give whether a step can start from each of the states (*batch, D)."""
+        return np.ones(states.shape[:-1], dtype=np.bool_)
+
+    def hidden_batch(self, count: int, rng: np.random.Generator) -> dict[str, Array]:
+        """Draw what `count` episodes keep beside their states, as arguments of `step_batch`."""
+        return {}
+
+    def _info(self) -> dict[str, Any]:
+        return {}
+
+    def _drawn(self) -> list[tuple[float, float]]:
+        """Give the points a frame shows: this episode's trace."""
+        return self._trace
+
+    def _make_painter(self) -> Painter:
+        from vaerl.envs.drawing import Painter
+
+        return Painter(self._draw_map)
+
+    # The law and batches of steps
+
+    def transition_distribution(self, state: Any, action: Any) -> Law:
+        """Give p(s' | s, a) for one pair or a batch; ValueError where they do not fit."""
+        return self._law(*self._check_pairs(state, action))
+
+    def step_batch(self, states: Any, actions: Any, rng: np.random.Generator) -> Steps:
+        """Draw one step of the true dynamics for every pair of a batch.
+
+        A state (D,) with many actions, or the reverse, is repeated. Time limits are not counted.
+        """
+        states, actions = self._check_pairs(states, actions)
+        return self._steps(states, actions, self._next_states(states, actions, rng))
+
+    def _next_states(self, states: Array, actions: NDArray, rng: np.random.Generator) -> Array:
+        return self._law(states, actions).sample(1, rng)[0]
+
+    def _steps(self, states: Array, actions: NDArray, next_states: Array) -> Steps:
+        reward = np.asarray(self.reward(states, actions, next_states), dtype=np.float64)
+        ends = np.asarray(self.terminated(states, actions, next_states), dtype=np.bool_)
+        return Steps(next_states, reward, ends)
+
+    def probe_observations(self) -> dict[str, Observation]:
+        """Give the different states of `probe_pairs` as observations."""
+        kept: dict[bytes, tuple[str, Observation]] = {}
+        for name, (state, _) in self.probe_pairs().items():
+            observation = state.astype(np.float32)
+            kept.setdefault(observation.tobytes(), (name, observation))
+        return dict(kept.values())
+
+    # Gymnasium's interface
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Start an episode; `options={"state": s}` starts it in s."""
+        super().reset(seed=seed)
+        given = self._state_option(options)
+        self._begin()
+        self._state = self.start_states(1, self.np_random)[0] if given is None else given
+        self._trace = []
+        self._trace = [self._place()]
+        self._return = 0.0
+        return self._state.astype(np.float32), self._info()
+
+    def _begin(self) -> None:
+        """Draw what an episode keeps beside its state."""
+
+    def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """Move by one step; raises ValueError on an action that is not one."""
+        if not self._trace:
+            raise gymnasium.error.ResetNeeded("step() needs a call of reset() before it")
+        checked = self._check_action(action)
+        after = self._next_states(self._state, checked, self.np_random)
+        steps = self._steps(self._state, checked, after)
+        self._state = after
+        self._trace.append(self._place())
+        reward, ended = float(steps.rewards), bool(steps.terminated)
+        self._return += reward
+        return self._state.astype(np.float32), reward, ended, False, self._info()
+
+    def render(self) -> NDArray[np.uint8] | None:
+        """Give this episode as an image (480, 480, 3)."""
+        if self.render_mode is None:
+            gymnasium.logger.warn(
+                "render() draws nothing: make the env with render_mode='rgb_array'"
+            )
+            return None
+        if not self._trace:
+            raise gymnasium.error.ResetNeeded("render() needs a call of reset() before it")
+        if self._painter is None:
+            self._painter = self._make_painter()
+        caption = f"step {len(self._trace) - 1}    return {self._return:.2f}"
+        return self._painter.frame(self._drawn(), caption)
+
+    def close(self) -> None:
+        """Let go of the picture."""
+        self._painter = None
+
+    # Checks
+
+    def _check_action(self, action: Any) -> NDArray:
+        space = self.action_space
+        if isinstance(space, Discrete):
+            value = finite_vector("action", action, ())
+            if float(value) not in range(int(space.n)):
+                raise ValueError(f"action={action!r}; legal are 0 to {int(space.n) - 1}")
+            return value.astype(np.int64)
+        return np.clip(finite_vector("action", action, space.shape), space.low, space.high)
+
+    def _check_pairs(self, states: Any, actions: Any) -> tuple[Array, NDArray]:
+        """Give states (*batch, D) and actions (*batch, …) of one batch, finite and legal."""
+        states = _finite_batch("states", states, self.observation_space.shape)
+        legal = self.legal(states)
+        if not legal.all():
+            first = states[~legal].reshape(-1, states.shape[-1])[0].tolist()
+            raise ValueError(f"states: got {first}, expected {self._legal_states}")
+        space = self.action_space
+        actions = _finite_batch("actions", actions, space.shape or ())
+        if isinstance(space, Discrete):
+            whole = actions.astype(np.int64)
+            bad = (whole != actions) | (whole < 0) | (whole >= space.n)
+            if bad.any():
+                first = actions[bad].ravel()[0].item()
+                raise ValueError(f"actions: got {first!r}, expected 0 to {int(space.n) - 1}")
+            actions = whole
+        else:
+            actions = np.clip(actions, space.low, space.high)
+        event = actions.ndim - len(space.shape or ())
+        try:
+            batch = np.broadcast_shapes(states.shape[:-1], actions.shape[:event])
+        except ValueError:
+            raise ValueError(
+                f"actions: got shape {actions.shape}, expected the batch of states {states.shape}"
+            ) from None
+        return (
+            np.broadcast_to(states, (*batch, states.shape[-1])),
+            np.broadcast_to(actions, batch + actions.shape[event:]),
+        )
+
+    def _state_option(self, options: dict[str, Any] | None) -> Array | None:
+        if not options:
+            return None
+        unknown = sorted(set(options) - {"state"})
+        if unknown:
+            raise ValueError(f"options has the unknown entry {unknown[0]!r}; legal is 'state'")
+        box = self.observation_space
+        state = finite_vector("options['state']", options["state"], box.shape)
+        if not np.all((state >= box.low) & (state <= box.high)):
+            low, high = box.low.tolist(), box.high.tolist()
+            raise ValueError(f"options['state']={state.tolist()} must lie between {low} and {high}")
+        if not self.legal(state):
+            raise ValueError(f"options['state']={state.tolist()} must be {self._legal_states}")
+        return state
+
+
+def namespace(array: Any) -> ModuleType:
+    """Give the module whose functions fit the array: torch for a tensor, else NumPy.
+
+    >>> namespace(np.zeros(2)).__name__
+    'numpy'
+    """
+    is_tensor = type(array).__module__.split(".")[0] == "torch"
+    return sys.modules["torch"] if is_tensor else np
+
+
+def _finite_batch(name: str, value: Any, event: tuple[int, ...]) -> Array:
+    try:
+        array = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name}: got {type(value).__name__}, expected an array") from None
+    if array.ndim < len(event) or array.shape[array.ndim - len(event) :] != event:
+        shown = ", ".join(["…", *map(str, event)])
+        raise ValueError(f"{name}: got shape {array.shape}, expected ({shown})")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name}: got NaN or infinity, expected finite numbers")
+    return array
