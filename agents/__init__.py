@@ -8,21 +8,28 @@ from typing import TYPE_CHECKING, Any
 from vaerl.names import check_name
 
 if TYPE_CHECKING:
+    from vaerl.agents.mbpo import MBPO
+    from vaerl.agents.mpc import MPC
     from vaerl.agents.ppo import PPO
     from vaerl.agents.sac import SAC
 
     AGENTS: dict[str, type]
 
-_MODULES = {"sac": ("vaerl.agents.sac", "SAC"), "ppo": ("vaerl.agents.ppo", "PPO")}
+_MODULES = {
+    "sac": ("vaerl.agents.sac", "SAC"),
+    "ppo": ("vaerl.agents.ppo", "PPO"),
+    "mpc": ("vaerl.agents.mpc", "MPC"),
+    "mbpo": ("vaerl.agents.mbpo", "MBPO"),
+}
 
-__all__ = ["AGENTS", "PPO", "SAC", "agent_class", "agent_names", "make_agent"]
+__all__ = ["AGENTS", "MBPO", "MPC", "PPO", "SAC", "agent_class", "agent_names", "make_agent"]
 
 
 def agent_names() -> tuple[str, ...]:
     """Names that `agent_class` understands, without loading anything.
 
     >>> agent_names()
-    ('sac', 'ppo')
+    ('sac', 'ppo', 'mpc', 'mbpo')
     """
     return tuple(_MODULES)
 

@@ -106,8 +106,8 @@ class DensityAgent:
     def density_value(self, obs: Observation) -> ConditionalValue:
         """π(a | s) at a numpy observation or a batch of them, batch shape ``(B,)``, no gradient.
 
-        Events are scaled actions in (−1, 1)^X where the policy squashes, else actions as the
-        environment takes them. A snapshot: training on does not change it.
+        Events are actions in units of the box, whose bounds are ±1; a policy that squashes stays
+        inside them. A snapshot: training on does not change it.
         """
         head = self._head
         density = copy.deepcopy(head.density).requires_grad_(False)

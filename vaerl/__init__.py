@@ -16,20 +16,22 @@ from typing import TYPE_CHECKING, Any
 from vaerl import envs
 
 if TYPE_CHECKING:
-    from vaerl import agents, densities, experiments, policies, runs
+    from vaerl import agents, densities, dynamics, experiments, planning, policies, runs
     from vaerl.densities import make_density
 
 __version__ = "0.1.0"
 
-_SUBPACKAGES = ("agents", "densities", "experiments", "policies", "runs")
+_SUBPACKAGES = ("agents", "densities", "dynamics", "experiments", "planning", "policies", "runs")
 
 __all__ = [
     "__version__",
     "agents",
     "densities",
+    "dynamics",
     "envs",
     "experiments",
     "make_density",
+    "planning",
     "policies",
     "runs",
 ]

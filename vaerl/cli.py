@@ -26,7 +26,9 @@ app = typer.Typer(
 
 KINDS = ("agents", "densities", "envs", "experiments")
 Run = Annotated[Path, typer.Argument(help="Folder of a run, such as runs/first.", metavar="RUN")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Debug = Annotated[
+    bool, typer.Option("--debug", help="Show the traceback of a fault; a mistake stays one line.")
+]
 
 
 def main() -> None:
@@ -58,7 +60,9 @@ def _option(help_text: str, panel: str, *names: str) -> Any:
 
 @app.command()
 def train(
-    agent: Annotated[str, typer.Argument(help="Algorithm: sac or ppo.", metavar="AGENT")],
+    agent: Annotated[
+        str, typer.Argument(help="Algorithm: sac, ppo, mbpo or mpc.", metavar="AGENT")
+    ],
     env: Annotated[str, _option("Gymnasium id, such as HalfCheetah-v5.", TASK)],
     density: Annotated[str, _option("cvae, gaussian, mixture or flow.", TASK)] = "cvae",
     steps: Annotated[int, _option("Environment steps, all copies together.", TASK)] = 100_000,
@@ -70,6 +74,12 @@ def train(
     density_option: Annotated[
         list[str] | None, _option("Argument of the density: latent_dims=[8].", TASK)
     ] = None,
+    dynamics: Annotated[
+        str, _option("Density of the learned model, of mbpo and mpc (cvae).", TASK)
+    ] = "",
+    dynamics_option: Annotated[
+        list[str] | None, _option("Argument of that density: latent_dims=[2].", TASK)
+    ] = None,
     agent_option: Annotated[
         list[str] | None, _option("Argument of the algorithm: learning_rate=1e-3.", TASK)
     ] = None,
@@ -78,7 +88,10 @@ def train(
     ] = None,
     device: Annotated[str, _option("auto, cpu, cuda or cuda:NUMBER.", TASK)] = "auto",
     debug: Annotated[
-        bool, _option("Everything, made tiny: seconds. Tracebacks are shown.", TASK, "--debug")
+        bool,
+        _option(
+            "The whole programme made tiny, in seconds; faults show tracebacks.", TASK, "--debug"
+        ),
     ] = False,
     eval_every: Annotated[
         int | None, _option("Steps between evaluations (a tenth of --steps); 0: none.", LOOK)
@@ -126,6 +139,8 @@ def train(
         n_envs=n_envs,
         subprocess=subprocess,
         density_options=parse_pairs("--density-option", density_option or []),
+        dynamics=dynamics,
+        dynamics_options=parse_pairs("--dynamics-option", dynamics_option or []),
         agent_options=parse_pairs("--agent-option", agent_option or []),
         env_options=parse_pairs("--env-option", env_option or []),
         eval_every=eval_every,
@@ -190,6 +205,8 @@ def evaluate(
     from vaerl.runs.evaluate import evaluate as roll_out
     from vaerl.runs.train import load_run
 
+    if out is not None:
+        files.check_file("--out", out)
     agent, config, step = load_run(run)
     result = roll_out(
         agent,
@@ -292,6 +309,7 @@ def experiment(
     """Run the experiment NAME (--preset debug: in seconds); NAME --help lists its options."""
     from vaerl.cli_experiments import help_text, read_options
     from vaerl.experiments import experiment_names, load_experiment
+    from vaerl.runs import files
 
     if name in ("", "-h", "--help"):
         print(f"Usage: vaerl experiment NAME [OPTIONS]\n\n{context.command.help}\n")
@@ -304,7 +322,7 @@ def experiment(
         print(help_text(name, function))
         return
     options: dict[str, Any] = read_options(function, arguments)
-    options.setdefault("out", Path("runs") / name)
+    options["out"] = files.check_folder("--out", options.get("out", Path("runs") / name))
     print(function(**options))
 
 

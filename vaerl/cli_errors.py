@@ -1,7 +1,7 @@
 """One line for every mistake: what `vaerl` prints instead of a traceback.
 
 Exit codes: 0 done, 1 a fault inside the program, 2 a mistake in what was asked for,
-130 interrupted.
+130 interrupted. `--debug` adds the traceback of a fault; a mistake stays one line.
 """
 
 from __future__ import annotations
@@ -68,27 +68,42 @@ def describe(error: BaseException) -> str:
 
 
 def print_error(error: BaseException, *, debug: bool) -> int:
-    """Print `error` to stderr, with its traceback when `debug`, and return the exit code."""
+    """Print `error` to stderr, a fault with its traceback when `debug`; return the exit code."""
     if isinstance(error, KeyboardInterrupt):
         print("vaerl: interrupted", file=sys.stderr)
         return 130
-    usage = getattr(error, "format_message", None)  # typer's own errors: usage, missing argument
-    if usage is not None:
+    if hasattr(error, "format_message"):  # typer's own errors: usage, missing argument
         context = getattr(error, "ctx", None)
         where = f" (see {context.command_path} --help)" if context is not None else ""
-        print(f"vaerl: {' '.join(usage().split()).rstrip('.')}{where}", file=sys.stderr)
+        print(f"vaerl: {_usage(error)}{where}", file=sys.stderr)
         return 2
-    if debug:
-        traceback.print_exception(error)
     if isinstance(error, MISTAKES):
         print(f"vaerl: {describe(error)}", file=sys.stderr)
         return 2
+    if debug:
+        traceback.print_exception(error)
+    where = "" if debug else " (add --debug to see where)"
     print(
-        f"vaerl: internal error: {type(error).__name__}: {describe(error)} "
-        "(add --debug to see where)",
+        f"vaerl: internal error: {type(error).__name__}: {describe(error)}{where}",
         file=sys.stderr,
     )
     return 1
+
+
+def _usage(error: Any) -> str:
+    """What typer says; where pydantic refused a value, that value as well, which typer leaves out.
+
+    Pydantic's errors name it under "input", in a message that begins "Input should be".
+    """
+    refused = getattr(error.__cause__, "errors", None)
+    parameter = getattr(error, "param", None)
+    if not callable(refused) or parameter is None:
+        return " ".join(error.format_message().split()).rstrip(".")
+    first = refused()[0]
+    legal = first["msg"].removeprefix("Input should be ").partition(",")[0]
+    legal = legal if legal.startswith("a") else f"a number {legal}"
+    name = max(parameter.opts, key=len)
+    return f"{name}: got {first['input']!r}, expected {legal}"
 
 
 class OneLineGroup(TyperGroup):

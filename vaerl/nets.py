@@ -56,7 +56,7 @@ class FiLMNet(nn.Module):
     """A residual network over `inputs`, modulated block by block by a context (FiLM, Perez et al.
     2018).
 
-    h ← W inputs;   h ← h + V_b silu(γ_b(c) ⊙ (U_b h) + β_b(c)) for each block b, γ_b ≈ 1 at the start;
+    h ← W inputs;   h ← h + V_b silu(γ_b(c) ⊙ (U_b h) + β_b(c)) for each block b, γ_b ≈ 1 at first;
     out ← W' silu(h).
 
     `condition` computes (γ, β) once per context, `forward` reuses them for any number of leading

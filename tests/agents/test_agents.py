@@ -14,7 +14,7 @@ from gymnasium import spaces
 
 import vaerl.agents
 from tests.policies.common import TinyEnv
-from vaerl.agents import AGENTS, PPO, SAC, agent_class, agent_names, make_agent
+from vaerl.agents import AGENTS, MBPO, MPC, PPO, SAC, agent_class, agent_names, make_agent
 from vaerl.policies import ActorCriticPolicy, SACPolicy
 
 TINY = {"net_arch": [8]}
@@ -29,8 +29,8 @@ def make(name: str, policy="gaussian", env=None, **kwargs):
 
 def test_agents_by_name() -> None:
     """Names, classes and the dict agree; an unknown name gets one line with the nearest."""
-    assert agent_names() == ("sac", "ppo") == tuple(AGENTS)
-    assert AGENTS == {"sac": SAC, "ppo": PPO}
+    assert agent_names() == ("sac", "ppo", "mpc", "mbpo") == tuple(AGENTS)
+    assert AGENTS == {"sac": SAC, "ppo": PPO, "mpc": MPC, "mbpo": MBPO}
     assert agent_class("ppo") is PPO
     with pytest.raises(ValueError, match=r"agent 'pp0' is unknown; did you mean 'ppo'\?"):
         agent_class("pp0")

@@ -10,6 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from vaerl.cli import app
+from vaerl.runs import RunDirectory
+from vaerl.runs.config import TrainConfig
 
 PENDULUM = ["train", "sac", "--env", "Pendulum-v1", "--steps", "50", "--no-progress"]
 
@@ -32,14 +34,26 @@ MISTAKES = {
     ),
     "agent option": ([*PENDULUM, "--agent-option", "learning_rat=1"], ["'learning_rate'"]),
     "not for options": ([*PENDULUM, "--agent-option", "seed=3"], ["'seed'"]),
-    "agent value": ([*PENDULUM, "--agent-option", "batch_size=0"], ["batch_size 0", "1 or more"]),
-    "agent range": ([*PENDULUM, "--agent-option", "gamma=1.5"], ["gamma 1.5", "from 0 to 1"]),
-    "agent text": ([*PENDULUM, "--agent-option", "tau=slow"], ["tau 'slow'", "a number"]),
+    "agent value": (
+        [*PENDULUM, "--agent-option", "batch_size=0"],
+        ["batch_size: got 0", "1 or more"],
+    ),
+    "agent range": ([*PENDULUM, "--agent-option", "gamma=1.5"], ["gamma: got 1.5", "from 0 to 1"]),
+    "agent text": ([*PENDULUM, "--agent-option", "tau=slow"], ["tau: got 'slow'", "a number"]),
+    "entropy": ([*PENDULUM, "--agent-option", "ent_coef=foo"], ["ent_coef: got 'foo'", "auto"]),
+    "train_freq": ([*PENDULUM, "--agent-option", "train_freq=0"], ["train_freq: got 0", "1 or"]),
+    "class": ([*PENDULUM, "--agent-option", "action_noise=3"], ["action_noise: got 3", "null"]),
+    "policy option": (
+        [*PENDULUM, "--agent-option", 'policy_kwargs={"net_arc": [8]}'],
+        ["policy_kwargs", "'net_arc'", "did you mean 'net_arch'"],
+    ),
+    "both": ([*PENDULUM, "--overwrite", "--resume"], ["--overwrite and --resume", "got both"]),
     "gSDE": ([*PENDULUM, "--agent-option", "use_sde=true"], ["use_sde"]),
     "env option": ([*PENDULUM, "--env-option", "gee=1"], ["gee", "Pendulum-v1"]),
     "tracker": ([*PENDULUM, "--track", "wandbb"], ["'wandbb'", "did you mean 'wandb'"]),
     "wandb mode": ([*PENDULUM, "--wandb-mode", "on"], ["'on'", "'online'"]),
-    "no number": ([*PENDULUM, "--steps", "many"], ["--steps", "integer"]),
+    "no number": ([*PENDULUM, "--steps", "many"], ["--steps: got 'many'", "integer"]),
+    "too few": (["video", "x", "--episodes", "0"], ["--episodes: got '0'", "equal to 1"]),
     "no steps": (
         ["train", "sac", "--env", "Pendulum-v1", "--steps", "0"],
         ["steps 0", "1 or more"],
@@ -61,20 +75,50 @@ MISTAKES = {
 }
 
 
+def mistaken(arguments: list[str]) -> str:
+    """Run a command that must be refused as a mistake and return its one line."""
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 2, result.output
+    assert result.stdout == ""
+    assert "Traceback" not in result.output
+    lines = result.stderr.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("vaerl: "), lines
+    return lines[0]
+
+
 @pytest.mark.parametrize("case", MISTAKES)
 def test_a_mistake_is_one_line_with_the_nearest_name(
     case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arguments, words = MISTAKES[case]
     monkeypatch.chdir(tmp_path)
-    result = CliRunner().invoke(app, arguments)
-    assert result.exit_code == 2, result.output
-    assert result.stdout == ""
-    lines = result.stderr.splitlines()
-    assert len(lines) == 1 and lines[0].startswith("vaerl: "), lines
-    assert all(word in lines[0] for word in words), (lines[0], words)
-    assert "Traceback" not in result.output
+    line = mistaken(arguments)
+    assert all(word in line for word in words), (line, words)
     assert not any(tmp_path.rglob("config.json")), "nothing is written before all is checked"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [*PENDULUM, "--out", "plain/x/y"],
+        ["experiment", "demo", "--preset", "debug", "--out", "plain/x/y"],
+        ["eval", "run", "--out", "plain/x/y"],
+        ["video", "run", "--out", "plain/x/y.gif"],
+        ["report", "run", "--out", "plain/x/y"],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_a_file_in_the_way_of_a_folder_is_named_before_any_work(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "plain").write_text("")
+    config = TrainConfig("Pendulum-v1")
+    RunDirectory(tmp_path / "run").create(config.to_dict())
+    monkeypatch.setattr("vaerl.runs.train.load_run", lambda run: (None, config, 0))
+    monkeypatch.setattr("vaerl.runs.report.build.read_runs", None)
+    line = mistaken(arguments)
+    assert "out: got 'plain/x" in line and "'plain' is in the way" in line, line
 
 
 def test_unbounded_actions_are_refused(tmp_path: Path) -> None:
@@ -97,23 +141,29 @@ def test_unbounded_actions_are_refused(tmp_path: Path) -> None:
     assert "Free-v0" in done.stderr and "finite" in done.stderr
 
 
-def test_debug_shows_the_traceback() -> None:
-    result = CliRunner().invoke(app, ["eval", "nowhere", "--debug"])
-    assert result.exit_code == 2
-    assert "Traceback" in result.stderr
-    assert result.stderr.splitlines()[-1].startswith("vaerl: no such run")
+@pytest.mark.parametrize("arguments", [["eval", "nowhere"], ["list", "agent"], PENDULUM[:-1]])
+def test_a_mistake_stays_one_line_with_debug(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    mistaken([*arguments, "--debug", *(["--out", __file__] if "train" in arguments else [])])
 
 
 def test_a_fault_of_the_program_is_told_from_a_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends with exit code 1, and only --debug adds its traceback."""
+
     def broken(kind: str, *, every: bool) -> None:
         raise RuntimeError("lost\nits way")
 
     monkeypatch.setattr("vaerl.cli_output.listing", broken)
     result = CliRunner().invoke(app, ["list", "envs"])
     assert result.exit_code == 1
-    assert result.stderr.startswith(
-        "vaerl: internal error: RuntimeError: lost its way (add --debug"
-    )
+    line = "vaerl: internal error: RuntimeError: lost its way"
+    assert result.stderr == f"{line} (add --debug to see where)\n"
+    result = CliRunner().invoke(app, ["list", "envs", "--debug"])
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Traceback")
+    assert result.stderr.splitlines()[-1] == line
 
 
 def test_the_installed_command_answers_without_torch() -> None:

@@ -173,8 +173,34 @@ def test_nothing_is_called_log_std() -> None:
         assert not hasattr(ac_policy(density), "log_std")
 
 
+@pytest.mark.parametrize("density", DENSITIES)
+def test_a_head_starts_alike_in_every_box(density: str) -> None:
+    """In a narrow box beside 0 actions are those of the box ±1, moved and scaled; log π follows."""
+    unit = spaces.Box(-1.0, 1.0, (2,), np.float32)
+    box = spaces.Box(np.float32([-0.01, 3.0]), np.float32([0.01, 7.0]))
+    middle, half = torch.tensor([0.0, 5.0]), torch.tensor([0.01, 2.0])
+    obs = observations(OBS, 64)
+    policies = [ac_policy(density, act=act) for act in (unit, box)]
+    for policy in policies:
+        policy.noise.reseed(1)
+    (x, _, log_unit), (actions, _, log_box) = (policy(obs) for policy in policies)
+    assert torch.allclose((actions - middle) / half, x, rtol=0.0, atol=1e-4)
+    assert torch.allclose(log_box, log_unit - half.log().sum(), rtol=0.0, atol=1e-2)
+    best = [policy(obs, deterministic=True)[0] for policy in policies]
+    assert torch.allclose((best[1] - middle) / half, best[0], rtol=0.0, atol=1e-4)
+    entropy = [p.evaluate_actions(obs, a)[2] for p, a in zip(policies, (x, actions), strict=True)]
+    assert torch.allclose(entropy[1], entropy[0] + half.log().sum(), rtol=0.0, atol=1e-4)
+    again = policies[1].evaluate_actions(obs, actions.detach())[1]
+    assert torch.equal(again, log_box), "the first ratio is 1, rounded actions or not"
+    low, high = (
+        policies[1].predict(obs.numpy())[0].min(0),
+        policies[1].predict(obs.numpy())[0].max(0),
+    )
+    assert (low >= box.low).all() and (high <= box.high).all()
+
+
 def test_gaussian_starts_as_sb3s() -> None:
-    """Mean near 0, σ = exp(log_std_init), one learned log σ a dimension."""
+    """In units of the box: mean near 0, σ = exp(log_std_init), one learned log σ a dimension."""
     value = ac_policy("gaussian", log_std_init=-0.5).action_density(observations(OBS, 16))
     assert value.mean.abs().max() < 0.05
     assert torch.allclose(value.stddev, torch.tensor(-0.5).exp(), rtol=1e-4, atol=0.0)

@@ -199,7 +199,7 @@ def test_what_cannot_be_reported_is_named_in_one_line(make, says, tmp_path):
 
 
 def test_a_folder_is_no_place_for_a_report(runs, tmp_path):
-    with pytest.raises(ValueError, match=r"out: .* is a folder"):
+    with pytest.raises(ValueError, match=r"out: got the folder"):
         report(runs, tmp_path)
 
 

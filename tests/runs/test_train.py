@@ -16,7 +16,7 @@ import pytest
 from gymnasium import spaces
 
 from vaerl.runs import RunDirectory, VaerlLoadError
-from vaerl.runs.build import agent_options
+from vaerl.runs.agent_options import agent_options
 from vaerl.runs.config import TrainConfig, agent_defaults
 from vaerl.runs.train import load_run, read_config, read_evaluation, train
 
@@ -148,6 +148,24 @@ def test_every_agent_trains_every_density(
     assert agent_again.action_space.contains(action)
 
 
+@pytest.mark.parametrize(("copies", "options"), [(1, {}), (2, {"gradient_steps": -1})])
+def test_short_runs_have_curves_too(copies: int, options: dict, tmp_path: Path) -> None:
+    """Even within one long episode: twenty rows of losses, each with the bound gap."""
+    config = small(tmp_path / "run", env="Pendulum-v1", density="cvae", n_envs=copies, steps=150)
+    config = dataclasses.replace(config, agent_options={**SMALL, **options})
+    run = train(config)
+    for key in ("train/critic_loss", "latent/bound_gap"):
+        steps, _ = run.series(key)
+        assert len(steps) >= 20 and len(set(steps.tolist())) == len(steps), (key, steps)
+        assert steps[-1] == 150
+    assert "diagnostics_interval" not in read_config(run).agent_options
+
+
+def test_overwrite_and_resume_exclude_each_other(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"^--overwrite and --resume: got both"):
+        train(small(tmp_path / "run"), overwrite=True, resume=True)
+
+
 def test_looking_does_not_change_what_is_learned(tmp_path: Path) -> None:
     """Evaluation, pictures and checkpoints on or off: every parameter is the same, bit for bit."""
     plain = train(small(tmp_path / "plain", density="cvae"))
@@ -162,8 +180,11 @@ def test_looking_does_not_change_what_is_learned(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_keeps_what_is_there_and_resume_ends_it(tmp_path: Path) -> None:
-    def interrupt(step: int) -> None:
-        if step >= 30:
+    told: list[int] = []
+
+    def interrupt(step: int) -> None:  # once: a second signal does not wait for the last state
+        if step >= 30 and not told:
+            told.append(step)
             os.kill(os.getpid(), signal.SIGINT)
 
     config = small(tmp_path / "run")

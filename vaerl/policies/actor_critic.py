@@ -35,10 +35,14 @@ class ActorCriticPolicy(SB3ActorCriticPolicy):
     Deterministic prediction takes the best of n candidates of the density itself and does not
     depend on the codes.
 
+    The density lives in units of the action box, whose middle is 0 and whose bounds are ±1, so that
+    a head starts and learns alike in every box; in a box of ±1 that is SB3's own scale. SB3 sees
+    actions and log π in the environment's units, or scaled actions where the policy squashes.
+
     Args:
         squash_output: actions in (−1, 1), scaled to the box by SB3; else unbounded and clipped to
             it.
-        log_std_init: log σ of a Gaussian or CVAE head at the start.
+        log_std_init: log σ of a Gaussian or CVAE head at the start, in units of the box.
         density, density_kwargs: name and options of the density; see `vaerl.policies.defaults`.
         num_codes: frozen codes K of a latent density.
         num_candidates: candidates n of a deterministic action.
@@ -54,6 +58,10 @@ class ActorCriticPolicy(SB3ActorCriticPolicy):
     >>> type(model.policy.density).__name__
     'Mixture'
     """
+
+    action_space: spaces.Box
+    box_middle: Tensor
+    box_half: Tensor
 
     def __init__(
         self,
@@ -118,6 +126,11 @@ class ActorCriticPolicy(SB3ActorCriticPolicy):
         """Trunk, density, codes, value head; last the optimizer, not of the recognition network."""
         self._build_mlp_extractor()
         del self.action_dist  # SB3's Gaussian gives way to the density
+        low, high = self.action_space.low.ravel(), self.action_space.high.ravel()
+        if self._wants_squash:  # SB3 does the scaling
+            low, high = np.full_like(low, -1.0), np.full_like(high, 1.0)
+        for name, number in (("box_middle", low / 2 + high / 2), ("box_half", high / 2 - low / 2)):
+            self.register_buffer(name, torch.as_tensor(number, dtype=torch.float32), False)
         self.density: ConditionalDensity = make_head(
             self.density_name,
             self.density_kwargs,
@@ -198,7 +211,7 @@ class ActorCriticPolicy(SB3ActorCriticPolicy):
         return self.mlp_extractor.forward_actor(features)
 
     def action_density(self, obs: PyTorchObs) -> ConditionalValue:
-        """π(a | s) at a batch of observations: the density itself, the mean over frozen codes."""
+        """The density itself at a batch of observations, in units of the box, before codes."""
         return self.density(self.context(obs))
 
     def _get_action_dist_from_latent(self, latent_pi: Tensor) -> DensityDistribution:
@@ -209,6 +222,8 @@ class ActorCriticPolicy(SB3ActorCriticPolicy):
             lambda: self.density(latent_pi).mode(self.num_candidates),
             lambda: self.noise.generator(latent_pi.device),
             self.entropy_samples,
+            self.box_middle,
+            self.box_half,
         )
 
     def reset_noise(self, n_envs: int = 1) -> None:

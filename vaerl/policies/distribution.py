@@ -20,13 +20,16 @@ REFUSE_TRPO = (
 
 
 class DensityDistribution(Distribution):
-    """π(a | s) at a batch of contexts, exact in `log_prob`.
+    """π(a | s) at a batch of contexts, exact in `log_prob`: a = middle + half · x, x ~ value.
+
+    With the value's density p_x, log π(a) = log p_x((a − middle) / half) − Σ_d log half_d.
 
     Args:
         value: what acts; its log-density is exact.
-        mode: the deterministic action.
+        mode: the deterministic x.
         generator: gives the noise of each call.
         entropy_samples: fresh samples of an entropy estimate.
+        middle, half: the units of the actions, each ``(X,)``.
     """
 
     def __init__(
@@ -35,33 +38,40 @@ class DensityDistribution(Distribution):
         mode: Callable[[], Tensor],
         generator: Callable[[], torch.Generator],
         entropy_samples: int,
+        middle: Tensor,
+        half: Tensor,
     ) -> None:
         super().__init__()
         assert value.exact, type(value)
         self.value, self._mode, self._generator = value, mode, generator
         self.entropy_samples = entropy_samples
+        self.middle, self.half = middle, half
 
     def sample(self) -> Tensor:
         """Actions ``(B, X)``, reparameterised; squashed ones where `log_prob` sees no edge."""
-        actions = self.value.rsample(generator=self._generator())
-        return actions.clamp(-EDGE, EDGE) if isinstance(self.value, SquashedValue) else actions
+        x = self.value.rsample(generator=self._generator())
+        if isinstance(self.value, SquashedValue):
+            x = x.clamp(-EDGE, EDGE)
+        return self.middle + self.half * x
 
     def mode(self) -> Tensor:
         """The deterministic action ``(B, X)``."""
-        return self._mode()
+        return self.middle + self.half * self._mode()
 
     def log_prob(self, actions: Tensor) -> Tensor:
         """Exact log π ``(B,)`` of actions ``(B, X)``, nats: one path for collection and update."""
-        log_prob = self.value.log_prob(actions.reshape(-1, self.value.event_dim))
+        x = (actions.reshape(-1, self.value.event_dim) - self.middle) / self.half
+        log_prob = self.value.log_prob(x)
         assert log_prob.shape == self.value.batch_shape, (log_prob.shape, self.value.batch_shape)
-        return log_prob
+        return log_prob - self.half.log().sum()
 
     def entropy(self) -> Tensor:
         """Entropy ``(B,)`` in nats: exact where a closed form exists, else `entropy_estimate`."""
         try:
-            return self.value.entropy()
+            entropy = self.value.entropy()
         except IntractableError:
-            return entropy_estimate(self.value, self.entropy_samples, self._generator())
+            entropy = entropy_estimate(self.value, self.entropy_samples, self._generator())
+        return entropy + self.half.log().sum()
 
     @property
     def distribution(self) -> NoReturn:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import inspect
-import math
 from typing import Any
 
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.type_aliases import TrainFrequencyUnit
 from stable_baselines3.common.vec_env import VecEnv
 
 from vaerl.agents import agent_class, agent_names
 from vaerl.densities import density_names
 from vaerl.names import check_name
+from vaerl.runs.agent_options import check_agent_options
 from vaerl.runs.config import TrainConfig
 from vaerl.runs.directory import RunDirectory
 from vaerl.runs.errors import one_line
@@ -20,58 +20,40 @@ from vaerl.runs.tensorboard_tracker import TensorBoardTracker
 from vaerl.runs.trackers import JsonlTracker
 from vaerl.runs.wandb_tracker import WandbTracker
 
-# Arguments of an agent's constructor that have a field of their own, or none.
-RESERVED = {"self", "policy", "density", "env", "seed", "device", "verbose", "tensorboard_log"}
-
-# Lowest and highest value of constructor arguments that would fail late, or silently do nothing.
-LIMITS: dict[str, tuple[float, float]] = {
-    "batch_size": (1, math.inf),
-    "buffer_size": (1, math.inf),
-    "gae_lambda": (0, 1),
-    "gamma": (0, 1),
-    "learning_rate": (0, math.inf),
-    "learning_starts": (0, math.inf),
-    "n_epochs": (1, math.inf),
-    "n_steps": (1, math.inf),
-    "tau": (0, 1),
-}
+LOG_STEPS = 2000  # environment steps, at most, between two rows of the algorithm's own numbers
+LOG_ROWS = 25  # of them, at least, in a run however short
 
 
 def check_config(config: TrainConfig) -> None:
     """Raise a ValueError of one line for a name or an option that nothing here knows."""
     check_name("agent", config.agent, agent_names())
     check_name("density", config.density, density_names())
-    legal = agent_options(config.agent)
-    for option in config.agent_options:
-        check_name(f"option of agent {config.agent}", option, legal)
-    for option, (low, high) in LIMITS.items():
-        value = config.agent_options.get(option, low)
-        if not isinstance(value, int | float) or not low <= value <= high:
-            expected = f"from {low:g} to {high:g}" if high < math.inf else f"{low:g} or more"
-            raise ValueError(f"agent option {option} {value!r} must be a number, {expected}")
-    kwargs = config.agent_options.get("policy_kwargs", {})
-    if not isinstance(kwargs, dict):
-        raise ValueError(f"agent option policy_kwargs {kwargs!r} must be an object of arguments")
+    if config.dynamics:
+        check_name("dynamics", config.dynamics, density_names())
+    check_agent_options(config.agent, config.agent_options)
     if config.device.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError(f"device {config.device!r} is not there; this machine has cpu")
 
 
-def agent_options(name: str) -> set[str]:
-    """Return the constructor arguments of an agent that `agent_options` may name.
+def log_every(config: TrainConfig) -> int:
+    """Environment steps between two rows of the algorithm's own numbers.
 
-    >>> {"learning_rate", "gamma"} <= agent_options("sac"), "policy" in agent_options("sac")
-    (True, False)
+    >>> log_every(TrainConfig("Hopper-v5", steps=5000)), log_every(TrainConfig("Hopper-v5"))
+    (200, 2000)
     """
-    found: set[str] = set()
-    for cls in agent_class(name).__mro__:
-        if "__init__" not in vars(cls):
-            continue
-        parameters = inspect.signature(vars(cls)["__init__"]).parameters.values()
-        found |= {p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD}
-        found |= {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
-        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
-            break  # what stands further up is set by this class
-    return {option for option in found - RESERVED if not option.startswith("_")}
+    return max(1, min(LOG_STEPS, config.steps // LOG_ROWS))
+
+
+def _look_at_latents(agent: Any, every: int) -> None:
+    """Let an off-policy agent measure its bound gap once in `every` environment steps, or oftener.
+
+    An episode's length is not known: of a `train_freq` in episodes, one update a step is assumed.
+    """
+    steps = agent.n_envs
+    if agent.train_freq.unit is TrainFrequencyUnit.STEP:
+        steps *= agent.train_freq.frequency
+    updates = agent.gradient_steps if agent.gradient_steps >= 0 else steps
+    agent.diagnostics_interval = min(agent.diagnostics_interval, max(1, every * updates // steps))
 
 
 def make_agent(config: TrainConfig, env: VecEnv, seed: int) -> BaseAlgorithm:
@@ -84,10 +66,13 @@ def make_agent(config: TrainConfig, env: VecEnv, seed: int) -> BaseAlgorithm:
         **options.get("policy_kwargs", {}),
         "density_kwargs": dict(config.density_options),
     }
+    if config.agent == "mbpo":
+        options["dynamics"] = config.dynamics
+        options["dynamics_kwargs"] = dict(config.dynamics_options)
     if isinstance(options.get("train_freq"), list):
         options["train_freq"] = tuple(options["train_freq"])
     try:
-        return agent_class(config.agent)(
+        agent = agent_class(config.agent)(
             config.density,
             env,
             seed=seed,
@@ -96,6 +81,9 @@ def make_agent(config: TrainConfig, env: VecEnv, seed: int) -> BaseAlgorithm:
         )
     except (TypeError, AssertionError) as error:
         raise ValueError(f"{config.agent} with {options}: {one_line(error)}") from error
+    if hasattr(agent, "diagnostics_interval") and "diagnostics_interval" not in options:
+        _look_at_latents(agent, log_every(config))
+    return agent
 
 
 def make_trackers(config: TrainConfig, run: RunDirectory) -> list[Any]:

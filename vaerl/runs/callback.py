@@ -209,8 +209,6 @@ class TrackerCallback(BaseCallback):
                 numbers[key] = value
         self.trackers.log(numbers, step)
 
-    _log_values = log_values
-
     def _save(self, step: int) -> None:
         if self._checkpoints is None:
             return

@@ -23,12 +23,31 @@ AGENT_DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
         "vaerl/": {"learning_starts": 1000},
     },
     "ppo": {"vaerl/": {"n_steps": 1024, "ent_coef": 0.01}},
+    "mbpo": {"vaerl/": {"learning_starts": 1000}},
 }
 
 # What --debug changes: the whole programme, buffers and batches included, in a few seconds.
 DEBUG_AGENT: dict[str, dict[str, Any]] = {
     "sac": {"learning_starts": 40, "batch_size": 16, "buffer_size": 1000},
     "ppo": {"n_steps": 64, "batch_size": 32, "n_epochs": 2},
+    "mpc": {
+        "learning_starts": 40,
+        "buffer_size": 1000,
+        "train_freq": 40,
+        "gradient_steps": 10,
+        "batch_size": 16,
+        "members": 2,
+        "planner_kwargs": {"horizon": 3, "population": 8, "elites": 3, "iterations": 2},
+    },
+    "mbpo": {
+        "learning_starts": 40,
+        "batch_size": 16,
+        "buffer_size": 1000,
+        "members": 2,
+        "model_train_freq": 40,
+        "fit_kwargs": {"steps": 10},
+        "rollout_batch_size": 100,
+    },
 }
 DEBUG_STEPS = 128
 
@@ -59,6 +78,11 @@ class TrainConfig:
     """Whether each copy lives in a process of its own."""
     density_options: Mapping[str, Any] = field(default_factory=dict)
     """Arguments of the density, such as {"latent_dims": [8]}."""
+    dynamics: str = ""
+    """Density of the learned model, for mbpo ("cvae" unless given) and mpc, whose only density it
+    is."""
+    dynamics_options: Mapping[str, Any] = field(default_factory=dict)
+    """Arguments of that density."""
     agent_options: Mapping[str, Any] = field(default_factory=dict)
     """Arguments of the algorithm's constructor, such as {"learning_rate": 1e-3}."""
     env_options: Mapping[str, Any] = field(default_factory=dict)
@@ -88,8 +112,9 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Fill what depends on other fields and check every value."""
-        for name in ("density_options", "agent_options", "env_options"):
+        for name in ("density_options", "dynamics_options", "agent_options", "env_options"):
             object.__setattr__(self, name, dict(getattr(self, name)))
+        self._settle_dynamics()
         object.__setattr__(self, "track", tuple(dict.fromkeys(self.track)))
         for name, least in {"steps": 1, "n_envs": 1, "seed": 0}.items():
             _check_whole(name, getattr(self, name), least)
@@ -110,8 +135,28 @@ class TrainConfig:
             raise ValueError(f"device {self.device!r} must be auto, cpu, cuda or cuda:<number>")
         if not self.out:
             env = self.env.split("/")[-1]
-            name = f"{self.agent}-{self.density}-{env}-s{self.seed}"
+            densities = [self.density]
+            if self.dynamics and self.agent != "mpc":  # mpc has one density, that of its model
+                densities.append(self.dynamics)
+            name = "-".join([self.agent, *densities, env, f"s{self.seed}"])
             object.__setattr__(self, "out", str(Path("runs") / name))
+
+    def _settle_dynamics(self) -> None:
+        """Let mpc's density and that of its model be one; refuse a model that nobody learns."""
+        given = self.dynamics or self.dynamics_options
+        if self.agent == "mpc":
+            object.__setattr__(self, "dynamics", self.dynamics or self.density)
+            object.__setattr__(self, "density", self.dynamics)
+            options = {**self.density_options, **self.dynamics_options}
+            object.__setattr__(self, "density_options", options)
+            object.__setattr__(self, "dynamics_options", dict(options))
+        elif self.agent == "mbpo":
+            object.__setattr__(self, "dynamics", self.dynamics or "cvae")
+        elif given:
+            raise ValueError(
+                f"dynamics: got {given!r} with agent {self.agent!r}, "
+                "which learns no model; mbpo and mpc do"
+            )
 
     def resolved(self) -> TrainConfig:
         """Return the configuration with the environment's defaults written into `agent_options`."""

@@ -97,8 +97,7 @@ class RunDirectory:
         text = jsonio.dumps(config, indent=2) + "\n"
         if self.path.is_dir() and any(self.path.iterdir()):
             self._clear(overwrite)
-        elif self.path.exists() and not self.path.is_dir():
-            raise ValueError(f"run {str(self.path)!r}: a file is in the way; choose another name")
+        files.check_folder("run", self.path)
         for folder in (self.path, self.checkpoints_path, self.figures_path, self.videos_path):
             files.make_directory(folder)
         self.set_status("running", 0)

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from gymnasium.spaces import Discrete
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv
 
@@ -40,7 +41,7 @@ class Predictor(Protocol):
     """What acts: any stable-baselines3 algorithm, or any object with its `predict`."""
 
     def predict(self, observation: Any, *, deterministic: bool = False) -> tuple[Any, Any]:
-        """Return actions for a batch of observations, and a state that is not used."""
+        """Return actions for a batch of observations, and a state, handed back unless None."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,9 @@ def evaluate(
     quota = np.full(copies, episodes // copies)
     quota[: episodes % copies] += 1
     with own_randomness(agent, seed):
-        env = make_vec(env_id, copies, seed=seed, options=env_options)
+        env = make_vec(
+            env_id, copies, seed=seed, options=env_options, discrete=acts_discretely(agent)
+        )
         try:
             rows = _roll_out(agent, env, quota, deterministic)
             num_modes = int(getattr(env.envs[0].unwrapped, "num_modes", 0) or 0)  # type: ignore[attr-defined]
@@ -178,6 +181,11 @@ def _mode_scores(result: EvalResult) -> dict[str, float]:
     return scores
 
 
+def acts_discretely(agent: Any) -> bool:
+    """Whether the agent chooses whole numbers: one that plans may."""
+    return isinstance(getattr(agent, "action_space", None), Discrete)
+
+
 @contextmanager
 def own_randomness(agent: Any, seed: int) -> Iterator[None]:
     """Let everything random follow `seed` inside, and put every stream back as it was at exit.
@@ -211,9 +219,13 @@ def _roll_out(
     done_rows: list[list[_Row]] = [[] for _ in quota]
     observations = env.reset()
     open_rows = [_Row(_place(info), {}) for info in env.reset_infos]
+    state: Any = None  # the plan of an agent that plans
+    starts = np.ones(env.num_envs, dtype=bool)
     while any(len(rows) < share for rows, share in zip(done_rows, quota, strict=True)):
-        actions, _ = agent.predict(observations, deterministic=deterministic)
+        carried: dict[str, Any] = {} if state is None else {"state": state, "episode_start": starts}
+        actions, state = agent.predict(observations, deterministic=deterministic, **carried)
         observations, _, dones, infos = env.step(actions)
+        starts = dones
         for i, (done, info) in enumerate(zip(dones, infos, strict=True)):
             open_rows[i].trace.extend(_place(info))
             if done:

@@ -110,6 +110,38 @@ def make_directory(path: StrPath) -> Path:
     return path
 
 
+def check_folder(argument: str, path: StrPath) -> Path:
+    """Return `path` if it is a folder or can become one, else raise a ValueError of one line.
+
+    >>> check_folder("out", ".").name
+    ''
+    """
+    path = Path(path)
+    for place in (path, *path.parents):
+        if os.path.isdir(place):
+            if not os.access(place, os.W_OK | os.X_OK):
+                raise ValueError(
+                    f"{argument}: got {str(path)!r}, expected a folder that can be written: "
+                    f"{str(place)!r} is closed to this user"
+                )
+            break
+        if os.path.lexists(place):
+            raise ValueError(
+                f"{argument}: got {str(path)!r}, expected a folder: "
+                f"{str(place)!r} is in the way and is none"
+            )
+    return path
+
+
+def check_file(argument: str, path: StrPath) -> Path:
+    """Return `path` if a file can be written there, else raise a ValueError of one line."""
+    path = Path(path)
+    if os.path.isdir(path):
+        raise ValueError(f"{argument}: got the folder {str(path)!r}, expected the name of a file")
+    check_folder(argument, path.parent)
+    return path
+
+
 def write_new(path: StrPath, data: bytes) -> None:
     """Write a file that must not exist yet and flush it to the disk."""
     with _writing(path):

@@ -26,9 +26,11 @@ class Painter:
         self.agent = agent
         self._states: States | None = None
 
-    def density(self, step: int) -> Path:
-        """Draw p(a | s) at chosen states into figures/ and return the file."""
+    def density(self, step: int) -> Path | None:
+        """Draw p(a | s) at chosen states into figures/ and return the file; None without one."""
         policy = RunPolicy(self.record, self.agent)
+        if not policy.has_density:
+            return None
         with own_randomness(self.agent, SEED):
             if self._states is None:
                 self._states = chosen_states(policy)

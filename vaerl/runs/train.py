@@ -13,14 +13,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import gymnasium
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
 from vaerl.runs import files, jsonio
-from vaerl.runs.build import check_config, make_agent, make_trackers
+from vaerl.runs.build import check_config, log_every, make_agent, make_trackers
 from vaerl.runs.callback import TrackerCallback
 from vaerl.runs.checkpoint import list_checkpoints
 from vaerl.runs.checkpoint_load import find_checkpoint, load_checkpoint
@@ -36,7 +36,6 @@ EVALUATION = "evaluation.json"
 MOST_DETERMINISTIC = 100  # episodes, of the final evaluation
 VIDEO_FRAMES = 150  # of the video that closes a training
 KEPT_CHECKPOINTS = 2
-LOG_STEPS = 2000  # about as many steps, at most, between two rows of the algorithm's log
 PROGRESS_INTERVAL = 0.1  # seconds between two calls of `on_step`
 SAME_ON_RESUME = (
     "agent",
@@ -45,6 +44,8 @@ SAME_ON_RESUME = (
     "seed",
     "n_envs",
     "density_options",
+    "dynamics",
+    "dynamics_options",
     "agent_options",
     "env_options",
 )
@@ -63,7 +64,7 @@ def train(
 
     Args:
         config: what to train.
-        overwrite: replace the run that is in the folder.
+        overwrite: replace the run that is in the folder; not together with `resume`.
         resume: go on from the folder's last checkpoint, replay buffer included; starts afresh
             where there is none.
         on_step: called with the steps done, a few times a second.
@@ -73,10 +74,19 @@ def train(
             that is in use without `overwrite` or `resume`.
     """
     torch.set_num_threads(1)  # small networks: more threads cost more than they give
+    if overwrite and resume:
+        raise ValueError(
+            "--overwrite and --resume: got both, expected one: replace the run, or go on with it"
+        )
     config = config.resolved()
     check_config(config)
+    files.check_folder("out", config.out)
     env = make_vec(
-        config.env, config.n_envs, options=config.env_options, subprocess=config.subprocess
+        config.env,
+        config.n_envs,
+        options=config.env_options,
+        subprocess=config.subprocess,
+        discrete=config.agent == "mpc",
     )
     try:
         run = RunDirectory(config.out)
@@ -134,12 +144,7 @@ def _restore(run: RunDirectory, config: TrainConfig, env: VecEnv) -> BaseAlgorit
             f"steps {config.steps} must be more"
         )
     agent = load_checkpoint(checkpoint, env, config.device, include_replay=True, restore_rng=True)
-    kept = [
-        line
-        for line in files.read_lines(run.metrics_path)
-        if jsonio.loads(line.encode(), "metrics.jsonl")["global_step"] <= checkpoint.num_timesteps
-    ]
-    files.write_text(run.metrics_path, "".join(line + "\n" for line in kept))
+    run.drop_metrics_after(checkpoint.num_timesteps)
     data = {**config.to_dict(), "versions": versions()}
     files.write_text(run.config_path, jsonio.dumps(data, indent=2) + "\n")
     return agent
@@ -166,6 +171,7 @@ class _Training:
             include_replay=config.keep_replay,
             keep_last=KEPT_CHECKPOINTS,
             periodic=[
+                (log_every(config), self._log),
                 (config.eval_every or 0, self._timed(self._evaluate)),
                 (config.picture_every or 0, self._timed(self._picture)),
             ],
@@ -198,11 +204,12 @@ class _Training:
         agent, config = self.agent, self.config
         begun = agent.num_timesteps
         progress = _Progress(self.on_step)
+        log_interval = None if isinstance(agent, OffPolicyAlgorithm) else 1  # None: see _log
         start = time.perf_counter()
         agent.learn(
             config.steps - begun,
             callback=[self.callback, progress],
-            log_interval=_log_interval(config),
+            log_interval=log_interval,  # type: ignore[arg-type]  # collect_rollouts takes None
             reset_num_timesteps=begun == 0,
         )
         seconds = time.perf_counter() - start - self.looking
@@ -212,6 +219,11 @@ class _Training:
         if self.callback.last_save_failed:
             raise RuntimeError("the last checkpoint could not be written")
 
+    def _log(self, agent: BaseAlgorithm, step: int) -> None:
+        """Write the algorithm's numbers, which stable-baselines3 does by episodes, by steps."""
+        if isinstance(agent, OffPolicyAlgorithm):
+            agent.dump_logs()
+
     def _evaluate(self, step: int) -> dict[str, Any]:
         if step >= self.config.steps:
             return {}  # the final evaluation comes anyway
@@ -219,7 +231,8 @@ class _Training:
         return self._scores(self._roll_out(count, "evaluation"), step)
 
     def _picture(self, step: int) -> dict[str, Any]:
-        return {"policy/density": self.painter.density(step)}
+        picture = self.painter.density(step)
+        return {} if picture is None else {"policy/density": picture}
 
     def _scores(self, result: EvalResult, step: int) -> dict[str, Any]:
         """Figures of an evaluation, and its picture where the environment has a map."""
@@ -252,7 +265,7 @@ class _Training:
         files.write_text(self.run.path / EVALUATION, jsonio.dumps(data, indent=1) + "\n")
         values = self._scores(drawn, step)
         values["eval/deterministic_return_mean"] = float(best.returns.mean())
-        self.callback._log_values(values, step)
+        self.callback.log_values(values, step)
         if config.video:
             self._film(step)
 
@@ -298,11 +311,3 @@ class _Progress(BaseCallback):
             self._told = now
             self.tell(self.num_timesteps)
         return True
-
-
-def _log_interval(config: TrainConfig) -> int:
-    """Roll-outs (on-policy) or episodes (off-policy) between two rows of the algorithm's log."""
-    if config.agent == "ppo":
-        return 1
-    limit = gymnasium.spec(config.env).max_episode_steps or LOG_STEPS // 100
-    return max(4, LOG_STEPS // limit)

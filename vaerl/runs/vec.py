@@ -10,6 +10,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium import spaces
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
@@ -81,8 +82,11 @@ def make_vec(
     options: Mapping[str, Any] | None = None,
     subprocess: bool = False,
     render_mode: str | None = None,
+    discrete: bool = False,
 ) -> VecEnv:
     """Make `copies` of the environment, each under a Monitor, with spawned seeds.
+
+    With `discrete`, discrete actions are legal beside a box: an agent that plans takes both.
 
     Raises ValueError for an unknown id, an unfit action space or options that do not fit.
 
@@ -101,7 +105,8 @@ def make_vec(
     except gymnasium.error.Error as error:
         raise ValueError(f"env {env_id!r} cannot be made: {error}") from error
     try:
-        check_action_space(first.action_space)
+        if not (discrete and isinstance(first.action_space, spaces.Discrete)):
+            check_action_space(first.action_space)
     except ValueError as error:
         raise ValueError(f"env {env_id!r}: {error}") from error
     finally:

@@ -61,6 +61,7 @@ def record(
     """
     if path.suffix.lstrip(".") not in FORMATS:
         raise ValueError(f"video {path.name!r}: {did_you_mean(path.suffix, FORMATS)}")
+    files.check_file("out", path)
     filmed = _filmed(env_id, dict(env_options or {}), side_view)
     with own_randomness(agent, seed), filmed as (env, camera):
         fps = float(env.metadata.get("render_fps") or FASTEST)
@@ -101,8 +102,10 @@ def _frames(
         observation, _ = env.reset(seed=seed if episode == 0 else None)
         yield camera()
         over, step = False, 0
+        state: Any = None
         while not over:
-            action, _ = agent.predict(observation, deterministic=deterministic)
+            carried: dict[str, Any] = {} if state is None else {"state": state}
+            action, state = agent.predict(observation, deterministic=deterministic, **carried)
             observation, _, terminated, truncated, _ = env.step(action)
             over, step = terminated or truncated, step + 1
             if over or step % skip == 0:

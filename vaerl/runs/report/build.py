@@ -45,13 +45,11 @@ def report(runs: Iterable[RunLike], out: str | os.PathLike[str]) -> Path:
         out: the file to write, whole or not at all; missing folders are made.
 
     Raises:
-        ValueError: no run, a path that is no run, a log that cannot be read, or an `out` that is
-            a folder.
+        ValueError: no run, a path that is no run, a log that cannot be read, or an `out` that no
+            file can be.
         WriteError: the disk refuses.
     """
-    out = Path(out)
-    if out.is_dir():
-        raise ValueError(f"out: {str(out)!r} is a folder, expected the name of an HTML file")
+    out = files.check_file("out", out)  # before anything is drawn
     records = read_runs(runs)
     by_env: dict[str, list[RunRecord]] = {}
     for record in records:

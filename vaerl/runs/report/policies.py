@@ -36,6 +36,12 @@ class RunPolicy:
     agent: Any
 
     @property
+    def has_density(self) -> bool:
+        """Whether p(a | s) can be drawn: an agent that plans has none."""
+        policy = self.agent.policy
+        return hasattr(getattr(policy, "actor", policy), "density")
+
+    @property
     def box(self) -> tuple[list[float], list[float]]:
         """Bounds of the action space, each of shape (D,)."""
         space = self.agent.action_space

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,8 +23,8 @@ CODES = 1024
 class PolicyDensity:
     """p(a | s) at S states, for actions a in the units of the environment.
 
-    A squashed policy has its density over x ∈ (−1, 1)^D with a = low + (x + 1) (high − low) / 2;
-    then log p(a) = log p(x) − Σ_d log((high_d − low_d) / 2).
+    The policy's density is over x in units of the box, a = low + (x + 1) (high − low) / 2; then
+    log p(a) = log p(x) − Σ_d log((high_d − low_d) / 2).
 
     Attributes:
         codes: K of the mean that stands in for a latent density, 0 where the density is exact.
@@ -47,8 +46,6 @@ class PolicyDensity:
         self.exact: bool = self._drawn.exact
         self.batch_shape, self.event_shape = self._value.batch_shape, self._value.event_shape
         low, high = agent.action_space.low.ravel(), agent.action_space.high.ravel()
-        if not policy.squash_output:
-            low, high = np.full_like(low, -1.0), np.full_like(high, 1.0)
         self._middle = torch.as_tensor((low + high) / 2).to(context)
         self._half = torch.as_tensor((high - low) / 2).to(context)
 

@@ -120,6 +120,7 @@ def entropy_section(records: Sequence[RunRecord]) -> Section | None:
 def density_section(policies: Sequence[RunPolicy], missing: Sequence[str]) -> Section:
     """The policies' densities at the same states, side by side."""
     notes = list(missing)
+    policies = [policy for policy in policies if policy.has_density]
     chosen = representatives(policies)
     if len(chosen) < len(policies):
         notes.append("With many runs, each agent and density is shown by its lowest seed.")

@@ -1,0 +1,245 @@
+"""Model-based policy optimisation: SAC that learns mostly from roll-outs of a learned model.
+
+    vaerl.agents.MBPO("cvae", env, dynamics="cvae").learn(20_000)
+
+Every `model_train_freq` steps an ensemble is fitted to what was seen, and the policy is rolled out
+in it for a few steps from states of the buffer; each batch of SAC's update is then mostly made of
+these (Janner et al. 2019). Any density of the policy goes with any density of the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import GymEnv, ReplayBufferSamples
+from torch import Tensor
+
+from vaerl.agents.common import signature_of
+from vaerl.agents.model_based import Imagined, fit_options, log_fit
+from vaerl.agents.sac import SAC
+from vaerl.densities import density_names
+from vaerl.densities.options import check_choice, check_positive, check_share
+from vaerl.dynamics import DynamicsModel, fit, replay_transitions
+from vaerl.dynamics.task import (
+    REWARDS,
+    TERMINATIONS,
+    bind_known,
+    check_model_env,
+    check_observation_space,
+    make_model,
+)
+from vaerl.names import check_name
+from vaerl.policies.noise import NoiseSource
+
+FIT = {"steps": 500, "check_every": 50, "patience": 3}
+"""A refit goes on from the last one's parameters, so a few hundred updates do."""
+
+
+class MBPO(SAC):
+    """`vaerl.agents.SAC` on roll-outs of a learned model.
+
+    Args:
+        policy: the policy's density, as in SAC.
+        dynamics, dynamics_kwargs: the model's density by name, and its options.
+        members, elites, propagation: of the ensemble (`vaerl.dynamics.DynamicsModel`).
+        reward, termination: "learned", or "known": the environment's methods `reward` and
+            `terminated`; termination may be "never" too.
+        model_train_freq: environment steps between two fits of the model.
+        fit_kwargs: `vaerl.dynamics.FitOptions`, over `FIT`.
+        rollout_schedule: (from step, to step, shortest, longest): the length of roll-outs rises
+            linearly between the two steps.
+        rollout_batch_size: states from which roll-outs start, after each fit.
+        rollouts_kept: fits whose roll-outs are kept.
+        real_share: share of each batch that comes from the environment.
+        others: as in SAC.
+
+    Raises:
+        ValueError: what SAC refuses; observations that are no vectors, VecNormalize, n-step
+            returns, unknown names or options.
+
+    Logged beside SAC's: model/holdout_score (NLL in nats, or the score chosen),
+    model/score_spread, model/updates, model/transitions, model/rollout_length,
+    model/rollout_reward (mean).
+
+    >>> MBPO("gaussian", "Pendulum-v1", dynamics="mixture", buffer_size=10).world.density_name
+    'mixture'
+    """
+
+    world: DynamicsModel
+    """The learned model."""
+
+    @signature_of(SAC)
+    def __init__(
+        self,
+        policy: str | type[BasePolicy],
+        env: GymEnv | str | None,
+        *args: Any,
+        dynamics: str = "cvae",
+        dynamics_kwargs: Mapping[str, Any] | None = None,
+        members: int = 5,
+        elites: int | None = None,
+        propagation: str = "ts1",
+        reward: str = "learned",
+        termination: str = "learned",
+        model_train_freq: int = 250,
+        fit_kwargs: Mapping[str, Any] | None = None,
+        rollout_schedule: Sequence[int] = (0, 1, 1, 1),
+        rollout_batch_size: int = 10_000,
+        rollouts_kept: int = 4,
+        real_share: float = 0.05,
+        policy_kwargs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.dynamics = check_name("dynamics", dynamics, density_names())
+        self.dynamics_kwargs = dict(dynamics_kwargs or {})
+        self.members, self.elites, self.propagation = members, elites, propagation
+        self.reward = check_choice("reward", reward, REWARDS)
+        self.termination = check_choice("termination", termination, TERMINATIONS)
+        self.model_train_freq = check_positive("model_train_freq", model_train_freq)
+        self.fit_kwargs = dict(fit_kwargs or {})
+        fit_options(self.fit_kwargs)
+        self.rollout_schedule = check_schedule(rollout_schedule)
+        self.rollout_batch_size = check_positive("rollout_batch_size", rollout_batch_size)
+        self.rollouts_kept = check_positive("rollouts_kept", rollouts_kept)
+        self.real_share = check_share("real_share", real_share)
+        self.imagined = Imagined(self.rollouts_kept)
+        self._fitted_at: int | None = None
+        super().__init__(policy, env, *args, policy_kwargs=policy_kwargs, **kwargs)
+
+    def _setup_model(self) -> None:
+        check_model_env(self.env)
+        check_observation_space(self.observation_space)
+        if self.n_steps != 1:
+            raise ValueError(
+                f"n_steps: got {self.n_steps}, expected 1: imagined steps are single ones"
+            )
+        super()._setup_model()
+        self.world = make_model(
+            self.observation_space,
+            self.action_space,
+            density=self.dynamics,
+            density_kwargs=self.dynamics_kwargs,
+            members=self.members,
+            elites=self.elites,
+            propagation=self.propagation,
+            reward=self.reward,
+            termination=self.termination,
+        ).to(self.device)
+        self.world_noise = NoiseSource(self.seed)
+        self._bind()
+
+    def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
+        """As in SB3; known functions are those of the new environment."""
+        super().set_env(env, force_reset)
+        check_model_env(self.env)
+        self._bind()
+
+    def _bind(self) -> None:
+        parts = {"reward": self.reward, "termination": self.termination}
+        bind_known(self.world, self.env, self.action_space, parts)
+
+    # -- the update --------------------------------------------------------------------------------
+
+    def train(self, gradient_steps: int, batch_size: int = 64) -> None:
+        """Fit the model and imagine anew where it is due, then update as SAC does."""
+        due = self._fitted_at is None or (
+            self.num_timesteps - self._fitted_at >= self.model_train_freq
+        )
+        if due and self.real_share < 1.0:
+            self._fitted_at = self.num_timesteps
+            self._fit_model()
+        super().train(gradient_steps, batch_size)
+
+    def _update(self, batch: Any) -> dict[str, Tensor]:
+        return super()._update(self._mixed(batch))
+
+    def _mixed(self, batch: ReplayBufferSamples) -> ReplayBufferSamples:
+        """A share of a real batch, the rest imagined."""
+        real = round(self.real_share * len(batch.rewards))
+        if real == len(batch.rewards) or not self.imagined:
+            return batch
+        return self.imagined.fill(batch, real, self.world_noise.generator(self.device))
+
+    # -- the model ---------------------------------------------------------------------------------
+
+    @property
+    def rollout_length(self) -> int:
+        """Steps of a roll-out now, by the schedule."""
+        start, end, shortest, longest = self.rollout_schedule
+        share = min(max((self.num_timesteps - start) / (end - start), 0.0), 1.0)
+        return shortest + int(share * (longest - shortest))
+
+    def _fit_model(self) -> None:
+        """Fit the model to everything in the buffer, and roll the policy out in it."""
+        assert self.replay_buffer is not None, "learn() or _setup_model() makes the buffer"
+        data = replay_transitions(self.replay_buffer)
+        if len(data) < 2:
+            return
+        options = fit_options(self.fit_kwargs, **FIT)
+        report = fit(self.world, data, options, self.world_noise.generator(self.device))
+        log_fit(self.logger, report, len(data))
+        steps = self._imagine(data.states.to(self.device))
+        self.imagined.add(steps)
+        self.logger.record("model/rollout_length", len(steps))
+        reward = torch.cat([step.rewards for step in steps]).mean()
+        self.logger.record("model/rollout_reward", reward.item())
+
+    @torch.no_grad()
+    def _imagine(self, states: Tensor) -> list[ReplayBufferSamples]:
+        """Roll the policy out in the model from states drawn from `states`; a batch per step."""
+        rows = self.rollout_batch_size
+        generator = self.world_noise.generator(self.device)
+        chosen = torch.randint(len(states), (rows,), generator=generator, device=self.device)
+        at = states[chosen]
+        alive = torch.ones(rows, dtype=torch.bool, device=self.device)
+        particles = self.world.begin(rows, generator)
+        steps = []
+        for _ in range(self.rollout_length):
+            actions = self.actor(at)
+            after, rewards, dones = particles.step(at, actions, generator)
+            assert rewards is not None, "the model learns rewards, or knows them"
+            ends = torch.zeros_like(alive) if dones is None else dones
+            steps.append(
+                ReplayBufferSamples(
+                    at[alive],
+                    actions[alive],
+                    after[alive],
+                    ends[alive].float().unsqueeze(1),
+                    rewards[alive].float().unsqueeze(1),
+                )
+            )
+            alive &= ~ends
+            if not bool(alive.any()):
+                break
+            at = after
+        return steps
+
+    # -- saving ------------------------------------------------------------------------------------
+
+    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
+        names, variables = super()._get_torch_save_params()
+        return [*names, "world", "world_noise"], variables
+
+    def _excluded_save_params(self) -> list[str]:
+        own = ["world", "world_noise", "imagined", "_fitted_at"]
+        return [*super()._excluded_save_params(), *own]
+
+
+def check_schedule(schedule: Sequence[int]) -> tuple[int, int, int, int]:
+    """Return (from step, to step, shortest, longest) if it is one, else raise one line.
+
+    >>> check_schedule([20_000, 100_000, 1, 15])
+    (20000, 100000, 1, 15)
+    """
+    whole = isinstance(schedule, Sequence) and all(type(n) is int for n in schedule)
+    if whole and len(schedule) == 4:
+        start, end, shortest, longest = schedule
+        if 0 <= start < end and 1 <= shortest <= longest:
+            return start, end, shortest, longest
+    raise ValueError(
+        f"rollout_schedule: got {schedule!r}, expected whole numbers (from step, to step, "
+        "shortest, longest) with from < to and 1 <= shortest <= longest"
+    )

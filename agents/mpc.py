@@ -1,0 +1,230 @@
+"""Model-predictive control: learn a model of the task, act by planning with it, learn on.
+
+    vaerl.agents.MPC("cvae", env).learn(5_000)
+
+The first steps are random; from then on every `train_freq` steps the model is fitted to all that
+was seen, and actions come from the planner (Chua et al. 2018, with any density for the model).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.noise import ActionNoise
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import GymEnv, Schedule
+from torch import nn
+
+from vaerl.agents.common import resolve_policy
+from vaerl.agents.model_based import fit_options, log_fit
+from vaerl.densities.options import check_choice, check_positive
+from vaerl.dynamics import DynamicsModel, fit, replay_transitions
+from vaerl.dynamics.task import (
+    REWARDS,
+    TERMINATIONS,
+    bind_known,
+    check_model_env,
+    check_observation_space,
+)
+from vaerl.names import check_name
+from vaerl.planning import planner_names
+from vaerl.policies.noise import NoiseSource
+from vaerl.policies.planning import PlanningPolicy
+
+
+class MPC(OffPolicyAlgorithm):
+    """Plans with a learned ensemble of densities; has the interface of an SB3 agent.
+
+    Args:
+        policy: the model's density by name ("cvae", "gaussian", "mixture", "flow"), an alias of
+            SB3 or a policy class.
+        env: observations are vectors, actions a Box or Discrete.
+        learning_rate: of the model's fit.
+        buffer_size: transitions kept.
+        learning_starts: random steps before the first fit.
+        batch_size: transitions in a batch of every member.
+        gamma: discount of the planned returns.
+        train_freq: steps between two fits.
+        gradient_steps: updates of a fit, at most.
+        members, elites, propagation: of the ensemble (`vaerl.dynamics.DynamicsModel`).
+        reward, termination: "learned", or "known": the environment's methods `reward` and
+            `terminated`; termination may be "never" too.
+        planner, planner_kwargs: name and settings (`vaerl.planning.make_planner`).
+        fit_kwargs: further `vaerl.dynamics.FitOptions`.
+        policy_kwargs: `density_kwargs`, the options of the density.
+
+    Raises:
+        ValueError: spaces that cannot be planned in, VecNormalize, unknown names or options.
+
+    Logged: model/holdout_score (NLL in nats, or the score chosen), model/score_spread (between
+    members), model/updates, model/transitions, train/n_updates.
+
+    >>> MPC("gaussian", "Pendulum-v1", buffer_size=10).policy.world.members
+    5
+    """
+
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
+        "MlpPolicy": PlanningPolicy,
+        "MultiInputPolicy": PlanningPolicy,
+    }
+    policy: PlanningPolicy
+
+    def __init__(
+        self,
+        policy: str | type[BasePolicy],
+        env: GymEnv | str | None,
+        learning_rate: float | Schedule = 1e-3,
+        buffer_size: int = 100_000,
+        learning_starts: int = 200,
+        batch_size: int = 256,
+        gamma: float = 1.0,
+        train_freq: int | tuple[int, str] = 200,
+        gradient_steps: int = 500,
+        action_noise: ActionNoise | None = None,
+        members: int = 5,
+        elites: int | None = None,
+        propagation: str = "tsinf",
+        reward: str = "learned",
+        termination: str = "learned",
+        planner: str = "icem",
+        planner_kwargs: Mapping[str, Any] | None = None,
+        fit_kwargs: Mapping[str, Any] | None = None,
+        policy_kwargs: dict[str, Any] | None = None,
+        stats_window_size: int = 100,
+        tensorboard_log: str | None = None,
+        verbose: int = 0,
+        seed: int | None = None,
+        device: torch.device | str = "auto",
+        _init_setup_model: bool = True,
+    ) -> None:
+        self.members, self.elites, self.propagation = members, elites, propagation
+        self.reward = check_choice("reward", reward, REWARDS)
+        self.termination = check_choice("termination", termination, TERMINATIONS)
+        self.planner = check_name("planner", planner, planner_names())
+        self.planner_kwargs = dict(planner_kwargs or {})
+        self.fit_kwargs = dict(fit_kwargs or {})
+        check_positive("batch_size", batch_size)
+        fit_options(self.fit_kwargs)
+        self._plan_state: tuple[np.ndarray, ...] | None = None
+        policy, policy_kwargs = resolve_policy(policy, policy_kwargs, self.policy_aliases)
+        super().__init__(
+            policy,
+            env,  # type: ignore[arg-type]
+            learning_rate,
+            buffer_size=buffer_size,
+            learning_starts=learning_starts,
+            batch_size=batch_size,
+            gamma=gamma,
+            train_freq=train_freq,
+            gradient_steps=gradient_steps,
+            action_noise=action_noise,
+            policy_kwargs=policy_kwargs,
+            stats_window_size=stats_window_size,
+            tensorboard_log=tensorboard_log,
+            verbose=verbose,
+            device=device,
+            support_multi_env=True,
+            seed=seed,
+            sde_support=False,
+            supported_action_spaces=(spaces.Box, spaces.Discrete),
+        )
+        if _init_setup_model:
+            self._setup_model()
+
+    @property
+    def world(self) -> DynamicsModel:
+        """The learned model."""
+        return self.policy.world
+
+    def _setup_model(self) -> None:
+        check_model_env(self.env)
+        check_observation_space(self.observation_space)
+        given = self.policy_kwargs
+        own: dict[str, Any] = {
+            "members": self.members,
+            "elites": self.elites,
+            "propagation": self.propagation,
+            "reward": self.reward,
+            "termination": self.termination,
+            "planner": self.planner,
+            "planner_kwargs": {"discount": self.gamma, **self.planner_kwargs},
+        }
+        self.policy_kwargs = {**own, **given}
+        try:
+            super()._setup_model()
+        finally:
+            self.policy_kwargs = given  # as the caller gave them: they are saved
+        self._bind()
+
+    def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
+        """As in SB3; known functions are those of the new environment."""
+        super().set_env(env, force_reset)
+        check_model_env(self.env)
+        self._bind()
+
+    def _bind(self) -> None:
+        parts = {"reward": self.reward, "termination": self.termination}
+        bind_known(self.world, self.env, self.action_space, parts)
+
+    def set_random_seed(self, seed: int | None = None) -> None:
+        """Seed everything as SB3 does, and the policy's own noise."""
+        super().set_random_seed(seed)
+        if seed is not None and hasattr(self, "policy") and isinstance(self.policy, nn.Module):
+            noise: NoiseSource = self.policy.noise
+            noise.reseed(seed)
+
+    def _sample_action(
+        self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Random until the model has been fitted; then the planner's, each plan from the last."""
+        if self.num_timesteps < learning_starts or not self.world.fits:
+            return super()._sample_action(self.num_timesteps + 1, action_noise, n_envs)
+        assert self._last_obs is not None, "collect_rollouts has an observation"
+        action, self._plan_state = self.policy.predict(
+            self._last_obs, self._plan_state, self._last_episode_starts
+        )
+        if not isinstance(self.action_space, spaces.Box):
+            return action, action
+        scaled = self.policy.scale_action(action)
+        if action_noise is not None:
+            scaled = np.clip(scaled + action_noise(), -1.0, 1.0)
+        return self.policy.unscale_action(scaled), scaled
+
+    def _store_transition(
+        self,
+        replay_buffer: Any,
+        buffer_action: np.ndarray,
+        new_obs: np.ndarray | dict[str, np.ndarray],
+        reward: np.ndarray,
+        dones: np.ndarray,
+        infos: list[dict[str, Any]],
+    ) -> None:
+        super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
+        self._last_episode_starts = dones
+
+    def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
+        self._plan_state = None  # the environment may have been reset
+        return super()._setup_learn(*args, **kwargs)
+
+    def train(self, gradient_steps: int, batch_size: int) -> None:
+        """Fit the model to everything in the buffer."""
+        assert self.replay_buffer is not None, "learn() or _setup_model() makes the buffer"
+        data = replay_transitions(self.replay_buffer)
+        options = fit_options(
+            self.fit_kwargs,
+            steps=gradient_steps,
+            batch_size=batch_size,
+            learning_rate=self.lr_schedule(self._current_progress_remaining),
+        )
+        report = fit(self.world, data, options, self.policy.noise.generator(self.device))
+        self._n_updates += report.steps
+        log_fit(self.logger, report, len(data))
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "_plan_state"]

@@ -1,0 +1,162 @@
+"""MBPO: SAC on imagined transitions, mixed with real ones, over any two densities."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+
+from tests.agents.model_tasks import KnownWalk, Walk
+from tests.policies.common import TinyEnv
+from vaerl.agents import MBPO
+from vaerl.runs.checkpoint import save_checkpoint
+from vaerl.runs.checkpoint_load import load_checkpoint
+
+FAST: dict[str, Any] = {
+    "learning_starts": 20,
+    "batch_size": 20,
+    "buffer_size": 256,
+    "seed": 0,
+    "members": 2,
+    "model_train_freq": 20,
+    "fit_kwargs": {"steps": 5},
+    "rollout_batch_size": 50,
+    "policy_kwargs": {"net_arch": [16]},
+}
+
+
+def states() -> np.ndarray:
+    """A few places on the line."""
+    return np.linspace(-2.0, 2.0, 5, dtype=np.float32)[:, None]
+
+
+@pytest.mark.parametrize(
+    ("policy", "dynamics"), [("gaussian", "cvae"), ("cvae", "mixture"), ("mixture", "gaussian")]
+)
+def test_any_policy_goes_with_any_model(policy: str, dynamics: str) -> None:
+    """It trains, and its parameters move."""
+    agent = MBPO(policy, Walk(), dynamics=dynamics, **FAST)
+    before = {k: v.clone() for k, v in agent.policy.state_dict().items()}
+    agent.learn(50)
+    assert agent.world.density_name == dynamics and int(agent.world.fits) == 2
+    moved = agent.policy.state_dict()
+    assert any(not torch.equal(moved[k], v) for k, v in before.items() if v.numel() > 2)
+
+
+def test_batches_are_real_and_imagined_in_the_stated_share() -> None:
+    """A quarter of the rows is the real batch's own, the rest was imagined."""
+    agent = MBPO("gaussian", Walk(), dynamics="gaussian", real_share=0.25, **FAST).learn(60)
+    batch = agent.replay_buffer.sample(20)
+    mixed = agent._mixed(batch)
+    for own, both in zip(batch[:5], mixed[:5], strict=True):
+        assert both.shape == own.shape and both.dtype == own.dtype
+        assert torch.equal(both[:5], own[:5])
+    imagined = set(map(tuple, torch.cat(agent.imagined._all, dim=1).tolist()))
+    rows = torch.cat([column[5:] for column in mixed[:5]], dim=1).tolist()
+    assert {tuple(row) for row in rows} <= imagined and len(set(map(tuple, rows))) > 5
+    agent.real_share = 1.0
+    assert agent._mixed(batch) is batch
+
+
+def test_with_real_batches_only_it_is_sac() -> None:
+    """real_share=1 fits no model and leaves SAC's numbers as they are."""
+    from vaerl.agents import SAC
+
+    own = {k: FAST[k] for k in ("learning_starts", "batch_size", "buffer_size", "seed")}
+    sac = SAC("gaussian", Walk(), policy_kwargs=FAST["policy_kwargs"], **own).learn(40)
+    mbpo = MBPO("gaussian", Walk(), dynamics="gaussian", real_share=1.0, **FAST).learn(40)
+    assert int(mbpo.world.fits) == 0
+    for name, value in sac.policy.state_dict().items():
+        assert torch.equal(value, mbpo.policy.state_dict()[name]), name
+
+
+def test_roll_outs_follow_the_schedule_and_stop_at_ends() -> None:
+    """Lengths rise linearly between the two steps; particles that ended are not rolled on."""
+    options = {**FAST, "rollout_schedule": (20, 60, 1, 5), "termination": "known"}
+    agent = MBPO("gaussian", KnownWalk(), dynamics="gaussian", **options)
+    lengths = []
+    for agent.num_timesteps in (0, 20, 40, 60, 500):
+        lengths.append(agent.rollout_length)
+    assert lengths == [1, 1, 3, 5, 5]
+    agent.world.termination = lambda s, a, after: torch.arange(len(s)) % 2 == 0
+    steps = agent._imagine(torch.zeros(3, 1))
+    assert len(steps) == 5
+    assert [len(step.rewards) for step in steps] == [50, 25, 25, 25, 25]
+    assert steps[0].dones.sum() == 25 and steps[1].dones.sum() == 0
+    assert not torch.equal(steps[1].observations, steps[0].next_observations)
+    assert torch.equal(steps[2].observations, steps[1].next_observations)
+
+
+def test_only_the_last_fits_are_kept() -> None:
+    """With two kept, the third fit's roll-outs push out the first's."""
+    agent = MBPO("gaussian", Walk(), dynamics="gaussian", rollouts_kept=2, **FAST)
+    for value in (1.0, 2.0, 3.0):
+        steps = agent._imagine(torch.full((3, 1), value))
+        agent.imagined.add(steps)
+    assert set(agent.imagined._all[0].flatten().tolist()) == {2.0, 3.0}
+    assert len(agent.imagined) == 100
+
+
+def test_the_model_makes_it_learn_from_little() -> None:
+    """After 120 real steps and few updates the policy heads for the middle."""
+    options = {
+        **FAST,
+        "fit_kwargs": {"steps": 200, "learning_rate": 1e-2},
+        "rollout_batch_size": 500,
+        "learning_rate": 1e-2,
+        "gradient_steps": 4,
+        "batch_size": 64,
+        "gamma": 0.5,
+        "model_train_freq": 40,
+    }
+    agent = MBPO("gaussian", Monitor(Walk()), dynamics="gaussian", **options).learn(140)
+    actions, _ = agent.predict(np.array([[-3.0], [3.0]], np.float32), deterministic=True)
+    assert actions[0, 0] > 1.0 and actions[1, 0] < -1.0
+
+
+def test_saved_and_loaded_it_is_the_same(tmp_path: Path) -> None:
+    """Policy and model come back, through SB3's save and checkpoints; both train on."""
+    agent = MBPO("cvae", Walk(), dynamics="gaussian", diagnostics_interval=10, **FAST).learn(50)
+    expected, _ = agent.predict(states(), deterministic=True)
+    agent.save(tmp_path / "agent")
+    save_checkpoint(agent, tmp_path / "checkpoints", include_replay=True)
+    at = torch.zeros(6, 1)
+    step = agent.world.step(at, at, torch.Generator().manual_seed(0))
+    for other in (
+        MBPO.load(tmp_path / "agent", env=Walk()),
+        load_checkpoint(tmp_path / "checkpoints", Walk(), include_replay=True),
+    ):
+        assert np.array_equal(other.predict(states(), deterministic=True)[0], expected)
+        assert other.diagnostics_interval == 10 and other.real_share == agent.real_share
+        again = other.world.step(at, at, torch.Generator().manual_seed(0))
+        assert all(torch.equal(a, b) for a, b in zip(step, again, strict=True))
+        fits = int(other.world.fits)
+        other.learn(40, reset_num_timesteps=False)
+        assert int(other.world.fits) > fits and len(other.imagined)
+
+
+@pytest.mark.parametrize(
+    ("env", "options", "message"),
+    [
+        (Walk(), {"dynamics": "cvea"}, "dynamics 'cvea' is unknown; did you mean 'cvae'?"),
+        (Walk(discrete=True), {}, "action_space: got Discrete(3), expected a Box of floats"),
+        (TinyEnv(dict_obs=True), {}, "observation_space: got Dict("),
+        (Walk(), {"n_steps": 3}, "n_steps: got 3, expected 1: imagined steps are single ones"),
+        (Walk(), {"real_share": 2.0}, "real_share: got 2.0, expected a number in [0, 1]"),
+        (Walk(), {"rollout_schedule": (5, 5, 1, 2)}, "rollout_schedule: got (5, 5, 1, 2), expec"),
+        (Walk(), {"reward": "known"}, "reward: got 'known', but Walk has no method reward("),
+        (Walk(), {"dynamics_kwargs": {"hiden": 3}}, "hiden: unknown option of density 'cvae'"),
+        (VecNormalize(DummyVecEnv([Walk])), {}, "env: got one in VecNormalize"),
+    ],
+)
+def test_refusals(env: Any, options: dict, message: str) -> None:
+    """One line that names argument, value and what is legal."""
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
+        MBPO("gaussian", env, buffer_size=10, **options)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,199 @@
+"""MPC: learns a model from its own steps, plans with it, and is an SB3 agent."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecNormalize
+
+from tests.agents.model_tasks import KnownWalk, Walk
+from tests.policies.common import TinyEnv
+from vaerl.agents import MPC
+from vaerl.dynamics import replay_transitions
+from vaerl.runs.checkpoint import save_checkpoint
+from vaerl.runs.checkpoint_load import load_checkpoint
+
+PLANNER = {"horizon": 3, "population": 16, "elites": 4, "iterations": 2, "particles": 2}
+FAST: dict[str, Any] = {
+    "learning_starts": 60,
+    "train_freq": 60,
+    "gradient_steps": 150,
+    "batch_size": 64,
+    "buffer_size": 500,
+    "members": 2,
+    "learning_rate": 1e-2,
+    "planner_kwargs": PLANNER,
+    "seed": 0,
+}
+TINY = {**FAST, "learning_starts": 20, "train_freq": 20, "gradient_steps": 5}
+
+
+def states() -> np.ndarray:
+    """A few places on the line."""
+    return np.linspace(-2.0, 2.0, 5, dtype=np.float32)[:, None]
+
+
+@pytest.mark.parametrize("discrete", [False, True])
+def test_it_learns_to_go_to_the_middle(discrete: bool) -> None:
+    """After 240 steps it loses little more than half of what random actions lose, or less."""
+    agent = MPC("gaussian", Monitor(Walk(discrete)), **FAST).learn(240)
+    assert int(agent.world.fits) == 3
+    mean, _ = evaluate_policy(agent, Monitor(Walk(discrete)), n_eval_episodes=10)
+    random = np.mean([info["r"] for info in list(agent.ep_info_buffer)[:6]])
+    assert mean > 0.6 * random
+    right, _ = agent.predict(np.array([-2.0], np.float32), deterministic=True)
+    left, _ = agent.predict(np.array([2.0], np.float32), deterministic=True)
+    assert np.all(left < right)
+
+
+def test_predict_carries_its_plan_as_state() -> None:
+    """Deterministic prediction depends on observation and state alone; fresh episodes forget."""
+    agent = MPC("gaussian", Walk(), **TINY).learn(40)
+    first, state = agent.predict(states(), deterministic=True)
+    again, _ = agent.predict(states(), deterministic=True)
+    assert first.shape == (5, 1) and np.array_equal(first, again)
+    assert np.abs(first).max() <= 2.0
+    warm, _ = agent.predict(states(), state, np.zeros(5, bool), deterministic=True)
+    cold, _ = agent.predict(states(), state, np.ones(5, bool), deterministic=True)
+    assert np.array_equal(cold, first) and not np.array_equal(warm, first)
+    half, following = agent.predict(states(), state, np.arange(5) < 2, deterministic=True)
+    assert half.shape == (5, 1)
+    assert [part.shape for part in following] == [part.shape for part in state]
+    drawn = [agent.predict(states())[0] for _ in range(2)]
+    assert not np.array_equal(*drawn)
+    with pytest.raises(ValueError, match="state: got a plan for 5 observations, expected 1"):
+        agent.predict(states()[0], state)
+
+
+def test_while_it_learns_each_plan_starts_from_the_last() -> None:
+    """The state of one step comes back in the next, and episodes that start are marked."""
+    agent = MPC("gaussian", Walk(), **TINY).learn(40)
+    plan, calls = agent.policy.predict, []
+
+    def watch(observation: Any, state: Any = None, episode_start: Any = None) -> Any:
+        action, following = plan(observation, state, episode_start)
+        calls.append((state, episode_start[0], following))
+        return action, following
+
+    agent.policy.predict = watch  # type: ignore[method-assign, assignment]
+    agent.learn(25, reset_num_timesteps=False)
+    assert all(after[0] is before[2] for before, after in itertools.pairwise(calls))
+    starts = [bool(start) for _, start, _ in calls]
+    assert 2 <= sum(starts[1:]) <= 12
+
+
+def test_time_limits_are_no_terminations() -> None:
+    """What the model learns as an end is leaving the line, not the tenth step."""
+    agent = MPC("gaussian", Walk(), **TINY).learn(60)
+    data = replay_transitions(agent.replay_buffer)
+    assert torch.equal(data.terminations.bool(), data.next_states.squeeze(1).abs() > 4.0)
+    assert agent.replay_buffer.dones.sum() > data.terminations.sum()
+
+
+def test_saved_and_loaded_it_plans_the_same(tmp_path: Path) -> None:
+    """Through SB3's save and through checkpoints, which train on; seeds repeat a training."""
+    agent = MPC("mixture", Walk(), **TINY).learn(40)
+    expected, _ = agent.predict(states(), deterministic=True)
+    agent.save(tmp_path / "agent")
+    save_checkpoint(agent, tmp_path / "checkpoints", include_replay=True)
+    loaded = [
+        MPC.load(tmp_path / "agent", env=Walk()),
+        load_checkpoint(tmp_path / "checkpoints", Walk(), include_replay=True),
+        load_checkpoint(tmp_path / "checkpoints"),
+        MPC("mixture", Walk(), **TINY).learn(40),
+    ]
+    for other in loaded:
+        assert np.array_equal(other.predict(states(), deterministic=True)[0], expected)
+    assert loaded[1].replay_buffer.size() == agent.replay_buffer.size()
+    loaded[1].learn(20, reset_num_timesteps=False)
+    assert int(loaded[1].world.fits) == int(agent.world.fits) + 1
+
+
+def test_callbacks_are_called_and_can_stop_it() -> None:
+    """As in SB3: one call a step, and False ends the training."""
+
+    class Stop(BaseCallback):
+        def _on_step(self) -> bool:
+            return self.n_calls < 30
+
+    agent = MPC("gaussian", Walk(), **TINY).learn(100, callback=Stop())
+    assert agent.num_timesteps == 30
+
+
+def test_copies_of_an_environment_are_planned_for_together() -> None:
+    """Two copies: all actions come from one call, and all transitions are learned from."""
+    env = DummyVecEnv([Walk, Walk])
+    agent = MPC("gaussian", env, **TINY).learn(120)
+    assert agent.num_timesteps == 120 and agent.replay_buffer.size() == 60
+    assert int(agent.world.fits) >= 2
+
+
+def test_known_reward_and_end_come_from_the_environment() -> None:
+    """They see actions in the environment's units; the model then learns Δs only."""
+    agent = MPC("gaussian", KnownWalk(), reward="known", termination="known", **TINY)
+    assert agent.world.event_dim == 1 and "termination" not in agent.world.networks
+    at = torch.tensor([[3.9], [0.0]])
+    step = agent.world.step(at, torch.ones(2, 1))
+    assert torch.allclose(step.rewards, 0.2 - step.next_states.abs().squeeze(1))
+    assert torch.equal(step.dones, step.next_states.abs().squeeze(1) > 4.0)
+    agent.learn(60)
+
+
+def test_a_known_reward_needs_its_environment(tmp_path: Path) -> None:
+    """Loaded without one, planning says so in one line; loaded with one, it plans."""
+    agent = MPC("gaussian", KnownWalk(), reward="known", **TINY).learn(40)
+    save_checkpoint(agent, tmp_path)
+    with pytest.raises(ValueError, match="reward: got 'known' and no environment to ask"):
+        load_checkpoint(tmp_path).predict(states())
+    expected, _ = agent.predict(states(), deterministic=True)
+    found, _ = load_checkpoint(tmp_path, KnownWalk()).predict(states(), deterministic=True)
+    assert np.array_equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("cvea", Walk()), "policy: got 'cvea', did you mean 'cvae'?"),
+        (("cvae", TinyEnv(dict_obs=True)), "observation_space: got Dict("),
+        (("cvae", KnownWalk(), {"reward": "kown"}), "reward: got 'kown', expected one of learned"),
+        (("cvae", Walk(), {"reward": "known"}), "reward: got 'known', but Walk has no method"),
+        (("cvae", Walk(), {"planner": "ecm"}), "planner 'ecm' is unknown; did you mean 'cem'?"),
+        (
+            ("cvae", Walk(), {"planner_kwargs": {"horizn": 3}}),
+            "setting of planner icem 'horizn' is unknown; did you mean 'horizon'?",
+        ),
+        (
+            ("cvae", Walk(), {"fit_kwargs": {"patiense": 3}}),
+            "fit_kwargs: option 'patiense' is unknown; did you mean 'patience'?",
+        ),
+        (("cvae", Walk(), {"members": 0}), "members: got 0, expected a whole number of at least 1"),
+        (("cvae", VecNormalize(DummyVecEnv([Walk]))), "env: got one in VecNormalize"),
+    ],
+)
+def test_refusals(arguments: tuple, message: str) -> None:
+    """One line that names argument, value and what is legal."""
+    policy, env, *more = arguments
+    options = {"buffer_size": 10, **(more[0] if more else {})}
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
+        MPC(policy, env, **options)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.slow
+def test_known_functions_of_another_process_are_refused() -> None:
+    """They cannot be called from here."""
+    env = SubprocVecEnv([KnownWalk])
+    try:
+        with pytest.raises(ValueError, match="an env in another process has no method"):
+            MPC("gaussian", env, reward="known", buffer_size=10)
+    finally:
+        env.close()

@@ -1,0 +1,167 @@
+"""Fitting: two outcomes are seen, elites go by likelihood, patience ends it, NLL is honest."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from functools import cache
+
+import pytest
+import torch
+
+from vaerl.dynamics import DynamicsModel, FitOptions, Transitions, fit, score
+from vaerl.dynamics.batched import batch_members
+
+SIGMA = 0.1
+ORACLE = 0.5 * math.log(2.0 * math.pi * math.e) + math.log(SIGMA) + math.log(2.0)
+
+
+def two_ways(count: int, seed: int) -> Transitions:
+    """s' = s + a ± 1 with noise of 0.1, both signs alike."""
+    generator = torch.Generator().manual_seed(seed)
+    states = 2.0 * torch.rand(count, 1, generator=generator) - 1.0
+    actions = 2.0 * torch.rand(count, 1, generator=generator) - 1.0
+    sign = torch.randint(2, (count, 1), generator=generator) * 2.0 - 1.0
+    noise = SIGMA * torch.randn(count, 1, generator=generator)
+    return Transitions(states, actions, states + actions + sign + noise)
+
+
+@cache
+def fitted(density: str) -> DynamicsModel:
+    """An ensemble of two after 250 updates of 64 transitions."""
+    torch.manual_seed(0)
+    model = DynamicsModel(1, 1, density=density, members=2, reward=None)
+    options = FitOptions(steps=250, batch_size=64, learning_rate=5e-3)
+    fit(model, two_ways(2000, 1), options, torch.Generator().manual_seed(2))
+    return model
+
+
+def test_a_gaussian_misses_two_outcomes_and_a_cvae_finds_them() -> None:
+    """The CVAE comes near the oracle's NLL; no Gaussian can go below its own optimum."""
+    test = two_ways(1000, 3)
+    best_gaussian = 0.5 * math.log(2.0 * math.pi * math.e * (1.0 + SIGMA**2))
+    gaussian, cvae = (score(fitted(name), test).min().item() for name in ("gaussian", "cvae"))
+    assert gaussian > best_gaussian - 0.05
+    assert cvae < ORACLE + 0.15
+    assert cvae > ORACLE - 0.1
+
+
+def test_samples_keep_away_from_the_middle() -> None:
+    """Of the CVAE's next states almost none lies between the outcomes; of the Gaussian's many."""
+    rows = torch.zeros(2000, 1)
+    between = {}
+    for name in ("gaussian", "cvae"):
+        step = fitted(name).step(rows, rows, torch.Generator().manual_seed(0))
+        between[name] = (step.next_states.abs() < 0.5).float().mean().item()
+    assert between["cvae"] < 0.08 < 0.25 < between["gaussian"]
+
+
+def test_nll_is_in_the_units_of_the_data() -> None:
+    """Scaling Δs by 10 adds log 10 to the NLL of the model that follows it."""
+    torch.manual_seed(0)
+    data = two_ways(200, 1)
+    model = DynamicsModel(1, 1, density="gaussian", members=2, reward=None)
+    model.standardise(data)
+    before = score(model, data)
+    stretched = Transitions(
+        data.states, data.actions, data.states + 10.0 * (data.next_states - data.states)
+    )
+    model.standardise(stretched)
+    assert torch.allclose(score(model, stretched), before + math.log(10.0), atol=1e-4)
+
+
+def test_learned_termination_is_part_of_the_likelihood() -> None:
+    """An untrained Bernoulli law costs about log 2; a certain right one nothing."""
+    data = two_ways(100, 1)
+    ends = torch.zeros(100)
+    data = Transitions(data.states, data.actions, data.next_states, None, ends)
+    torch.manual_seed(0)
+    model = DynamicsModel(1, 1, density="gaussian", members=2, reward=None, termination="learned")
+    model.standardise(data)
+    plain = DynamicsModel(1, 1, density="gaussian", members=2, reward=None)
+    plain.load_state_dict(model.state_dict(), strict=False)
+    extra = score(model, data) - score(plain, data)
+    assert torch.allclose(extra, torch.full((2,), math.log(2.0)), atol=0.3)
+    last = model.networks["termination"][-1]
+    with torch.no_grad():
+        last.weight.zero_()
+        last.bias.fill_(-30.0)
+    assert torch.allclose(score(model, data), score(plain, data), atol=1e-5)
+    assert not model.step(data.states, data.actions).dones.any()
+
+
+@pytest.mark.parametrize("by", ["nll", "energy"])
+def test_elites_are_the_members_that_see_both_outcomes(by: str) -> None:
+    """A member with the right mean and no modes loses to one with modes, whatever its place."""
+    torch.manual_seed(0)
+    ensemble = DynamicsModel(1, 1, density="mixture", members=3, elites=1, reward=None)
+    good, bad = fitted_mixture(), DynamicsModel(1, 1, density="mixture", members=1, reward=None)
+    data = two_ways(1000, 1)
+    bad.standardise(data)
+    narrow_mean(bad)
+    members = [bad.member_density(0), good.member_density(0), bad.member_density(0)]
+    ensemble.networks["density"] = batch_members(members)
+    report = fit(ensemble, data, FitOptions(steps=0, score=by))
+    assert report.elites == (1,) == tuple(ensemble.elites.tolist())
+    assert report.scores[1] < report.scores[0]
+
+
+@cache
+def fitted_mixture() -> DynamicsModel:
+    """One mixture fitted to two outcomes."""
+    torch.manual_seed(0)
+    model = DynamicsModel(1, 1, density="mixture", members=1, reward=None)
+    fit(model, two_ways(1000, 1), FitOptions(steps=300, learning_rate=5e-3))
+    return model
+
+
+@torch.no_grad()
+def narrow_mean(model: DynamicsModel) -> None:
+    """Make a mixture a single Gaussian around 0, whose mean is right where a = 0."""
+    head = model.networks["density"].head
+    head.weight.zero_()
+    head.bias.zero_()
+
+
+def test_patience_ends_a_fit_and_the_best_parameters_stay() -> None:
+    """Pure noise is overfitted soon: it stops early, and the score kept is the best ever seen."""
+    torch.manual_seed(0)
+    noise = Transitions(torch.randn(60, 2), torch.randn(60, 1), torch.randn(60, 2))
+    model = DynamicsModel(2, 1, density="gaussian", members=2, reward=None)
+    options = FitOptions(
+        steps=3000, learning_rate=1e-2, check_every=20, patience=3, holdout=0.3, batch_size=32
+    )
+    report = fit(model, noise, options, torch.Generator().manual_seed(0))
+    assert report.steps < 3000
+    columns = list(zip(*report.history, strict=True))
+    assert report.scores == tuple(min(column) for column in columns)
+    assert report.history[-1] > report.scores
+    # The same seed holds out the same rows: what was kept scores as was said.
+    again = fit(model, noise, replace(options, steps=0), torch.Generator().manual_seed(0))
+    assert again.history[0] == pytest.approx(report.scores, rel=1e-5)
+
+
+def test_bootstrap_and_seed_decide_what_is_learned() -> None:
+    """Members from one start differ only through their resamplings; a seed repeats a fit."""
+    results = []
+    for bootstrap, seed in ((True, 0), (True, 0), (True, 1)):
+        torch.manual_seed(0)
+        model = DynamicsModel(1, 1, density="gaussian", members=2, reward=None)
+        options = FitOptions(steps=10, bootstrap=bootstrap)
+        fit(model, two_ways(100, 0), options, torch.Generator().manual_seed(seed))
+        results.append(model.state_dict()["networks.density.mean_head.weight"])
+    assert torch.equal(results[0], results[1])
+    assert not torch.equal(results[0], results[2])
+
+
+def test_discrete_actions_are_told_apart() -> None:
+    """Action 0 goes down, 1 goes nowhere, 2 goes up; the model learns it from whole numbers."""
+    generator = torch.Generator().manual_seed(0)
+    actions = torch.randint(3, (600,), generator=generator)
+    states = torch.randn(600, 1, generator=generator)
+    after = states + (actions - 1.0).unsqueeze(1)
+    torch.manual_seed(0)
+    model = DynamicsModel(1, 3, density="gaussian", members=2, reward=None, discrete_actions=True)
+    fit(model, Transitions(states, actions, after), FitOptions(steps=300, learning_rate=1e-2))
+    step = model.step(torch.zeros(3, 1), torch.arange(3))
+    assert torch.allclose(step.next_states.flatten(), torch.tensor([-1.0, 0.0, 1.0]), atol=0.15)

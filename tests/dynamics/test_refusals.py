@@ -1,0 +1,115 @@
+"""What does not fit is refused in one line that names argument, value and what is legal."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+import torch
+
+from vaerl.dynamics import DynamicsModel, FitOptions, Transitions, fit, score
+
+ROWS = [[0.0, 1.0], [1.0, 2.0]]
+NAN = [[0.0, float("nan")], [1.0, 2.0]]
+ACTIONS = [[0.0], [1.0]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((NAN, ACTIONS, ROWS), "states: 1 of 2 rows hold NaN or infinity, expected finite numbers"),
+        ((ROWS, ACTIONS, NAN), "next_states: 1 of 2 rows hold NaN or infinity"),
+        (([], [], []), "states: got shape (0,), expected a table (N, size)"),
+        ((torch.zeros(0, 2), ACTIONS, ROWS), "states: got the empty shape (0, 2), expected at"),
+        (([[0.0], [1.0, 2.0]], ACTIONS, ROWS), "states: got rows of unequal length, expected a"),
+        ((ROWS, ACTIONS, [[1.0], [2.0]]), "next_states: got shape (2, 1), expected that of states"),
+        ((ROWS, [[0.0]], ROWS), "actions: got 1 rows, expected 2 as in states"),
+        ((ROWS, ACTIONS, ROWS, [0.0]), "rewards: got 1 rows, expected 2 as in states"),
+        ((ROWS, ACTIONS, ROWS, [0.0, float("inf")]), "rewards: 1 of 2 rows hold NaN or infinity"),
+        ((ROWS, ACTIONS, ROWS, None, [0.0, 0.5]), "terminations: got 0.5, expected 0 or 1"),
+        ((ROWS, [0, -1], ROWS), "actions: got -1, expected whole numbers from 0"),
+    ],
+)
+def test_transitions(arguments: tuple, message: str) -> None:
+    """Empty, ragged, non-finite and mismatched data."""
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
+        Transitions(*arguments)
+    assert "\n" not in str(caught.value)
+
+
+def test_transitions_of_words() -> None:
+    """Words are no numbers."""
+    with pytest.raises(TypeError, match=r"states: got .*, expected a table"):
+        Transitions([["a"]], ACTIONS, ROWS)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"density": "cvea"}, "density: got 'cvea', did you mean 'cvae'?"),
+        ({"members": 0}, "members: got 0, expected a whole number of at least 1"),
+        ({"members": 2, "elites": 3}, "elites: got 3, expected at most the 2 members"),
+        ({"propagation": "ts"}, "propagation: got 'ts', expected one of ts1, tsinf, expectation"),
+        ({"reward": "known"}, "reward: got 'known', expected 'learned', None or a function"),
+        ({"termination": 1}, "termination: got 1, expected 'learned', None or a function"),
+        ({"density_kwargs": {"hiden": 3}}, "hiden: unknown option of density 'cvae', did you mean"),
+    ],
+)
+def test_models(options: dict[str, Any], message: str) -> None:
+    """Illegal options."""
+    with pytest.raises(ValueError, match=re.escape(message)):
+        DynamicsModel(2, 1, **options)
+
+
+def test_data_that_does_not_fit_the_model() -> None:
+    """Sizes, kinds of actions, missing rewards and ends; nothing in the model has changed."""
+    model = DynamicsModel(2, 1, density="gaussian", members=2, termination="learned")
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    good = {"rewards": [0.0, 1.0], "terminations": [0, 1]}
+    bad: list[tuple[tuple, dict, str]] = [
+        (([[0.0], [1.0]], ACTIONS, [[0.0], [1.0]]), good, "states: got size 1, expected 2"),
+        ((ROWS, ROWS, ROWS), good, "actions: got size 2, expected 1"),
+        ((ROWS, ACTIONS, ROWS), {"terminations": [0, 1]}, "rewards: got None, expected (N,)"),
+        ((ROWS, ACTIONS, ROWS), {"rewards": [0.0, 1.0]}, "terminations: got None, expected (N,)"),
+    ]
+    for arguments, others, message in bad:
+        data = Transitions(*arguments, **others)
+        for call in (fit, score):
+            with pytest.raises(ValueError, match=re.escape(message)):
+                call(model, data)
+    with pytest.raises(TypeError, match=r"actions: got torch.int64, expected floats"):
+        fit(model, Transitions(ROWS, [0, 1], ROWS, **good))  # type: ignore[arg-type]
+    one = Transitions([[0.0, 1.0]], [[0.0]], [[0.0, 1.0]], [0.0], [0])  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="data: got 1 transition, expected at least 2"):
+        fit(model, one)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_steps_of_wrong_sizes() -> None:
+    """Rows that do not match the model, or a discrete action that it does not have."""
+    model = DynamicsModel(2, 3, density="gaussian", members=2, discrete_actions=True)
+    with pytest.raises(ValueError, match=r"states: got shape \(5, 1\), expected \(\*batch, 2\)"):
+        model.step(torch.zeros(5, 1), torch.zeros(5, dtype=torch.int64))
+    with pytest.raises(ValueError, match="actions: got 4 rows, expected 5"):
+        model.step(torch.zeros(5, 2), torch.zeros(4, dtype=torch.int64))
+    with pytest.raises(ValueError, match="actions: got 3, expected 0 to 2"):
+        model.step(torch.zeros(5, 2), torch.full((5,), 3))
+    with pytest.raises(ValueError, match="states: 5 of 5 rows hold NaN or infinity"):
+        model.step(torch.full((5, 2), torch.nan), torch.zeros(5, dtype=torch.int64))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"holdout": 1.5}, "holdout: got 1.5, expected a number in [0, 1]"),
+        ({"score": "mse"}, "score: got 'mse', expected one of nll, energy"),
+        ({"learning_rate": 0.0}, "learning_rate: got 0.0, expected a finite number, positive"),
+        ({"batch_size": 0}, "batch_size: got 0, expected a whole number of at least 1"),
+    ],
+)
+def test_fit_options(options: dict[str, Any], message: str) -> None:
+    """Illegal settings of a fit."""
+    with pytest.raises(ValueError, match=re.escape(message)):
+        FitOptions(**options)

@@ -1,0 +1,167 @@
+"""Transitions (s, a, s', r, d) as checked tensors: what a dynamics model is fitted to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from stable_baselines3.common.buffers import ReplayBuffer
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Transitions:
+    """N transitions; arrays, lists and tensors are taken, and float32 tensors are kept.
+
+    Args:
+        states: ``(N, S)``.
+        actions: ``(N, A)`` floats, or N whole numbers from 0 for discrete actions.
+        next_states: ``(N, S)``.
+        rewards: ``(N,)``, or None where none are to be learned.
+        terminations: ``(N,)``, whether the episode ended in s' by itself (not by a time limit), or
+            None.
+
+    Raises:
+        ValueError, TypeError: empty, ragged or non-finite data, sizes that do not agree.
+
+    >>> len(Transitions([[0.0], [1.0]], [[0.5], [0.5]], [[1.0], [2.0]], rewards=[0.0, 1.0]))
+    2
+    """
+
+    states: Tensor
+    actions: Tensor
+    next_states: Tensor
+    rewards: Tensor | None = None
+    terminations: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        states = as_floats("states", self.states, 2)
+        count = len(states)
+        fields: dict[str, Tensor | None] = {
+            "states": states,
+            "actions": as_actions("actions", self.actions),
+            "next_states": as_floats("next_states", self.next_states, 2),
+            "rewards": None,
+            "terminations": None,
+        }
+        if fields["next_states"].shape != states.shape:  # type: ignore[union-attr]
+            raise ValueError(
+                f"next_states: got shape {tuple(fields['next_states'].shape)}, "  # type: ignore[union-attr]
+                f"expected that of states, {tuple(states.shape)}"
+            )
+        for name in ("rewards", "terminations"):
+            value = getattr(self, name)
+            if value is not None:
+                fields[name] = as_floats(name, value, 1)
+        for name, value in fields.items():
+            if value is not None and len(value) != count:
+                raise ValueError(f"{name}: got {len(value)} rows, expected {count} as in states")
+            object.__setattr__(self, name, value)
+        ends = fields["terminations"]
+        if ends is not None and not bool(((ends == 0) | (ends == 1)).all()):
+            odd = ends[(ends != 0) & (ends != 1)][0].item()
+            raise ValueError(f"terminations: got {odd:g}, expected 0 or 1 in every row")
+
+    def __len__(self) -> int:
+        return len(self.states)
+
+    @property
+    def discrete(self) -> bool:
+        """Whether actions are whole numbers."""
+        return not self.actions.is_floating_point()
+
+    def rows(self, index: Tensor) -> Transitions:
+        """The transitions at `index`, unchecked."""
+        picked = object.__new__(Transitions)
+        for name in ("states", "actions", "next_states", "rewards", "terminations"):
+            value = getattr(self, name)
+            object.__setattr__(picked, name, None if value is None else value[index])
+        return picked
+
+    def to(self, device: torch.device | str) -> Transitions:
+        """The same transitions on a device."""
+        moved = object.__new__(Transitions)
+        for name in ("states", "actions", "next_states", "rewards", "terminations"):
+            value = getattr(self, name)
+            object.__setattr__(moved, name, None if value is None else value.to(device))
+        return moved
+
+
+def replay_transitions(buffer: ReplayBuffer) -> Transitions:
+    """Everything in a replay buffer of SB3; ends by a time limit are no terminations.
+
+    Actions are as the buffer stores them: SB3 scales those of a Box to [−1, 1].
+
+    Raises ValueError for an empty buffer, and for one that keeps no next observations.
+    """
+    rows = buffer.size()
+    if rows == 0:
+        raise ValueError("buffer: got an empty one, expected at least one transition")
+    if buffer.optimize_memory_usage or isinstance(buffer.observations, dict):
+        raise ValueError(
+            f"buffer: got {type(buffer).__name__} with optimize_memory_usage or Dict observations, "
+            "expected arrays of observations and next observations"
+        )
+
+    def flat(array: np.ndarray) -> np.ndarray:
+        return array[:rows].reshape(rows * buffer.n_envs, -1)
+
+    ends = buffer.dones[:rows] * (1.0 - buffer.timeouts[:rows])
+    return Transitions(
+        flat(buffer.observations),  # type: ignore[arg-type]
+        flat(buffer.actions),  # type: ignore[arg-type]
+        flat(buffer.next_observations),  # type: ignore[arg-type]
+        buffer.rewards[:rows].reshape(-1),  # type: ignore[arg-type]
+        ends.reshape(-1),  # type: ignore[arg-type]
+    )
+
+
+def as_floats(argument: str, value: Any, ndim: int) -> Tensor:
+    """`value` as a finite, non-empty float32 tensor of `ndim` dimensions, else raise one line."""
+    expected = "a table (N, size)" if ndim == 2 else "a list (N,)"
+    tensor = _as_tensor(argument, value, expected)
+    if tensor.ndim != ndim:
+        raise ValueError(f"{argument}: got shape {tuple(tensor.shape)}, expected {expected}")
+    if tensor.numel() == 0:
+        raise ValueError(
+            f"{argument}: got the empty shape {tuple(tensor.shape)}, expected at least one row"
+        )
+    tensor = tensor.to(torch.float32)
+    finite = torch.isfinite(tensor).reshape(len(tensor), -1).all(-1)
+    if not bool(finite.all()):
+        raise ValueError(
+            f"{argument}: {int((~finite).sum())} of {len(tensor)} rows hold NaN or infinity, "
+            "expected finite numbers"
+        )
+    return tensor
+
+
+def as_actions(argument: str, value: Any) -> Tensor:
+    """Float actions ``(N, A)``, or whole numbers ``(N,)`` from 0, else raise one line."""
+    tensor = _as_tensor(argument, value, "a table (N, A) of floats or N whole numbers")
+    if tensor.is_floating_point():
+        return as_floats(argument, tensor, 2)
+    if tensor.ndim == 2 and tensor.shape[1] == 1:
+        tensor = tensor.squeeze(1)
+    if tensor.ndim != 1 or tensor.numel() == 0 or tensor.dtype == torch.bool:
+        raise ValueError(
+            f"{argument}: got {tensor.dtype} of shape {tuple(tensor.shape)}, "
+            "expected a table (N, A) of floats or N whole numbers"
+        )
+    if int(tensor.min()) < 0:
+        raise ValueError(f"{argument}: got {int(tensor.min())}, expected whole numbers from 0")
+    return tensor.long()
+
+
+def _as_tensor(argument: str, value: Any, expected: str) -> Tensor:
+    if isinstance(value, Tensor):
+        return value.detach()
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        raise ValueError(f"{argument}: got rows of unequal length, expected {expected}") from None
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{argument}: got {array.dtype}, expected {expected} of numbers")
+    return torch.as_tensor(array)

@@ -1,0 +1,295 @@
+"""A dynamics model: normaliser and density over (Δs, reward), with a law of termination.
+
+    p(Δs, r, d | s, a) = p(Δs, r | s, a) · p(d | s, a, Δs)
+
+The first factor is any density of `vaerl.densities`, on standardised numbers. The second, where
+terminations are learned, is a Bernoulli law, so that no density has to put a continuous law on
+two atoms. E members, each with networks of its own, are computed as one batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vaerl.densities import ConditionalValue, make_density
+from vaerl.densities.base import check_matrix
+from vaerl.densities.options import check_choice, check_positive, check_sizes
+from vaerl.dynamics.batched import batch_members, extract_member, select_members
+from vaerl.dynamics.data import Transitions
+from vaerl.dynamics.normaliser import Normaliser
+from vaerl.dynamics.propagation import PROPAGATIONS, Propagation
+from vaerl.nets import mlp
+from vaerl.planning.model import Step
+
+Function = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Known reward or termination: (states, actions, next_states) of B rows → ``(B,)``."""
+
+
+DENSITY_OPTIONS: dict[str, dict[str, Any]] = {
+    "cvae": {"k": 4, "blocks": 1, "prior_components": 8},
+}
+"""What differs from a density's own defaults: planning steps a model a thousand times an action,
+and with a mixture prior few importance samples do."""
+
+
+class DynamicsModel(nn.Module):
+    """An ensemble of E conditional densities p(Δs, r | s, a), any density by name.
+
+    Args:
+        state_dim: S.
+        action_dim: A, or the number of discrete actions.
+        density, density_kwargs: name and options of the density (`vaerl.densities`), over
+            `DENSITY_OPTIONS`.
+        members: E.
+        elites: members that roll-outs use, the best on the holdout; all of them if not given.
+        discrete_actions: actions are whole numbers ``(B,)``, given to the networks as one-hot.
+        reward: "learned" beside Δs, a known function of (s, a, s'), or None for none.
+        termination: "learned" from (s, a, Δs), a known function, or None for never.
+        propagation: how roll-outs go through the members: "ts1", "tsinf" or "expectation".
+        termination_hidden: widths of the network of a learned termination.
+
+    Raises:
+        ValueError: an illegal option, in one line.
+
+    Next states are kept inside the box of the data it was fitted to, widened by its own width on
+    every side, so that long roll-outs stay finite.
+
+    >>> model = DynamicsModel(3, 1, density="gaussian", members=2)
+    >>> step = model.step(torch.zeros(7, 3), torch.zeros(7, 1))
+    >>> step.next_states.shape, step.rewards.shape, step.dones
+    (torch.Size([7, 3]), torch.Size([7]), None)
+    """
+
+    elites: Tensor
+    state_low: Tensor
+    state_high: Tensor
+    fits: Tensor
+
+    def __init__(
+        self,
+        state_dim: int,
+        action_dim: int,
+        *,
+        density: str = "cvae",
+        density_kwargs: Mapping[str, Any] | None = None,
+        members: int = 5,
+        elites: int | None = None,
+        discrete_actions: bool = False,
+        reward: str | Function | None = "learned",
+        termination: str | Function | None = None,
+        propagation: str = "tsinf",
+        termination_hidden: Sequence[int] = (64, 64),
+    ) -> None:
+        super().__init__()
+        self.state_dim = check_positive("state_dim", state_dim)
+        self.action_dim = check_positive("action_dim", action_dim)
+        self.members = check_positive("members", members)
+        kept = members if elites is None else check_positive("elites", elites)
+        if kept > members:
+            raise ValueError(f"elites: got {kept}, expected at most the {members} members")
+        self.discrete_actions = bool(discrete_actions)
+        self.reward = _check_part("reward", reward)
+        self.termination = _check_part("termination", termination)
+        self.propagation = check_choice("propagation", propagation, PROPAGATIONS)
+        self.density_name = density
+        self._density_kwargs = {**DENSITY_OPTIONS.get(density, {}), **(density_kwargs or {})}
+        self.event_dim = state_dim + (reward == "learned")
+        self._hidden = check_sizes("termination_hidden", termination_hidden)
+        sizes = (action_dim + state_dim + state_dim, self._hidden, 1)
+
+        self.networks = nn.ModuleDict(
+            {"density": batch_members([self._plain_density() for _ in range(members)])}
+        )
+        if termination == "learned":
+            self.networks["termination"] = batch_members([mlp(*sizes) for _ in range(members)])
+        self.input_normaliser = Normaliser(state_dim + action_dim)
+        self.target_normaliser = Normaliser(self.event_dim)
+        self.register_buffer("elites", torch.arange(kept))
+        self.register_buffer("state_low", torch.full((state_dim,), -torch.inf))
+        self.register_buffer("state_high", torch.full((state_dim,), torch.inf))
+        self.register_buffer("fits", torch.zeros((), dtype=torch.int64))
+        self._acting: dict[int, nn.ModuleDict] = {}  # copies for roll-outs: no part of the state
+        self.register_load_state_dict_post_hook(lambda module, keys: module.changed())
+
+    # -- what goes in and comes out ----------------------------------------------------------------
+
+    def inputs(self, states: Tensor, actions: Tensor) -> Tensor:
+        """Standardised contexts ``(*batch, S + A)``; discrete actions ``(*batch,)``, one-hot."""
+        if self.discrete_actions:
+            actions = functional.one_hot(actions, self.action_dim).to(states)
+        return self.input_normaliser(torch.cat((states, actions), dim=-1))
+
+    def targets(self, data: Transitions) -> Tensor:
+        """Standardised events (Δs, r) ``(N, X)``."""
+        return self.target_normaliser(self._events(data))
+
+    def _events(self, data: Transitions) -> Tensor:
+        change = data.next_states - data.states
+        if self.reward != "learned":
+            return change
+        assert data.rewards is not None, "check(data) comes first"
+        return torch.cat((change, data.rewards.unsqueeze(-1)), dim=-1)
+
+    def check(self, data: Transitions) -> Transitions:
+        """Return `data` if it has the model's sizes and parts, else raise one line."""
+        if data.states.shape[1] != self.state_dim:
+            raise ValueError(f"states: got size {data.states.shape[1]}, expected {self.state_dim}")
+        self._check_actions(data.actions)
+        for name, part in (("rewards", self.reward), ("terminations", self.termination)):
+            if part == "learned" and getattr(data, name) is None:
+                raise ValueError(f"{name}: got None, expected (N,): the model learns them")
+        return data
+
+    def _check_actions(self, actions: Tensor) -> None:
+        if self.discrete_actions == actions.is_floating_point():
+            wanted = "whole numbers" if self.discrete_actions else "floats"
+            raise TypeError(f"actions: got {actions.dtype}, expected {wanted}")
+        if self.discrete_actions and int(actions.max()) >= self.action_dim:
+            raise ValueError(
+                f"actions: got {int(actions.max())}, expected 0 to {self.action_dim - 1}"
+            )
+        if not self.discrete_actions and actions.shape[-1] != self.action_dim:
+            raise ValueError(f"actions: got size {actions.shape[-1]}, expected {self.action_dim}")
+
+    @torch.no_grad()
+    def standardise(self, data: Transitions) -> None:
+        """Fit the normalisers, and the box that next states stay in, to checked data."""
+        actions = data.actions
+        if self.discrete_actions:
+            actions = functional.one_hot(actions, self.action_dim).to(data.states)
+        fixed = self.action_dim if self.discrete_actions else 0
+        self.input_normaliser.fit(torch.cat((data.states, actions), dim=-1), fixed)
+        self.target_normaliser.fit(self._events(data))
+        both = torch.cat((data.states, data.next_states))
+        low, high = both.amin(0), both.amax(0)
+        self.state_low.copy_(2.0 * low - high)
+        self.state_high.copy_(2.0 * high - low)
+        self.changed()
+
+    # -- roll-outs ---------------------------------------------------------------------------------
+
+    def begin(self, rows: int, generator: torch.Generator | None = None) -> Propagation:
+        """A roll-out of `rows` particles; with "tsinf" each keeps its member to the end."""
+        return Propagation(self, self.propagation, rows, generator)
+
+    @torch.no_grad()
+    def step(
+        self, states: Tensor, actions: Tensor, generator: torch.Generator | None = None
+    ) -> Step:
+        """Draw s', r and d for rows ``(B, S)``, ``(B, A)``, each through a member drawn anew.
+
+        Rewards and dones are None where the model has none.
+        """
+        if check_matrix("states", states, self.state_dim).ndim != 2:
+            raise ValueError(
+                f"states: got shape {tuple(states.shape)}, expected (B, {self.state_dim})"
+            )
+        if len(actions) != len(states):
+            raise ValueError(f"actions: got {len(actions)} rows, expected {len(states)}")
+        self._check_actions(actions)
+        return self.begin(len(states), generator).step(states, actions, generator)
+
+    def finish(
+        self,
+        states: Tensor,
+        actions: Tensor,
+        event: Tensor,
+        ending: Tensor | None,
+        generator: torch.Generator | None,
+    ) -> Step:
+        """The step that a standardised event ``(B, X)`` and probability of the end ``(B,)`` make.
+
+        Without a generator and with probabilities of 0 or 1 it is deterministic.
+        """
+        event = self.target_normaliser.inverse(event)
+        after = states + event[:, : self.state_dim]
+        after = after.clamp(self.state_low, self.state_high)
+        reward = done = None
+        if self.reward == "learned":
+            reward = event[:, self.state_dim]
+        elif callable(self.reward):
+            reward = self.reward(states, actions, after)
+        if ending is not None:
+            draw = torch.rand(ending.shape, generator=generator, device=ending.device)
+            done = draw < ending
+        elif callable(self.termination):
+            done = self.termination(states, actions, after).bool()
+        return Step(after, reward, done)
+
+    def acting(self, first: int = 0) -> nn.ModuleDict:
+        """The elites' networks without gradients, in their order from number `first` on, around.
+
+        A copy for each `first`, made anew when the members changed.
+        """
+        if first not in self._acting:
+            elites = self.elites.tolist()
+            with torch.inference_mode(False):  # it outlives the planning that asks for it
+                self._acting[first] = select_members(self.networks, elites[first:] + elites[:first])
+        return self._acting[first]
+
+    def changed(self) -> None:
+        """Say that members, elites or their device changed."""
+        self._acting.clear()
+
+    def _apply(self, fn: Any, recurse: bool = True) -> DynamicsModel:
+        self.changed()
+        return super()._apply(fn, recurse)
+
+    # -- members -----------------------------------------------------------------------------------
+
+    def member_values(self, states: Tensor, actions: Tensor) -> ConditionalValue:
+        """p(standardised (Δs, r) | s, a) of the elites at B rows, batch shape (elites, B)."""
+        context = self.inputs(states, actions)
+        density: Any = self.acting()["density"]
+        return density(context.expand(len(self.elites), *context.shape))
+
+    def member(self, index: int) -> DynamicsModel:
+        """A model of the one member `index`, which shares nothing with this one."""
+        if not 0 <= index < self.members:
+            raise ValueError(f"index: got {index!r}, expected 0 to {self.members - 1}")
+        one = DynamicsModel(
+            self.state_dim,
+            self.action_dim,
+            density=self.density_name,
+            density_kwargs=self._density_kwargs,
+            members=1,
+            discrete_actions=self.discrete_actions,
+            reward=self.reward,
+            termination=self.termination,
+            propagation=self.propagation,
+            termination_hidden=self._hidden,
+        )
+        one.load_state_dict(
+            {**self.state_dict(), "elites": torch.zeros(1, dtype=torch.int64)}
+            | {
+                f"networks.{name}": value
+                for name, value in select_members(self.networks, [index]).state_dict().items()
+            }
+        )
+        return one
+
+    def member_density(self, index: int) -> nn.Module:
+        """The density of member `index` as an ordinary one, over standardised numbers."""
+        return extract_member(self.networks["density"], index, self._plain_density())
+
+    def _plain_density(self) -> nn.Module:
+        return make_density(
+            self.density_name,
+            context_dim=self.state_dim + self.action_dim,
+            event_dim=self.event_dim,
+            **self._density_kwargs,
+        )
+
+
+def _check_part(argument: str, value: Any) -> Any:
+    if value is None or value == "learned" or callable(value):
+        return value
+    raise ValueError(
+        f"{argument}: got {value!r}, expected 'learned', None or a function of "
+        "(states, actions, next_states)"
+    )

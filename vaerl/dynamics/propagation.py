@@ -1,0 +1,120 @@
+"""How particles go through an ensemble: trajectory sampling and expectation (Chua et al. 2018).
+
+* ``ts1``: at each step every particle draws a member anew.
+* ``tsinf``: every particle keeps the member that it drew at the start, which keeps epistemic
+  spread apart from the noise of a step.
+* ``expectation``: one deterministic path through the mean over members and noise.
+
+Members are shared out evenly over the rows, each member uniform for each row; the number of rows
+need not be a multiple of that of the members.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from vaerl.densities import ConditionalValue, IntractableError
+from vaerl.densities.options import check_choice, check_positive
+from vaerl.planning.model import Step
+
+if TYPE_CHECKING:
+    from vaerl.dynamics.model import DynamicsModel
+
+PROPAGATIONS = ("ts1", "tsinf", "expectation")
+MEAN_SAMPLES = 16
+"""Samples whose mean stands for E[x | c] where a density has no closed form of it."""
+
+
+class Propagation:
+    """One roll-out of B particles through the elites of a model.
+
+    Args:
+        model: what predicts.
+        how: one of `PROPAGATIONS`.
+        rows: B.
+        generator: of the members drawn at the start.
+    """
+
+    def __init__(
+        self,
+        model: DynamicsModel,
+        how: str,
+        rows: int,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        self.model, self.rows = model, check_positive("rows", rows)
+        self.how = check_choice("propagation", how, PROPAGATIONS)
+        self.count = len(model.elites)
+        self._offset = self._draw(generator)
+
+    @torch.no_grad()
+    def step(
+        self, states: Tensor, actions: Tensor, generator: torch.Generator | None = None
+    ) -> Step:
+        """Move all particles ``(B, S)`` under actions ``(B, A)`` or ``(B,)``."""
+        context = self.model.inputs(states, actions)
+        if self.how == "expectation":
+            event, ending = self._expect(context, generator)
+        elif self.how == "ts1" and self.count > 1:
+            self._offset = self._draw(generator)
+            order = torch.randperm(self.rows, generator=generator, device=context.device)
+            event, ending = self._sample(context[order], generator)
+            back = order.argsort()
+            event, ending = event[back], None if ending is None else ending[back]
+        else:
+            event, ending = self._sample(context, generator)
+        return self.model.finish(states, actions, event, ending, generator)
+
+    def _draw(self, generator: torch.Generator | None) -> int:
+        if self.count == 1:
+            return 0
+        device = "cpu" if generator is None else generator.device
+        return int(torch.randint(self.count, (), generator=generator, device=device))
+
+    def _sample(
+        self, context: Tensor, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Draws ``(B, X)``, row i through elite (i + offset) mod count; chances of the end."""
+        networks: Any = self.model.acting(self._offset)
+        shared = self._share_out(context)
+        event = networks["density"](shared).sample((), generator)
+        ending = _ending(networks, shared, event[..., : self.model.state_dim])
+        return self._gather(event), None if ending is None else self._gather(ending)
+
+    def _expect(
+        self, context: Tensor, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor | None]:
+        networks: Any = self.model.acting()
+        shared = context.expand(self.count, *context.shape)
+        event = _mean(networks["density"](shared), generator)
+        ending = _ending(networks, shared, event[..., : self.model.state_dim])
+        rounded = None if ending is None else (ending.mean(0) > 0.5).to(event)
+        return event.mean(0), rounded
+
+    def _share_out(self, rows: Tensor) -> Tensor:
+        """Rows ``(B, C)`` as ``(count, ⌈B/count⌉, C)``, the last ones repeated to fill up."""
+        missing = -self.rows % self.count
+        if missing:
+            rows = torch.cat((rows, rows[-1:].expand(missing, -1)))
+        return rows.reshape(-1, self.count, rows.shape[-1]).transpose(0, 1)
+
+    def _gather(self, shared: Tensor) -> Tensor:
+        return shared.transpose(0, 1).flatten(0, 1)[: self.rows]
+
+
+def _ending(networks: Any, context: Tensor, change: Tensor) -> Tensor | None:
+    """Probability ``(count, M)`` that the episode ends with this step; None if never."""
+    if "termination" not in networks:
+        return None
+    logit = networks["termination"](torch.cat((context, change), dim=-1))
+    return torch.sigmoid(logit.squeeze(-1))
+
+
+def _mean(value: ConditionalValue, generator: torch.Generator | None) -> Tensor:
+    try:
+        return value.mean
+    except IntractableError:
+        return value.sample((MEAN_SAMPLES,), generator).mean(0)

@@ -1,0 +1,123 @@
+"""The model of a Gymnasium task: built from its spaces, with what is known of it bound to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
+from torch import Tensor
+
+from vaerl.densities.options import check_choice
+from vaerl.dynamics.model import DynamicsModel, Function
+
+REWARDS = ("learned", "known")
+TERMINATIONS = ("learned", "known", "never")
+KNOWN = {"reward": "reward", "termination": "terminated"}
+"""Methods of an environment that are its known functions of (states, actions, next_states)."""
+
+
+def make_model(
+    observation_space: spaces.Space,
+    action_space: spaces.Space,
+    *,
+    reward: str = "learned",
+    termination: str = "learned",
+    **options: Any,
+) -> DynamicsModel:
+    """A model of a task with these spaces, over actions as SB3 stores them (a Box in [−1, 1]).
+
+    Raises ValueError: spaces that no model is for, in one line.
+    """
+    check_choice("reward", reward, REWARDS)
+    check_choice("termination", termination, TERMINATIONS)
+    state_dim = check_observation_space(observation_space)
+    if isinstance(action_space, spaces.Discrete):
+        if action_space.start != 0:
+            raise ValueError(f"action_space: got {action_space}, expected Discrete from 0")
+        action_dim, discrete = int(action_space.n), True
+    elif isinstance(action_space, spaces.Box) and len(action_space.shape) == 1:
+        action_dim, discrete = action_space.shape[0], False
+    else:
+        raise ValueError(
+            f"action_space: got {action_space}, expected a Box of shape (A,) or Discrete"
+        )
+    never = termination == "never"
+    return DynamicsModel(
+        state_dim,
+        action_dim,
+        discrete_actions=discrete,
+        reward="learned" if reward == "learned" else _unbound("reward"),
+        termination=None
+        if never
+        else "learned"
+        if termination == "learned"
+        else _unbound("termination"),
+        **options,
+    )
+
+
+def check_observation_space(space: spaces.Space) -> int:
+    """Size of the observations; a space that is no vector of floats raises one line."""
+    if not isinstance(space, spaces.Box) or len(space.shape) != 1 or space.dtype.kind != "f":
+        raise ValueError(f"observation_space: got {space}, expected a Box of floats of shape (S,)")
+    return int(space.shape[0])
+
+
+def check_model_env(env: VecEnv | None) -> None:
+    """Raise one line for an environment whose observations are changed as it learns."""
+    if env is not None and unwrap_vec_normalize(env) is not None:
+        raise ValueError(
+            "env: got one in VecNormalize, expected it as it is: the model standardises by itself"
+        )
+
+
+def bind_known(
+    model: DynamicsModel, env: VecEnv | None, action_space: spaces.Space, parts: Mapping[str, str]
+) -> None:
+    """Take the known functions that `parts` asks for from the environment.
+
+    They are its methods `reward` and `terminated` over batches of torch tensors, with actions as
+    the environment takes them. Without an environment they stay unbound and say so when called.
+
+    Raises ValueError: an environment without such a method, or in another process.
+    """
+    if env is None:
+        return
+    for part, kind in parts.items():
+        if kind != "known":
+            continue
+        copies = getattr(env.unwrapped, "envs", None)
+        owner = copies[0].unwrapped if copies else None
+        method = getattr(owner, KNOWN[part], None)
+        if not callable(method):
+            where = type(owner).__name__ if owner is not None else "an env in another process"
+            raise ValueError(
+                f"{part}: got 'known', but {where} has no method "
+                f"{KNOWN[part]}(states, actions, next_states); use {part}='learned'"
+            )
+        setattr(model, part, _in_units_of(action_space, method))
+
+
+def _unbound(part: str) -> Function:
+    def refuse(states: Tensor, actions: Tensor, next_states: Tensor) -> Tensor:
+        raise ValueError(
+            f"{part}: got 'known' and no environment to ask; build or load the agent with its env"
+        )
+
+    return refuse
+
+
+def _in_units_of(space: spaces.Space, method: Callable[..., Any]) -> Function:
+    """The method on stored actions."""
+    if not isinstance(space, spaces.Box):
+        return lambda s, a, after: torch.as_tensor(method(s, a, after))
+    low, high = torch.as_tensor(space.low).float(), torch.as_tensor(space.high).float()
+
+    def call(states: Tensor, actions: Tensor, next_states: Tensor) -> Tensor:
+        unscaled = low.to(actions) + 0.5 * (actions + 1.0) * (high - low).to(actions)
+        return torch.as_tensor(method(states, unscaled, next_states))
+
+    return call

@@ -1,0 +1,81 @@
+"""The returns that a model gives to plans, all particles of all plans at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from vaerl.planning.model import Model, as_step, begin
+
+Function = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""(states, actions, next_states) of B rows → ``(B,)``."""
+
+NO_REWARD = (
+    "reward: got None, expected a function of (states, actions, next_states): "
+    "the model gives no rewards of its own"
+)
+
+
+@torch.no_grad()
+def plan_returns(
+    model: Model,
+    states: Tensor,
+    plans: Tensor,
+    *,
+    reward: Function | None = None,
+    termination: Function | None = None,
+    particles: int = 1,
+    discount: float = 1.0,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Σ_t γ^t r_t of every particle of every plan, ``(B, N, P)``.
+
+    Rewards stop when an episode ends.
+
+    Args:
+        model: see `vaerl.planning.Model`.
+        states: B states ``(B, S)`` to plan from.
+        plans: N sequences for each, ``(B, N, H, A)``, or ``(B, N, H)`` whole numbers.
+        reward, termination: known functions; they stand before what the model gives.
+        particles: P, roll-outs of every plan.
+        discount: γ.
+        generator: of everything random in the model.
+
+    Raises:
+        ValueError: no reward function for a model without rewards.
+
+    >>> class Walk:
+    ...     def step(self, states, actions, generator=None):
+    ...         return states + actions
+    >>> plans = torch.tensor([[[[1.0], [1.0]], [[0.0], [0.0]]]])
+    >>> distance = lambda s, a, after: -(after - 2.0).abs().squeeze(-1)
+    >>> plan_returns(Walk(), torch.zeros(1, 1), plans, reward=distance)[0, :, 0]
+    tensor([-1., -4.])
+    """
+    count, horizon = plans.shape[1:3]
+    rows = len(states) * count * particles
+    at = states.repeat_interleave(count * particles, 0)
+    # Time first, so that each step reads one block.
+    actions = plans.movedim(2, 0).flatten(1, 2).repeat_interleave(particles, 1)
+    total = at.new_zeros(rows)
+    alive: Tensor | None = None
+    moved = begin(model, rows, generator)
+    for t in range(horizon):
+        action = actions[t]
+        after, gained, done = as_step(moved.step(at, action, generator))
+        if reward is not None:
+            gained = reward(at, action, after)
+        if gained is None:
+            raise ValueError(NO_REWARD)
+        if termination is not None:
+            done = termination(at, action, after)
+        if alive is not None:
+            gained = gained * alive
+        total = torch.add(total, gained, alpha=discount**t)
+        if done is not None:
+            going = 1.0 - done.to(total)
+            alive = going if alive is None else alive * going
+        at = after
+    return total.view(len(states), count, particles)

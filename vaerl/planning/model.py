@@ -1,0 +1,61 @@
+"""What a planner asks of a model: next states, and rewards and ends where it has them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+
+class Step(NamedTuple):
+    """What one step of B particles gives."""
+
+    next_states: Tensor
+    """``(B, S)``."""
+    rewards: Tensor | None = None
+    """``(B,)``, or None where the model has none."""
+    dones: Tensor | None = None
+    """Whether the episode ended in the next state ``(B,)``, or None for never."""
+
+
+@runtime_checkable
+class Model(Protocol):
+    """Anything that moves particles: a learned model, or the true simulator.
+
+    A model whose particles keep something through a roll-out (a member of an ensemble, a hidden
+    parameter) has a second method, ``begin(rows, generator)``, which gives what is stepped instead.
+    """
+
+    def step(
+        self, states: Tensor, actions: Tensor, generator: torch.Generator | None = None
+    ) -> Step | tuple[Tensor | None, ...] | Tensor:
+        """Move particles ``(B, S)`` under actions ``(B, A)``, or ``(B,)`` if discrete.
+
+        Gives next states ``(B, S)``, alone or followed by rewards and dones ``(B,)``.
+        """
+        ...
+
+
+def begin(model: Model, rows: int, generator: torch.Generator | None = None) -> Model:
+    """What is stepped in a roll-out of `rows` particles."""
+    start = getattr(model, "begin", None)
+    return model if start is None else start(rows, generator)
+
+
+def as_step(result: Step | tuple[Tensor | None, ...] | Tensor) -> Step:
+    """The result of a model's `step` with a name for every part.
+
+    >>> as_step(torch.zeros(2, 1)).rewards is None
+    True
+    """
+    if isinstance(result, Step):
+        return result
+    if isinstance(result, Tensor):
+        return Step(result)
+    if isinstance(result, tuple) and 1 <= len(result) <= 3 and isinstance(result[0], Tensor):
+        return Step(*result)  # type: ignore[arg-type]
+    shown = f"a tuple of {len(result)}" if isinstance(result, tuple) else type(result).__name__
+    raise TypeError(
+        f"model.step: got {shown}, expected next states, or (next_states, rewards, dones)"
+    )

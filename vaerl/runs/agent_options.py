@@ -1,0 +1,141 @@
+"""Values of an agent's constructor arguments, checked before anything is built.
+
+Stable-Baselines3 finds out late about many of them, or with words that name neither the argument
+nor what is legal. Arguments without a row here are the agent's own to check.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from vaerl.agents import agent_class
+from vaerl.names import check_name
+
+# Arguments of an agent's constructor that have a field of their own, or none.
+RESERVED = {"self", "policy", "density", "env", "seed", "device", "verbose", "tensorboard_log"}
+RESERVED |= {"dynamics", "dynamics_kwargs"}
+
+
+class Rule(NamedTuple):
+    """What a value may be, in words and as a test."""
+
+    legal: str
+    fits: Callable[[Any], bool]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_whole(value: Any, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _whole(least: int) -> Rule:
+    return Rule(f"a whole number, {least} or more", lambda value: _is_whole(value, least))
+
+
+def _number(
+    low: float = -math.inf, high: float = math.inf, words: tuple[str | None, ...] = ()
+) -> Rule:
+    """A number, or one of the `words` that leave the argument to the agent."""
+    legal = "a number"
+    if high < math.inf:
+        legal += f" from {low:g} to {high:g}"
+    elif low > -math.inf:
+        legal += f", {low:g} or more"
+    for word in words:
+        legal += f", or {word or 'null'}"
+    return Rule(legal, lambda v: low <= v <= high if _is_number(v) else v in words)
+
+
+def _is_train_freq(value: Any) -> bool:
+    if isinstance(value, list | tuple) and len(value) == 2:
+        return _is_whole(value[0], 1) and value[1] in ("step", "episode")
+    return _is_whole(value, 1)
+
+
+def _is_ent_coef(value: Any) -> bool:
+    if not isinstance(value, str):
+        return _is_number(value)
+    head, _, start = value.partition("_")
+    try:
+        return head == "auto" and (value == "auto" or float(start) > 0.0)
+    except ValueError:
+        return False
+
+
+_OBJECT = Rule("an object of arguments", lambda value: isinstance(value, dict))
+_FLAG = Rule("true or false", lambda value: isinstance(value, bool))
+_CODE = Rule("null: a Python object cannot be written here", lambda value: value is None)
+
+RULES: dict[str, Rule] = {
+    "action_noise": _CODE,
+    "batch_size": _whole(1),
+    "buffer_size": _whole(1),
+    "clip_range": _number(0),
+    "clip_range_vf": _number(0, words=(None,)),
+    "ent_coef": Rule("a number, auto, or auto_ and a positive number", _is_ent_coef),
+    "gae_lambda": _number(0, 1),
+    "gamma": _number(0, 1),
+    "gradient_steps": _whole(-1),
+    "learning_rate": _number(0),
+    "learning_starts": _whole(0),
+    "max_grad_norm": _number(0),
+    "n_epochs": _whole(1),
+    "n_steps": _whole(1),
+    "normalize_advantage": _FLAG,
+    "optimize_memory_usage": _FLAG,
+    "policy_kwargs": _OBJECT,
+    "replay_buffer_class": _CODE,
+    "rollout_buffer_class": _CODE,
+    "stats_window_size": _whole(1),
+    "target_entropy": _number(words=("auto",)),
+    "target_kl": _number(0, words=(None,)),
+    "target_update_interval": _whole(1),
+    "tau": _number(0, 1),
+    "train_freq": Rule(
+        'a whole number, 1 or more, or [number, "step"] or [number, "episode"]', _is_train_freq
+    ),
+    "vf_coef": _number(0),
+}
+
+
+def check_agent_options(agent: str, options: Mapping[str, Any]) -> None:
+    """Raise a ValueError of one line for an option or a value that `agent` does not take.
+
+    >>> check_agent_options("sac", {"gamma": 0.9, "train_freq": [1, "episode"]})
+    """
+    legal = agent_options(agent)
+    for option, value in options.items():
+        check_name(f"option of agent {agent}", option, legal)
+        if option in RULES and not RULES[option].fits(value):
+            raise ValueError(
+                f"agent option {option}: got {value!r}, expected {RULES[option].legal}"
+            )
+    policies = getattr(agent_class(agent), "policy_aliases", None)
+    if policies:
+        names = set(inspect.signature(next(iter(policies.values())).__init__).parameters)
+        for name in options.get("policy_kwargs", {}):
+            check_name("agent option policy_kwargs: argument", name, names - {"self"})
+
+
+def agent_options(name: str) -> set[str]:
+    """Return the constructor arguments of an agent that `agent_options` may name.
+
+    >>> {"learning_rate", "gamma"} <= agent_options("sac"), "policy" in agent_options("sac")
+    (True, False)
+    """
+    found: set[str] = set()
+    for cls in agent_class(name).__mro__:
+        if "__init__" not in vars(cls):
+            continue
+        parameters = inspect.signature(vars(cls)["__init__"]).parameters.values()
+        found |= {p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD}
+        found |= {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            break  # what stands further up is set by this class
+    return {option for option in found - RESERVED if not option.startswith("_")}
