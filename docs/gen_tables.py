@@ -1,15 +1,18 @@
 """Write docs/results.md from the records in docs/results/*.json: a result is a command.
 
+A page of its own shows a record between the lines `<!-- result NAME -->` and `<!-- end -->`.
+
 A record holds `title`, `command`, `caption`, `columns` and `rows`, and may hold `versions` (an
 object) and `notes` (a list). A picture docs/results/<record>*.png is shown below its table.
 
-    python docs/gen_tables.py            write the page
-    python docs/gen_tables.py --check    only say whether the page is up to date
+    python docs/gen_tables.py            write the pages
+    python docs/gen_tables.py --check    only say whether the pages are up to date
 """
 
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -88,17 +91,33 @@ def page(folder: Path) -> str:
     return "\n".join([HEAD, *(sections or ["No result has been recorded yet.\n"])])
 
 
+def fill(text: str, folder: Path) -> str:
+    """A page with every marked place filled from the records in `folder`."""
+
+    def shown(match: re.Match[str]) -> str:
+        path = folder / f"{match[1]}.json"
+        body = section(path) if path.exists() else "No result has been recorded yet.\n"
+        return f"<!-- result {match[1]} -->\n\n{body}\n<!-- end -->"
+
+    return re.sub(r"<!-- result ([\w-]+) -->.*?<!-- end -->", shown, text, flags=re.S)
+
+
 def main(arguments: list[str]) -> str | None:
-    """Write or check the page; return an error line, or None."""
+    """Write or check the pages; return an error line, or None."""
+    results = DOCS / "results"
     try:
-        text = page(DOCS / "results")
+        texts = {DOCS / "results.md": page(results)}
+        for path in DOCS.glob("*.md"):
+            if "<!-- result " in (old := path.read_text(encoding="utf-8")):
+                texts[path] = fill(old, results)
     except ValueError as error:
         return str(error)
-    target = DOCS / "results.md"
-    if "--check" in arguments:
-        old = target.read_text(encoding="utf-8") if target.exists() else ""
-        return None if old == text else "docs/results.md is out of date: python docs/gen_tables.py"
-    target.write_text(text, encoding="utf-8")
+    for path, text in sorted(texts.items()):
+        old = path.read_text(encoding="utf-8") if path.exists() else ""
+        if "--check" not in arguments:
+            path.write_text(text, encoding="utf-8")
+        elif old != text:
+            return f"docs/{path.name} is out of date: python docs/gen_tables.py"
     return None
 
 

@@ -3,7 +3,7 @@
 Modules are imported when an experiment is loaded, so that listing the names stays quick.
 
 >>> experiment_names()
-('density-suite', 'demo', 'mujoco')
+('density-suite', 'demo', 'gradients', 'iwae-mnist', 'modes', 'mujoco')
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ from vaerl.names import check_name
 EXPERIMENTS: dict[str, str] = {
     "density-suite": "vaerl.experiments.density_suite:run",
     "demo": "vaerl.experiments.demo:run",
+    "gradients": "vaerl.experiments.gradients:run",
+    "iwae-mnist": "vaerl.experiments.iwae_mnist:run",
+    "modes": "vaerl.experiments.modes:run",
     "mujoco": "vaerl.experiments.mujoco:run",
 }
 

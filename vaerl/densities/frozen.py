@@ -11,7 +11,7 @@ from torch import Tensor
 from vaerl.densities.base import ConditionalValue, check_matrix
 from vaerl.densities.chain import Generative, LatentChain
 from vaerl.densities.mixture import MixtureValue
-from vaerl.densities.normal import NormalMixture
+from vaerl.densities.normal import DiagonalNormal, NormalMixture
 from vaerl.densities.squash import SquashedValue
 
 if TYPE_CHECKING:
@@ -31,6 +31,10 @@ def decode_codes(
         part.expand(count, *batch, part.shape[-1]) for part in column[..., 1:].split(dims, dim=-1)
     ]
     law = chain.decode(p, chain.place(p, u, noise))
+    if not isinstance(law, DiagonalNormal):
+        raise NotImplementedError(
+            f"freeze and mode need a decoder of normals, this one gives a {type(law).__name__}"
+        )
     mean = law.mean.movedim(0, -2)
     log_weights = mean.new_full(mean.shape[:-1], -math.log(count))
     return NormalMixture(log_weights, mean, law.log_sigma.expand_as(law.mean).movedim(0, -2))
