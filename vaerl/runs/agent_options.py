@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from vaerl.agents import agent_class
+from vaerl.agents.temperature import Annealed, entropy_of_modes
 from vaerl.names import check_name
 
 # Arguments of an agent's constructor that have a field of their own, or none.
@@ -63,7 +64,18 @@ def _is_ent_coef(value: Any) -> bool:
         return _is_number(value)
     head, _, start = value.partition("_")
     try:
+        if head == "anneal":
+            return Annealed.parse(value) is not None
         return head == "auto" and (value == "auto" or float(start) > 0.0)
+    except ValueError:
+        return False
+
+
+def _is_target_entropy(value: Any) -> bool:
+    if not isinstance(value, str):
+        return _is_number(value)
+    try:
+        return value == "auto" or math.isfinite(entropy_of_modes(value, 1))
     except ValueError:
         return False
 
@@ -78,7 +90,9 @@ RULES: dict[str, Rule] = {
     "buffer_size": _whole(1),
     "clip_range": _number(0),
     "clip_range_vf": _number(0, words=(None,)),
-    "ent_coef": Rule("a number, auto, or auto_ and a positive number", _is_ent_coef),
+    "ent_coef": Rule(
+        "a number, auto, auto_ and a positive number, or anneal_START_END[_FRACTION]", _is_ent_coef
+    ),
     "gae_lambda": _number(0, 1),
     "gamma": _number(0, 1),
     "gradient_steps": _whole(-1),
@@ -93,7 +107,7 @@ RULES: dict[str, Rule] = {
     "replay_buffer_class": _CODE,
     "rollout_buffer_class": _CODE,
     "stats_window_size": _whole(1),
-    "target_entropy": _number(words=("auto",)),
+    "target_entropy": Rule("a number, auto, or modes_M for M modes", _is_target_entropy),
     "target_kl": _number(0, words=(None,)),
     "target_update_interval": _whole(1),
     "tau": _number(0, 1),
