@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import gymnasium
 import numpy as np
-from gymnasium.spaces import Box
+from gymnasium.spaces import Box, Space
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
@@ -35,7 +35,55 @@ class Outcome(NamedTuple):
     truncated: bool = False
 
 
-class PlanarEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
+class DrawnEnv(gymnasium.Env[Observation, Any]):
+    """An environment whose state leaves a trace on a map, which `render` draws."""
+
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 20}  # noqa: RUF012
+
+    observation_space: Box  # type: ignore[assignment]
+
+    def __init__(
+        self, observation_space: Box, action_space: Space[Any], render_mode: str | None
+    ) -> None:
+        modes = self.metadata["render_modes"]
+        if render_mode is not None and render_mode not in modes:
+            raise ValueError(f"render_mode={render_mode!r}; legal are None and {modes}")
+        self.observation_space = observation_space
+        self.action_space = action_space
+        self.render_mode = render_mode
+        self._state: Array = np.zeros(observation_space.shape)
+        self._trace: list[tuple[float, float]] = []
+        self._return = 0.0
+        self._painter: Painter | None = None
+
+    @abstractmethod
+    def _make_painter(self) -> Painter:
+        """Make what draws the map and the trace."""
+
+    def _drawn(self) -> list[tuple[float, float]]:
+        """Give the places a frame shows: this episode's."""
+        return self._trace
+
+    def render(self) -> NDArray[np.uint8] | None:
+        """Give the map with this episode's trace as an image (480, 480, 3)."""
+        if self.render_mode is None:
+            gymnasium.logger.warn(
+                "render() draws nothing: make the env with render_mode='rgb_array'"
+            )
+            return None
+        if not self._trace:
+            raise gymnasium.error.ResetNeeded("render() needs a call of reset() before it")
+        if self._painter is None:
+            self._painter = self._make_painter()
+        caption = f"step {len(self._trace) - 1}    return {self._return:.2f}"
+        return self._painter.frame(self._drawn(), caption)
+
+    def close(self) -> None:
+        """Let go of the picture."""
+        self._painter = None
+
+
+class PlanarEnv(DrawnEnv):
     """Base of the environments: the observation is the state, in float32.
 
     `reset(options={"state": s})` starts the episode in s. Every `info` holds `goal` (index of the
@@ -48,24 +96,9 @@ class PlanarEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         goal_positions: (num_modes, 2), or None where modes are not places.
     """
 
-    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 20}  # noqa: RUF012
-
     num_modes: int
     goal_positions: Array | None
-    observation_space: Box  # type: ignore[assignment]
-    action_space: Box  # type: ignore[assignment]
-
-    def __init__(self, observation_space: Box, action_space: Box, render_mode: str | None) -> None:
-        modes = self.metadata["render_modes"]
-        if render_mode is not None and render_mode not in modes:
-            raise ValueError(f"render_mode={render_mode!r}; legal are None and {modes}")
-        self.observation_space = observation_space
-        self.action_space = action_space
-        self.render_mode = render_mode
-        self._state: Array = np.zeros(observation_space.shape)
-        self._trace: list[tuple[float, float]] = []
-        self._return = 0.0
-        self._painter: Painter | None = None
+    action_space: Box
 
     # What a subclass gives
 
@@ -105,10 +138,6 @@ class PlanarEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
 
         return Painter(self.map_artist)
 
-    def _drawn(self) -> list[tuple[float, float]]:
-        """Give the places a frame shows: this episode's."""
-        return self._trace
-
     # Gymnasium's interface
 
     def reset(
@@ -139,24 +168,6 @@ class PlanarEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
             outcome.truncated,
             self._info(outcome),
         )
-
-    def render(self) -> NDArray[np.uint8] | None:
-        """Give the map with this episode's trace as an image (480, 480, 3)."""
-        if self.render_mode is None:
-            gymnasium.logger.warn(
-                "render() draws nothing: make the env with render_mode='rgb_array'"
-            )
-            return None
-        if not self._trace:
-            raise gymnasium.error.ResetNeeded("render() needs a call of reset() before it")
-        if self._painter is None:
-            self._painter = self._make_painter()
-        caption = f"step {len(self._trace) - 1}    return {self._return:.2f}"
-        return self._painter.frame(self._drawn(), caption)
-
-    def close(self) -> None:
-        """Let go of the picture."""
-        self._painter = None
 
     # Checks
 

@@ -22,7 +22,7 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete
 from numpy.typing import NDArray
 
-from vaerl.envs.base import Array, Observation, finite_vector
+from vaerl.envs.base import Array, DrawnEnv, Observation, finite_vector
 from vaerl.envs.laws import Law
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Steps(NamedTuple):
     terminated: NDArray[np.bool_]
 
 
-class KnownLawEnv(gymnasium.Env[Observation, Any]):
+class KnownLawEnv(DrawnEnv):
     """Base of the environments with a known law.
 
     `reset(options={"state": s})` starts the episode in s. Actions outside a box are clipped to it;
@@ -49,26 +49,14 @@ class KnownLawEnv(gymnasium.Env[Observation, Any]):
         scored: coordinates of s' that the law speaks of; `complete` gives the others.
     """
 
-    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 20}  # noqa: RUF012
-
     scored: tuple[int, ...]
     _legal_states = "finite numbers"  # what `legal` asks for, in words
-    observation_space: Box  # type: ignore[assignment]
     action_space: Box | Discrete
 
     def __init__(
         self, observation_space: Box, action_space: Box | Discrete, render_mode: str | None
     ) -> None:
-        modes = self.metadata["render_modes"]
-        if render_mode is not None and render_mode not in modes:
-            raise ValueError(f"render_mode={render_mode!r}; legal are None and {modes}")
-        self.observation_space = observation_space
-        self.action_space = action_space
-        self.render_mode = render_mode
-        self._state: Array = np.zeros(observation_space.shape)
-        self._trace: list[tuple[float, float]] = []
-        self._return = 0.0
-        self._painter: Painter | None = None
+        super().__init__(observation_space, action_space, render_mode)
         if not hasattr(self, "scored"):
             self.scored = tuple(range(observation_space.shape[0]))
 
@@ -120,10 +108,6 @@ class KnownLawEnv(gymnasium.Env[Observation, Any]):
 
     def _info(self) -> dict[str, Any]:
         return {}
-
-    def _drawn(self) -> list[tuple[float, float]]:
-        """Give the points a frame shows: this episode's trace."""
-        return self._trace
 
     def _make_painter(self) -> Painter:
         from vaerl.envs.drawing import Painter
@@ -190,24 +174,6 @@ class KnownLawEnv(gymnasium.Env[Observation, Any]):
         reward, ended = float(steps.rewards), bool(steps.terminated)
         self._return += reward
         return self._state.astype(np.float32), reward, ended, False, self._info()
-
-    def render(self) -> NDArray[np.uint8] | None:
-        """Give this episode as an image (480, 480, 3)."""
-        if self.render_mode is None:
-            gymnasium.logger.warn(
-                "render() draws nothing: make the env with render_mode='rgb_array'"
-            )
-            return None
-        if not self._trace:
-            raise gymnasium.error.ResetNeeded("render() needs a call of reset() before it")
-        if self._painter is None:
-            self._painter = self._make_painter()
-        caption = f"step {len(self._trace) - 1}    return {self._return:.2f}"
-        return self._painter.frame(self._drawn(), caption)
-
-    def close(self) -> None:
-        """Let go of the picture."""
-        self._painter = None
 
     # Checks
 

@@ -134,7 +134,8 @@ class LatentValue(ConditionalValue):
         log_w = self._log_weights(x, k, share, generator, latents)
         proposals = log_w if latents is None else log_w[1:]
         lower = bounds.iwae(proposals) if k else torch.full_like(x[..., 0], -torch.inf)
-        return Bounds(lower, None if latents is None else bounds.iwae(log_w))
+        upper = None if latents is None else bounds.upper_bound(log_w[0], proposals)
+        return Bounds(lower, upper)
 
     def _check_latents(self, latents: Latents, x: Tensor) -> None:
         found = [tuple(h.shape) for h in latents]
