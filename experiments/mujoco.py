@@ -1,11 +1,11 @@
 """Does a CVAE policy keep up with the Gaussian in SAC on HalfCheetah and Hopper?
 
 Protocol. {HalfCheetah-v5, Hopper-v5} × {gaussian, cvae} × seeds, `vaerl.agents.SAC` with
-stable-baselines3's hyperparameters but for smaller networks and batches (`AGENT_OPTIONS`, the same
-for all: what a small machine can afford), one torch thread a run. Reported after the last
-step: the mean return of 10 episodes with the policy's best action and of 10 with drawn actions,
-and of the last 100 training episodes; mean ± standard deviation over seeds. The time is that of
-training alone, without evaluations.
+stable-baselines3's hyperparameters (`width` shrinks networks and batches together, for all alike,
+where time is short), one torch thread a run. Reported after the last step: the mean return of 10
+episodes with the policy's best action and of 10 with drawn actions, and of the last 100 training
+episodes; mean ± standard deviation over seeds. The time is that of training alone, without
+evaluations.
 
 Files: out/<env>-<density>-s<seed>/ (one run each; finished ones are not repeated, interrupted ones
 go on), out/results.json (the table).
@@ -16,11 +16,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
+
+import numpy as np
 
 from vaerl.cli_output import print_table
 from vaerl.densities import density_names
+from vaerl.densities.options import check_positive
 from vaerl.names import check_name
 from vaerl.runs import RunDirectory, files, jsonio
 from vaerl.runs.config import TrainConfig
@@ -33,7 +36,7 @@ DENSITIES = ("gaussian", "cvae")
 SEEDS = (0, 1, 2)
 STEPS = 50_000
 EPISODES = 10
-AGENT_OPTIONS: dict[str, Any] = {"batch_size": 128, "policy_kwargs": {"net_arch": [128, 128]}}
+WIDTH = 256  # of the hidden layers and of the batches, as in stable-baselines3
 PRESETS = ("full", "debug")
 
 
@@ -44,6 +47,7 @@ def run(
     densities: list[str] | None = None,
     seeds: list[int] | None = None,
     steps: int = STEPS,
+    width: int = WIDTH,
     jobs: int = 2,
 ) -> Path:
     """Train every cell of the table that is not finished, print the table, give results.json.
@@ -55,9 +59,11 @@ def run(
         densities: names, gaussian and cvae if None.
         seeds: 0, 1, 2 if None.
         steps: environment steps a run.
+        width: units of each hidden layer and transitions of a batch.
         jobs: processes, each with one torch thread.
     """
     check_name("preset", preset, PRESETS)
+    check_positive("width", width)
     out = Path(out)
     names = list(densities or DENSITIES)
     for name in names:
@@ -67,12 +73,14 @@ def run(
         for env in envs or ENVS:
             for density in names:
                 folder = out / f"{env.split('/')[-1]}-{density}-s{seed}"
-                configs[env, density, seed] = _config(env, density, seed, steps, preset, folder)
+                configs[env, density, seed] = _config(
+                    env, density, seed, steps, width, preset, folder
+                )
     titles = {key: f"{key[0]} {key[1]} seed {key[2]}" for key in configs}
     runs = train_all({titles[key]: config for key, config in configs.items()}, jobs=jobs)
     cells = {key: _measure(runs[title]) for key, title in titles.items()}
-    options = _command_options(preset, envs, densities, seeds, steps)
-    table = assemble(cells, options, next(iter(configs.values())).steps)
+    options = _command_options(preset, envs, densities, seeds, steps, width)
+    table = assemble(cells, options, next(iter(configs.values())).steps, width)
     path = out / "results.json"
     files.write_text(path, jsonio.dumps(table, indent=1) + "\n")
     print_table(table["title"], table["columns"], table["rows"])
@@ -80,7 +88,7 @@ def run(
 
 
 def _config(
-    env: str, density: str, seed: int, steps: int, preset: str, folder: Path
+    env: str, density: str, seed: int, steps: int, width: int, preset: str, folder: Path
 ) -> TrainConfig:
     config = TrainConfig(
         env=env,
@@ -88,7 +96,7 @@ def _config(
         seed=seed,
         steps=steps,
         out=str(folder),
-        agent_options=AGENT_OPTIONS,
+        agent_options={"batch_size": width, "policy_kwargs": {"net_arch": [width, width]}},
         eval_every=0,
         picture_every=0,
         checkpoint_every=steps // 2,
@@ -113,7 +121,10 @@ def _measure(run_directory: RunDirectory) -> dict[str, float]:
 
 
 def assemble(
-    cells: Mapping[tuple[str, str, int], Mapping[str, float]], options: Sequence[str], steps: int
+    cells: Mapping[tuple[str, str, int], Mapping[str, float]],
+    options: Sequence[str],
+    steps: int,
+    width: int,
 ) -> dict[str, Any]:
     """Put the measurements, by (env, density, seed), into a table of plain data."""
     rows: list[list[str]] = []
@@ -146,8 +157,8 @@ def assemble(
         "caption": (
             "Mean ± standard deviation over seeds. Deterministic: "
             f"{EPISODES} episodes with the policy's best action; stochastic: {EPISODES} with drawn "
-            "ones; training: the last 100 episodes. stable-baselines3's hyperparameters for all, "
-            f"but for {AGENT_OPTIONS}."
+            "ones; training: the last 100 episodes. stable-baselines3's hyperparameters for all"
+            + (f", but for layers and batches of {width}." if width != WIDTH else ".")
         ),
         "columns": [
             "environment",
@@ -168,7 +179,7 @@ def _spread(members: Sequence[Mapping[str, float]], key: str) -> str:
     values = [member[key] for member in members]
     if len(values) == 1:
         return f"{values[0]:.0f}"
-    return f"{mean(values):.0f} ± {stdev(values):.0f}"
+    return f"{np.mean(values):.0f} ± {np.std(values, ddof=1):.0f}"
 
 
 def _command_options(
@@ -177,9 +188,11 @@ def _command_options(
     densities: list[str] | None,
     seeds: list[int] | None,
     steps: int,
+    width: int,
 ) -> list[str]:
     words = [f"--preset {preset}"] if preset != "full" else []
     join: Callable[[Sequence[Any]], str] = lambda values: ",".join(map(str, values))  # noqa: E731
     for name, values in (("envs", envs), ("densities", densities), ("seeds", seeds)):
         words += [f"--{name} {join(values)}"] if values else []
-    return words + ([f"--steps {steps}"] if steps != STEPS else [])
+    words += [f"--steps {steps}"] if steps != STEPS else []
+    return words + ([f"--width {width}"] if width != WIDTH else [])

@@ -168,7 +168,7 @@ def test_the_table_is_built_from_the_cells() -> None:
         ("Hopper-v5", "cvae", 0): cell(20.0, 10.0),
         ("Hopper-v5", "cvae", 1): cell(20.0, 20.0),
     }
-    table = mujoco.assemble(cells, ["--seeds 0,1"], 50_000)
+    table = mujoco.assemble(cells, ["--seeds 0,1"], 50_000, 256)
     gaussian, cvae = table["rows"]
     assert gaussian[:4] == ["Hopper-v5", "gaussian", "0, 1", "20 ± 14"] and gaussian[-1] == ""
     assert cvae[3] == "20 ± 0" and cvae[-1] == "3.00"
