@@ -109,7 +109,8 @@ class SAC(DensityAgent, SB3SAC):
 
     def train(self, gradient_steps: int, batch_size: int = 64) -> None:
         """Take `gradient_steps` updates of critics, actor, temperature and target critics."""
-        self.policy.set_training_mode(True)
+        if not self.policy.training:
+            self.policy.set_training_mode(True)
         optimizers = [self.actor.optimizer, self.critic.optimizer]
         if self.ent_coef_optimizer is not None:
             optimizers.append(self.ent_coef_optimizer)

@@ -42,14 +42,17 @@ def smooth_range(raw: Tensor, low: float, high: float) -> Tensor:
     >>> smooth_range(torch.tensor([0.0, 100.0]), -7.0, 2.0)
     tensor([0., 2.])
     """
+    slope, offset, width, low = smooth_range_terms(low, high)
+    return torch.sigmoid(slope * raw + offset) * width + low
+
+
+def smooth_range_terms(low: float, high: float) -> tuple[float, float, float, float]:
+    """Slope, offset, width and low of `smooth_range`: sigmoid(slope·raw + offset)·width + low."""
     width = high - low
     if low < 0.0 < high:
         share = -low / width
-        offset = math.log(share / (1.0 - share))
-        slope = 1.0 / (width * share * (1.0 - share))
-    else:
-        offset, slope = 0.0, 4.0 / width
-    return torch.sigmoid(slope * raw + offset) * width + low
+        return 1.0 / (width * share * (1.0 - share)), math.log(share / (1.0 - share)), width, low
+    return 4.0 / width, 0.0, width, low
 
 
 class FiLMNet(nn.Module):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from vaerl.densities import ConditionalValue
 from vaerl.densities.options import check_positive
+from vaerl.policies.acting import FastActor, make_fast_actor
 from vaerl.policies.defaults import OFF_POLICY, check_density_kwargs, make_head
 from vaerl.policies.noise import NoiseSource
 from vaerl.policies.spaces import check_action_space, default_features_extractor
@@ -75,6 +77,21 @@ class DensityActor(BasePolicy):
             squash=True,
         )
         self.noise = NoiseSource()
+        self._fast: FastActor | None = None
+        self._fast_known = True
+
+    def act(self, obs: np.ndarray, deterministic: bool = False) -> np.ndarray | None:
+        """Actions in [−1, 1] ``(B, X)`` for observations ``(B, …)``, the fast way (`FastActor`).
+
+        They are those of `forward` up to rounding. None where that way does not lead.
+        """
+        if self._fast_known and (self._fast is None or not self._fast.valid):
+            self._fast = make_fast_actor(self)
+            self._fast_known = self._fast is not None or self.device.type != "cpu"
+        return None if self._fast is None else self._fast(obs, deterministic)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_fast": None}  # it holds views of this one's parameters
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return super()._get_constructor_parameters() | {
@@ -222,6 +239,28 @@ class SACPolicy(SB3SACPolicy):
             | self._head
             | {"share_features_extractor": self.share_features_extractor}
         )
+
+    def predict(
+        self,
+        observation: np.ndarray | dict[str, np.ndarray],
+        state: tuple[np.ndarray, ...] | None = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = False,
+    ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
+        """As in SB3, without its costs a call where the networks are plain (`DensityActor.act`)."""
+        shape = self.observation_space.shape
+        if (
+            isinstance(observation, np.ndarray)
+            and shape
+            and observation.shape[-len(shape) :] == shape
+        ):
+            single = observation.ndim == len(shape)
+            if single or observation.ndim == len(shape) + 1:
+                scaled = self.actor.act(observation[None] if single else observation, deterministic)
+                if scaled is not None:
+                    actions = self.unscale_action(scaled.reshape(-1, *self.action_space.shape))
+                    return (actions[0] if single else actions), state
+        return super().predict(observation, state, episode_start, deterministic)
 
     def action_density(self, obs: PyTorchObs) -> ConditionalValue:
         """π(a | s) over scaled actions in (−1, 1)^X at a batch of observations."""
