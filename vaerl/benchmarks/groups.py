@@ -1,0 +1,283 @@
+"""What is compared, a function a group: it builds the rivals and gives their pieces of work."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+
+from vaerl.benchmarks.timing import Case, Goal, Group
+
+TASK = "HalfCheetah-v5"
+SB3, GAUSSIAN, CVAE, DEEP = "SB3 gaussian", "vaerl gaussian", "vaerl cvae k=8", "vaerl cvae L=2 k=8"
+DENSITIES: dict[str, tuple[str, dict[str, Any]]] = {
+    GAUSSIAN: ("gaussian", {}),
+    CVAE: ("cvae", {"num_auxiliary": 8}),
+    DEEP: ("cvae", {"num_auxiliary": 8, "density_kwargs": {"latent_dims": (4, 4)}}),
+}
+START = 300
+"""Environment steps before updates begin, here and in every rival."""
+
+
+def sac() -> Group:
+    """Whole `learn()` with default networks, batches of 256, one update a step."""
+    agents, missing = _off_policy(buffer_size=10_000, learning_starts=START)
+    steps = 25
+
+    def learn(agent: Any) -> Callable[[], float]:
+        agent.learn(START + steps)
+
+        def work() -> float:
+            agent.learn(steps, reset_num_timesteps=False)
+            return steps
+
+        return work
+
+    cases = [Case(name, learn(agent)) for name, agent in agents.items()]
+    goals = [Goal(CVAE, SB3, 2.0), Goal(GAUSSIAN, SB3, 2.5)]
+    if "SBX gaussian" in agents:
+        goals.append(Goal(CVAE, "SBX gaussian", 1.3))
+    return Group("sac", f"SAC, learn() on {TASK}", "environment step", cases, goals, missing)
+
+
+def update() -> Group:
+    """The update alone: `train()` on a full buffer, without environment."""
+    agents, missing = _off_policy(sbx=False, buffer_size=2_000, learning_starts=START)
+
+    def train(agent: Any) -> Callable[[], float]:
+        agent.learn(START + 1)
+
+        def work() -> float:
+            agent.train(10, batch_size=256)
+            return 10
+
+        return work
+
+    cases = [Case(name, train(agent)) for name, agent in agents.items()]
+    return Group("update", "SAC, train() alone", "update", cases, (), missing)
+
+
+def acting(rows: int, deterministic: bool) -> Group:
+    """`predict` on a batch of observations."""
+    agents, missing = _off_policy(sbx=False, buffer_size=10)
+    rng = np.random.default_rng(0)
+    obs = rng.normal(size=(rows, *agents[SB3].observation_space.shape))
+
+    def predict(agent: Any) -> Callable[[], float]:
+        def work() -> float:
+            for _ in range(40):
+                agent.predict(obs, deterministic=deterministic)
+            return 40
+
+        return work
+
+    kind = "best" if deterministic else "drawn"
+    goals = [Goal(CVAE, SB3, 1.0)] if rows == 1 else []
+    return Group(
+        f"acting-{rows}-{kind}",
+        f"predict(), {rows} observation{'s' * (rows > 1)}, action {kind}",
+        "call",
+        [Case(name, predict(agent)) for name, agent in agents.items()],
+        goals,
+        missing,
+    )
+
+
+def ppo() -> Group:
+    """Rollout and update: 512 steps, 10 epochs of batches of 64, 32 codes."""
+    from stable_baselines3 import PPO as SB3PPO
+
+    from vaerl.agents import PPO
+
+    options: dict[str, Any] = {"n_steps": 512, "seed": 0, "device": "cpu"}
+    agents: dict[str, Any] = {
+        SB3: SB3PPO("MlpPolicy", TASK, **options),
+        GAUSSIAN: PPO("gaussian", TASK, **options),
+        "vaerl cvae, 32 codes": PPO("cvae", TASK, policy_kwargs={"num_codes": 32}, **options),
+    }
+
+    def learn(agent: Any) -> Callable[[], float]:
+        def work() -> float:
+            agent.learn(512, reset_num_timesteps=False)
+            return 512
+
+        return work
+
+    cases = [Case(name, learn(agent)) for name, agent in agents.items()]
+    goals = [Goal("vaerl cvae, 32 codes", SB3, 1.0)]
+    return Group("ppo", f"PPO, learn() on {TASK}", "environment step", cases, goals)
+
+
+def dynamics(density: str) -> Group:
+    """Fitting an ensemble of five as one batch, against five models one after the other."""
+    from vaerl.dynamics import DynamicsModel, FitOptions, Transitions, fit
+
+    torch.manual_seed(0)
+    states, actions = torch.randn(2000, 4), torch.rand(2000, 1) * 2 - 1
+    data = Transitions(states, actions, states + 0.1 * torch.randn(2000, 4))
+    options = FitOptions(steps=20, check_every=20, score_k=2)
+
+    def model(members: int) -> DynamicsModel:
+        return DynamicsModel(4, 1, density=density, members=members, reward=None)
+
+    def fitting(models: list[DynamicsModel]) -> Callable[[], float]:
+        def work() -> float:
+            for each in models:
+                fit(each, data, options)
+            return 20
+
+        return work
+
+    cases = [
+        Case(f"{density}, loop over members", fitting([model(1) for _ in range(5)])),
+        Case(f"{density}, one batch", fitting([model(5)])),
+    ]
+    title = "Fitting five members, with a score of each"
+    return Group(f"dynamics-{density}", title, "update", cases)
+
+
+def planning() -> Group:
+    """iCEM, 64 plans × 8 particles × 15 steps × 3 iterations, cart-pole's sizes, five members."""
+    from vaerl.dynamics import DynamicsModel
+    from vaerl.planning import BoxActions, make_planner
+
+    planner = make_planner(
+        "icem", BoxActions([-1.0], [1.0]), horizon=15, population=64, iterations=3, particles=8
+    )
+    state = torch.zeros(1, 4)
+
+    def upright(states: torch.Tensor, actions: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
+        return -after[:, 2].abs()
+
+    def plan(density: str) -> Callable[[], float]:
+        torch.manual_seed(0)
+        model = DynamicsModel(4, 1, density=density, members=5, reward=None)
+
+        def work() -> float:
+            for _ in range(3):
+                planner.plan(model, state, reward=upright)
+            return 3
+
+        return work
+
+    cases = [Case(name, plan(name)) for name in ("gaussian", "mixture", "cvae")]
+    return Group("planning", "Planning an action with five members", "action", cases)
+
+
+def storage() -> Group:
+    """A SAC agent with 10,000 transitions on disk: SB3's zip and pickle, our checkpoint."""
+    from vaerl.runs import save_checkpoint
+
+    agents, _ = _off_policy(sbx=False, buffer_size=10_000, learning_starts=START)
+    theirs, ours = agents[SB3], agents[CVAE]
+    for agent in (theirs, ours):
+        agent.learn(START + 1)
+        agent.replay_buffer.full = True
+    folder = tempfile.TemporaryDirectory(prefix="vaerl-bench-")
+    path = Path(folder.name)
+
+    def sb3(keep: Any = folder) -> float:  # the folder lives as long as the case
+        theirs.save(path / "theirs.zip")
+        theirs.save_replay_buffer(path / "buffer.pkl")
+        return 1
+
+    def vaerl() -> float:
+        save_checkpoint(ours, path / "ours", num_timesteps=0, include_replay=True)
+        return 1
+
+    cases = [Case("SB3 save + save_replay_buffer", sb3), Case("vaerl checkpoint", vaerl)]
+    return Group("storage", "Writing an agent with 10,000 transitions", "checkpoint", cases)
+
+
+def replay() -> Group:
+    """Drawing a batch, beside the update that it feeds."""
+    agents, _ = _off_policy(sbx=False, buffer_size=10_000, learning_starts=START)
+    ours = agents[CVAE]
+    ours.learn(START + 1)
+
+    def sample() -> float:
+        for _ in range(50):
+            ours.replay_buffer.sample(256)
+        return 50
+
+    def train() -> float:
+        ours.train(5, batch_size=256)
+        return 5
+
+    cases = [Case(f"update of {CVAE}", train), Case("sample(256)", sample)]
+    return Group("replay", "Drawing a batch, beside the update it feeds", "batch", cases)
+
+
+def imports() -> Group:
+    """A fresh interpreter each time."""
+
+    def run(*words: str) -> Callable[[], float]:
+        def work() -> float:
+            subprocess.run([sys.executable, *words], check=True, capture_output=True)
+            return 1
+
+        return work
+
+    cases = [
+        Case("import stable_baselines3", run("-c", "import stable_baselines3")),
+        Case("import vaerl", run("-c", "import vaerl")),
+        Case("import vaerl.agents", run("-c", "import vaerl.agents")),
+        Case("vaerl --help", run("-m", "vaerl.cli", "--help")),
+    ]
+    goals = [Goal(name, cases[0].name, 1 / 1.2) for name in ("import vaerl", "import vaerl.agents")]
+    return Group("imports", "Starting up", "start", cases, goals)
+
+
+GROUPS: dict[str, Callable[[], Group]] = {
+    "sac": sac,
+    "update": update,
+    "acting-1-drawn": lambda: acting(1, False),
+    "acting-1-best": lambda: acting(1, True),
+    "acting-64-drawn": lambda: acting(64, False),
+    "ppo": ppo,
+    "dynamics-gaussian": lambda: dynamics("gaussian"),
+    "dynamics-cvae": lambda: dynamics("cvae"),
+    "planning": planning,
+    "replay": replay,
+    "storage": storage,
+    "imports": imports,
+}
+"""Name → function that builds the group."""
+
+
+def group_names() -> tuple[str, ...]:
+    """Names of all groups, in the order in which they are measured."""
+    return tuple(GROUPS)
+
+
+def _off_policy(sbx: bool = True, **options: Any) -> tuple[dict[str, Any], list[str]]:
+    """SAC of stable-baselines3, of SBX where it is wanted and installed, and ours, by name.
+
+    Without SBX they share one environment, which is not what is measured then.
+    """
+    from stable_baselines3 import SAC as SB3SAC
+
+    from vaerl.agents import SAC
+
+    env: Any = TASK if sbx else gymnasium.make(TASK)
+    agents: dict[str, Any] = {SB3: SB3SAC("MlpPolicy", env, seed=0, device="cpu", **options)}
+    missing: list[str] = []
+    if sbx:
+        try:
+            from sbx import SAC as SBXSAC
+
+            agents["SBX gaussian"] = SBXSAC("MlpPolicy", TASK, seed=0, **options)
+        except ImportError as error:
+            missing.append(f"SBX gaussian: {error}; pip install 'vaerl[bench]'")
+    for name, (density, policy_kwargs) in DENSITIES.items():
+        agents[name] = SAC(
+            density, env, seed=0, device="cpu", policy_kwargs=dict(policy_kwargs), **options
+        )
+    return agents, missing
