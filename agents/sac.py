@@ -11,8 +11,10 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, ClassVar, cast
 
+import numpy as np
 import torch
 from stable_baselines3 import SAC as SB3SAC
+from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.preprocessing import get_action_dim
 from stable_baselines3.common.type_aliases import GymEnv
@@ -59,6 +61,8 @@ class SAC(DensityAgent, SB3SAC):
     'cvae'
     """
 
+    _held: tuple[np.ndarray, ...] | None = None
+    _starts: np.ndarray | None = None
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
         "MlpPolicy": SACPolicy,
         "CnnPolicy": SACPolicy,
@@ -106,6 +110,36 @@ class SAC(DensityAgent, SB3SAC):
                 f"improvement: got {self.improvement!r} with policy {type(self.policy).__name__}, "
                 "expected 'reverse' or a policy over a density, which can be fitted"
             )
+
+    def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
+        self._held, self._starts = None, None
+        return super()._setup_learn(*args, **kwargs)
+
+    def _sample_action(
+        self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """As in SB3, with latent codes that are held from step to step where the policy does so."""
+        warm = self.num_timesteps < learning_starts
+        if warm or getattr(self.actor, "latent_hold", 1) == 1:
+            return super()._sample_action(learning_starts, action_noise, n_envs)
+        assert self._last_obs is not None, "learn() resets the environment first"
+        actions, self._held = self.predict(self._last_obs, self._held, self._starts)
+        scaled = self.policy.scale_action(actions)
+        if action_noise is not None:
+            scaled = np.clip(scaled + action_noise(), -1.0, 1.0)
+        return self.policy.unscale_action(scaled), scaled
+
+    def _store_transition(
+        self,
+        replay_buffer: Any,
+        buffer_action: Any,
+        new_obs: Any,
+        reward: Any,
+        dones: Any,
+        *rest: Any,
+    ) -> None:
+        self._starts = dones
+        super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, *rest)
 
     def train(self, gradient_steps: int, batch_size: int = 64) -> None:
         """Take `gradient_steps` updates of critics, actor, temperature and target critics."""
@@ -216,6 +250,8 @@ class SAC(DensityAgent, SB3SAC):
             *super()._excluded_save_params(),
             "_annealed",
             "_critics",
+            "_held",
             "_improvement",
+            "_starts",
             "_target_and_source",
         ]

@@ -163,9 +163,8 @@ class _NormalLayer:
         self.width, self.child = net.hidden, layer.child_dim
         self.condition = _linear(net.film)
         self.enter, self.leave = _linear(net.enter), _linear(net.leave)
-        self.blocks = [
-            (_linear(up), _linear(down)) for up, down in zip(net.up, net.down, strict=True)
-        ]
+        pairs: Any = zip(net.up, net.down, strict=True)
+        self.blocks = [(_linear(up), _linear(down)) for up, down in pairs]
         self.range = _smooth_range(layer.log_sigma_bounds)
 
     def __call__(self, parent: Array, film: Array) -> tuple[Array, Array]:

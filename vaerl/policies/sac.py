@@ -16,9 +16,12 @@ from stable_baselines3.sac.policies import SACPolicy as SB3SACPolicy
 from torch import Tensor, nn
 
 from vaerl.densities import ConditionalValue
+from vaerl.densities.cvae import CVAE
+from vaerl.densities.held import value_given_codes
 from vaerl.densities.options import check_positive
 from vaerl.policies.acting import FastActor, make_fast_actor
 from vaerl.policies.defaults import OFF_POLICY, check_density_kwargs, make_head
+from vaerl.policies.hold import Held, check_hold, renew
 from vaerl.policies.noise import NoiseSource
 from vaerl.policies.spaces import check_action_space, default_features_extractor
 
@@ -37,6 +40,7 @@ class DensityActor(BasePolicy):
         num_auxiliary: fresh latent paths k in the upper bound U_k on log π; unused by exact
             densities.
         num_candidates: candidates n of a deterministic action, the best by density.
+        latent_hold: see `SACPolicy`.
     """
 
     action_space: spaces.Box
@@ -54,6 +58,7 @@ class DensityActor(BasePolicy):
         density_kwargs: Mapping[str, Any] | None = None,
         num_auxiliary: int = 4,
         num_candidates: int = 32,
+        latent_hold: int | str = 1,
     ) -> None:
         super().__init__(
             observation_space,
@@ -76,6 +81,7 @@ class DensityActor(BasePolicy):
             event_dim=get_action_dim(action_space),
             squash=True,
         )
+        self.latent_hold = check_hold(latent_hold, self.density)
         self.noise = NoiseSource()
         self._fast: FastActor | None = None
         self._fast_known = True
@@ -103,6 +109,7 @@ class DensityActor(BasePolicy):
             "density_kwargs": self.density_kwargs,
             "num_auxiliary": self.num_auxiliary,
             "num_candidates": self.num_candidates,
+            "latent_hold": self.latent_hold,
         }
 
     def context(self, obs: PyTorchObs) -> Tensor:
@@ -118,6 +125,13 @@ class DensityActor(BasePolicy):
         value = self.action_density(obs)
         if deterministic:
             return value.mode(self.num_candidates)
+        return value.rsample(generator=self.noise.generator(self.device))
+
+    def act_held(self, obs: PyTorchObs, held: Held) -> Tensor:
+        """A draw from π(a | s, ε) ``(B, X)`` with the codes ε that are held."""
+        assert isinstance(self.density, CVAE), self.density_name
+        codes = torch.as_tensor(held.codes, device=self.device)
+        value = value_given_codes(self.density, self.context(obs), codes)
         return value.rsample(generator=self.noise.generator(self.device))
 
     def action_log_prob(self, obs: PyTorchObs) -> tuple[Tensor, Tensor]:
@@ -159,6 +173,12 @@ class SACPolicy(SB3SACPolicy):
         density, density_kwargs: name and options of the density; see `vaerl.policies.defaults`.
         num_auxiliary: fresh latent paths k of the upper bound on log π.
         num_candidates: candidates of a deterministic action.
+        latent_hold: steps through which one draw of a CVAE's latent codes is kept when acting, or
+            "episode": the policy commits to a mode for that long. `predict` carries the codes in
+            its state, as a recurrent policy does, and `vaerl.agents.SAC` keeps them while it
+            collects. Given the codes log π(a | s, ε) is exact (`vaerl.densities.held`); updates
+            use the marginal π(a | s), from which each action still comes when the codes are
+            averaged over. Deterministic actions hold nothing.
         others: as in SB3; `use_sde=True` is refused, and what belongs to gSDE only is unused.
 
     Raises:
@@ -195,6 +215,7 @@ class SACPolicy(SB3SACPolicy):
         density_kwargs: Mapping[str, Any] | None = None,
         num_auxiliary: int = 4,
         num_candidates: int = 32,
+        latent_hold: int | str = 1,
     ) -> None:
         if use_sde:
             raise ValueError(REFUSE_SDE)
@@ -203,6 +224,7 @@ class SACPolicy(SB3SACPolicy):
             "density_kwargs": check_density_kwargs(density_kwargs),
             "num_auxiliary": num_auxiliary,
             "num_candidates": num_candidates,
+            "latent_hold": latent_hold,
         }
         if optimizer_kwargs is None:
             optimizer_kwargs = {"fused": True} if optimizer_class is torch.optim.Adam else {}
@@ -248,19 +270,37 @@ class SACPolicy(SB3SACPolicy):
         deterministic: bool = False,
     ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
         """As in SB3, without its costs a call where the networks are plain (`DensityActor.act`)."""
+        if self.actor.latent_hold != 1 and not deterministic:
+            return self._predict_held(observation, state, episode_start)
         shape = self.observation_space.shape
         if (
-            isinstance(observation, np.ndarray)
-            and shape
+            shape
+            and isinstance(observation, np.ndarray)
             and observation.shape[-len(shape) :] == shape
         ):
             single = observation.ndim == len(shape)
             if single or observation.ndim == len(shape) + 1:
                 scaled = self.actor.act(observation[None] if single else observation, deterministic)
                 if scaled is not None:
-                    actions = self.unscale_action(scaled.reshape(-1, *self.action_space.shape))
-                    return (actions[0] if single else actions), state
+                    return self._in_box(scaled, single), state
         return super().predict(observation, state, episode_start, deterministic)
+
+    def _predict_held(
+        self, observation: Any, state: tuple[np.ndarray, ...] | None, start: np.ndarray | None
+    ) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+        """A draw with the codes of `state`, drawn anew where their time is over."""
+        self.set_training_mode(False)
+        obs, batched = self.obs_to_tensor(observation)
+        rows = len(next(iter(obs.values())) if isinstance(obs, dict) else obs)
+        held = renew(self.actor, state, start, rows)
+        with torch.no_grad():
+            scaled = self.actor.act_held(obs, held).cpu().numpy()
+        return self._in_box(scaled, not batched), held.older()
+
+    def _in_box(self, scaled: np.ndarray, single: bool) -> np.ndarray:
+        """Actions in the units of the box, from those in [−1, 1]."""
+        actions = self.unscale_action(scaled.reshape(-1, *self.actor.action_space.shape))
+        return actions[0] if single else actions
 
     def action_density(self, obs: PyTorchObs) -> ConditionalValue:
         """π(a | s) over scaled actions in (−1, 1)^X at a batch of observations."""
