@@ -9,6 +9,7 @@ from stable_baselines3.common.policies import ContinuousCritic
 from torch import Tensor, nn
 
 from vaerl.agents.sac_losses import critic_loss
+from vaerl.policies.fourier import FourierCritic
 
 
 class Critics:
@@ -41,7 +42,7 @@ class Critics:
         """min_i Q_i(s, a) for several actions of each state, ``(n, B, X)`` to ``(n, B)``."""
         features = self.critic.extract_features(obs, self.critic.features_extractor)
         features = features.expand(*actions.shape[:-1], features.shape[-1])
-        inputs = torch.cat((features, actions), dim=-1).flatten(0, 1)
+        inputs = torch.cat((features, _action_inputs(self.critic, actions)), dim=-1).flatten(0, 1)
         q = torch.cat([network(inputs) for network in self.critic.q_networks], dim=1)
         return q.amin(1).reshape(actions.shape[:-1])
 
@@ -97,25 +98,32 @@ class MlpCritics(Critics):
         x = self._inputs(obs, actions)
         passes = [_forward(layers, x) for layers in self.networks]
         lowest, which = torch.cat([q for q, _ in passes], dim=1).min(1)
-        slopes = torch.empty_like(actions)
+        seen = _action_inputs(self.critic, actions)
+        slopes = torch.empty_like(seen)
         for i, (layers, (_, inputs)) in enumerate(zip(self.networks, passes, strict=True)):
             rows = (which == i).nonzero().squeeze(1)
             slope = layers[-1].weight.expand(len(rows), -1)
             for depth in range(len(layers) - 1, 0, -1):
                 weight = layers[depth - 1].weight
-                weight = weight if depth > 1 else weight[:, -actions.shape[1] :]
+                weight = weight if depth > 1 else weight[:, -seen.shape[1] :]
                 slope = _through_relu(slope, inputs[depth][rows]) @ weight
-            slopes[rows] = slope[:, -actions.shape[1] :]
+            slopes[rows] = slope[:, -seen.shape[1] :]
+        if isinstance(self.critic, FourierCritic):
+            slopes = self.critic.action_slope(seen, slopes)
         return lowest, slopes
 
     def _inputs(self, obs: Any, actions: Tensor) -> Tensor:
         features = self.critic.extract_features(obs, self.critic.features_extractor)
-        return torch.cat((features, actions), dim=1)
+        return torch.cat((features, _action_inputs(self.critic, actions)), dim=1)
 
 
 def make_critics(critic: ContinuousCritic) -> Critics:
     """The faster of the two ways that fits the critic."""
     return MlpCritics(critic) if MlpCritics.fits(critic) else Critics(critic)
+
+
+def _action_inputs(critic: ContinuousCritic, actions: Tensor) -> Tensor:
+    return critic.action_inputs(actions) if isinstance(critic, FourierCritic) else actions
 
 
 def _networks(critic: ContinuousCritic) -> list[list[nn.Module]]:

@@ -40,9 +40,13 @@ FAST: dict[str, Any] = {"learning_starts": 16, "batch_size": 16, "buffer_size": 
 @pytest.mark.parametrize("architecture", [[], [16], [16, 8]])
 @pytest.mark.parametrize("dict_obs", [False, True])
 @pytest.mark.parametrize("count", [1, 3])
-def test_written_out_critics_are_autograds(architecture: list, dict_obs: bool, count: int) -> None:
+@pytest.mark.parametrize("waves", [0, 5])
+def test_written_out_critics_are_autograds(
+    architecture: list, dict_obs: bool, count: int, waves: int
+) -> None:
     """Loss, every gradient, lowest value and its slope agree with autograd's."""
     kwargs = {"net_arch": {"pi": [8], "qf": architecture}, "n_critics": count}
+    kwargs |= {"critic_frequencies": waves, "critic_bandwidth": 3.0}
     agent = SAC("gaussian", TinyEnv(dict_obs), policy_kwargs=kwargs, **FAST).learn(40)
     critic, batch = agent.critic, agent.replay_buffer.sample(32)
     assert type(agent._critics) is MlpCritics
@@ -50,7 +54,10 @@ def test_written_out_critics_are_autograds(architecture: list, dict_obs: bool, c
     for critics in (Critics(critic), MlpCritics(critic)):
         loss = critics.regress(batch.observations, batch.actions, target)
         gradients = [parameter.grad for parameter in critic.parameters()]
-        found.append([loss, *gradients, *critics.lowest(batch.observations, batch.actions)])
+        several = critics.values(batch.observations, batch.actions.expand(2, -1, -1))
+        lowest = critics.lowest(batch.observations, batch.actions)
+        assert torch.allclose(several, lowest[0].expand(2, -1), atol=1e-5)
+        found.append([loss, *gradients, *lowest])
     for expected, value in zip(*found, strict=True):
         assert torch.allclose(expected, value, rtol=1e-4, atol=1e-6)
 

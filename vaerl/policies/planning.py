@@ -26,7 +26,7 @@ class PlanningPolicy(BasePolicy):
 
     Args:
         density, density_kwargs: of the model.
-        members, elites, propagation, reward, termination: of the model; "known" functions come
+        model_kwargs: further options of `vaerl.dynamics.task.make_model`; "known" functions come
             from the environment.
         planner, planner_kwargs: name and settings of the planner (`vaerl.planning`).
 
@@ -44,11 +44,7 @@ class PlanningPolicy(BasePolicy):
         lr_schedule: Schedule | None = None,
         density: str = "cvae",
         density_kwargs: Mapping[str, Any] | None = None,
-        members: int = 5,
-        elites: int | None = None,
-        propagation: str = "tsinf",
-        reward: str = "learned",
-        termination: str = "learned",
+        model_kwargs: Mapping[str, Any] | None = None,
         planner: str = "icem",
         planner_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
@@ -61,14 +57,16 @@ class PlanningPolicy(BasePolicy):
         self._options: dict[str, Any] = {
             "density": density,
             "density_kwargs": dict(density_kwargs or {}),
-            "members": members,
-            "elites": elites,
-            "propagation": propagation,
-            "reward": reward,
-            "termination": termination,
+            "model_kwargs": dict(model_kwargs or {}),
         }
         self.planner_name, self.planner_kwargs = planner, dict(planner_kwargs or {})
-        self.world = make_model(observation_space, action_space, **self._options)
+        self.world = make_model(
+            observation_space,
+            action_space,
+            density=density,
+            density_kwargs=density_kwargs,
+            **self._options["model_kwargs"],
+        )
         actions: BoxActions | DiscreteActions
         if self.world.discrete_actions:
             actions = DiscreteActions(self.world.action_dim)

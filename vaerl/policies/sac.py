@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium import spaces
-from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.policies import BasePolicy, ContinuousCritic
 from stable_baselines3.common.preprocessing import get_action_dim
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, create_mlp
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
@@ -21,6 +21,7 @@ from vaerl.densities.held import value_given_codes
 from vaerl.densities.options import check_positive
 from vaerl.policies.acting import FastActor, make_fast_actor
 from vaerl.policies.defaults import OFF_POLICY, check_density_kwargs, make_head
+from vaerl.policies.fourier import FourierCritic
 from vaerl.policies.hold import Held, check_hold, renew
 from vaerl.policies.noise import NoiseSource
 from vaerl.policies.spaces import check_action_space, default_features_extractor
@@ -179,6 +180,8 @@ class SACPolicy(SB3SACPolicy):
             collects. Given the codes log π(a | s, ε) is exact (`vaerl.densities.held`); updates
             use the marginal π(a | s), from which each action still comes when the codes are
             averaged over. Deterministic actions hold nothing.
+        critic_frequencies, critic_bandwidth: waves of the action that the critics see beside it, 0
+            for none, and their bandwidth: what narrow modes need (`vaerl.policies.fourier`).
         others: as in SB3; `use_sde=True` is refused, and what belongs to gSDE only is unused.
 
     Raises:
@@ -216,6 +219,8 @@ class SACPolicy(SB3SACPolicy):
         num_auxiliary: int = 4,
         num_candidates: int = 32,
         latent_hold: int | str = 1,
+        critic_frequencies: int = 0,
+        critic_bandwidth: float = 8.0,
     ) -> None:
         if use_sde:
             raise ValueError(REFUSE_SDE)
@@ -225,6 +230,12 @@ class SACPolicy(SB3SACPolicy):
             "num_auxiliary": num_auxiliary,
             "num_candidates": num_candidates,
             "latent_hold": latent_hold,
+        }
+        self._waves = {
+            "critic_frequencies": check_positive(
+                "critic_frequencies", critic_frequencies, at_least=0
+            ),
+            "critic_bandwidth": critic_bandwidth,
         }
         if optimizer_kwargs is None:
             optimizer_kwargs = {"fused": True} if optimizer_class is torch.optim.Adam else {}
@@ -255,10 +266,22 @@ class SACPolicy(SB3SACPolicy):
         kwargs = self._update_features_extractor(self.net_args, features_extractor)
         return DensityActor(**kwargs, **self._head).to(self.device)
 
+    def make_critic(
+        self, features_extractor: BaseFeaturesExtractor | None = None
+    ) -> ContinuousCritic:
+        """SB3's critics, over waves of the action where they are asked for."""
+        count = self._waves["critic_frequencies"]
+        if not count:
+            return super().make_critic(features_extractor)
+        kwargs = self._update_features_extractor(self.critic_kwargs, features_extractor)
+        bandwidth = self._waves["critic_bandwidth"]
+        return FourierCritic(**kwargs, frequencies=count, bandwidth=bandwidth).to(self.device)
+
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return (
             super()._get_constructor_parameters()
             | self._head
+            | self._waves
             | {"share_features_extractor": self.share_features_extractor}
         )
 
