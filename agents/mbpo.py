@@ -18,19 +18,11 @@ from stable_baselines3.common.type_aliases import GymEnv, ReplayBufferSamples
 from torch import Tensor
 
 from vaerl.agents.common import signature_of
-from vaerl.agents.model_based import Imagined, fit_options, log_fit
+from vaerl.agents.model_based import Imagined, LearnsModel, fit_options
 from vaerl.agents.sac import SAC
 from vaerl.densities import density_names
-from vaerl.densities.options import check_choice, check_positive, check_share
-from vaerl.dynamics import DynamicsModel, fit, replay_transitions
-from vaerl.dynamics.task import (
-    REWARDS,
-    TERMINATIONS,
-    bind_known,
-    check_model_env,
-    check_observation_space,
-    make_model,
-)
+from vaerl.densities.options import check_positive, check_share
+from vaerl.dynamics.task import make_model
 from vaerl.names import check_name
 from vaerl.policies.noise import NoiseSource
 
@@ -38,7 +30,7 @@ FIT = {"steps": 500, "check_every": 50, "patience": 3}
 """A refit goes on from the last one's parameters, so a few hundred updates do."""
 
 
-class MBPO(SAC):
+class MBPO(LearnsModel, SAC):
     """`vaerl.agents.SAC` on roll-outs of a learned model.
 
     Args:
@@ -68,9 +60,6 @@ class MBPO(SAC):
     'mixture'
     """
 
-    world: DynamicsModel
-    """The learned model."""
-
     @signature_of(SAC)
     def __init__(
         self,
@@ -95,12 +84,8 @@ class MBPO(SAC):
     ) -> None:
         self.dynamics = check_name("dynamics", dynamics, density_names())
         self.dynamics_kwargs = dict(dynamics_kwargs or {})
-        self.members, self.elites, self.propagation = members, elites, propagation
-        self.reward = check_choice("reward", reward, REWARDS)
-        self.termination = check_choice("termination", termination, TERMINATIONS)
+        self._set_model_options(members, elites, propagation, reward, termination, fit_kwargs)
         self.model_train_freq = check_positive("model_train_freq", model_train_freq)
-        self.fit_kwargs = dict(fit_kwargs or {})
-        fit_options(self.fit_kwargs)
         self.rollout_schedule = check_schedule(rollout_schedule)
         self.rollout_batch_size = check_positive("rollout_batch_size", rollout_batch_size)
         self.rollouts_kept = check_positive("rollouts_kept", rollouts_kept)
@@ -110,8 +95,7 @@ class MBPO(SAC):
         super().__init__(policy, env, *args, policy_kwargs=policy_kwargs, **kwargs)
 
     def _setup_model(self) -> None:
-        check_model_env(self.env)
-        check_observation_space(self.observation_space)
+        self._check_model_spaces()
         if self.n_steps != 1:
             raise ValueError(
                 f"n_steps: got {self.n_steps}, expected 1: imagined steps are single ones"
@@ -122,24 +106,10 @@ class MBPO(SAC):
             self.action_space,
             density=self.dynamics,
             density_kwargs=self.dynamics_kwargs,
-            members=self.members,
-            elites=self.elites,
-            propagation=self.propagation,
-            reward=self.reward,
-            termination=self.termination,
+            **self._model_options(),
         ).to(self.device)
         self.world_noise = NoiseSource(self.seed)
         self._bind()
-
-    def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
-        """As in SB3; known functions are those of the new environment."""
-        super().set_env(env, force_reset)
-        check_model_env(self.env)
-        self._bind()
-
-    def _bind(self) -> None:
-        parts = {"reward": self.reward, "termination": self.termination}
-        bind_known(self.world, self.env, self.action_space, parts)
 
     # -- the update --------------------------------------------------------------------------------
 
@@ -174,13 +144,9 @@ class MBPO(SAC):
 
     def _fit_model(self) -> None:
         """Fit the model to everything in the buffer, and roll the policy out in it."""
-        assert self.replay_buffer is not None, "learn() or _setup_model() makes the buffer"
-        data = replay_transitions(self.replay_buffer)
-        if len(data) < 2:
+        if len(self._seen()) < 2:
             return
-        options = fit_options(self.fit_kwargs, **FIT)
-        report = fit(self.world, data, options, self.world_noise.generator(self.device))
-        log_fit(self.logger, report, len(data))
+        _, data = self._fit_world(fit_options(self.fit_kwargs, **FIT), self.world_noise)
         steps = self._imagine(data.states.to(self.device))
         self.imagined.add(steps)
         self.logger.record("model/rollout_length", len(steps))

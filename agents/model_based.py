@@ -1,4 +1,4 @@
-"""What the agents with a learned model share: fit options, logs, and a store of imagined steps."""
+"""What the agents with a learned model share: its options, its fit, a store of imagined steps."""
 
 from __future__ import annotations
 
@@ -8,11 +8,28 @@ from dataclasses import fields
 from typing import Any
 
 import torch
-from stable_baselines3.common.type_aliases import ReplayBufferSamples
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.type_aliases import GymEnv, ReplayBufferSamples
 from torch import Tensor
 
-from vaerl.dynamics import FitOptions, FitReport
+from vaerl.densities.options import check_choice
+from vaerl.dynamics import (
+    DynamicsModel,
+    FitOptions,
+    FitReport,
+    Transitions,
+    fit,
+    replay_transitions,
+)
+from vaerl.dynamics.task import (
+    REWARDS,
+    TERMINATIONS,
+    bind_known,
+    check_model_env,
+    check_observation_space,
+)
 from vaerl.names import check_name
+from vaerl.policies.noise import NoiseSource
 
 Columns = tuple[Tensor, ...]
 
@@ -31,6 +48,60 @@ def log_fit(logger: Any, report: FitReport, data: int) -> None:
     logger.record("model/score_spread", max(report.scores) - min(report.scores))
     logger.record("model/updates", report.steps)
     logger.record("model/transitions", data)
+
+
+class LearnsModel(OffPolicyAlgorithm):
+    """An agent with a model `world` of its environment: the part that is about the model."""
+
+    world: DynamicsModel
+    """The learned model."""
+
+    def _set_model_options(
+        self,
+        members: int,
+        elites: int | None,
+        propagation: str,
+        reward: str,
+        termination: str,
+        fit_kwargs: Mapping[str, Any] | None,
+    ) -> None:
+        """Check and keep what the constructor was given."""
+        self.members, self.elites, self.propagation = members, elites, propagation
+        self.reward = check_choice("reward", reward, REWARDS)
+        self.termination = check_choice("termination", termination, TERMINATIONS)
+        self.fit_kwargs = dict(fit_kwargs or {})
+        fit_options(self.fit_kwargs)
+
+    def _model_options(self) -> dict[str, Any]:
+        """The same as options of `vaerl.dynamics.task.make_model`."""
+        names = ("members", "elites", "propagation", "reward", "termination")
+        return {name: getattr(self, name) for name in names}
+
+    def _check_model_spaces(self) -> None:
+        """Raise one line for an environment that no model can be learned of."""
+        check_model_env(self.env)
+        check_observation_space(self.observation_space)
+
+    def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
+        """As in SB3; known functions are those of the new environment."""
+        super().set_env(env, force_reset)
+        check_model_env(self.env)
+        self._bind()
+
+    def _bind(self) -> None:
+        parts = {"reward": self.reward, "termination": self.termination}
+        bind_known(self.world, self.env, self.action_space, parts)
+
+    def _fit_world(self, options: FitOptions, noise: NoiseSource) -> tuple[FitReport, Transitions]:
+        """Fit the model to everything in the buffer, and log it."""
+        data = self._seen()
+        report = fit(self.world, data, options, noise.generator(self.device))
+        log_fit(self.logger, report, len(data))
+        return report, data
+
+    def _seen(self) -> Transitions:
+        assert self.replay_buffer is not None, "learn() or _setup_model() makes the buffer"
+        return replay_transitions(self.replay_buffer)
 
 
 class Imagined:

@@ -15,29 +15,21 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.noise import ActionNoise
-from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from torch import nn
 
 from vaerl.agents.common import resolve_policy
-from vaerl.agents.model_based import fit_options, log_fit
-from vaerl.densities.options import check_choice, check_positive
-from vaerl.dynamics import DynamicsModel, fit, replay_transitions
-from vaerl.dynamics.task import (
-    REWARDS,
-    TERMINATIONS,
-    bind_known,
-    check_model_env,
-    check_observation_space,
-)
+from vaerl.agents.model_based import LearnsModel, fit_options
+from vaerl.densities.options import check_positive
+from vaerl.dynamics import DynamicsModel
 from vaerl.names import check_name
 from vaerl.planning import planner_names
 from vaerl.policies.noise import NoiseSource
 from vaerl.policies.planning import PlanningPolicy
 
 
-class MPC(OffPolicyAlgorithm):
+class MPC(LearnsModel):
     """Plans with a learned ensemble of densities; has the interface of an SB3 agent.
 
     Args:
@@ -56,7 +48,8 @@ class MPC(OffPolicyAlgorithm):
             `terminated`; termination may be "never" too.
         planner, planner_kwargs: name and settings (`vaerl.planning.make_planner`).
         fit_kwargs: further `vaerl.dynamics.FitOptions`.
-        policy_kwargs: `density_kwargs`, the options of the density.
+        policy_kwargs: `density_kwargs`, the options of the density; `model_kwargs`, further ones
+            of the model.
 
     Raises:
         ValueError: spaces that cannot be planned in, VecNormalize, unknown names or options.
@@ -102,14 +95,10 @@ class MPC(OffPolicyAlgorithm):
         device: torch.device | str = "auto",
         _init_setup_model: bool = True,
     ) -> None:
-        self.members, self.elites, self.propagation = members, elites, propagation
-        self.reward = check_choice("reward", reward, REWARDS)
-        self.termination = check_choice("termination", termination, TERMINATIONS)
+        self._set_model_options(members, elites, propagation, reward, termination, fit_kwargs)
         self.planner = check_name("planner", planner, planner_names())
         self.planner_kwargs = dict(planner_kwargs or {})
-        self.fit_kwargs = dict(fit_kwargs or {})
         check_positive("batch_size", batch_size)
-        fit_options(self.fit_kwargs)
         self._plan_state: tuple[np.ndarray, ...] | None = None
         policy, policy_kwargs = resolve_policy(policy, policy_kwargs, self.policy_aliases)
         super().__init__(
@@ -137,39 +126,25 @@ class MPC(OffPolicyAlgorithm):
             self._setup_model()
 
     @property
-    def world(self) -> DynamicsModel:
+    def world(self) -> DynamicsModel:  # type: ignore[override]
         """The learned model."""
         return self.policy.world
 
     def _setup_model(self) -> None:
-        check_model_env(self.env)
-        check_observation_space(self.observation_space)
+        self._check_model_spaces()
         given = self.policy_kwargs
         own: dict[str, Any] = {
-            "members": self.members,
-            "elites": self.elites,
-            "propagation": self.propagation,
-            "reward": self.reward,
-            "termination": self.termination,
             "planner": self.planner,
             "planner_kwargs": {"discount": self.gamma, **self.planner_kwargs},
         }
-        self.policy_kwargs = {**own, **given}
+        further = given.get("model_kwargs", {})
+        model = {"model_kwargs": {**self._model_options(), **further}}
+        self.policy_kwargs = {**own, **given, **model}
         try:
             super()._setup_model()
         finally:
             self.policy_kwargs = given  # as the caller gave them: they are saved
         self._bind()
-
-    def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
-        """As in SB3; known functions are those of the new environment."""
-        super().set_env(env, force_reset)
-        check_model_env(self.env)
-        self._bind()
-
-    def _bind(self) -> None:
-        parts = {"reward": self.reward, "termination": self.termination}
-        bind_known(self.world, self.env, self.action_space, parts)
 
     def set_random_seed(self, seed: int | None = None) -> None:
         """Seed everything as SB3 does, and the policy's own noise."""
@@ -213,17 +188,14 @@ class MPC(OffPolicyAlgorithm):
 
     def train(self, gradient_steps: int, batch_size: int) -> None:
         """Fit the model to everything in the buffer."""
-        assert self.replay_buffer is not None, "learn() or _setup_model() makes the buffer"
-        data = replay_transitions(self.replay_buffer)
         options = fit_options(
             self.fit_kwargs,
             steps=gradient_steps,
             batch_size=batch_size,
             learning_rate=self.lr_schedule(self._current_progress_remaining),
         )
-        report = fit(self.world, data, options, self.policy.noise.generator(self.device))
+        report, _ = self._fit_world(options, self.policy.noise)
         self._n_updates += report.steps
-        log_fit(self.logger, report, len(data))
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
 
     def _excluded_save_params(self) -> list[str]:

@@ -12,6 +12,7 @@ One file per environment. Ids, with what the policy has to find:
     vaerl/PointMazeHard-v0     DrAC's maze with 8 goals, 600 steps
     vaerl/Bandit40-v0          one state, 40 modes, exact target density
     vaerl/Avoiding-v0          planar D3IL Avoiding, 24 ways through three rows of posts
+    vaerl/ColouredGoals-v0     the goal that an instruction names, colour and side
     vaerl/WetChicken-v0        canoe before a waterfall, law with atoms
     vaerl/MoerlandToy-v0       one number to predict, one to three branches
     vaerl/GhostGrid-v0         maze with two random ghosts, discrete law
@@ -63,6 +64,12 @@ _ENTRIES = {
         "planar D3IL Avoiding, 24 ways through three rows of posts",
         "avoiding:AvoidingEnv",
         250,
+        {},
+    ),
+    "vaerl/ColouredGoals-v0": _Entry(
+        "the goal that an instruction names, colour and side",
+        "coloured_goals:ColouredGoalsEnv",
+        15,
         {},
     ),
     "vaerl/WetChicken-v0": _Entry(

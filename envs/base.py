@@ -43,15 +43,15 @@ class DrawnEnv(gymnasium.Env[Observation, Any]):
     observation_space: Box  # type: ignore[assignment]
 
     def __init__(
-        self, observation_space: Box, action_space: Space[Any], render_mode: str | None
+        self, observation_space: Space[Any], action_space: Space[Any], render_mode: str | None
     ) -> None:
         modes = self.metadata["render_modes"]
         if render_mode is not None and render_mode not in modes:
             raise ValueError(f"render_mode={render_mode!r}; legal are None and {modes}")
-        self.observation_space = observation_space
+        self.observation_space = observation_space  # type: ignore[assignment]
         self.action_space = action_space
         self.render_mode = render_mode
-        self._state: Array = np.zeros(observation_space.shape)
+        self._state: Array = np.zeros(observation_space.shape or ())  # a Dict has no shape
         self._trace: list[tuple[float, float]] = []
         self._return = 0.0
         self._painter: Painter | None = None

@@ -2,8 +2,8 @@
 
 Modules are imported when an experiment is loaded, so that listing the names stays quick.
 
->>> experiment_names()
-('density-suite', 'demo', 'gradients', 'iwae-mnist', 'modes', 'mujoco')
+>>> len(experiment_names()), experiment_names()[:3]
+(9, ('captions', 'density-suite', 'demo'))
 """
 
 from __future__ import annotations
@@ -16,9 +16,12 @@ from vaerl.names import check_name
 
 #: name -> "module:function"; each function is called as function(out, preset=…, seed=…, …) -> Path
 EXPERIMENTS: dict[str, str] = {
+    "captions": "vaerl.experiments.captions:run",
     "density-suite": "vaerl.experiments.density_suite:run",
     "demo": "vaerl.experiments.demo:run",
+    "dynamics": "vaerl.experiments.dynamics:run",
     "gradients": "vaerl.experiments.gradients:run",
+    "instructions": "vaerl.experiments.instructions:run",
     "iwae-mnist": "vaerl.experiments.iwae_mnist:run",
     "modes": "vaerl.experiments.modes:run",
     "mujoco": "vaerl.experiments.mujoco:run",

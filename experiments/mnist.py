@@ -1,7 +1,8 @@
 """MNIST from its IDX files: found, checked, and split as Burda et al. (2016) do.
 
 The folder is the argument, or the environment variable VAERL_DATA; it holds train-images-idx3-ubyte
-and t10k-images-idx3-ubyte, gzipped or not, itself or in a folder mnist below it. Images are kept as
+and t10k-images-idx3-ubyte (and the labels, where they are asked for), gzipped or not, itself or in
+a folder mnist below it. Images are kept as
 grey levels and binarised anew at every use.
 """
 
@@ -19,10 +20,17 @@ from torch import Tensor
 
 PIXELS = 28 * 28
 MIRROR = "https://storage.googleapis.com/cvdf-datasets/mnist"
-NAMES = {"train": "train-images-idx3-ubyte", "test": "t10k-images-idx3-ubyte"}
+NAMES = {
+    "train": "train-images-idx3-ubyte",
+    "test": "t10k-images-idx3-ubyte",
+    "train-labels": "train-labels-idx1-ubyte",
+    "test-labels": "t10k-labels-idx1-ubyte",
+}
 MD5 = {
     "train": "6bbc9ace898e44ae57da46a324031adb",
     "test": "2646ac647ad5339dbf082846283269ea",
+    "train-labels": "a25bea736e30d166cdddb491f175f624",
+    "test-labels": "27ae3e4e09519cfbb04c329615203637",
 }
 """Of the uncompressed files."""
 
@@ -43,14 +51,24 @@ def load_mnist(folder: str | os.PathLike[str] | None = None, validation: bool = 
 
     Raises FileNotFoundError, saying how to get the files, and ValueError for damaged ones.
     """
-    train = _grey(load_images("train", folder))
+    train = grey_levels(load_images("train", folder))
     if validation:
         return Digits(train[:55_000], train[55_000:])
-    return Digits(train[:59_600], _grey(load_images("test", folder)))
+    return Digits(train[:59_600], grey_levels(load_images("test", folder)))
 
 
 def load_images(part: str, folder: str | os.PathLike[str] | None = None) -> Tensor:
     """The images of `part` ("train" or "test") as uint8 ``(n, 784)``, their md5 checked."""
+    return parse_images(*_checked(part, folder))
+
+
+def load_labels(part: str, folder: str | os.PathLike[str] | None = None) -> Tensor:
+    """Which digit each image of `part` ("train" or "test") shows, int64 ``(n,)``, checked."""
+    return parse_labels(*_checked(f"{part}-labels", folder))
+
+
+def _checked(part: str, folder: str | os.PathLike[str] | None) -> tuple[bytes, str]:
+    """Bytes of the file of `part`, unpacked, their md5 checked, and its name."""
     path = find(part, folder)
     data = path.read_bytes()
     if path.suffix == ".gz":
@@ -61,7 +79,7 @@ def load_images(part: str, folder: str | os.PathLike[str] | None = None) -> Tens
     found = hashlib.md5(data, usedforsecurity=False).hexdigest()
     if found != MD5[part]:
         raise ValueError(f"{path}: md5 is {found}, expected {MD5[part]}; {_how(part)}")
-    return parse_images(data, path.name)
+    return data, path.name
 
 
 def find(part: str, folder: str | os.PathLike[str] | None = None) -> Path:
@@ -95,6 +113,20 @@ def parse_images(data: bytes, name: str) -> Tensor:
     return pixels.reshape(sizes[0], sizes[1] * sizes[2])
 
 
+def parse_labels(data: bytes, name: str) -> Tensor:
+    """IDX bytes (magic 0x801, the count, one byte a label) as int64 ``(n,)``.
+
+    >>> parse_labels(bytes([0, 0, 8, 1, 0, 0, 0, 2, 7, 3]), "tiny")
+    tensor([7, 3])
+    """
+    if data[:4] != b"\0\0\x08\x01" or len(data) != 8 + int.from_bytes(data[4:8], "big"):
+        raise ValueError(
+            f"{name}: {len(data)} bytes that start with {data[:4].hex()}, expected an IDX file of "
+            "labels: 00000801, their number, and as many bytes as it says"
+        )
+    return torch.frombuffer(bytearray(data[8:]), dtype=torch.uint8).long()
+
+
 def binarise(grey: Tensor, generator: torch.Generator) -> Tensor:
     """Bernoulli draws of grey levels: a new image at every use."""
     return (torch.rand(grey.shape, generator=generator) < grey).float()
@@ -105,19 +137,25 @@ def drawn_digits(count: int, generator: torch.Generator) -> Tensor:
 
     What the debug presets and the tests learn from: no file is needed.
     """
+    return drawn_digits_with_labels(count, generator)[0]
+
+
+def drawn_digits_with_labels(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """The same with which digit each image shows, int64 ``(count,)``."""
     segments = torch.tensor([[int(bit) for bit in mask] for mask in SEGMENTS], dtype=torch.bool)
     canvas = torch.zeros(7, 28, 28)
     for number, (top, left, height, width) in enumerate(STROKES):
         canvas[number, top : top + height, left : left + width] = 1.0
     shapes = torch.stack([canvas[lit].amax(0) for lit in segments])
-    digits = shapes[torch.randint(10, (count,), generator=generator)]
+    labels = torch.randint(10, (count,), generator=generator)
+    digits = shapes[labels]
     shifts: Sequence[Sequence[int]] = torch.randint(-3, 4, (count, 2), generator=generator).tolist()
     moved = [
         digit.roll((down, right), (0, 1))
         for digit, (down, right) in zip(digits, shifts, strict=True)
     ]
     fade = 0.6 + 0.4 * torch.rand(count, 1, generator=generator)
-    return torch.stack(moved).reshape(count, PIXELS) * fade
+    return torch.stack(moved).reshape(count, PIXELS) * fade, labels
 
 
 SEGMENTS = (
@@ -132,7 +170,8 @@ STROKES = (
 """Row, column, height and width of each stroke."""
 
 
-def _grey(pixels: Tensor) -> Tensor:
+def grey_levels(pixels: Tensor) -> Tensor:
+    """Pixels in 0 … 255 as float32 in [0, 1]."""
     return pixels.float() / 255.0
 
 

@@ -20,17 +20,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
+import torch
 from scipy import stats
 
 from vaerl.cli_output import print_table
+from vaerl.envs.bandit import SCALE, bandit_metrics
 from vaerl.names import check_name
 from vaerl.runs import RunDirectory, files, jsonio
 from vaerl.runs.config import TrainConfig
 from vaerl.runs.directory import versions
 from vaerl.runs.parallel import train_all
-from vaerl.runs.train import read_evaluation
+from vaerl.runs.train import load_run, read_evaluation
 
 PRESETS = ("full", "debug")
 
@@ -44,6 +47,10 @@ class Task:
     agent_options: Mapping[str, Any]
     seeds: int = 5
     n_envs: int = 1
+    forward: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of the improvement step, of policies that take the forward step."""
+    heads: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Options of each density, by name; a policy's own come before them."""
 
 
 @dataclass(frozen=True)
@@ -61,10 +68,26 @@ _PLANAR = {"batch_size": 128, "gamma": 0.9, "ent_coef": 0.5, **_NETS}
 TASKS: Mapping[str, Task] = {
     "bandit": Task(
         "vaerl/Bandit40-v0",
-        30_000,
-        {"batch_size": 256, "learning_rate": 1e-3, "train_freq": 1, "gradient_steps": 4, **_NETS},
+        20_000,
+        {
+            "batch_size": 128,
+            "learning_rate": 1e-3,
+            "train_freq": 1,
+            "gradient_steps": 8,
+            "learning_starts": 2000,
+            "ent_coef": 1.0,
+            "policy_kwargs": {
+                "net_arch": {"pi": [64], "qf": [128, 128]},
+                "critic_frequencies": 64,
+            },
+        },
         seeds=10,
         n_envs=32,
+        forward={"candidates": 32, "uniform_share": 1.0, "auxiliary": 1, "reverse_start": 0.6},
+        heads={
+            "cvae": {"prior_components": 32, "hidden": 64, "blocks": 2, "k": 8},
+            "mixture": {"components": 64},
+        },
     ),
     "multigoal": Task("vaerl/MultiGoal-v0", 20_000, {**_PLANAR, "gamma": 0.99, "ent_coef": 10.0}),
     "point-mass": Task("vaerl/PointMass-v0", 20_000, _PLANAR),
@@ -133,15 +156,18 @@ def run(
 
 def _config(task: str, name: str, seed: int, preset: str, out: Path) -> TrainConfig:
     settings, policy = TASKS[task], POLICIES[name]
+    improvement: dict[str, Any] = {"improvement": policy.improvement}
+    if policy.improvement != "reverse" and settings.forward:
+        improvement["improvement_kwargs"] = dict(settings.forward)
     config = TrainConfig(
         env=settings.env,
         density=policy.density,
-        density_options=policy.density_options,
+        density_options={**settings.heads.get(policy.density, {}), **policy.density_options},
         seed=seed,
         steps=settings.steps,
         n_envs=settings.n_envs,
         out=str(out / f"{task}-{name}-s{seed}"),
-        agent_options={**settings.agent_options, "improvement": policy.improvement},
+        agent_options={**settings.agent_options, **improvement},
         eval_every=0,
         picture_every=0,
         checkpoint_every=settings.steps // 2,
@@ -156,7 +182,8 @@ def _measure(run_directory: RunDirectory) -> dict[str, float]:
     evaluation = read_evaluation(run_directory)
     assert evaluation is not None, run_directory
     drawn = evaluation["stochastic"]
-    return {
+    bandit = run_directory.config["env"] == TASKS["bandit"].env
+    return (look_at_bandit(run_directory.path) if bandit else {}) | {
         "num_modes": drawn["num_modes"],
         "goals": drawn["goals_reached"],
         "score": drawn["multi_goal_score"],
@@ -167,22 +194,46 @@ def _measure(run_directory: RunDirectory) -> dict[str, float]:
     }
 
 
+def look_at_bandit(path: Path, count: int = 10_000) -> dict[str, float]:
+    """What the bandit's target, known exactly, says of a run's policy.
+
+    "modes" and "outside_99" of `count` samples, "entropy_lower" in nats of a scaled action, from
+    8 paths a sample; the best policy has 40, .0102 and −.543.
+    """
+    agent, _, _ = load_run(path)
+    value = cast(Any, agent).density_value(np.zeros((1, 1), dtype=np.float32))
+    generator = torch.Generator().manual_seed(0)
+    drawn = value.sample((count,), generator)[:, 0].double().numpy()
+    scores = bandit_metrics(SCALE * drawn)
+    entropy = value.entropy_bounds(8, 4000, generator)
+    return {
+        "modes": scores["modes"],
+        "outside_99": scores["outside_99"],
+        "entropy_lower": float(entropy.lower),
+    }
+
+
 def assemble(cells: Mapping[tuple[str, str, int], Mapping[str, float]]) -> dict[str, Any]:
     """Put the measurements, by (task, policy, seed), into a table of plain data."""
     rows: list[list[str]] = []
     for task, name in dict.fromkeys((task, name) for task, name, _ in cells):
         seeds = sorted(seed for t, n, seed in cells if (t, n) == (task, name))
         members = [cells[task, name, seed] for seed in seeds]
+        reached = interval([m.get("modes", m["goals"]) for m in members], 1)
         rows.append(
             [
                 task,
                 name,
                 str(len(seeds)),
-                f"{interval([m['goals'] for m in members], 1)} of {members[0]['num_modes']:.0f}",
+                f"{reached} of {members[0]['num_modes']:.0f}",
                 interval([m["score"] for m in members], 3),
                 f"{members[0]['ceiling']:.3f}",
                 interval([m["lost"] for m in members], 3),
                 interval([m["return"] for m in members], 1),
+                *(
+                    interval([m[key] for m in members], 3) if key in members[0] else ""
+                    for key in ("outside_99", "entropy_lower")
+                ),
                 f"{mean(m['minutes'] for m in members):.1f}",
             ]
         )
@@ -194,7 +245,9 @@ def assemble(cells: Mapping[tuple[str, str, int], Mapping[str, float]]) -> dict[
         "title": "Which policies keep every mode",
         "caption": (
             "Mean with the 95 % interval (Student's t) over seeds. One setting a task for every "
-            f"policy: {settings}. A name that ends in -both adds the forward improvement step."
+            f"policy: {settings}. A name that ends in -both adds the forward improvement step. On "
+            "the bandit also the share of 10,000 samples outside the target's 99 % region and the "
+            "lower bound on the entropy in nats (8 paths a sample); the target has .010 and −.543."
         ),
         "columns": [
             "task",
@@ -205,6 +258,8 @@ def assemble(cells: Mapping[tuple[str, str, int], Mapping[str, float]]) -> dict[
             "its ceiling",
             "in no goal",
             "return",
+            "outside 99 %",
+            "entropy ≥",
             "minutes",
         ],
         "rows": rows,

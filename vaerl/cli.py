@@ -1,4 +1,4 @@
-"""One command, `vaerl`: train, eval, video, report, list, experiment.
+"""One command, `vaerl`: train, eval, video, report, list, experiment, bench.
 
 Everything heavy is imported inside the commands, so that help answers at once.
 """
@@ -324,6 +324,37 @@ def experiment(
     options: dict[str, Any] = read_options(function, arguments)
     options["out"] = files.check_folder("--out", options.get("out", Path("runs") / name))
     print(function(**options))
+
+
+@app.command()
+def bench(
+    groups: Annotated[
+        list[str] | None, typer.Option(help="What to measure (all): sac, acting-1-drawn, …")
+    ] = None,
+    rounds: Annotated[int, typer.Option(help="Rounds in which the rivals take turns.", min=1)] = 12,
+    threads: Annotated[int, typer.Option(help="Torch threads; 0: torch's choice.", min=0)] = 0,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Say where an update goes, instead.")
+    ] = False,
+    check: Annotated[
+        Path | None,
+        typer.Option(help="A bench.json: fail where a speed fell below half of it."),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder of bench.json.")] = Path("runs/bench"),
+    progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
+    debug: Debug = False,
+) -> None:
+    """Time vaerl against stable-baselines3 and SBX, side by side."""
+    from vaerl.benchmarks.run import bench as run_benchmark
+    from vaerl.runs import files
+
+    names = [name for part in groups or [] for name in part.split(",") if name]
+    folder = files.check_folder("--out", out)
+    slower = run_benchmark(folder, names, rounds, threads, check, profile, progress)
+    for line in slower:
+        print(line)
+    if slower:
+        raise typer.Exit(1)
 
 
 if __name__ == "__main__":

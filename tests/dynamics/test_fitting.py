@@ -11,6 +11,7 @@ import torch
 
 from vaerl.dynamics import DynamicsModel, FitOptions, Transitions, fit, score
 from vaerl.dynamics.batched import batch_members
+from vaerl.dynamics.fitting import _Fit
 
 SIGMA = 0.1
 ORACLE = 0.5 * math.log(2.0 * math.pi * math.e) + math.log(SIGMA) + math.log(2.0)
@@ -165,3 +166,32 @@ def test_discrete_actions_are_told_apart() -> None:
     fit(model, Transitions(states, actions, after), FitOptions(steps=300, learning_rate=1e-2))
     step = model.step(torch.zeros(3, 1), torch.arange(3))
     assert torch.allclose(step.next_states.flatten(), torch.tensor([-1.0, 0.0, 1.0]), atol=0.15)
+
+
+def test_long_gradients_are_shortened_member_by_member() -> None:
+    """A member whose gradient is too long keeps its direction; the other is left alone."""
+    torch.manual_seed(0)
+    model = DynamicsModel(1, 1, density="gaussian", members=2, reward=None)
+    data = two_ways(50, 0)
+    model.standardise(data)
+    run = _Fit(model, data, FitOptions(clip=2.0), None)
+    scale = torch.tensor([100.0, 1e-3])
+    for parameter in model.networks.parameters():
+        parameter.grad = scale.view(2, *(1,) * (parameter.ndim - 1)).expand_as(parameter).clone()
+    run._clip()
+    gradients = [p.grad.flatten(1) for p in model.networks.parameters() if p.grad is not None]
+    norms = torch.cat(gradients, dim=1).norm(dim=1)
+    assert norms[0].item() == pytest.approx(2.0, rel=1e-4)
+    assert all(torch.all(g[1] == scale[1]) for g in gradients)
+
+
+def test_a_holdout_of_ones_own_is_what_is_scored() -> None:
+    """All the data is learned from, and members are judged by the other transitions."""
+    torch.manual_seed(0)
+    model = DynamicsModel(1, 1, density="gaussian", members=2, reward=None)
+    far = two_ways(40, 9)
+    far = replace(far, next_states=far.next_states + 50.0)
+    options = FitOptions(steps=1, score_k=8)
+    report = fit(model, two_ways(60, 0), options, torch.Generator().manual_seed(0), far)
+    assert report.scores == pytest.approx(score(model, far, k=8).tolist(), rel=1e-4)
+    assert min(report.scores) > 100.0

@@ -37,12 +37,13 @@ def random_action(env, rng):
 def play(env, seed, steps=40):
     """Random actions from one seed; gives everything the episode said."""
     rng = np.random.default_rng(seed)
+    space = env.observation_space
     observation, _ = env.reset(seed=seed)
-    said = [observation]
+    said = [gymnasium.spaces.flatten(space, observation)]
     for _ in range(steps):
         observation, reward, terminated, truncated, info = env.step(random_action(env, rng))
-        said += [observation, [reward, terminated, truncated]]
-        said += [info[key] for key in sorted(info)]
+        said += [gymnasium.spaces.flatten(space, observation), [reward, terminated, truncated]]
+        said += [info[key] for key in sorted(info) if key != "asked"]
         if terminated or truncated:
             break
     return np.concatenate([np.asarray(part, dtype=np.float64).ravel() for part in said])

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 from scipy import stats
 
+from vaerl.envs.bandit import LOG_THRESHOLD_99, SCALE, log_prob
 from vaerl.experiments.modes import POLICIES, TASKS, assemble, interval, run
 
 
@@ -41,9 +45,9 @@ def test_rows_are_grouped_by_task_and_policy() -> None:
         ["bandit", "cvae", "2"],
         ["bandit", "gaussian", "1"],
     ]
-    assert table["rows"][1][3:] == ["1.0 of 4", "0.250", "0.978", "0.750", "2.5", "1.0"]
+    assert table["rows"][1][3:] == ["1.0 of 4", "0.250", "0.978", "0.750", "2.5", "", "", "1.0"]
     assert table["rows"][0][-1] == "2.0"
-    assert "30,000 steps" in table["caption"] and "point-mass" not in table["caption"]
+    assert "20,000 steps" in table["caption"] and "point-mass" not in table["caption"]
 
 
 @pytest.mark.parametrize(
@@ -61,3 +65,13 @@ def test_every_policy_meets_every_density_fairly() -> None:
     reverse = {policy.density for policy in POLICIES.values() if policy.improvement == "reverse"}
     assert reverse == {"gaussian", "mixture", "flow", "cvae"}
     assert all("improvement" not in task.agent_options for task in TASKS.values())
+
+
+def test_the_bandit_is_scored_by_its_target(tmp_path: Path) -> None:
+    """A policy of some steps is near uniform, whose share outside the 99 % region is known."""
+    path = run(tmp_path, preset="debug", tasks=["bandit"], policies=["gaussian"], jobs=1)
+    (row,) = json.loads(path.read_text())["rows"]
+    outside, entropy = float(row[-3]), float(row[-2])
+    line = np.linspace(-SCALE, SCALE, 401)
+    uniform = (log_prob(np.stack(np.meshgrid(line, line), -1)) < LOG_THRESHOLD_99).mean()
+    assert abs(outside - uniform) < 0.1 and 0.8 < entropy <= 2.0 * math.log(2.0)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from vaerl.runs.config import TrainConfig
 from vaerl.runs.report import report
@@ -52,7 +54,7 @@ def test_a_run_learns_a_model_and_comes_back(agent: str, env: str, tmp_path: Pat
         agent_options=TINY | OPTIONS[agent],
         eval_every=0,
         final_episodes=1,
-        picture_every=30,
+        picture_every=60,
         checkpoint_every=0,
         video=False,
     )
@@ -64,7 +66,34 @@ def test_a_run_learns_a_model_and_comes_back(agent: str, env: str, tmp_path: Pat
     assert (back, step) == (config.resolved(), 60)
     observation = np.zeros(loaded.observation_space.shape, np.float32)
     assert loaded.action_space.contains(loaded.predict(observation)[0])
-    assert "Traceback" not in report([run.path], tmp_path / "report.html").read_text()
+    assert any("model/calibration_error" in row for row in rows)
+    drawn = {path.name.rpartition("-")[0] for path in run.figures_path.glob("model-*.png")}
+    assert drawn == {"model-laws", "model-calibration", "model-fan"}
+    page = report([run.path], tmp_path / "report.html").read_text()
+    assert "Traceback" not in page and "Learned model" in page and "PIT values" in page
+
+
+def test_a_look_at_the_model_is_fair_and_leaves_no_trace() -> None:
+    """Fresh steps, the law where it is known; the agent's streams and the global one stay."""
+    from vaerl.agents import MPC
+    from vaerl.runs.report.policies import RunPolicy
+    from vaerl.runs.report.world import look_at_world
+
+    env = "vaerl/WetChicken-v0"
+    agent = MPC("gaussian", env, **TINY | OPTIONS["mpc"], seed=0)
+    record: Any = SimpleNamespace(env=env, config={})
+    policy = RunPolicy(record, agent)
+    assert look_at_world(policy) is None  # nothing has been learned yet
+    agent.learn(40)
+    before, calls = torch.get_rng_state(), agent.policy.noise.calls
+    look, again = look_at_world(policy), look_at_world(policy)
+    assert torch.equal(torch.get_rng_state(), before) and agent.policy.noise.calls == calls
+    assert look is not None and again is not None and look.truth is not None
+    assert np.array_equal(look.pit, again.pit) and look.pit.shape == (60, 2)
+    # What happened is a draw of the law: it lies where draws of the law lie.
+    assert np.all(look.truth.min(0) - 1e-5 <= look.outcomes)
+    assert np.all(look.outcomes <= look.truth.max(0) + 1e-5)
+    assert look.paths.shape == (31, 60) and np.all(look.paths[0] == look.path[0, 0])
 
 
 def test_an_unknown_model_is_refused_before_anything_is_written(tmp_path: Path) -> None:

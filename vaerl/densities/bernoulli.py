@@ -97,7 +97,7 @@ class _LogProb(torch.autograd.Function):
 
 
 def _rows(logits: Tensor) -> int:
-    return max(1, BLOCK // max(1, logits[0].numel()))
+    return max(1, BLOCK // max(1, logits[:1].numel()))  # no rows at all are legal too
 
 
 def _blocks(logits: Tensor, x: Tensor) -> tuple[Iterator[Tensor], Sequence[Tensor]]:

@@ -64,6 +64,13 @@ class LatentChain(nn.Module):
         """L, the number of stochastic layers."""
         return len(self.recognition)
 
+    def condition(self, context: Tensor) -> tuple[Generative, tuple[Any, ...]]:
+        """What p and q need of a context: `generate` and `recognise` at once.
+
+        A chain whose p and q share work on a context or along a path overrides it.
+        """
+        return self.generate(context), self.recognise(context)
+
     # -- p(x, z | c) -------------------------------------------------------------------------------
 
     def generate(self, context: Tensor) -> Generative:

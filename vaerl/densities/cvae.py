@@ -237,7 +237,7 @@ class CVAE(ConditionalDensity):
         """Per-layer log p(z | c), log q, and the log-weights of k paths whose gradient is the
         chosen one."""
         chain = self.chain
-        p, q = chain.generate(context), chain.recognise(context)
+        p, q = chain.condition(context)
         path, laws = chain.infer(q, u, (self.k,), generator)
         gradient = bounds.EncoderGradient(
             "stl"

@@ -1,6 +1,17 @@
-"""Densities as dynamics models P(s' | s, a): data, ensembles, fitting, scores, propagation."""
+"""Densities as dynamics models P(s' | s, a): data, ensembles, fitting, scores, diagnostics."""
 
 from vaerl.dynamics.data import Transitions, replay_transitions
+from vaerl.dynamics.diagnostics import (
+    ModeScores,
+    calibration_error,
+    coverage,
+    energy_distance,
+    log_density,
+    mode_scores,
+    pit,
+    predict,
+    roll_out,
+)
 from vaerl.dynamics.fitting import FitOptions, FitReport, fit
 from vaerl.dynamics.model import DynamicsModel
 from vaerl.dynamics.propagation import PROPAGATIONS, Propagation
@@ -12,11 +23,20 @@ __all__ = [
     "DynamicsModel",
     "FitOptions",
     "FitReport",
+    "ModeScores",
     "Propagation",
     "Spread",
     "Transitions",
+    "calibration_error",
+    "coverage",
+    "energy_distance",
     "fit",
+    "log_density",
+    "mode_scores",
+    "pit",
+    "predict",
     "replay_transitions",
+    "roll_out",
     "score",
     "spread",
 ]

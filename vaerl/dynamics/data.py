@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,8 @@ class Transitions:
         rewards: ``(N,)``, or None where none are to be learned.
         terminations: ``(N,)``, whether the episode ended in s' by itself (not by a time limit), or
             None.
+        episodes: ``(N,)`` whole numbers, the episode of each row, or None where unknown; rows of
+            one episode stand together and in order.
 
     Raises:
         ValueError, TypeError: empty, ragged or non-finite data, sizes that do not agree.
@@ -35,6 +38,7 @@ class Transitions:
     next_states: Tensor
     rewards: Tensor | None = None
     terminations: Tensor | None = None
+    episodes: Tensor | None = None
 
     def __post_init__(self) -> None:
         states = as_floats("states", self.states, 2)
@@ -45,6 +49,7 @@ class Transitions:
             "next_states": as_floats("next_states", self.next_states, 2),
             "rewards": None,
             "terminations": None,
+            "episodes": as_episodes("episodes", self.episodes),
         }
         if fields["next_states"].shape != states.shape:  # type: ignore[union-attr]
             raise ValueError(
@@ -74,24 +79,24 @@ class Transitions:
 
     def rows(self, index: Tensor) -> Transitions:
         """The transitions at `index`, unchecked."""
-        picked = object.__new__(Transitions)
-        for name in ("states", "actions", "next_states", "rewards", "terminations"):
-            value = getattr(self, name)
-            object.__setattr__(picked, name, None if value is None else value[index])
-        return picked
+        return self._each(lambda value: value[index])
 
     def to(self, device: torch.device | str) -> Transitions:
         """The same transitions on a device."""
-        moved = object.__new__(Transitions)
-        for name in ("states", "actions", "next_states", "rewards", "terminations"):
-            value = getattr(self, name)
-            object.__setattr__(moved, name, None if value is None else value.to(device))
-        return moved
+        return self._each(lambda value: value.to(device))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Transitions:
+        changed = object.__new__(Transitions)
+        for field in fields(self):
+            value = getattr(self, field.name)
+            object.__setattr__(changed, field.name, None if value is None else change(value))
+        return changed
 
 
 def replay_transitions(buffer: ReplayBuffer) -> Transitions:
     """Everything in a replay buffer of SB3; ends by a time limit are no terminations.
 
+    Rows are the oldest first, environment by environment, with the number of their episode.
     Actions are as the buffer stores them: SB3 scales those of a Box to [−1, 1].
 
     Raises ValueError for an empty buffer, and for one that keeps no next observations.
@@ -105,16 +110,20 @@ def replay_transitions(buffer: ReplayBuffer) -> Transitions:
             "expected arrays of observations and next observations"
         )
 
-    def flat(array: np.ndarray) -> np.ndarray:
-        return array[:rows].reshape(rows * buffer.n_envs, -1)
+    order = (np.arange(rows) + (buffer.pos if buffer.full else 0)) % rows
 
-    ends = buffer.dones[:rows] * (1.0 - buffer.timeouts[:rows])
+    def flat(array: np.ndarray) -> Any:
+        return array[order].swapaxes(0, 1).reshape(rows * buffer.n_envs, -1)
+
+    begins = np.ones((rows, buffer.n_envs), dtype=np.int64)
+    begins[1:] = buffer.dones[order[:-1]] > 0
     return Transitions(
-        flat(buffer.observations),  # type: ignore[arg-type]
-        flat(buffer.actions),  # type: ignore[arg-type]
-        flat(buffer.next_observations),  # type: ignore[arg-type]
-        buffer.rewards[:rows].reshape(-1),  # type: ignore[arg-type]
-        ends.reshape(-1),  # type: ignore[arg-type]
+        flat(buffer.observations),
+        flat(buffer.actions),
+        flat(buffer.next_observations),
+        flat(buffer.rewards)[:, 0],
+        flat(buffer.dones * (1.0 - buffer.timeouts))[:, 0],
+        begins.T.reshape(-1).cumsum(),  # type: ignore[arg-type]
     )
 
 
@@ -152,6 +161,22 @@ def as_actions(argument: str, value: Any) -> Tensor:
         )
     if int(tensor.min()) < 0:
         raise ValueError(f"{argument}: got {int(tensor.min())}, expected whole numbers from 0")
+    return tensor.long()
+
+
+def as_episodes(argument: str, value: Any) -> Tensor | None:
+    """Whole numbers ``(N,)``, each in one unbroken run of rows, else raise one line."""
+    if value is None:
+        return None
+    tensor = _as_tensor(argument, value, "N whole numbers")
+    if tensor.ndim != 1 or tensor.is_floating_point() or tensor.dtype == torch.bool:
+        raise ValueError(
+            f"{argument}: got {tensor.dtype} of shape {tuple(tensor.shape)}, "
+            "expected N whole numbers"
+        )
+    runs = torch.unique_consecutive(tensor)
+    if len(runs) != len(torch.unique(runs)):
+        raise ValueError(f"{argument}: got an episode in parts, expected its rows together")
     return tensor.long()
 
 

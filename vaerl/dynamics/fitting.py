@@ -15,6 +15,7 @@ from torch import Tensor
 
 from vaerl.densities.options import check_choice, check_positive, check_share
 from vaerl.dynamics.data import Transitions
+from vaerl.dynamics.episodes import episode_bound, stretches_from
 from vaerl.dynamics.model import DynamicsModel
 from vaerl.dynamics.scores import SCORES, score, termination_loss
 
@@ -35,6 +36,9 @@ class FitOptions:
     """Of Adam, at the start; it falls along half a cosine to a twentieth over `steps`."""
     weight_decay: float = 0.0
     """Decoupled weight decay (AdamW)."""
+    clip: float = 10.0
+    """Largest norm of a member's gradient; longer ones, as where a sharp density meets a surprise,
+    are shortened to it."""
     holdout: float = 0.1
     """Share of the transitions that is scored and not trained on; 0 scores the training data."""
     holdout_rows: int = 1000
@@ -52,15 +56,18 @@ class FitOptions:
     """What counts as progress, in the units of the score."""
     bootstrap: bool = True
     """Whether every member sees a resampling of the data of its own, with replacement."""
+    stretch: int = 50
+    """Steps of the stretches of episodes in a batch, for a model with a code an episode."""
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "holdout_rows", "check_every", "patience"):
+        for name in ("batch_size", "holdout_rows", "check_every", "patience", "stretch"):
             check_positive(name, getattr(self, name))
         check_positive("steps", self.steps, at_least=0)
         check_positive("score_k", self.score_k, at_least=2)
         check_choice("score", self.score, SCORES)
         check_share("holdout", self.holdout)
-        for name, least in (("learning_rate", "positive"), ("weight_decay", "0 or more")):
+        sizes = {"learning_rate": "positive", "clip": "positive", "weight_decay": "0 or more"}
+        for name, least in sizes.items():
             value = getattr(self, name)
             legal = isinstance(value, int | float) and math.isfinite(value)
             if not legal or value < 0 or (value == 0 and least == "positive"):
@@ -91,6 +98,7 @@ def fit(
     data: Transitions,
     options: FitOptions | None = None,
     generator: torch.Generator | None = None,
+    holdout: Transitions | None = None,
 ) -> FitReport:
     """Fit all members to `data`, going on from their present parameters, and choose the elites.
 
@@ -99,6 +107,7 @@ def fit(
         data: at least two transitions.
         options: see `FitOptions`.
         generator: of the split, the batches and the densities' noise.
+        holdout: transitions to score members on, instead of a share of `data`.
 
     Raises:
         ValueError: data that does not fit the model.
@@ -116,7 +125,11 @@ def fit(
         raise ValueError(f"data: got {len(data)} transition, expected at least 2")
     data = data.to(model.elites.device)
     model.standardise(data)
-    train, holdout = _split(data, options, generator)
+    if holdout is None:
+        split = _split_episodes if model.latent == "episode" else _split
+        train, holdout = split(data, options, generator)
+    else:
+        train, holdout = data, model.check(holdout).to(model.elites.device)
     run = _Fit(model, train, options, generator)
     history = [score(model, holdout, options.score, options.score_k)]
     best, kept = history[0].clone(), _copy(model)
@@ -159,6 +172,7 @@ class _Fit:
         self.context = model.inputs(data.states, data.actions)
         self.target = model.targets(data)
         self.ends = data.terminations
+        self.episodes = data.episodes
         count, members = len(data), model.members
         self.batch = min(options.batch_size, count)
         if options.bootstrap and members > 1:
@@ -174,26 +188,69 @@ class _Fit:
 
     def advance(self, updates: int) -> None:
         """Take `updates` steps with all members."""
-        networks: Any = self.model.networks
-        options, size = self.options, self.model.state_dim
+        options = self.options
+        loss_of = self._stretches_loss if self.model.latent == "episode" else self._loss
         for _ in range(updates):
             share = 0.5 * (1.0 + math.cos(math.pi * self.taken / options.steps))
             for group in self.optimizer.param_groups:
                 group["lr"] = options.learning_rate * (0.05 + 0.95 * share)
-            rows = self.own.gather(1, self._randint(self.own.shape[1], (len(self.own), self.batch)))
-            context, x = self.context[rows], self.target[rows]
-            loss, _ = networks["density"].loss(
-                context, x, diagnostics=False, generator=self.generator
-            )
-            if "termination" in networks:
-                assert self.ends is not None, "check(data) comes first"
-                ends = self.ends[rows]
-                loss = loss + termination_loss(networks, context, x[..., :size], ends)
+            loss = loss_of()
             self.optimizer.zero_grad()
-            loss.mean(1).sum().backward()  # members share nothing: each gets its own gradient
+            loss.sum().backward()  # members share nothing: each gets its own gradient
+            self._clip()
             self.optimizer.step()
             self.taken += 1
         self.model.changed()
+
+    @torch.no_grad()
+    def _clip(self) -> None:
+        """Shorten the gradients of members whose norm is above the limit."""
+        gradients = [p.grad for p in self.model.networks.parameters() if p.grad is not None]
+        norms = torch.stack([g.flatten(1).norm(dim=1) for g in gradients]).norm(dim=0)
+        share = (self.options.clip / norms.clamp_min(self.options.clip)).nan_to_num(1.0)
+        for gradient in gradients:
+            gradient.mul_(share.view(-1, *(1,) * (gradient.ndim - 1)))
+
+    def _loss(self) -> Tensor:
+        """Mean over a batch of −log p(Δs, r, d | s, a), or its bound, ``(E,)``."""
+        networks: Any = self.model.networks
+        rows = self._draw(self.batch)
+        context, x = self.context[rows], self.target[rows]
+        loss, _ = networks["density"].loss(context, x, diagnostics=False, generator=self.generator)
+        return (loss + self._ending_loss(context, x, rows)).mean(1)
+
+    def _stretches_loss(self) -> Tensor:
+        """−L_k of stretches of episodes that begin at any row, per step, ``(E,)``."""
+        assert self.episodes is not None, "check(data) comes first"
+        length = self.options.stretch
+        starts = self._draw(max(1, self.batch // length))
+        rows, mask = stretches_from(starts, self.episodes, length)
+        context, x = self.context[rows], self.target[rows]
+        bound = episode_bound(
+            self.model.networks,
+            context,
+            x,
+            mask,
+            self.model.latent_k,
+            self.generator,
+            training=True,
+        )
+        ending = self._ending_loss(context.flatten(1, 2), x.flatten(1, 2), rows.flatten(1, 2))
+        ending = (ending * mask.flatten(1, 2)).sum(1)
+        return (ending - bound.sum(1)) / mask.sum((1, 2))
+
+    def _ending_loss(self, context: Tensor, x: Tensor, rows: Tensor) -> Tensor:
+        """−log p(d | s, a, Δs) of rows ``(E, B)``; 0 where ends are not learned."""
+        networks: Any = self.model.networks
+        if "termination" not in networks:
+            return context.new_zeros(rows.shape)
+        assert self.ends is not None, "check(data) comes first"
+        change = x[..., : self.model.change_dim]
+        return termination_loss(networks, context, change, self.ends[rows])
+
+    def _draw(self, count: int) -> Tensor:
+        """Rows ``(E, count)``, each member's from its own resampling."""
+        return self.own.gather(1, self._randint(self.own.shape[1], (len(self.own), count)))
 
     def _randint(self, high: int, shape: tuple[int, int]) -> Tensor:
         return torch.randint(high, shape, generator=self.generator, device=self.context.device)
@@ -209,6 +266,26 @@ def _split(
     if options.holdout == 0.0:
         return data, data.rows(order[: options.holdout_rows])
     return data.rows(order[held:]), data.rows(order[: min(held, options.holdout_rows)])
+
+
+def _split_episodes(
+    data: Transitions, options: FitOptions, generator: torch.Generator | None
+) -> tuple[Transitions, Transitions]:
+    """The same with whole episodes on either side."""
+    assert data.episodes is not None, "check(data) comes first"
+    numbers, place, counts = torch.unique_consecutive(
+        data.episodes, return_inverse=True, return_counts=True
+    )
+    if len(numbers) < 2:
+        raise ValueError(f"episodes: got {len(numbers)}, expected at least 2: one is held out")
+    order = torch.randperm(len(numbers), generator=generator, device=numbers.device)
+    most = min(options.holdout * len(data), options.holdout_rows)
+    held = max(1, int((counts[order].cumsum(0) <= most).sum()))
+    chosen = torch.zeros(len(numbers), dtype=torch.bool, device=numbers.device)
+    chosen[order[: min(held, len(numbers) - 1)]] = True
+    inside = chosen[place]
+    train = data if options.holdout == 0.0 else data.rows(~inside)
+    return train, data.rows(inside)
 
 
 def _copy(model: DynamicsModel) -> list[Tensor]:

@@ -5,6 +5,9 @@
 The first factor is any density of `vaerl.densities`, on standardised numbers. The second, where
 terminations are learned, is a Bernoulli law, so that no density has to put a continuous law on
 two atoms. E members, each with networks of its own, are computed as one batch.
+
+What an environment draws once an episode and never shows is for ``latent="episode"``: a code that
+a roll-out draws at its beginning and keeps (`vaerl.dynamics.episodes`).
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from vaerl.densities.base import check_matrix
 from vaerl.densities.options import check_choice, check_positive, check_sizes
 from vaerl.dynamics.batched import batch_members, extract_member, select_members
 from vaerl.dynamics.data import Transitions
+from vaerl.dynamics.episodes import LATENTS, EpisodeCode, draw_noise, with_code
 from vaerl.dynamics.normaliser import Normaliser
 from vaerl.dynamics.propagation import PROPAGATIONS, Propagation
 from vaerl.nets import mlp
@@ -28,6 +32,10 @@ from vaerl.planning.model import Step
 
 Function = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Known reward or termination: (states, actions, next_states) of B rows → ``(B,)``."""
+Features = Callable[[Tensor], Tensor]
+"""States ``(*batch, S)`` → what the networks see of them, ``(*batch, F)``."""
+Completion = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""(states, actions, predicted coordinates ``(B, P)``) → next states ``(B, S)``."""
 
 
 DENSITY_OPTIONS: dict[str, dict[str, Any]] = {
@@ -52,6 +60,13 @@ class DynamicsModel(nn.Module):
         termination: "learned" from (s, a, Δs), a known function, or None for never.
         propagation: how roll-outs go through the members: "ts1", "tsinf" or "expectation".
         termination_hidden: widths of the network of a learned termination.
+        features: what the networks see of the states instead of the states themselves (sine and
+            cosine of an angle, one-hot cells); targets stay as they are.
+        predicted: coordinates of s' that are modelled, all if not given.
+        complete: gives s' from them where they are not all: a clock, an angle from its speed.
+        latent: "step", all randomness is drawn anew at every step, or "episode": a code of size
+            `latent_dim` is held through a roll-out, fitted with `latent_k` importance samples.
+        latent_dim, latent_k: see `latent`.
 
     Raises:
         ValueError: an illegal option, in one line.
@@ -84,6 +99,12 @@ class DynamicsModel(nn.Module):
         termination: str | Function | None = None,
         propagation: str = "tsinf",
         termination_hidden: Sequence[int] = (64, 64),
+        features: Features | None = None,
+        predicted: Sequence[int] | None = None,
+        complete: Completion | None = None,
+        latent: str = "step",
+        latent_dim: int = 2,
+        latent_k: int = 8,
     ) -> None:
         super().__init__()
         self.state_dim = check_positive("state_dim", state_dim)
@@ -98,16 +119,30 @@ class DynamicsModel(nn.Module):
         self.propagation = check_choice("propagation", propagation, PROPAGATIONS)
         self.density_name = density
         self._density_kwargs = {**DENSITY_OPTIONS.get(density, {}), **(density_kwargs or {})}
-        self.event_dim = state_dim + (reward == "learned")
+        self.features = features
+        self.predicted = _check_predicted(predicted, complete, state_dim)
+        self.complete = complete
+        self.latent = check_choice("latent", latent, LATENTS)
+        self.latent_dim = check_positive("latent_dim", latent_dim) if latent == "episode" else 0
+        self.latent_k = check_positive("latent_k", latent_k)
+        self.change_dim = len(self.predicted)
+        self.event_dim = self.change_dim + (reward == "learned")
+        seen = state_dim if features is None else int(features(torch.zeros(1, state_dim)).shape[-1])
+        self.context_dim = seen + action_dim
         self._hidden = check_sizes("termination_hidden", termination_hidden)
-        sizes = (action_dim + state_dim + state_dim, self._hidden, 1)
 
         self.networks = nn.ModuleDict(
             {"density": batch_members([self._plain_density() for _ in range(members)])}
         )
         if termination == "learned":
+            sizes = (self.context_dim + self.change_dim, self._hidden, 1)
             self.networks["termination"] = batch_members([mlp(*sizes) for _ in range(members)])
-        self.input_normaliser = Normaliser(state_dim + action_dim)
+        if latent == "episode":
+            size = self.context_dim + self.event_dim
+            self.networks["episode"] = batch_members(
+                [EpisodeCode(size, self.latent_dim) for _ in range(members)]
+            )
+        self.input_normaliser = Normaliser(self.context_dim)
         self.target_normaliser = Normaliser(self.event_dim)
         self.register_buffer("elites", torch.arange(kept))
         self.register_buffer("state_low", torch.full((state_dim,), -torch.inf))
@@ -119,17 +154,21 @@ class DynamicsModel(nn.Module):
     # -- what goes in and comes out ----------------------------------------------------------------
 
     def inputs(self, states: Tensor, actions: Tensor) -> Tensor:
-        """Standardised contexts ``(*batch, S + A)``; discrete actions ``(*batch,)``, one-hot."""
+        """Standardised contexts ``(*batch, C)``; discrete actions ``(*batch,)``, one-hot."""
+        return self.input_normaliser(self._raw_inputs(states, actions))
+
+    def _raw_inputs(self, states: Tensor, actions: Tensor) -> Tensor:
         if self.discrete_actions:
             actions = functional.one_hot(actions, self.action_dim).to(states)
-        return self.input_normaliser(torch.cat((states, actions), dim=-1))
+        seen = states if self.features is None else self.features(states)
+        return torch.cat((seen, actions), dim=-1)
 
     def targets(self, data: Transitions) -> Tensor:
         """Standardised events (Δs, r) ``(N, X)``."""
         return self.target_normaliser(self._events(data))
 
     def _events(self, data: Transitions) -> Tensor:
-        change = data.next_states - data.states
+        change = (data.next_states - data.states)[:, self.predicted]
         if self.reward != "learned":
             return change
         assert data.rewards is not None, "check(data) comes first"
@@ -140,9 +179,14 @@ class DynamicsModel(nn.Module):
         if data.states.shape[1] != self.state_dim:
             raise ValueError(f"states: got size {data.states.shape[1]}, expected {self.state_dim}")
         self._check_actions(data.actions)
-        for name, part in (("rewards", self.reward), ("terminations", self.termination)):
-            if part == "learned" and getattr(data, name) is None:
-                raise ValueError(f"{name}: got None, expected (N,): the model learns them")
+        needed = {
+            "rewards": self.reward == "learned",
+            "terminations": self.termination == "learned",
+            "episodes": self.latent == "episode",
+        }
+        for name, wanted in needed.items():
+            if wanted and getattr(data, name) is None:
+                raise ValueError(f"{name}: got None, expected (N,): the model learns from them")
         return data
 
     def _check_actions(self, actions: Tensor) -> None:
@@ -159,11 +203,8 @@ class DynamicsModel(nn.Module):
     @torch.no_grad()
     def standardise(self, data: Transitions) -> None:
         """Fit the normalisers, and the box that next states stay in, to checked data."""
-        actions = data.actions
-        if self.discrete_actions:
-            actions = functional.one_hot(actions, self.action_dim).to(data.states)
         fixed = self.action_dim if self.discrete_actions else 0
-        self.input_normaliser.fit(torch.cat((data.states, actions), dim=-1), fixed)
+        self.input_normaliser.fit(self._raw_inputs(data.states, data.actions), fixed)
         self.target_normaliser.fit(self._events(data))
         both = torch.cat((data.states, data.next_states))
         low, high = both.amin(0), both.amax(0)
@@ -207,11 +248,13 @@ class DynamicsModel(nn.Module):
         Without a generator and with probabilities of 0 or 1 it is deterministic.
         """
         event = self.target_normaliser.inverse(event)
-        after = states + event[:, : self.state_dim]
+        after = states[:, self.predicted] + event[:, : self.change_dim]
+        if self.complete is not None:
+            after = self.complete(states, actions, after)
         after = after.clamp(self.state_low, self.state_high)
         reward = done = None
         if self.reward == "learned":
-            reward = event[:, self.state_dim]
+            reward = event[:, self.change_dim]
         elif callable(self.reward):
             reward = self.reward(states, actions, after)
         if ending is not None:
@@ -243,10 +286,39 @@ class DynamicsModel(nn.Module):
     # -- members -----------------------------------------------------------------------------------
 
     def member_values(self, states: Tensor, actions: Tensor) -> ConditionalValue:
-        """p(standardised (Δs, r) | s, a) of the elites at B rows, batch shape (elites, B)."""
+        """p(standardised (Δs, r) | s, a) of the elites at B rows, batch shape (elites, B).
+
+        Raises ValueError for a model whose law has no such form: one with a code an episode.
+        """
+        if self.latent == "episode":
+            raise ValueError("latent: got 'episode', expected 'step': draw with `step` instead")
         context = self.inputs(states, actions)
         density: Any = self.acting()["density"]
         return density(context.expand(len(self.elites), *context.shape))
+
+    def member_samples(
+        self, states: Tensor, actions: Tensor, count: int, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Draws ``(count, elites, B, X)`` of the standardised (Δs, r), each with its own code."""
+        context = self.inputs(states, actions)
+        context = context.expand(len(self.elites), *context.shape)
+        return self.sample_events(self.acting(), context, count, generator)
+
+    def sample_events(
+        self,
+        networks: Any,
+        context: Tensor,
+        count: int,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Draws ``(count, E, B, X)`` of `networks` at contexts ``(E, B, C)``, each its own code."""
+        if self.latent == "step":
+            return networks["density"](context).sample((count,), generator)
+        shape = (count, *context.shape[:-1])
+        code = networks["episode"].place(
+            draw_noise(shape, self.latent_dim, context.device, generator)
+        )
+        return networks["density"](with_code(context, code)).sample((), generator)
 
     def member(self, index: int) -> DynamicsModel:
         """A model of the one member `index`, which shares nothing with this one."""
@@ -263,6 +335,12 @@ class DynamicsModel(nn.Module):
             termination=self.termination,
             propagation=self.propagation,
             termination_hidden=self._hidden,
+            features=self.features,
+            predicted=None if self.complete is None else self.predicted,
+            complete=self.complete,
+            latent=self.latent,
+            latent_dim=self.latent_dim or 1,
+            latent_k=self.latent_k,
         )
         one.load_state_dict(
             {**self.state_dict(), "elites": torch.zeros(1, dtype=torch.int64)}
@@ -280,7 +358,7 @@ class DynamicsModel(nn.Module):
     def _plain_density(self) -> nn.Module:
         return make_density(
             self.density_name,
-            context_dim=self.state_dim + self.action_dim,
+            context_dim=self.context_dim + self.latent_dim,
             event_dim=self.event_dim,
             **self._density_kwargs,
         )
@@ -293,3 +371,19 @@ def _check_part(argument: str, value: Any) -> Any:
         f"{argument}: got {value!r}, expected 'learned', None or a function of "
         "(states, actions, next_states)"
     )
+
+
+def _check_predicted(
+    predicted: Sequence[int] | None, complete: Completion | None, state_dim: int
+) -> list[int]:
+    if (predicted is None) != (complete is None):
+        missing = "predicted" if predicted is None else "complete"
+        raise ValueError(f"{missing}: got None, expected predicted and complete together")
+    if predicted is None:
+        return list(range(state_dim))
+    places = list(predicted)
+    if not places or sorted(set(places) & set(range(state_dim))) != sorted(places):
+        raise ValueError(
+            f"predicted: got {places!r}, expected different coordinates from 0 to {state_dim - 1}"
+        )
+    return places

@@ -6,7 +6,8 @@
 * ``expectation``: one deterministic path through the mean over members and noise.
 
 Members are shared out evenly over the rows, each member uniform for each row; the number of rows
-need not be a multiple of that of the members.
+need not be a multiple of that of the members. Where the model has a code an episode, every
+particle also keeps the one that it drew at the start.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from vaerl.densities import ConditionalValue, IntractableError
 from vaerl.densities.options import check_choice, check_positive
+from vaerl.dynamics.episodes import draw_noise
 from vaerl.planning.model import Step
 
 if TYPE_CHECKING:
@@ -49,6 +51,10 @@ class Propagation:
         self.how = check_choice("propagation", how, PROPAGATIONS)
         self.count = len(model.elites)
         self._offset = self._draw(generator)
+        self._noise: Tensor | None = None
+        if model.latent == "episode":
+            device = model.elites.device
+            self._noise = draw_noise((self.rows,), model.latent_dim, device, generator)
 
     @torch.no_grad()
     def step(
@@ -56,6 +62,8 @@ class Propagation:
     ) -> Step:
         """Move all particles ``(B, S)`` under actions ``(B, A)`` or ``(B,)``."""
         context = self.model.inputs(states, actions)
+        if self._noise is not None:
+            context = torch.cat((context, self._noise), dim=-1)  # a code once the member is known
         if self.how == "expectation":
             event, ending = self._expect(context, generator)
         elif self.how == "ts1" and self.count > 1:
@@ -80,8 +88,8 @@ class Propagation:
         """Draws ``(B, X)``, row i through elite (i + offset) mod count; chances of the end."""
         networks: Any = self.model.acting(self._offset)
         shared = self._share_out(context)
-        event = networks["density"](shared).sample((), generator)
-        ending = _ending(networks, shared, event[..., : self.model.state_dim])
+        event = self._law(networks, shared).sample((), generator)
+        ending = self._ending(networks, shared, event)
         return self._gather(event), None if ending is None else self._gather(ending)
 
     def _expect(
@@ -89,10 +97,25 @@ class Propagation:
     ) -> tuple[Tensor, Tensor | None]:
         networks: Any = self.model.acting()
         shared = context.expand(self.count, *context.shape)
-        event = _mean(networks["density"](shared), generator)
-        ending = _ending(networks, shared, event[..., : self.model.state_dim])
+        event = _mean(self._law(networks, shared), generator)
+        ending = self._ending(networks, shared, event)
         rounded = None if ending is None else (ending.mean(0) > 0.5).to(event)
         return event.mean(0), rounded
+
+    def _law(self, networks: Any, context: Tensor) -> ConditionalValue:
+        """p(Δs, r | s, a) at contexts ``(count, M, C)``, with the codes that their noise makes."""
+        if self._noise is not None:
+            size = self.model.context_dim
+            code = networks["episode"].place(context[..., size:])
+            context = torch.cat((context[..., :size], code), dim=-1)
+        return networks["density"](context)
+
+    def _ending(self, networks: Any, context: Tensor, event: Tensor) -> Tensor | None:
+        """Probability ``(count, M)`` that the episode ends with this step; None if never."""
+        if "termination" not in networks:
+            return None
+        seen = context[..., : self.model.context_dim], event[..., : self.model.change_dim]
+        return torch.sigmoid(networks["termination"](torch.cat(seen, dim=-1)).squeeze(-1))
 
     def _share_out(self, rows: Tensor) -> Tensor:
         """Rows ``(B, C)`` as ``(count, ⌈B/count⌉, C)``, the last ones repeated to fill up."""
@@ -103,14 +126,6 @@ class Propagation:
 
     def _gather(self, shared: Tensor) -> Tensor:
         return shared.transpose(0, 1).flatten(0, 1)[: self.rows]
-
-
-def _ending(networks: Any, context: Tensor, change: Tensor) -> Tensor | None:
-    """Probability ``(count, M)`` that the episode ends with this step; None if never."""
-    if "termination" not in networks:
-        return None
-    logit = networks["termination"](torch.cat((context, change), dim=-1))
-    return torch.sigmoid(logit.squeeze(-1))
 
 
 def _mean(value: ConditionalValue, generator: torch.Generator | None) -> Tensor:

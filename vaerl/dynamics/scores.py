@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from vaerl.densities.options import check_choice, check_positive
+from vaerl.dynamics.episodes import episode_scores
 
 if TYPE_CHECKING:
     from vaerl.dynamics.data import Transitions
@@ -45,7 +46,8 @@ def score(
     ``nll``: −mean log p(Δs, r, d | s, a) in nats and the units of the data; for a latent density
     −L_k with k samples, an upper bound on it. ``energy``: mean of E‖X − x‖ − ½ E‖X − X'‖ over k
     samples in standardised units, the energy distance to the data up to a constant (Gneiting &
-    Raftery 2007); it holds where the law has atoms, but looks at (Δs, r) only.
+    Raftery 2007); it holds where the law has atoms, but looks at (Δs, r) only. With a code an
+    episode the first is of whole episodes, per step.
 
     All members see the same rows, and the same noise at every call (`seed`).
 
@@ -57,6 +59,8 @@ def score(
     device = model.elites.device
     generator = torch.Generator(device).manual_seed(seed)
     context, target = model.inputs(data.states, data.actions), model.targets(data)
+    if model.latent == "episode" and by == "nll":
+        return _episode_nll(model, context, target, data, k, generator)
     total = torch.zeros(model.members, dtype=torch.float64, device=device)
     for start in range(0, len(data), ROWS):
         rows = slice(start, start + ROWS)
@@ -92,15 +96,36 @@ def _nll(
     nll = model.target_normaliser.log_scale() - lower
     if "termination" in networks:
         assert ends is not None, "check(data) comes first"
-        nll = nll + termination_loss(networks, context, x[..., : model.state_dim], ends)
+        nll = nll + termination_loss(networks, context, x[..., : model.change_dim], ends)
     return nll
+
+
+def _episode_nll(
+    model: DynamicsModel,
+    context: Tensor,
+    x: Tensor,
+    data: Transitions,
+    k: int,
+    generator: torch.Generator,
+) -> Tensor:
+    """−log p of whole episodes, ``(E,)`` per step."""
+    networks: Any = model.networks
+    assert data.episodes is not None, "check(data) comes first"
+    c, e = (part.expand(model.members, -1, -1) for part in (context, x))
+    nll = episode_scores(networks, c, e, data.episodes, k, generator) / len(data)
+    nll = nll + model.target_normaliser.log_scale()
+    if "termination" in networks:
+        assert data.terminations is not None, "check(data) comes first"
+        change = e[..., : model.change_dim]
+        nll = nll + termination_loss(networks, c, change, data.terminations).mean(1)
+    return nll.float()
 
 
 def _energy(
     model: DynamicsModel, context: Tensor, x: Tensor, k: int, generator: torch.Generator
 ) -> Tensor:
-    density: Any = model.networks["density"]
-    draws = density(context).sample((k,), generator)
+    networks: Any = model.networks
+    draws = model.sample_events(networks, context, k, generator)
     to_data = (draws - x).norm(dim=-1).mean(0)
     return to_data - 0.5 * (draws - draws.roll(1, 0)).norm(dim=-1).mean(0)
 
@@ -125,7 +150,7 @@ def spread(
         samples: of every member; all pairs of them are looked at.
     """
     check_positive("samples", samples, at_least=2)
-    draws = model.member_values(states, actions).sample((samples,), generator)
+    draws = model.member_samples(states, actions, samples, generator)
     points = draws.permute(2, 1, 0, 3)  # (B, n, samples, X)
     count = points.shape[1]
     flat = points.flatten(1, 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from vaerl.densities.options import check_choice
 from vaerl.dynamics.model import DynamicsModel, Function
+from vaerl.names import check_name
 
 REWARDS = ("learned", "known")
 TERMINATIONS = ("learned", "known", "never")
@@ -29,8 +31,14 @@ def make_model(
 ) -> DynamicsModel:
     """A model of a task with these spaces, over actions as SB3 stores them (a Box in [−1, 1]).
 
-    Raises ValueError: spaces that no model is for, in one line.
+    `options` are those of `DynamicsModel`. Raises ValueError: spaces that no model is for, an
+    unknown option (with the nearest), in one line.
     """
+    legal = inspect.signature(DynamicsModel.__init__).parameters.values()
+    for option in options:
+        check_name(
+            "option of the model", option, [p.name for p in legal if p.kind is p.KEYWORD_ONLY]
+        )
     check_choice("reward", reward, REWARDS)
     check_choice("termination", termination, TERMINATIONS)
     state_dim = check_observation_space(observation_space)

@@ -224,10 +224,8 @@ class ICEM(CEM):
         **settings: object,
     ) -> None:
         super().__init__(actions, **settings)  # type: ignore[arg-type]
-        for name, value, least in (("colour", colour, 0.0), ("decay", decay, 1.0)):
-            if not isinstance(value, int | float) or not least <= value <= 100.0:
-                raise ValueError(f"{name}: got {value!r}, expected a number from {least:g} to 100")
-        self.colour, self.decay = float(colour), float(decay)
+        self.colour = _number("colour", colour, 0.0)
+        self.decay = _number("decay", decay, 1.0)
         self.keep = max(1, round(check_share("keep", keep) * self.elites))
 
     def _candidates(
@@ -274,9 +272,7 @@ class MPPI(Planner):
         super().__init__(actions, **settings)  # type: ignore[arg-type]
         if not isinstance(temperature, int | float) or not 0.0 < temperature <= 1e6:
             raise ValueError(f"temperature: got {temperature!r}, expected a number in (0, 1e6]")
-        if not isinstance(colour, int | float) or not 0.0 <= colour <= 100.0:
-            raise ValueError(f"colour: got {colour!r}, expected a number from 0 to 100")
-        self.temperature, self.colour = float(temperature), float(colour)
+        self.temperature, self.colour = float(temperature), _number("colour", colour, 0.0)
 
     def _candidates(
         self, iteration: int, law: Law, kept: Tensor | None, generator: torch.Generator | None
@@ -291,6 +287,13 @@ class MPPI(Planner):
         weights = torch.softmax(values / (self.temperature * scale), dim=1)
         refitted = self.actions.refit(law, plans, weights, 0.0)
         return (refitted[0], *law[1:]), None
+
+
+def _number(argument: str, value: float, least: float) -> float:
+    """A number from `least` to 100."""
+    if not isinstance(value, int | float) or not least <= value <= 100.0:
+        raise ValueError(f"{argument}: got {value!r}, expected a number from {least:g} to 100")
+    return float(value)
 
 
 def take_best(plans: Tensor, values: Tensor, count: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import get_flattened_obs_dim
@@ -16,20 +17,27 @@ from vaerl.words import WordAttention, WordEncoder, Words
 class InstructionExtractor(BaseFeaturesExtractor):
     """Features of a Dict observation that holds an instruction; any density can follow it.
 
-    A bidirectional encoder reads the words h_k. Each of H glimpses attends to them,
-    s = [Σ_k α_k h_k]_{1..H}, asked by itself and by what else is seen, v; the features are [v, s].
-    Where the observation lists things, the same attention runs over these, asked by s: what the
-    words name is u = Σ_g β_g thing_g, and the features are [v, u]. The policy then sees things
-    through the words only, and words through the things they name, so that it has no way to learn
-    a combination of words by heart.
+    A bidirectional encoder reads the words; the attention of `vaerl.words` says how much each is
+    asked for, e_k, given the rest of the observation v. Without `things` the features are [v, s],
+    s = Σ_k softmax(e)_k h_k as in the captions.
+
+    With `things`, a list of vectors r_g in the observation, each with a word l_g of its own where
+    `labels` says so, the words point at them:
+
+        s = W Σ_k sigmoid(e_k) w_k,   β = softmax_g s·(U r_g + W l_g),   features [v, Σ_g β_g r_g]
+
+    w_k is the vector of word k alone, and labels are the same words. What is said is a sum over the
+    words, and the policy sees things only through the words, and words only through the things that
+    they name: it cannot learn combinations of words by heart, and understands new ones from their
+    parts.
 
     Args:
         observation_space: a Dict with `words` as a MultiDiscrete of equal sizes (token ids, 0
             pads); every other entry is flattened.
         words: key of the instruction.
         things: key of a vector that lists things one after the other, None for none.
-        count: how many things it lists.
-        glimpses: H.
+        labels: key of a MultiDiscrete with a word for each of the things, None for none.
+        count: how many things there are.
         embedding, hidden, alignment: sizes of word vectors, of states (each way), of the
             attention's layer.
 
@@ -38,8 +46,8 @@ class InstructionExtractor(BaseFeaturesExtractor):
 
     >>> import vaerl.envs, gymnasium
     >>> space = gymnasium.make("vaerl/ColouredGoals-v0").observation_space
-    >>> InstructionExtractor(space, things="goals", count=8, hidden=8).features_dim
-    8
+    >>> InstructionExtractor(space, things="goals", labels="colours", count=8).features_dim
+    4
     """
 
     def __init__(
@@ -47,78 +55,89 @@ class InstructionExtractor(BaseFeaturesExtractor):
         observation_space: spaces.Dict,
         words: str = "instruction",
         things: str | None = None,
+        labels: str | None = None,
         count: int = 1,
-        glimpses: int = 2,
         embedding: int = 16,
         hidden: int = 16,
         alignment: int = 32,
     ) -> None:
-        parts = _check_space(observation_space, words, things)
+        parts = _check_space(observation_space, words, things, labels, count)
         sizes = {key: get_flattened_obs_dim(space) for key, space in parts.items()}
-        check_positive("count", count)
-        check_positive("glimpses", glimpses)
-        seen = sum(size for key, size in sizes.items() if key not in (words, things))
-        size = sizes[things] if things is not None else 0
-        if size % count:
-            raise ValueError(
-                f"count: got {count}, expected a divisor of {size}, the size of things"
-            )
-        said = embedding * glimpses
-        super().__init__(observation_space, seen + (said if things is None else size // count))
-        self.words, self.things, self.count = words, things, count
-        self.others = sorted(key for key in parts if key not in (words, things))
-        self.vocabulary = int(parts[words].nvec[0])
+        others = sorted(key for key in parts if key not in (words, things, labels))
+        seen = sum(sizes[key] for key in others)
+        told = 2 * hidden if things is None else sizes[things] // count
+        super().__init__(observation_space, seen + told)
+        self.words, self.things, self.labels, self.others = words, things, labels, others
+        self.count = count
+        self.vocabulary = int(parts[words].nvec[0])  # type: ignore[attr-defined]
         self.encoder = WordEncoder(self.vocabulary, embedding, hidden)
-        self.ask = nn.Linear(seen, alignment)
-        self.glimpse = nn.Parameter(torch.randn(glimpses, 1, alignment))
-        self.listen = WordAttention(2 * hidden, alignment, alignment)
-        self.point = (
-            WordAttention(size // count, embedding, alignment) if things is not None else None
-        )
+        self.listen = WordAttention(2 * hidden, max(1, seen), alignment)
+        if things is not None:
+            self.say = nn.Linear(embedding, alignment, bias=False)
+            self.show = nn.Linear(told, alignment)
 
     def forward(self, observations: dict[str, Tensor]) -> Tensor:
         """Features ``(B, features_dim)`` of preprocessed observations (SB3's one-hot tokens)."""
-        seen = torch.cat([observations[key].flatten(1) for key in self.others], dim=-1)
+        seen, words, energies = self._listen(observations)
         if self.things is None:
-            words, energies = self.read(observations, seen)
-            assert words.vectors is not None, "an encoder gives the words themselves"
-            weights = torch.softmax(energies, dim=-1).transpose(0, 1)
-            return torch.cat([seen, (weights @ words.vectors).flatten(1)], dim=-1)
-        return torch.cat([seen, self.look(observations)[0]], dim=-1)
+            weights = torch.softmax(energies, dim=-1) * words.mask
+            told = (weights.unsqueeze(-2) @ words.states).squeeze(-2)
+        else:
+            told = self.point(observations)[0]
+        return torch.cat([seen, told], dim=-1)
 
-    def read(self, observations: dict[str, Tensor], seen: Tensor) -> tuple[Words, Tensor]:
-        """The words, and how much each glimpse asks for them, e ``(H, B, W)``."""
-        tokens = observations[self.words]
-        words = self.encoder(tokens.reshape(len(tokens), -1, self.vocabulary).argmax(-1))
-        return words, self.listen.energies(self.glimpse + self.ask(seen), words)
-
-    def look(self, observations: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """The thing that the words name ``(B, F)``, the weights of all ``(B, count)``, and how far
+    def point(self, observations: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """What the words name ``(B, F)``, the weights β of all things ``(B, count)``, and how far
         each word is heard ``(B, W)``."""
-        assert self.things is not None and self.point is not None, self.things
-        seen = torch.cat([observations[key].flatten(1) for key in self.others], dim=-1)
-        words, energies = self.read(observations, seen)
+        assert self.things is not None, "there are no things to point at"
+        _, words, energies = self._listen(observations)
         assert words.vectors is not None, "an encoder gives the words themselves"
-        rows = observations[self.things].reshape(len(words.mask), self.count, -1)
-        there = torch.ones(rows.shape[:-1], dtype=torch.bool, device=rows.device)
-        each = self.point.energies(words.vectors.transpose(0, 1), Words(rows, there))
-        heard = torch.sigmoid(energies.mean(0))
-        weights = torch.softmax((heard.T.unsqueeze(-1) * each).sum(0), dim=-1)
+        rows = observations[self.things].reshape(len(energies), self.count, -1)
+        heard = torch.sigmoid(energies) * words.mask
+        said = self.say((heard.unsqueeze(-1) * words.vectors).sum(-2))
+        shown = self.show(rows)
+        if self.labels is not None:
+            shown = shown + self.say(self.encoder.embed(self._ids(observations[self.labels])))
+        weights = torch.softmax((shown @ said.unsqueeze(-1)).squeeze(-1), dim=-1)
         return (weights.unsqueeze(-2) @ rows).squeeze(-2), weights, heard
+
+    def _ids(self, one_hot: Tensor) -> Tensor:
+        """Token ids ``(B, W)`` of what SB3 makes of them."""
+        return one_hot.reshape(len(one_hot), -1, self.vocabulary).argmax(-1)
+
+    def _listen(self, observations: dict[str, Tensor]) -> tuple[Tensor, Words, Tensor]:
+        """The rest of the observation ``(B, D)``, the words, and e ``(B, W)``."""
+        tokens = observations[self.words]
+        seen = [observations[key].flatten(1) for key in self.others]
+        rest = torch.cat(seen, dim=-1) if seen else tokens.new_zeros(len(tokens), 1)
+        # A batch holds few different instructions: each is read once.
+        different, place = torch.unique(self._ids(tokens), dim=0, return_inverse=True)
+        words = Words(*(part[place] for part in self.encoder(different)))
+        return rest[:, : 0 if not seen else None], words, self.listen.energies(rest, words)
 
 
 def _check_space(
-    space: spaces.Space, words: str, things: str | None
-) -> dict[str, spaces.MultiDiscrete | spaces.Space]:
-    """The entries of the Dict, if the keys are there and the words are token ids."""
+    space: spaces.Space, words: str, things: str | None, labels: str | None, count: int
+) -> dict[str, spaces.Space]:
+    """The entries of the Dict, if the keys are there, words are token ids and things count up."""
     if not isinstance(space, spaces.Dict):
         raise ValueError(f"observation_space: got {space}, expected a Dict with an instruction")
-    for argument, key in (("words", words), ("things", things)):
+    for argument, key in (("words", words), ("things", things), ("labels", labels)):
         if key is not None and key not in space.spaces:
             raise ValueError(f"{argument}: got {key!r}, {did_you_mean(key, space.spaces)}")
-    tokens = space.spaces[words]
-    if not isinstance(tokens, spaces.MultiDiscrete) or len(set(tokens.nvec.ravel())) != 1:
-        raise ValueError(
-            f"words: got {tokens}, expected a MultiDiscrete of token ids of one vocabulary"
-        )
+    sizes = set()
+    for argument, key in (("words", words), ("labels", labels)):
+        tokens = None if key is None else space.spaces[key]
+        if tokens is not None and not isinstance(tokens, spaces.MultiDiscrete):
+            raise ValueError(f"{argument}: got {tokens}, expected a MultiDiscrete of token ids")
+        sizes |= set() if tokens is None else set(tokens.nvec.ravel().tolist())
+    if len(sizes) != 1:
+        raise ValueError(f"words: got vocabularies of {sorted(sizes)} words, expected one")
+    check_positive("count", count)
+    if labels is not None and things is None:
+        raise ValueError(f"labels: got {labels!r} without things, expected both")
+    for key, each in ((things, "things"), (labels, "labels")):
+        size = 0 if key is None else int(np.prod(space.spaces[key].shape or ()))
+        if size % count or (each == "labels" and size not in (0, count)):
+            raise ValueError(f"count: got {count}, but {each} has {size} numbers")
     return dict(space.spaces)

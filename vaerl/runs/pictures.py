@@ -1,4 +1,4 @@
-"""Pictures made during training: the policy's density at fixed states, roll-outs over the map."""
+"""Pictures made during training: the policy's density, roll-outs over the map, the model."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from vaerl.runs.evaluate import EvalResult, own_randomness
 from vaerl.runs.report import density_figure, rollout_figure, save_png
 from vaerl.runs.report.policies import RunPolicy, States, chosen_states
 from vaerl.runs.report.records import RunRecord
+from vaerl.runs.report.world import look_at_world, world_figures, world_numbers
 from vaerl.runs.vec import make_env
 
 SEED = 3  # of the states shown and of the draws behind a picture
@@ -41,6 +42,15 @@ class Painter:
                 value, *policy.box, title, states=self._states.names, names=names
             )
         return self._save(figure, "density", step)
+
+    def world(self, step: int) -> dict[str, Any]:
+        """Draw what the learned model says into figures/: files and numbers by key; {} without."""
+        look = look_at_world(RunPolicy(self.record, self.agent))
+        if look is None:
+            return {}
+        figures = world_figures(look, f"{look.name}, step {step:,}")
+        drawn = {f"model/{n}": self._save(f, f"model-{n}", step) for n, f in figures.items()}
+        return {**drawn, **world_numbers(look)}
 
     def rollouts(self, result: EvalResult, step: int) -> Path | None:
         """Draw the roll-outs of an evaluation over the map, where the environment has one."""

@@ -232,7 +232,8 @@ class _Training:
 
     def _picture(self, step: int) -> dict[str, Any]:
         picture = self.painter.density(step)
-        return {} if picture is None else {"policy/density": picture}
+        found = self.painter.world(step)
+        return found if picture is None else {"policy/density": picture, **found}
 
     def _scores(self, result: EvalResult, step: int) -> dict[str, Any]:
         """Figures of an evaluation, and its picture where the environment has a map."""

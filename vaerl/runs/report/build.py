@@ -15,7 +15,7 @@ from jinja2 import Environment
 from markupsafe import Markup
 
 from vaerl.runs import files
-from vaerl.runs.report import sections
+from vaerl.runs.report import history, sections
 from vaerl.runs.report.figures import (
     css_color,
     css_variables,
@@ -91,6 +91,10 @@ def _block(number: int, env: str, records: Sequence[RunRecord]) -> Block:
         sections.density_section(policies, missing),
         sections.rollout_section(acted, missing),
         sections.share_section(acted),
+        history.share_history_section(records),
+        history.density_history_section(records),
+        sections.world_section(policies),
+        sections.model_section(records),
         sections.diagnostics_section(records),
         sections.entropy_section(records),
     ]

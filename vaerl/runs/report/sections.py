@@ -15,9 +15,15 @@ from vaerl.runs.report.density_figures import MAX_PAIR_DIMS, density_figure, sha
 from vaerl.runs.report.map_figures import goal_share_figure, goal_shares, rollout_figure
 from vaerl.runs.report.policies import ActedRun, RunPolicy, chosen_states
 from vaerl.runs.report.records import RunRecord
+from vaerl.runs.report.world import look_at_world, world_figures
 
 MAX_COLUMNS = 6  # densities side by side; more runs are represented by one a group
 WORTH_SAYING = 0.05  # share of draws outside the action box that gets a line
+WORLD = {
+    "laws": "one-step laws, the outcome as a line, the true law in grey where it is known",
+    "calibration": "PIT values of all coordinates, and the share of outcomes inside intervals",
+    "fan": "roll-outs under the actions taken, bands of 50 and 90 %",
+}
 MANY_GROUPS = 4  # more than these and the curves of each agent get a panel of their own
 
 
@@ -73,6 +79,12 @@ ENTROPY = (
     Panel("train/entropy_lower", "Entropy", "nats", "minus the mean of log π, a lower bound"),
     Panel("train/entropy_loss", "Entropy loss", "nats", "minus the entropy of PPO's policy"),
 )
+MODEL = (
+    Panel("model/holdout_score", "Model: NLL on the holdout", "nats", "mean of the members used"),
+    Panel(
+        "model/calibration_error", "Model: distance of PIT from uniform", "share", "0 is perfect"
+    ),
+)
 LATENT = (
     Panel("latent/bound_gap", "Bound gap", "nats", "upper minus lower bound of log π"),
     Panel(r"latent/kl_layer_(\d+)", "KL, layer {}", "nats", "code against its prior"),
@@ -94,6 +106,12 @@ def learning_section(records: Sequence[RunRecord]) -> Section:
     read += f" Lines are running means over 1/{SMOOTHING} of a curve's points."
     notes = [f"{r.label} has not logged a return yet." for r in records if r.final_return is None]
     return Section("Learning curves", read, pictures, tuple(notes))
+
+
+def model_section(records: Sequence[RunRecord]) -> Section | None:
+    """How good the learned model was over time, for agents that have one."""
+    pictures = _curve_pictures(records, MODEL)
+    return Section("Learned model over time", "Lower is better.", pictures) if pictures else None
 
 
 def diagnostics_section(records: Sequence[RunRecord]) -> Section | None:
@@ -146,6 +164,26 @@ def density_section(policies: Sequence[RunPolicy], missing: Sequence[str]) -> Se
     picture = Picture(figure, alt, f"Action box {_box_words(low, high)}. {states.where}")
     read = _how_to_read_density(len(low), any(column.codes for column in columns))
     return Section("Policy density at chosen states", read, (picture,), tuple(notes), "wide")
+
+
+def world_section(policies: Sequence[RunPolicy]) -> Section | None:
+    """What the learned models say of steps they have not seen, for agents that have one."""
+    pictures = []
+    for policy in representatives(policies):
+        look = look_at_world(policy)
+        if look is None:
+            continue
+        label = policy.record.label
+        for name, figure in world_figures(look, label).items():
+            alt = f"Learned model of {label}: {WORLD[name]}"
+            pictures.append(Picture(figure, alt, f"{WORLD[name][0].upper()}{WORLD[name][1:]}."))
+    if not pictures:
+        return None
+    read = (
+        "On steps of a fresh episode. Uniform PIT values and shares on the diagonal say that the "
+        "model is neither too sure nor too unsure; the dashed path is what happened."
+    )
+    return Section("Learned model", read, tuple(pictures))
 
 
 def rollout_section(acted: Sequence[ActedRun], missing: Sequence[str]) -> Section | None:

@@ -1,0 +1,115 @@
+"""The table of `dynamics`: a row a measure, a column a model, means with intervals over seeds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from vaerl.experiments.dynamics_models import MODELS
+from vaerl.experiments.dynamics_tasks import TASKS, Measure
+from vaerl.experiments.modes import interval
+from vaerl.runs.directory import versions
+
+Cells = Mapping[Path, Mapping[str, Any]]
+"""Results by the path of their file."""
+
+TRIED = (
+    "Tried on validation data, random-push, seed 0 (NLL): cvae with 2 blocks, 16 components and lr "
+    "5e-3 −1.814, with those below but 2 latents and 1000 steps −1.808; mixture with lr 1e-2 and "
+    "hidden (64, 64) −2.111. Nothing was tuned on the other tasks.",
+)
+"""What was tried on validation data before the settings of `MODELS` and `TASKS` were fixed."""
+
+
+def assemble(cells: Cells, command: str) -> dict[str, Any]:
+    """Put the results into a table of plain data; rows of a task end with its seconds of CPU."""
+    results = [*cells.values()]
+    models = [name for name in MODELS if any(r["cell"]["model"] == name for r in results)]
+    rows: list[list[str]] = []
+    for task in dict.fromkeys(r["cell"]["task"] for r in results):
+        own = [r for r in results if r["cell"]["task"] == task]
+        for measure in TASKS[task].measures:
+            if any(measure.key in r["numbers"] for r in own):
+                rows.append(_row(task, measure, own, models))
+        seconds = [_seconds(own, model) for model in models]
+        rows.append([task, "CPU seconds a seed", "", "", *seconds])
+    return {
+        "title": "Dynamics models where several things can happen",
+        "command": command,
+        "caption": _caption(results),
+        "columns": ["task", "measure", "truth", "goal", *models],
+        "rows": rows,
+        "versions": {name: versions()[name] for name in ("vaerl", "python", "torch")},
+        "notes": _notes(results),
+    }
+
+
+def _row(
+    task: str, measure: Measure, results: Sequence[Mapping[str, Any]], models: Sequence[str]
+) -> list[str]:
+    values = []
+    for model in models:
+        found = [
+            r["numbers"][measure.key]
+            for r in results
+            if r["cell"]["model"] == model and measure.key in r["numbers"]
+        ]
+        values.append(_number(found, measure.digits))
+    return [task, measure.label, measure.reference, measure.goal, *values]
+
+
+def _number(values: Sequence[float | None], digits: int) -> str:
+    kept = [value for value in values if value is not None and not math.isnan(value)]
+    if len(kept) < len(values):
+        return f"{len(kept)} of {len(values)} seeds" + (
+            f": {interval(kept, digits)}" if kept else ""
+        )
+    return interval(kept, digits) if kept else ""
+
+
+def _seconds(results: Sequence[Mapping[str, Any]], model: str) -> str:
+    found = [r["cpu_seconds"] for r in results if r["cell"]["model"] == model]
+    return f"{mean(found):.0f}" if found else ""
+
+
+def _caption(results: Sequence[Mapping[str, Any]]) -> str:
+    parts = []
+    for task in dict.fromkeys(r["cell"]["task"] for r in results):
+        cells = [r["cell"] for r in results if r["cell"]["task"] == task]
+        budget = cells[0]["budget"]
+        counts = {sum(c["model"] == model for c in cells) for model in {c["model"] for c in cells}}
+        seeds = f"{min(counts)}" if len(counts) == 1 else f"{min(counts)} to {max(counts)}"
+        noise = f", noise σ = {budget['noise']:g}" if budget["noise"] else ""
+        copies = f" drawn {budget['copies']} times" if budget["copies"] > 1 else ""
+        seeds += " seed" if seeds == "1" else " seeds"
+        parts.append(
+            f"{task}: {budget['transitions']:,} transitions{noise}{copies}, at most "
+            f"{budget['steps']:,} steps of {budget['batch_size']}, {seeds}"
+        )
+    return (
+        "Mean with the 95 % interval (Student's t) over seeds. One budget a task for every model, "
+        "a tenth of the transitions held out to stop by. NLL in nats: a cvae's is an upper bound "
+        "(K = 256 samples, or 512 codes an episode), an ensemble's that of its mean law. "
+        f"Budgets: {'; '.join(parts)}."
+    )
+
+
+def _notes(results: Sequence[Mapping[str, Any]]) -> list[str]:
+    settings: dict[str, Mapping[str, Any]] = {
+        r["cell"]["model"]: r["cell"]["settings"] for r in results
+    }
+    told = "; ".join(
+        f"{name}: {s['density']}({', '.join(f'{k}={v!r}' for k, v in s['options'].items())}) "
+        f"lr {s['learning_rate']:g}" + (f", {s['members']} members" if s["members"] > 1 else "")
+        for name, s in settings.items()
+    )
+    machines = sorted({r["machine"] for r in results})
+    return [
+        *TRIED,
+        f"Settings, the same on every task: {told}.",
+        f"Seconds are of the whole cell (fit, scores, planning) on {'; '.join(machines)}, one "
+        "thread, beside other work.",
+    ]

@@ -1,0 +1,49 @@
+"""The picture of the instructions experiment: where policies went, and which words they heard."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Circle
+
+from vaerl.envs import drawing
+from vaerl.envs.coloured_goals import COLOURS, HELD_OUT, PLACES, RADIUS
+
+KINDS = ("training", "held-out")
+
+
+def draw_figures(cells: Mapping[tuple[str, int], Mapping[str, Any]], out: Path) -> Path:
+    """Draw the first seed of every policy into out/figures/instructions.png."""
+    first = {}
+    for (name, _), cell in cells.items():
+        first.setdefault(name, cell)
+    rows = [(name, kind, cell[kind]["shown"]) for name, cell in first.items() for kind in KINDS]
+    columns = max(len(shown) for _, _, shown in rows)
+    figure = Figure(figsize=(2.6 * columns, 2.9 * len(rows)), layout="constrained")
+    for line, (name, kind, shown) in zip(
+        figure.subplots(len(rows), columns, squeeze=False), rows, strict=True
+    ):
+        for axis, episode in zip(line, shown, strict=False):
+            drawing.prepare(axis, (-1.1, 1.1), (-1.1, 1.1))
+            for place, colour in zip(PLACES, episode["colours"], strict=True):
+                axis.add_patch(Circle((place[0], place[1]), RADIUS, color=COLOURS[colour]))
+            trace = np.array(episode["trace"])
+            axis.plot(trace[:, 0], trace[:, 1], color=drawing.INK, marker=".")
+            axis.set_title(_title(name, kind, episode), fontsize=7)
+    folder = out / "figures"
+    folder.mkdir(parents=True, exist_ok=True)
+    figure.savefig(folder / "instructions.png", dpi=80)
+    return folder / "instructions.png"
+
+
+def _title(name: str, kind: str, episode: Mapping[str, Any]) -> str:
+    """Policy and instruction; a word's number is how far it is heard, in tenths."""
+    words = episode["words"].split()
+    if "heard" in episode:
+        words = [f"{w}·{10 * h:.0f}" for w, h in zip(words, episode["heard"], strict=True)]
+    asked = " (held out)" if kind == "held-out" and HELD_OUT else ""
+    return f"{name}{asked}\n{' '.join(words[:4])}\n{' '.join(words[4:])}"

@@ -1,0 +1,225 @@
+"""Does a policy obey instructions, also combinations of words that it never met in training?
+
+Protocol. `vaerl/ColouredGoals-v0` with `combinations="training"`: four combinations of colour and
+side are neither asked for nor to be seen. `vaerl.agents.SAC` over the same density with two ways of
+looking: "words" reads the instruction (`vaerl.policies.instructions.InstructionExtractor`, the
+attention of the captions), "no words" sees everything but the instruction. After training,
+deterministic episodes: the share that ends at the goal asked for, over combinations of training and
+over those held out. A policy that ignores the words obeys one time in eight.
+
+Files: out/cells/<policy>-s<seed>.json (finished ones are not repeated), out/results.json (the
+table), out/figures/.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from time import perf_counter
+from types import MappingProxyType
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium.wrappers import FilterObservation
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.preprocessing import preprocess_obs
+
+import vaerl.envs
+from vaerl.agents import SAC
+from vaerl.cli_output import print_table, training_bar
+from vaerl.densities import density_names
+from vaerl.experiments.instruction_figures import draw_figures
+from vaerl.experiments.iwae_run import torch_threads
+from vaerl.experiments.modes import interval
+from vaerl.names import check_name
+from vaerl.policies.instructions import InstructionExtractor
+from vaerl.runs import files, jsonio
+from vaerl.runs.directory import versions
+
+ENV = "vaerl/ColouredGoals-v0"
+POLICIES = ("words", "no words")
+KINDS = ("training", "held-out")
+SHOWN = 4  # episodes of each kind in the picture
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Budget of one training and of its evaluation."""
+
+    steps: int
+    learning_starts: int
+    seeds: tuple[int, ...]
+    episodes: int
+
+
+PRESETS: Mapping[str, Preset] = MappingProxyType(
+    {"full": Preset(4_000, 200, (0, 1, 2), 200), "debug": Preset(60, 20, (0,), 5)}
+)
+SETTINGS = MappingProxyType(
+    {"batch_size": 128, "gamma": 0.8, "ent_coef": 0.02, "learning_rate": 1e-3, "tau": 0.02}
+)
+
+
+def run(
+    out: Path,
+    preset: str = "full",
+    seeds: list[int] | None = None,
+    policies: list[str] | None = None,
+    density: str = "cvae",
+    threads: int = 1,
+) -> Path:
+    """Train every cell that is not finished, print the table, draw the picture; give results.json.
+
+    Args:
+        out: folder of the results; finished cells found there are reused.
+        preset: "full", or "debug", which runs whole in seconds.
+        seeds: the preset's own if None.
+        policies: "words" and "no words", both if None.
+        density: of the policy.
+        threads: torch threads.
+    """
+    budget = PRESETS[check_name("preset", preset, PRESETS)]
+    names = [check_name("policy", name, POLICIES) for name in policies or POLICIES]
+    check_name("density", density, density_names())
+    out = Path(out)
+    wanted = [(name, seed) for name in names for seed in seeds or budget.seeds]
+    settings = {"density": density, "steps": budget.steps, **SETTINGS}
+    cells: dict[tuple[str, int], dict[str, Any]] = {}
+    titles = {key: f"{key[0]} seed {key[1]}" for key in wanted}
+    with training_bar({title: budget.steps for title in titles.values()}) as advance:
+        for key in wanted:
+            path = out / "cells" / f"{key[0].replace(' ', '-')}-s{key[1]}.json"
+            cell = jsonio.loads(path.read_bytes(), path.name) if path.exists() else None
+            if cell is None or cell["settings"] != settings | {"episodes": budget.episodes}:
+                with torch_threads(threads):
+                    tick = lambda done, title=titles[key]: advance(title, done)  # noqa: E731
+                    cell = train_cell(*key, density, budget, tick)
+                cell["settings"] = settings | {"episodes": budget.episodes}
+                files.make_directory(path.parent)
+                files.write_text(path, jsonio.dumps(cell, indent=1) + "\n")
+            cells[key] = cell
+    record = assemble(cells, budget)
+    words = [f"--preset {preset}", f"--seeds {','.join(map(str, seeds))}" if seeds else ""]
+    words += [f"--policies {','.join(map(repr, names))}" if policies else ""]
+    words += [f"--density {density}" if density != "cvae" else ""]
+    record["command"] = " ".join(["vaerl experiment instructions", *filter(None, words)])
+    path = out / "results.json"
+    files.write_text(path, jsonio.dumps(record, indent=1) + "\n")
+    print_table(record["title"], record["columns"], record["rows"])
+    print(record["caption"])
+    draw_figures(cells, out)
+    return path
+
+
+def make_env(policy: str, combinations: str) -> gymnasium.Env[Any, Any]:
+    """The environment as that policy sees it."""
+    vaerl.envs.register_envs()
+    env = gymnasium.make(ENV, combinations=combinations)
+    if policy == "words":
+        return env
+    return FilterObservation(env, ["position", "goals", "colours"])
+
+
+def make_agent(policy: str, density: str, budget: Preset, seed: int) -> SAC:
+    """The untrained agent."""
+    kwargs: dict[str, Any] = {"net_arch": [64, 64]}
+    if policy == "words":
+        kwargs["features_extractor_class"] = InstructionExtractor
+        kwargs["features_extractor_kwargs"] = {"things": "goals", "labels": "colours", "count": 8}
+    return SAC(
+        density,
+        make_env(policy, "training"),
+        seed=seed,
+        learning_starts=budget.learning_starts,
+        buffer_size=budget.steps,
+        policy_kwargs=kwargs,
+        device="cpu",
+        **SETTINGS,
+    )
+
+
+class _Tick(BaseCallback):
+    def __init__(self, tick: Any) -> None:
+        super().__init__()
+        self.tick = tick
+
+    def _on_step(self) -> bool:
+        self.tick(self.num_timesteps)
+        return True
+
+
+def train_cell(policy: str, seed: int, density: str, budget: Preset, tick: Any) -> dict[str, Any]:
+    """Train and evaluate one policy: what the table and the picture need, as plain data."""
+    start = perf_counter()
+    agent = make_agent(policy, density, budget, seed).learn(budget.steps, callback=_Tick(tick))
+    minutes = (perf_counter() - start) / 60.0
+    cell: dict[str, Any] = {"minutes": minutes}
+    for kind in KINDS:
+        obeyed, shown = obedience(agent, policy, kind, budget.episodes, seed)
+        cell[kind] = {"obeyed": obeyed, "shown": shown}
+    return cell
+
+
+def obedience(
+    agent: SAC, policy: str, combinations: str, episodes: int, seed: int
+) -> tuple[float, list[dict[str, Any]]]:
+    """Share of deterministic episodes that end at the goal asked for, and what the first did."""
+    env = make_env(policy, combinations)
+    obeyed, shown = 0, []
+    for episode in range(episodes):
+        observation, info = env.reset(seed=1_000 * seed + episode)
+        trace, done = [info["position"].tolist()], False
+        while not done:
+            action = agent.predict(observation, deterministic=True)[0]
+            observation, _, terminated, truncated, info = env.step(action)
+            trace.append(info["position"].tolist())
+            done = terminated or truncated
+        obeyed += bool(info["is_success"])
+        if episode < SHOWN:
+            inner: Any = env.unwrapped
+            shown.append({"words": inner.words, "colours": inner.colours, "trace": trace})
+            if policy == "words":
+                shown[-1]["heard"] = heard(agent, observation)
+    return obeyed / episodes, shown
+
+
+@torch.no_grad()
+def heard(agent: SAC, observation: Mapping[str, np.ndarray]) -> list[float]:
+    """How far the policy hears each word of the instruction, between 0 and 1."""
+    extractor: Any = agent.actor.features_extractor
+    rows = {key: torch.as_tensor(value).unsqueeze(0) for key, value in observation.items()}
+    space: Any = agent.observation_space
+    return extractor.point(preprocess_obs(rows, space))[2][0].tolist()
+
+
+def assemble(cells: Mapping[tuple[str, int], Mapping[str, Any]], budget: Preset) -> dict[str, Any]:
+    """The table: obedience on both kinds of combinations, mean and interval over seeds."""
+    rows = []
+    for name in dict.fromkeys(name for name, _ in cells):
+        own: Sequence[Mapping[str, Any]] = [cell for (n, _), cell in cells.items() if n == name]
+        shares = (interval([cell[kind]["obeyed"] for cell in own], 3) for kind in KINDS)
+        minutes = sum(cell["minutes"] for cell in own) / len(own)
+        rows.append([name, str(len(own)), *shares, f"{minutes:.1f}"])
+    settings = next(iter(cells.values()))["settings"]
+    return {
+        "title": "Does a policy obey instructions",
+        "caption": (
+            f"Share of {budget.episodes} deterministic episodes that end at the goal asked for: "
+            "combinations of training, and combinations of colour and side that training neither "
+            "asked for nor showed. Mean with the 95 % interval (Student's t) over seeds; 1/8 is "
+            f"what ignoring the words gives. {settings['steps']:,} steps of {ENV}, SAC over "
+            f"`{settings['density']}`, {dict(SETTINGS)}. Minutes: of training, one thread, on a "
+            "shared machine."
+        ),
+        "columns": ["policy", "seeds", "obeyed", "held out", "minutes"],
+        "rows": rows,
+        "data": {
+            f"{name} seed {seed}": {kind: cell[kind]["obeyed"] for kind in KINDS}
+            for (name, seed), cell in cells.items()
+        },
+        "settings": {**asdict(budget), "seeds": list(budget.seeds)},
+        "versions": {name: versions()[name] for name in ("vaerl", "python", "torch")},
+    }

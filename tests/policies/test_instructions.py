@@ -1,0 +1,134 @@
+"""An instruction-conditioned policy reads words and things, and understands new combinations."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from stable_baselines3 import SAC
+from stable_baselines3.common.preprocessing import preprocess_obs
+from torch import nn
+
+import vaerl.envs
+from vaerl.envs.coloured_goals import PLACES
+from vaerl.experiments import load_experiment
+from vaerl.experiments.instructions import run
+from vaerl.policies import SACPolicy
+from vaerl.policies.instructions import InstructionExtractor
+
+vaerl.envs.register_envs()
+ENV = "vaerl/ColouredGoals-v0"
+THINGS = {"things": "goals", "labels": "colours", "count": 8}
+
+
+def scenes(
+    combinations: str, count: int, seed: int
+) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    """Observations at the start of episodes, as SB3 preprocesses them, and the goal asked for."""
+    env = gymnasium.make(ENV, combinations=combinations).unwrapped
+    env.reset(seed=seed)
+    rows, targets = [], []
+    for _ in range(count):
+        rows.append(env.reset()[0])
+        targets.append(env._target)
+    stacked = {key: torch.as_tensor(np.stack([r[key] for r in rows])) for key in rows[0]}
+    return preprocess_obs(stacked, env.observation_space), torch.tensor(targets)
+
+
+def test_held_out_combinations_are_understood() -> None:
+    """Fitted to where the goal asked for lies, on combinations of training: held-out ones are
+    pointed at in 90 % of scenes, and with another scene's words in few."""
+    torch.manual_seed(0)
+    space = gymnasium.make(ENV).observation_space
+    rows, targets = scenes("training", 800, 0)
+    extractor = InstructionExtractor(space, **THINGS)
+    head = nn.Sequential(nn.Linear(extractor.features_dim, 32), nn.ReLU(), nn.Linear(32, 2))
+    optimiser = torch.optim.Adam([*extractor.parameters(), *head.parameters()], 4e-3)
+    places = torch.as_tensor(PLACES).float()
+    for step in range(200):
+        pick = torch.randint(800, (64,), generator=torch.Generator().manual_seed(step))
+        found = head(extractor({key: value[pick] for key, value in rows.items()}))
+        loss = (found - places[targets[pick]]).square().mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    rows, targets = scenes("held-out", 200, 1)
+    with torch.no_grad():
+        obeyed = _obeyed(head(extractor(rows)), targets)
+        rows["instruction"] = rows["instruction"].roll(1, 0)
+        misled = _obeyed(head(extractor(rows)), targets)
+    assert obeyed >= 0.9 and misled < 0.6, (obeyed, misled)
+
+
+def _obeyed(found: torch.Tensor, targets: torch.Tensor) -> float:
+    distance = (found.unsqueeze(1) - torch.as_tensor(PLACES).float()).norm(dim=-1)
+    return (distance.argmin(-1) == targets).float().mean().item()
+
+
+def test_what_is_said_is_a_sum_over_the_words() -> None:
+    """β is a softmax of scores; swapping the colours of two goals swaps what is pointed at."""
+    torch.manual_seed(1)
+    extractor = InstructionExtractor(gymnasium.make(ENV).observation_space, **THINGS)
+    rows, _ = scenes("all", 5, 2)
+    place, weights, heard = extractor.point(rows)
+    torch.testing.assert_close(weights.sum(-1), torch.ones(5))
+    torch.testing.assert_close(place, weights @ torch.as_tensor(PLACES).float())
+    assert ((heard > 0.0) & (heard < 1.0)).all()
+    order = torch.tensor([1, 0, *range(2, 8)])
+    swapped = dict(rows)
+    for key in ("goals", "colours"):
+        swapped[key] = rows[key].reshape(5, 8, -1)[:, order].flatten(1)
+    torch.testing.assert_close(extractor.point(swapped)[1], weights[:, order])
+
+
+@pytest.mark.parametrize("kwargs", [{}, THINGS])
+def test_it_works_in_unmodified_sb3(kwargs: dict) -> None:
+    """SB3's own SAC learns with it over a CVAE, and every parameter of it gets a gradient."""
+    model = SAC(
+        SACPolicy, ENV, seed=0, learning_starts=10, batch_size=16, buffer_size=100,
+        policy_kwargs={
+            "density": "cvae", "net_arch": [16], "features_extractor_class": InstructionExtractor,
+            "features_extractor_kwargs": kwargs,
+        },
+    )  # fmt: skip
+    extractor = model.actor.features_extractor
+    before = {name: value.clone() for name, value in extractor.named_parameters()}
+    model.learn(14)
+    still = [n for n, value in extractor.named_parameters() if (value == before[n]).all()]
+    assert still == [], still
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"words": "instructions"}, "^words: .*did you mean 'instruction'"),
+        ({"things": "goal"}, "^things: .*did you mean 'goals'"),
+        ({"things": "goals", "count": 3}, "^count: got 3, but things has 16 numbers"),
+        ({"words": "goals"}, "^words: .*expected a MultiDiscrete"),
+        ({"labels": "colours", "count": 8}, "^labels: got 'colours' without things"),
+    ],
+)
+def test_bad_options_raise_one_line(change: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        InstructionExtractor(gymnasium.make(ENV).observation_space, **change)
+    with pytest.raises(ValueError, match="expected a Dict"):
+        InstructionExtractor(spaces.Box(-1.0, 1.0, (3,)))
+
+
+def test_the_experiment_runs_whole_and_resumes(tmp_path: Path) -> None:
+    assert load_experiment("instructions") is run
+    run(tmp_path, preset="debug")
+    record = json.loads((tmp_path / "results.json").read_text())
+    assert [row[0] for row in record["rows"]] == ["words", "no words"]
+    assert (tmp_path / "figures" / "instructions.png").exists()
+    cells = sorted((tmp_path / "cells").glob("*.json"))
+    before = [cell.stat().st_mtime_ns for cell in cells]
+    run(tmp_path, preset="debug")
+    assert len(cells) == 2 and [cell.stat().st_mtime_ns for cell in cells] == before
+    with pytest.raises(ValueError, match="did you mean 'words'"):
+        run(tmp_path / "never", preset="debug", policies=["word"])
