@@ -78,6 +78,7 @@ class ColouredGoalsEnv(DrawnEnv):
     """
 
     observation_space: Dict  # type: ignore[assignment]
+    action_space: Box
 
     def __init__(self, combinations: str = "all", *, render_mode: str | None = None) -> None:
         space = Dict(
@@ -104,7 +105,7 @@ class ColouredGoalsEnv(DrawnEnv):
         """The instruction of this episode."""
         return " ".join(VOCABULARY[token] for token in instruction(*self._asked))
 
-    def reset(
+    def reset(  # type: ignore[override]
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, NDArray], dict[str, Any]]:
         """Draw colours, instruction and start; `options={"ask": (colour, side)}` asks for that."""
@@ -123,7 +124,7 @@ class ColouredGoalsEnv(DrawnEnv):
         self._painter = None  # the goals' colours have changed
         return self._observe(), self._info(-1)
 
-    def step(
+    def step(  # type: ignore[override]
         self, action: NDArray[np.float32]
     ) -> tuple[dict[str, NDArray], float, bool, bool, dict[str, Any]]:
         """Move by one step; raises ValueError on an action of wrong shape or with NaN."""

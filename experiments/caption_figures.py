@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -122,7 +122,8 @@ def _same_noise(drawer: CVAE, scenes: Scenes, seed: int) -> Tensor:
     p = drawer.chain.generate(scenes.tokens)
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(1, drawer.latent_dims[0], generator=generator)
-    z = p.prior.at(noise.expand(len(scenes), -1).contiguous())  # type: ignore[union-attr]
+    prior: Any = p.prior
+    z = prior.at(noise.expand(len(scenes), -1).contiguous())
     return drawer.chain.decode(p, (z,)).moments()[0]
 
 
@@ -142,7 +143,7 @@ def _attention(
     drawing = reading.along(reading.fresh(noise))
     steps = drawing.attention.shape[1]
     figure = _figure(1.0 * steps + 1.0, 3.4 * len(some))
-    parts: Sequence[Figure] = figure.subfigures(len(some), 1, squeeze=False)[:, 0]
+    parts: Any = figure.subfigures(len(some), 1, squeeze=False)[:, 0]
     for n, part in enumerate(parts):
         words = words_of(some.tokens[n])
         grid = part.add_gridspec(2, steps, height_ratios=[1.0, 1.9])

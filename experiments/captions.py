@@ -263,8 +263,9 @@ def _measure(
             kind: caption_bounds(fit.module, some, images, budget.k, seed)
             for kind, (some, images) in scenes.items()
         }
+        some, images = scenes["seen"]
         result["choice"] = caption_choice(
-            fit.module, *scenes["seen"], budget.choices, budget.choice_k, seed
+            fit.module, some, images, budget.choices, budget.choice_k, seed
         )
     if fit.name == "drawing":
         result["attention"] = attention_mass(fit.module, scenes["seen"][0], seed)  # type: ignore[arg-type]

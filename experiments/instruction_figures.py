@@ -18,7 +18,7 @@ KINDS = ("training", "held-out")
 
 def draw_figures(cells: Mapping[tuple[str, int], Mapping[str, Any]], out: Path) -> Path:
     """Draw the first seed of every policy into out/figures/instructions.png."""
-    first = {}
+    first: dict[str, Mapping[str, Any]] = {}
     for (name, _), cell in cells.items():
         first.setdefault(name, cell)
     rows = [(name, kind, cell[kind]["shown"]) for name, cell in first.items() for kind in KINDS]

@@ -58,7 +58,7 @@ class Preset:
 PRESETS: Mapping[str, Preset] = MappingProxyType(
     {"full": Preset(4_000, 200, (0, 1, 2), 200), "debug": Preset(60, 20, (0,), 5)}
 )
-SETTINGS = MappingProxyType(
+SETTINGS: Mapping[str, Any] = MappingProxyType(
     {"batch_size": 128, "gamma": 0.8, "ent_coef": 0.02, "learning_rate": 1e-3, "tau": 0.02}
 )
 

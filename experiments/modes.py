@@ -159,7 +159,8 @@ def _config(task: str, name: str, seed: int, preset: str, out: Path) -> TrainCon
     improvement: dict[str, Any] = {"improvement": policy.improvement}
     if policy.improvement != "reverse" and settings.forward:
         improvement["improvement_kwargs"] = dict(settings.forward)
-    config = TrainConfig(
+    return TrainConfig.measured_at_end(
+        preset,
         env=settings.env,
         density=policy.density,
         density_options={**settings.heads.get(policy.density, {}), **policy.density_options},
@@ -168,13 +169,7 @@ def _config(task: str, name: str, seed: int, preset: str, out: Path) -> TrainCon
         n_envs=settings.n_envs,
         out=str(out / f"{task}-{name}-s{seed}"),
         agent_options={**settings.agent_options, **improvement},
-        eval_every=0,
-        picture_every=0,
-        checkpoint_every=settings.steps // 2,
-        device="cpu",
-        video=False,
     )
-    return config.debug() if preset == "debug" else config
 
 
 def _measure(run_directory: RunDirectory) -> dict[str, float]:

@@ -90,21 +90,16 @@ def run(
 def _config(
     env: str, density: str, seed: int, steps: int, width: int, preset: str, folder: Path
 ) -> TrainConfig:
-    config = TrainConfig(
+    return TrainConfig.measured_at_end(
+        preset,
         env=env,
         density=density,
         seed=seed,
         steps=steps,
         out=str(folder),
         agent_options={"batch_size": width, "policy_kwargs": {"net_arch": [width, width]}},
-        eval_every=0,
-        picture_every=0,
-        checkpoint_every=steps // 2,
         final_episodes=EPISODES,
-        device="cpu",
-        video=False,
     )
-    return config.debug() if preset == "debug" else config
 
 
 def _measure(run_directory: RunDirectory) -> dict[str, float]:

@@ -164,6 +164,19 @@ class TrainConfig:
             self, agent_options={**agent_defaults(self.agent, self.env), **self.agent_options}
         )
 
+    @classmethod
+    def measured_at_end(cls, preset: str, **settings: Any) -> TrainConfig:
+        """A run that is one cell of a table: nothing is looked at on the way; tiny with "debug"."""
+        config = cls(
+            eval_every=0,
+            picture_every=0,
+            checkpoint_every=settings["steps"] // 2,
+            device="cpu",
+            video=False,
+            **settings,
+        )
+        return config.debug() if preset == "debug" else config
+
     def debug(self) -> TrainConfig:
         """Return the same run made tiny: everything is exercised, in seconds."""
         return replace(
