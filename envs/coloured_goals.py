@@ -98,7 +98,12 @@ class ColouredGoalsEnv(DrawnEnv):
         self._state = np.zeros(2)
         self.colours: list[str] = [*COLOURS, *COLOURS]  # of the goals
         self._asked = every[0]
-        self._target = 0
+        self.target = 0
+
+    @property
+    def position(self) -> Array:
+        """Where the point is ``(2,)``."""
+        return self._state.copy()
 
     @property
     def words(self) -> str:
@@ -117,7 +122,7 @@ class ColouredGoalsEnv(DrawnEnv):
         self.colours = self._draw_colours(asked)
         self._asked = asked
         first = 2 * SIDES.index(asked[1])
-        self._target = first + self.colours[first : first + 2].index(asked[0])
+        self.target = first + self.colours[first : first + 2].index(asked[0])
         self._state = rng.uniform(-START, START, 2)
         self._trace = [self._place()]
         self._return = 0.0
@@ -132,14 +137,14 @@ class ColouredGoalsEnv(DrawnEnv):
             raise gymnasium.error.ResetNeeded("step() needs a call of reset() before it")
         box = self.action_space
         move = np.clip(finite_vector("action", action, box.shape), box.low, box.high)
-        before = np.linalg.norm(self._state - PLACES[self._target])
+        before = np.linalg.norm(self._state - PLACES[self.target])
         self._state = np.clip(self._state + STEP * move, -1.0, 1.0)
         distance = np.linalg.norm(self._state - PLACES, axis=1)
         nearest = int(distance.argmin())
         goal = nearest if distance[nearest] < RADIUS else -1
-        reward = float(before - distance[self._target])
+        reward = float(before - distance[self.target])
         if goal >= 0:
-            reward += 1.0 if goal == self._target else -1.0
+            reward += 1.0 if goal == self.target else -1.0
         self._trace.append(self._place())
         self._return += reward
         return self._observe(), reward, goal >= 0, False, self._info(goal)
@@ -189,7 +194,7 @@ class ColouredGoalsEnv(DrawnEnv):
     def _info(self, goal: int) -> dict[str, Any]:
         return {
             "goal": goal,
-            "is_success": goal == self._target,
+            "is_success": goal == self.target,
             "position": self._state.copy(),
             "asked": self._asked,
         }

@@ -77,19 +77,21 @@ def _samples(
         width_ratios=[2.4, 1.0, *[1.0] * (SAMPLES * len(samplers))],
         squeeze=False,
     )
-    for line, (kind, n) in zip(grid, rows, strict=True):
+    for number, (line, (kind, n)) in enumerate(zip(grid, rows, strict=True)):
         words = some[kind].captions[n].split()
         half = len(words) // 2
         text = f"{kind}:\n{' '.join(words[:half])}\n{' '.join(words[half:])}"
         line[0].text(0.0, 0.5, text, fontsize=7, va="center")
         line[0].axis("off")
-        _show(line[1], scenes[kind][1][n], "real" if line is grid[0] else "")
+        _show(line[1], scenes[kind][1][n], "" if number else "real")
         column = 2
         for name, sample in samplers.items():
-            for number in range(SAMPLES):
-                generator = torch.Generator().manual_seed(seed + number)
+            for again in range(SAMPLES):
+                generator = torch.Generator().manual_seed(seed + again)
                 image = sample(some[kind].tokens[n : n + 1], generator)[0]
-                _show(line[column], image, name if line is grid[0] and number == 0 else "")
+                _show(
+                    line[column], image, "" if number or again else name.replace(" CVAE", "\nCVAE")
+                )
                 column += 1
     return figure
 

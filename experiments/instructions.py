@@ -1,9 +1,10 @@
 """Does a policy obey instructions, also combinations of words that it never met in training?
 
 Protocol. `vaerl/ColouredGoals-v0` with `combinations="training"`: four combinations of colour and
-side are neither asked for nor to be seen. `vaerl.agents.SAC` over the same density with two ways of
-looking: "words" reads the instruction (`vaerl.policies.instructions.InstructionExtractor`, the
-attention of the captions), "no words" sees everything but the instruction. After training,
+side are neither asked for nor to be seen. The same policy over a density with two ways of looking:
+"words" reads the instruction (`vaerl.policies.instructions.InstructionExtractor`, the attention of
+the captions), "no words" sees everything but the instruction. The density is fitted to
+demonstrations of the way straight to the goal, or learned by `vaerl.agents.SAC`. After that,
 deterministic episodes: the share that ends at the goal asked for, over combinations of training and
 over those held out. A policy that ignores the words obeys one time in eight.
 
@@ -31,6 +32,7 @@ import vaerl.envs
 from vaerl.agents import SAC
 from vaerl.cli_output import print_table, training_bar
 from vaerl.densities import density_names
+from vaerl.envs.coloured_goals import STEP
 from vaerl.experiments.instruction_figures import draw_figures
 from vaerl.experiments.iwae_run import torch_threads
 from vaerl.experiments.modes import interval
@@ -49,6 +51,10 @@ SHOWN = 4  # episodes of each kind in the picture
 class Preset:
     """Budget of one training and of its evaluation."""
 
+    #: episodes that are demonstrated, and updates on them
+    demonstrations: int
+    updates: int
+    #: of SAC
     steps: int
     learning_starts: int
     seeds: tuple[int, ...]
@@ -56,8 +62,13 @@ class Preset:
 
 
 PRESETS: Mapping[str, Preset] = MappingProxyType(
-    {"full": Preset(4_000, 200, (0, 1, 2), 200), "debug": Preset(60, 20, (0,), 5)}
+    {
+        "full": Preset(1_200, 2_500, 10_000, 200, (0, 1, 2), 200),
+        "debug": Preset(5, 10, 60, 20, (0,), 5),
+    }
 )
+LEARNERS = ("demonstrations", "sac")
+FIT_RATE, FIT_BATCH = 3e-3, 64
 SETTINGS: Mapping[str, Any] = MappingProxyType(
     {"batch_size": 128, "gamma": 0.8, "ent_coef": 0.02, "learning_rate": 1e-3, "tau": 0.02}
 )
@@ -69,6 +80,7 @@ def run(
     seeds: list[int] | None = None,
     policies: list[str] | None = None,
     density: str = "cvae",
+    learner: str = "demonstrations",
     threads: int = 1,
 ) -> Path:
     """Train every cell that is not finished, print the table, draw the picture; give results.json.
@@ -79,25 +91,29 @@ def run(
         seeds: the preset's own if None.
         policies: "words" and "no words", both if None.
         density: of the policy.
+        learner: "demonstrations" or "sac".
         threads: torch threads.
     """
     budget = PRESETS[check_name("preset", preset, PRESETS)]
     names = [check_name("policy", name, POLICIES) for name in policies or POLICIES]
     check_name("density", density, density_names())
+    check_name("learner", learner, LEARNERS)
     out = Path(out)
     wanted = [(name, seed) for name in names for seed in seeds or budget.seeds]
-    settings = {"density": density, "steps": budget.steps, **SETTINGS}
+    settings = {"density": density, "learner": learner, "episodes": budget.episodes}
+    length = budget.steps if learner == "sac" else budget.updates
+    settings |= {"length": length, **(SETTINGS if learner == "sac" else {})}
     cells: dict[tuple[str, int], dict[str, Any]] = {}
     titles = {key: f"{key[0]} seed {key[1]}" for key in wanted}
-    with training_bar({title: budget.steps for title in titles.values()}) as advance:
+    with training_bar({title: length for title in titles.values()}) as advance:
         for key in wanted:
             path = out / "cells" / f"{key[0].replace(' ', '-')}-s{key[1]}.json"
             cell = jsonio.loads(path.read_bytes(), path.name) if path.exists() else None
-            if cell is None or cell["settings"] != settings | {"episodes": budget.episodes}:
+            if cell is None or cell["settings"] != settings:
                 with torch_threads(threads):
                     tick = lambda done, title=titles[key]: advance(title, done)  # noqa: E731
-                    cell = train_cell(*key, density, budget, tick)
-                cell["settings"] = settings | {"episodes": budget.episodes}
+                    cell = train_cell(*key, density, learner, budget, tick)
+                cell["settings"] = settings
                 files.make_directory(path.parent)
                 files.write_text(path, jsonio.dumps(cell, indent=1) + "\n")
             cells[key] = cell
@@ -105,6 +121,7 @@ def run(
     words = [f"--preset {preset}", f"--seeds {','.join(map(str, seeds))}" if seeds else ""]
     words += [f"--policies {','.join(map(repr, names))}" if policies else ""]
     words += [f"--density {density}" if density != "cvae" else ""]
+    words += [f"--learner {learner}" if learner != LEARNERS[0] else ""]
     record["command"] = " ".join(["vaerl experiment instructions", *filter(None, words)])
     path = out / "results.json"
     files.write_text(path, jsonio.dumps(record, indent=1) + "\n")
@@ -151,16 +168,72 @@ class _Tick(BaseCallback):
         return True
 
 
-def train_cell(policy: str, seed: int, density: str, budget: Preset, tick: Any) -> dict[str, Any]:
+def train_cell(
+    policy: str, seed: int, density: str, learner: str, budget: Preset, tick: Any
+) -> dict[str, Any]:
     """Train and evaluate one policy: what the table and the picture need, as plain data."""
     start = perf_counter()
-    agent = make_agent(policy, density, budget, seed).learn(budget.steps, callback=_Tick(tick))
+    agent = make_agent(policy, density, budget, seed)
+    if learner == "sac":
+        agent.learn(budget.steps, callback=_Tick(tick))
+    else:
+        fit(agent, *demonstrate(policy, budget.demonstrations, seed), budget.updates, seed, tick)
     minutes = (perf_counter() - start) / 60.0
     cell: dict[str, Any] = {"minutes": minutes}
     for kind in KINDS:
         obeyed, shown = obedience(agent, policy, kind, budget.episodes, seed)
         cell[kind] = {"obeyed": obeyed, "shown": shown}
     return cell
+
+
+def demonstrate(policy: str, episodes: int, seed: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Observations and actions of an expert that goes straight to the goal asked for, with noise.
+
+    Actions keep off the border of the box, where a squashed density has no density to speak of.
+    """
+    env = make_env(policy, "training")
+    inner: Any = env.unwrapped
+    rng = np.random.default_rng(seed)
+    observation, _ = env.reset(seed=seed)
+    rows: list[Any] = []
+    actions = []
+    while episodes > 0:
+        way = inner.goal_positions[inner.target] - inner.position
+        action = 0.85 * way / max(STEP, float(np.abs(way).max())) + 0.04 * rng.normal(size=2)
+        rows.append(observation)
+        actions.append(np.clip(action, -0.98, 0.98).astype(np.float32))
+        observation, _, terminated, truncated, _ = env.step(actions[-1])
+        if terminated or truncated:
+            observation, _ = env.reset()
+            episodes -= 1
+    return {key: np.stack([row[key] for row in rows]) for key in rows[0]}, np.stack(actions)
+
+
+def fit(
+    agent: SAC,
+    observations: Mapping[str, np.ndarray],
+    actions: np.ndarray,
+    updates: int,
+    seed: int,
+    tick: Any,
+) -> None:
+    """Fit the agent's density to demonstrations: its own loss, over features, trunk and density."""
+    actor: Any = agent.actor
+    generator = torch.Generator().manual_seed(seed)
+    optimiser = torch.optim.Adam(actor.parameters(), FIT_RATE)
+    seen = {key: torch.as_tensor(value) for key, value in observations.items()}
+    done = torch.as_tensor(actions)
+    falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, updates)
+    for update in range(updates):
+        pick = torch.randint(len(done), (FIT_BATCH,), generator=generator)
+        context = actor.context({key: value[pick] for key, value in seen.items()})
+        loss, _ = actor.density.loss(context, done[pick], diagnostics=False, generator=generator)
+        optimiser.zero_grad()
+        loss.mean().backward()
+        torch.nn.utils.clip_grad_norm_(actor.parameters(), 10.0)
+        optimiser.step()
+        falling.step()
+        tick(update + 1)
 
 
 def obedience(
@@ -204,15 +277,21 @@ def assemble(cells: Mapping[tuple[str, int], Mapping[str, Any]], budget: Preset)
         minutes = sum(cell["minutes"] for cell in own) / len(own)
         rows.append([name, str(len(own)), *shares, f"{minutes:.1f}"])
     settings = next(iter(cells.values()))["settings"]
+    how = f"SAC, {settings['length']:,} steps, {dict(SETTINGS)}"
+    if settings["learner"] != "sac":
+        how = (
+            f"fitted to {budget.demonstrations} demonstrated episodes of the combinations of "
+            f"training, {settings['length']:,} updates of {FIT_BATCH} steps, "
+            f"Adam from {FIT_RATE:g} to 0"
+        )
     return {
         "title": "Does a policy obey instructions",
         "caption": (
             f"Share of {budget.episodes} deterministic episodes that end at the goal asked for: "
             "combinations of training, and combinations of colour and side that training neither "
             "asked for nor showed. Mean with the 95 % interval (Student's t) over seeds; 1/8 is "
-            f"what ignoring the words gives. {settings['steps']:,} steps of {ENV}, SAC over "
-            f"`{settings['density']}`, {dict(SETTINGS)}. Minutes: of training, one thread, on a "
-            "shared machine."
+            f"what ignoring the words gives. A `{settings['density']}` in {ENV}, {how}. Minutes: "
+            "of training, one thread, on a shared machine."
         ),
         "columns": ["policy", "seeds", "obeyed", "held out", "minutes"],
         "rows": rows,

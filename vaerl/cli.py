@@ -199,6 +199,10 @@ def evaluate(
     debug: Debug = False,
 ) -> None:
     """Evaluate the last checkpoint of RUN."""
+    from vaerl.runs import RunDirectory
+
+    RunDirectory.open(run)  # before torch is loaded: a mistake is answered at once
+
     from vaerl.cli_output import print_table
     from vaerl.runs import files, jsonio
     from vaerl.runs.evaluate import episodes_wanted
@@ -241,6 +245,10 @@ def video(
     debug: Debug = False,
 ) -> None:
     """Record the last checkpoint of RUN: mp4, or gif where no encoder is installed."""
+    from vaerl.runs import RunDirectory
+
+    RunDirectory.open(run)
+
     from vaerl.runs.train import load_run
     from vaerl.runs.video import record, video_format
 
@@ -269,10 +277,12 @@ def report(
 ) -> None:
     """Write one self-contained HTML page about all RUNs given."""
     from vaerl.runs import RunDirectory
-    from vaerl.runs.report import report as write_report
 
     for path in runs:
         RunDirectory.open(path)
+
+    from vaerl.runs.report import report as write_report
+
     default = runs[0] if len(runs) == 1 else runs[0].resolve().parent
     print(write_report(runs, out or default / "report.html"))
 

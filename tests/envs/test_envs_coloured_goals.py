@@ -46,7 +46,7 @@ def test_both_words_are_needed(asked):
         side = 2 * SIDES.index(asked[1])
         assert sorted(c == asked[0] for c in env.colours[side : side + 2]) == [False, True]
         assert len(sides_of(env, asked[0])) > 1
-        assert env.colours[env._target] == asked[0] and env._target // 2 == side // 2
+        assert env.colours[env.target] == asked[0] and env.target // 2 == side // 2
 
 
 def test_training_neither_asks_for_nor_shows_what_is_held_out():
@@ -68,13 +68,13 @@ def test_obeying_pays_and_ends_with_success(seed):
     """The way straight to the goal: progress sums to the distance walked, and 1 on arrival."""
     env = ColouredGoalsEnv()
     env.reset(seed=seed)
-    start = np.linalg.norm(env._state - PLACES[env._target])
-    rewards, ended, info = walk(env, env._target)
-    left = np.linalg.norm(env._state - PLACES[env._target])
-    assert ended and info["is_success"] and info["goal"] == env._target
+    start = np.linalg.norm(env._state - PLACES[env.target])
+    rewards, ended, info = walk(env, env.target)
+    left = np.linalg.norm(env._state - PLACES[env.target])
+    assert ended and info["is_success"] and info["goal"] == env.target
     assert sum(rewards) == pytest.approx(1.0 + start - left)
     env.reset(seed=seed)
-    other = (env._target + 4) % 8
+    other = (env.target + 4) % 8
     rewards, ended, info = walk(env, other)
     assert ended and not info["is_success"] and info["goal"] == other
     assert sum(rewards) < -0.5

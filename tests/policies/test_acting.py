@@ -13,6 +13,7 @@ import torch
 from gymnasium import spaces
 
 from vaerl.agents import SAC
+from vaerl.policies import SACPolicy
 from vaerl.policies.sac import DensityActor
 
 HEADS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -118,3 +119,46 @@ def test_predict_keeps_sb3s_shapes_and_errors() -> None:
         model.predict(np.zeros((2, 6)))
     with pytest.raises(ValueError, match="NaN or infinity"):
         model.predict(np.full(5, np.nan))
+
+
+def test_what_is_overridden_watched_or_replaced_is_followed() -> None:
+    class Still(SACPolicy):
+        def _predict(self, observation: Any, deterministic: bool = False) -> torch.Tensor:
+            return torch.zeros(len(observation), 3)
+
+    obs, box = np.ones((1, 5)), Box()
+    policy = Still(box.observation_space, box.action_space, lambda _: 1e-3, net_arch=[16])
+    np.testing.assert_allclose(policy.scale_action(policy.predict(obs)[0]), 0.0, atol=1e-6)
+
+    class Own(DensityActor):
+        pass
+
+    actor = make_actor("cvae", {})
+    actor.__class__ = Own
+    assert actor.act(obs) is None
+
+    for density in ("cvae", "gaussian"):
+        actor = make_actor(density, {})
+        assert actor.act(obs, True) is not None
+        actor.latent_pi = torch.nn.Sequential(torch.nn.Linear(5, 16), torch.nn.ReLU())
+        np.testing.assert_allclose(actor.act(obs, True), slow(actor, obs, True), atol=2e-4)
+        actor.latent_pi[0] = torch.nn.Linear(5, 16)
+        np.testing.assert_allclose(actor.act(obs, True), slow(actor, obs, True), atol=2e-4)
+        actor.num_candidates = 3
+        np.testing.assert_allclose(actor.act(obs, True), slow(actor, obs, True), atol=2e-4)
+        handle = actor.latent_pi[0].register_forward_hook(lambda *_: None)
+        assert actor.act(obs) is None
+        handle.remove()
+        assert actor.act(obs) is not None
+
+
+def test_what_is_not_finite_or_no_number_is_left_to_the_module() -> None:
+    actor = make_actor("cvae", {})
+    for obs in (np.full((1, 5), 1e30), np.zeros((0, 5)), np.zeros((1, 5), complex)):
+        calls = actor.noise.calls
+        for deterministic in (False, True):
+            assert actor.act(obs, deterministic) is None
+        assert actor.noise.calls == calls
+    model = SAC("cvae", Box(), buffer_size=10, policy_kwargs={"net_arch": [16]})
+    with pytest.raises(ValueError, match="empty shape"):
+        model.predict(np.zeros((0, 5)))

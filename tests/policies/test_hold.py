@@ -174,8 +174,17 @@ def test_what_has_no_latents_holds_nothing() -> None:
 def test_a_foreign_state_is_refused() -> None:
     policy = sac_policy("cvae", latent_hold=2)
     _, state = policy.predict(np.ones((2, 3), np.float32))
-    with pytest.raises(ValueError, match=r"state: got arrays of shapes .*expected \[\(3, "):
+    with pytest.raises(ValueError, match=r"state: got arrays of shapes .*expected codes \(3, "):
         policy.predict(np.ones((3, 3), np.float32), state)
+    obs = np.ones((2, 3), np.float32)
+    assert state is not None
+    for wrong in (5, (state[0] * np.nan, state[1]), (state[0], "ab"), state[:1]):
+        with pytest.raises(ValueError, match=r"state: got .*as `predict` returned them"):
+            policy.predict(obs, wrong)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"episode_start: got shape \(3,\), expected \(2,\)"):
+        policy.predict(obs, state, np.ones(3, bool))
+    double = (state[0].astype(np.float64), state[1].tolist())
+    assert policy.predict(obs, double)[0].shape == (2, 2)  # type: ignore[arg-type]
 
 
 def test_saving_keeps_the_hold(tmp_path: Any) -> None:

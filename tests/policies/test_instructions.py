@@ -35,7 +35,7 @@ def scenes(
     rows, targets = [], []
     for _ in range(count):
         rows.append(env.reset()[0])
-        targets.append(env._target)
+        targets.append(env.target)
     stacked = {key: torch.as_tensor(np.stack([r[key] for r in rows])) for key in rows[0]}
     return preprocess_obs(stacked, env.observation_space), torch.tensor(targets)
 

@@ -142,7 +142,7 @@ def test_a_run_is_not_overwritten_by_accident(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path / "run").create({"seed": 1})
     (run.path / "mine.txt").write_text("keep")
     run.append_metrics({"a": 1}, 1)
-    with pytest.raises(ValueError, match="exists already"):
+    with pytest.raises(ValueError, match="holds a run already"):
         RunDirectory(run.path).create({"seed": 2})
     again = RunDirectory(run.path).create({"seed": 2}, overwrite=True)
     assert again.metrics() == [] and (run.path / "mine.txt").read_text() == "keep"

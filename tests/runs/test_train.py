@@ -219,7 +219,7 @@ def test_resume_refuses_other_settings(tmp_path: Path) -> None:
 def test_a_folder_in_use_is_not_touched(tmp_path: Path) -> None:
     config = small(tmp_path / "run", steps=30)
     before = train(config).config_path.read_bytes()
-    with pytest.raises(ValueError, match="exists already"):
+    with pytest.raises(ValueError, match="holds a run already"):
         train(dataclasses.replace(config, seed=1))
     assert (tmp_path / "run" / "config.json").read_bytes() == before
     assert train(dataclasses.replace(config, seed=1), overwrite=True).config["seed"] == 1

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from vaerl.densities.noise import Shape
+from vaerl.densities.options import check_positive
 
 Latents = tuple[Tensor, ...]
 Info = dict[str, Tensor]
@@ -94,6 +95,7 @@ class ConditionalValue(Distribution):
     ) -> Bounds:
         """Lower and upper bound on log p(x | c); both are the log-density itself where that is
         exact."""
+        check_positive("k", k, at_least=1 if latents is None else 0)
         log_prob = self.log_prob(x)
         return Bounds(log_prob, log_prob)
 
@@ -115,6 +117,8 @@ class ConditionalValue(Distribution):
 
         The bound holds in expectation: −E U_k ≤ H ≤ −E L_k. Shape ``batch``, in nats.
         """
+        check_positive("n", n)
+        check_positive("k", k)
         with torch.no_grad():
             x, latents = self.rsample_with_latents((n,), generator)
             bounds = self.log_prob_bounds(x, k, latents, generator)
@@ -163,7 +167,9 @@ class ConditionalDensity(nn.Module):
                 raise ValueError(f"{argument}: got {size!r}, expected a whole number of at least 1")
         self.context_dim = context_dim
         self.event_dim = event_dim
-        self.squash = bool(squash)
+        if not isinstance(squash, bool):
+            raise ValueError(f"squash: got {squash!r}, expected True or False")
+        self.squash = squash
 
     @abstractmethod
     def _value(self, context: Tensor) -> ConditionalValue:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from vaerl.densities.base import ConditionalDensity, ConditionalValue
 from vaerl.densities.noise import Shape
 from vaerl.densities.normal import HALF_LOG_TWO_PI, DiagonalNormal
-from vaerl.densities.options import check_choice, check_range, check_sizes
+from vaerl.densities.options import check_choice, check_positive, check_range, check_sizes
 from vaerl.nets import mlp, smooth_range
 
 MEANS = ("linear", "deep")
@@ -34,6 +34,7 @@ class GaussianValue(ConditionalValue):
 
     def mode(self, n: int = 32) -> Tensor:  # type: ignore[override]
         """The mean: the exact mode, whatever n."""
+        check_positive("n", n)
         return self.normal.mean
 
     def entropy(self) -> Tensor:

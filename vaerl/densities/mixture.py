@@ -31,6 +31,7 @@ class MixtureValue(ConditionalValue):
 
     def mode(self, n: int = 32) -> Tensor:  # type: ignore[override]
         """The component mean of highest density (candidates are the means; n is not needed)."""
+        check_positive("n", n)
         candidates = self.mixture.mean.movedim(-2, 0)
         best = self.log_prob(candidates).argmax(0)
         index = best[None, ..., None].expand(1, *candidates.shape[1:])

@@ -45,44 +45,68 @@ class FastActor:
     """
 
     def __init__(self, actor: DensityActor) -> None:
-        self._noise = actor.noise
-        self._parameters = list(actor.parameters())
-        self._addresses = [parameter.data_ptr() for parameter in self._parameters]
+        self._actor = actor
+        self._modules = [module for module in actor.modules() if module is not actor]
+        self._seen = self._look()
         self._trunk = _sequential(actor.latent_pi)
         head: Any = actor.density
         self._head = _GaussianHead(head) if isinstance(head, Gaussian) else _CVAEHead(head)
-        self._candidates = actor.num_candidates
+
+    def _look(self) -> list[Any]:
+        """What changes when a part is replaced, moved, or watched by a hook."""
+        seen: list[Any] = [id(module) for module in self._actor._modules.values()]
+        for module in self._modules:
+            seen += [id(part) for part in module._modules.values()]
+            seen += [p.data_ptr() for p in module._parameters.values() if p is not None]
+            seen.append(len(module._forward_hooks) + len(module._forward_pre_hooks))
+        return seen
 
     @property
     def valid(self) -> bool:
-        """Whether the views still are the parameters."""
-        return [parameter.data_ptr() for parameter in self._parameters] == self._addresses
+        """Whether the actor still has the parts and parameters that the views were made of."""
+        return self._look() == self._seen
 
     def __call__(self, obs: Array, deterministic: bool) -> Array | None:
         """Actions in [−1, 1] ``(B, X)`` for flat observations ``(B, S)``.
 
         None where the module has to do it: too many rows, or an input or result that is not finite.
         """
-        if len(obs) > (MOST_MODE_ROWS if deterministic else MOST_ROWS):
+        most = MOST_MODE_ROWS if deterministic else MOST_ROWS
+        if not 0 < len(obs) <= most or obs.dtype.kind not in "fiu":
             return None
-        context = self._trunk(obs.astype(np.float32, copy=False))
-        if not np.isfinite(context.sum()):
-            return None
-        if deterministic:
-            return np.tanh(self._head.mode(context, self._candidates))
-        generator = self._noise.generator()
+        noise = self._actor.noise
+        calls = noise.calls
+        with np.errstate(all="ignore"):  # what is not finite is left to the module and its errors
+            context = self._trunk(obs.astype(np.float32, copy=False))
+            if not np.isfinite(context.sum()):
+                return None
+            if deterministic:
+                actions = np.tanh(self._head.mode(context, self._actor.num_candidates))
+            else:
+                actions = np.tanh(self._draw(context, noise.generator()))
+        if np.isfinite(actions.sum()):
+            return actions
+        noise.calls = calls
+        return None
 
+    def _draw(self, context: Array, generator: torch.Generator) -> Array:
         def normal(shape: tuple[int, ...]) -> Array:
             return torch.randn(shape, generator=generator).numpy()
 
         def uniform(shape: tuple[int, ...]) -> Array:
             return torch.rand(shape, generator=generator).numpy()
 
-        return np.tanh(self._head.draw(context, normal, uniform))
+        return self._head.draw(context, normal, uniform)
 
 
 def make_fast_actor(actor: DensityActor) -> FastActor | None:
     """The fast way to act, or None where the actor is not made of parts that it knows."""
+    from vaerl.policies.sac import DensityActor  # which imports this module
+
+    if type(actor) is not DensityActor or any(
+        module._forward_hooks or module._forward_pre_hooks for module in actor.modules()
+    ):
+        return None
     space = actor.observation_space
     flat = (
         isinstance(space, spaces.Box)

@@ -24,7 +24,11 @@ from vaerl.policies.defaults import ON_POLICY, check_density_kwargs, make_head
 from vaerl.policies.distribution import DensityDistribution
 from vaerl.policies.noise import NoiseSource
 from vaerl.policies.sac import REFUSE_SDE
-from vaerl.policies.spaces import check_action_space, default_features_extractor
+from vaerl.policies.spaces import (
+    check_action_space,
+    check_observation_space,
+    default_features_extractor,
+)
 
 
 class ActorCriticPolicy(SB3ActorCriticPolicy):
@@ -101,7 +105,7 @@ class ActorCriticPolicy(SB3ActorCriticPolicy):
             adam = optimizer_class is torch.optim.Adam
             optimizer_kwargs = {"eps": 1e-5, "fused": True} if adam else {}
         super().__init__(
-            observation_space,
+            check_observation_space(observation_space),
             action_space,
             lr_schedule,
             net_arch=net_arch,

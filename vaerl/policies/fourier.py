@@ -21,6 +21,17 @@ from torch import Tensor
 from vaerl.densities.options import check_positive
 
 
+def check_waves(critic_frequencies: int, critic_bandwidth: float) -> dict[str, Any]:
+    """Both settings by name if they are legal (0 frequencies are none), else one line."""
+    check_positive("critic_frequencies", critic_frequencies, at_least=0)
+    number = isinstance(critic_bandwidth, int | float) and not isinstance(critic_bandwidth, bool)
+    if not (number and 0.0 < critic_bandwidth < math.inf):
+        raise ValueError(
+            f"critic_bandwidth: got {critic_bandwidth!r}, expected a positive finite number"
+        )
+    return {"critic_frequencies": critic_frequencies, "critic_bandwidth": critic_bandwidth}
+
+
 class FourierCritic(ContinuousCritic):
     """SB3's critics with waves of the action beside the action.
 
@@ -41,11 +52,7 @@ class FourierCritic(ContinuousCritic):
         bandwidth: float = 8.0,
         **kwargs: Any,
     ) -> None:
-        check_positive("critic_frequencies", frequencies)
-        if not (isinstance(bandwidth, int | float) and 0.0 < bandwidth < math.inf):
-            raise ValueError(
-                f"critic_bandwidth: got {bandwidth!r}, expected a positive finite number"
-            )
+        check_waves(check_positive("critic_frequencies", frequencies), bandwidth)
         super().__init__(*args, features_dim=features_dim + 2 * frequencies, **kwargs)
         size = (get_action_dim(self.action_space), frequencies)
         generator = torch.Generator().manual_seed(0)  # the same waves for every seed and target

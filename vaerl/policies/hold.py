@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -31,6 +31,8 @@ class Held(NamedTuple):
 
 def check_hold(latent_hold: int | str, density: ConditionalDensity) -> int | str:
     """Return `latent_hold` if it is legal for that density, else raise one line."""
+    if isinstance(latent_hold, np.integer):
+        latent_hold = int(latent_hold)
     whole = isinstance(latent_hold, int) and not isinstance(latent_hold, bool) and latent_hold >= 1
     if not whole and latent_hold != EPISODE:
         raise ValueError(
@@ -59,14 +61,31 @@ def renew(
     fresh = draw_held_codes(density, (rows,), actor.noise.generator(actor.device)).cpu().numpy()
     if state is None:
         return Held(fresh, np.zeros(rows, dtype=np.int64))
-    shapes = [np.shape(part) for part in state]
-    if shapes != [(rows, density.code_dim), (rows,)]:
-        raise ValueError(
-            f"state: got arrays of shapes {shapes}, expected [{(rows, density.code_dim)}, "
-            f"{(rows,)}], as `predict` returned it for so many observations"
-        )
-    codes, ages = state
+    codes, ages = _check_state(state, rows, density.code_dim)
     over = np.zeros(rows, dtype=bool) if hold == EPISODE else ages >= hold
     if episode_start is not None:
-        over = over | np.asarray(episode_start, dtype=bool).reshape(rows)
+        starts = np.asarray(episode_start, dtype=bool)
+        if starts.shape != (rows,):
+            raise ValueError(
+                f"episode_start: got shape {starts.shape}, expected {(rows,)}, one an observation"
+            )
+        over = over | starts
     return Held(np.where(over[:, None], fresh, codes), np.where(over, 0, ages))
+
+
+def _check_state(state: Any, rows: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+    legal = f"codes {(rows, size)} and ages {(rows,)} as `predict` returned them"
+    if not isinstance(state, tuple | list) or len(state) != 2:
+        got = f"{len(state)} parts" if isinstance(state, tuple | list) else repr(state)
+        raise ValueError(f"state: got {got}, expected {legal}")
+    try:
+        codes, ages = np.asarray(state[0], np.float32), np.asarray(state[1], np.int64)
+    except (TypeError, ValueError):
+        raise ValueError(f"state: got what is no numbers, expected {legal}") from None
+    finite = bool(np.isfinite(codes).all())
+    if codes.shape != (rows, size) or ages.shape != (rows,) or not finite:
+        raise ValueError(
+            f"state: got arrays of shapes {codes.shape} and {ages.shape}"
+            f"{'' if finite else ', not all finite'}, expected {legal}"
+        )
+    return codes, ages

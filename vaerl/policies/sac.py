@@ -19,12 +19,16 @@ from vaerl.densities import ConditionalValue
 from vaerl.densities.cvae import CVAE
 from vaerl.densities.held import value_given_codes
 from vaerl.densities.options import check_positive
-from vaerl.policies.acting import FastActor, make_fast_actor
+from vaerl.policies.acting import MOST_ROWS, FastActor, make_fast_actor
 from vaerl.policies.defaults import OFF_POLICY, check_density_kwargs, make_head
-from vaerl.policies.fourier import FourierCritic
+from vaerl.policies.fourier import FourierCritic, check_waves
 from vaerl.policies.hold import Held, check_hold, renew
 from vaerl.policies.noise import NoiseSource
-from vaerl.policies.spaces import check_action_space, default_features_extractor
+from vaerl.policies.spaces import (
+    check_action_space,
+    check_observation_space,
+    default_features_extractor,
+)
 
 REFUSE_SDE = (
     "use_sde: got True, expected False: gSDE replaces the noise of a Gaussian head, "
@@ -85,16 +89,16 @@ class DensityActor(BasePolicy):
         self.latent_hold = check_hold(latent_hold, self.density)
         self.noise = NoiseSource()
         self._fast: FastActor | None = None
-        self._fast_known = True
 
     def act(self, obs: np.ndarray, deterministic: bool = False) -> np.ndarray | None:
         """Actions in [−1, 1] ``(B, X)`` for observations ``(B, …)``, the fast way (`FastActor`).
 
         They are those of `forward` up to rounding. None where that way does not lead.
         """
-        if self._fast_known and (self._fast is None or not self._fast.valid):
+        if self.device.type != "cpu" or not 0 < len(obs) <= MOST_ROWS:
+            return None
+        if self._fast is None or not self._fast.valid:
             self._fast = make_fast_actor(self)
-            self._fast_known = self._fast is not None or self.device.type != "cpu"
         return None if self._fast is None else self._fast(obs, deterministic)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -177,9 +181,10 @@ class SACPolicy(SB3SACPolicy):
         latent_hold: steps through which one draw of a CVAE's latent codes is kept when acting, or
             "episode": the policy commits to a mode for that long. `predict` carries the codes in
             its state, as a recurrent policy does, and `vaerl.agents.SAC` keeps them while it
-            collects. Given the codes log π(a | s, ε) is exact (`vaerl.densities.held`); updates
-            use the marginal π(a | s), from which each action still comes when the codes are
-            averaged over. Deterministic actions hold nothing.
+            collects (unmodified SB3 passes no state there, so each of its steps draws anew).
+            Given the codes log π(a | s, ε) is exact (`vaerl.densities.held`); updates use the
+            marginal π(a | s), from which each action still comes when the codes are averaged over.
+            Deterministic actions hold nothing.
         critic_frequencies, critic_bandwidth: waves of the action that the critics see beside it, 0
             for none, and their bandwidth: what narrow modes need (`vaerl.policies.fourier`).
         others: as in SB3; `use_sde=True` is refused, and what belongs to gSDE only is unused.
@@ -231,16 +236,11 @@ class SACPolicy(SB3SACPolicy):
             "num_candidates": num_candidates,
             "latent_hold": latent_hold,
         }
-        self._waves = {
-            "critic_frequencies": check_positive(
-                "critic_frequencies", critic_frequencies, at_least=0
-            ),
-            "critic_bandwidth": critic_bandwidth,
-        }
+        self._waves = check_waves(critic_frequencies, critic_bandwidth)
         if optimizer_kwargs is None:
             optimizer_kwargs = {"fused": True} if optimizer_class is torch.optim.Adam else {}
         super().__init__(
-            observation_space,
+            check_observation_space(observation_space),
             check_action_space(action_space),
             lr_schedule,
             net_arch=net_arch,
@@ -295,14 +295,10 @@ class SACPolicy(SB3SACPolicy):
         """As in SB3, without its costs a call where the networks are plain (`DensityActor.act`)."""
         if self.actor.latent_hold != 1 and not deterministic:
             return self._predict_held(observation, state, episode_start)
-        shape = self.observation_space.shape
-        if (
-            shape
-            and isinstance(observation, np.ndarray)
-            and observation.shape[-len(shape) :] == shape
-        ):
-            single = observation.ndim == len(shape)
-            if single or observation.ndim == len(shape) + 1:
+        shape, own = self.observation_space.shape, type(self)._predict is SB3SACPolicy._predict
+        if own and shape and isinstance(observation, np.ndarray):
+            single = observation.shape == shape
+            if single or observation.shape[1:] == shape:
                 scaled = self.actor.act(observation[None] if single else observation, deterministic)
                 if scaled is not None:
                     return self._in_box(scaled, single), state

@@ -27,10 +27,10 @@ def check_action_space(space: spaces.Space) -> spaces.Box:
             f"action_space: got {space}, expected a Box of floats: "
             "densities are over continuous actions"
         )
-    if not np.issubdtype(space.dtype, np.floating):
+    if space.dtype not in (np.float32, np.float64):
         raise ValueError(
             f"action_space: got a Box of {space.dtype}, expected float32 or float64: "
-            "whole numbers would truncate stored actions"
+            "whole numbers would truncate stored actions, half precision would leave the box"
         )
     if space.shape == () or 0 in space.shape:
         raise ValueError(
@@ -39,8 +39,25 @@ def check_action_space(space: spaces.Space) -> spaces.Box:
         )
     if not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
         raise ValueError(f"action_space: got {space}, expected finite lower and upper bounds")
+    with np.errstate(over="ignore"):
+        width = space.high - space.low
+    if not np.isfinite(width).all():
+        raise ValueError(f"action_space: got {space}, expected a width high - low that is finite")
     if not (space.high > space.low).all():
         raise ValueError(f"action_space: got {space}, expected low < high in every dimension")
+    return space
+
+
+def check_observation_space(space: spaces.Space) -> spaces.Space:
+    """Return `space` if all its boxes hold numbers to see, else raise one line."""
+    parts = space.spaces if isinstance(space, spaces.Dict) else {"": space}
+    for key, part in parts.items():
+        if isinstance(part, spaces.Box) and (part.shape == () or 0 in part.shape):
+            name = f"observation_space[{key!r}]" if key else "observation_space"
+            raise ValueError(
+                f"{name}: got a Box of shape {part.shape}, expected at least one dimension of "
+                "size >= 1"
+            )
     return space
 
 

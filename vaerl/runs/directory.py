@@ -123,7 +123,8 @@ class RunDirectory:
             )
         if not overwrite:
             raise ValueError(
-                f"run {str(self.path)!r} exists already; choose another directory or overwrite it"
+                f"out: {str(self.path)!r} holds a run already; "
+                "choose another folder, or --overwrite it"
             )
         for path in own:
             if path.exists() or path.is_symlink():

@@ -138,7 +138,8 @@ def _restore(run: RunDirectory, config: TrainConfig, env: VecEnv) -> BaseAlgorit
         if old != new:
             raise ValueError(f"--resume: the run has {name} {old!r}, not {new!r}")
     checkpoint = find_checkpoint(run.checkpoints_path, include_replay=True)
-    if checkpoint.num_timesteps >= config.steps and read_evaluation(run) is not None:
+    ended = run.status()["state"] == "finished"  # if not, what comes after the last step is missing
+    if checkpoint.num_timesteps >= config.steps and ended:
         raise ValueError(
             f"--resume: the run {str(run.path)!r} has {checkpoint.num_timesteps} steps already; "
             f"steps {config.steps} must be more"
