@@ -53,7 +53,8 @@ class FourierCritic(ContinuousCritic):
         **kwargs: Any,
     ) -> None:
         check_waves(check_positive("critic_frequencies", frequencies), bandwidth)
-        super().__init__(*args, features_dim=features_dim + 2 * frequencies, **kwargs)
+        kwargs["features_dim"] = features_dim + 2 * frequencies
+        super().__init__(*args, **kwargs)
         size = (get_action_dim(self.action_space), frequencies)
         generator = torch.Generator().manual_seed(0)  # the same waves for every seed and target
         self.register_buffer("waves", bandwidth * torch.randn(size, generator=generator))
