@@ -65,7 +65,8 @@ class ColouredGoalsEnv(DrawnEnv):
     Every `info` holds `goal` (index of the goal reached, −1 while none is), `is_success` (it is the
     one asked for), `position` (2,) and `asked` (colour, side).
 
-    `reset(options={"ask": (colour, side)})` asks for that combination, also a held-out one.
+    `reset(options={"ask": (colour, side)})` asks for that combination, also a held-out one;
+    `{"start": (x, y)}` says where the episode starts.
 
     Args:
         combinations: of colour and side: "all", "training" (those of `HELD_OUT` are neither asked
@@ -113,9 +114,9 @@ class ColouredGoalsEnv(DrawnEnv):
     def reset(  # type: ignore[override]
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, NDArray], dict[str, Any]]:
-        """Draw colours, instruction and start; `options={"ask": (colour, side)}` asks for that."""
+        """Draw colours, instruction and start, where `options` does not say them."""
         super().reset(seed=seed)
-        asked = self._ask_option(options)
+        asked, start = self._read_options(options)
         rng = self.np_random
         if asked is None:
             asked = self._askable[int(rng.integers(len(self._askable)))]
@@ -123,7 +124,7 @@ class ColouredGoalsEnv(DrawnEnv):
         self._asked = asked
         first = 2 * SIDES.index(asked[1])
         self.target = first + self.colours[first : first + 2].index(asked[0])
-        self._state = rng.uniform(-START, START, 2)
+        self._state = rng.uniform(-START, START, 2) if start is None else start
         self._trace = [self._place()]
         self._return = 0.0
         self._painter = None  # the goals' colours have changed
@@ -199,14 +200,27 @@ class ColouredGoalsEnv(DrawnEnv):
             "asked": self._asked,
         }
 
-    def _ask_option(self, options: dict[str, Any] | None) -> tuple[str, str] | None:
-        if not options:
-            return None
-        unknown = sorted(set(options) - {"ask"})
-        if unknown:
-            raise ValueError(f"options has the unknown entry {unknown[0]!r}; legal is 'ask'")
-        try:
-            colour, side = options["ask"]
-        except (TypeError, ValueError):
-            raise ValueError(f"options['ask']={options['ask']!r} must be (colour, side)") from None
-        return one_of("colour", colour, COLOURS), one_of("side", side, SIDES)
+    def _read_options(
+        self, options: dict[str, Any] | None
+    ) -> tuple[tuple[str, str] | None, Array | None]:
+        """The combination asked for and the start, None where they are to be drawn."""
+        given = dict(options or {})
+        start = None
+        if "start" in given:
+            start = finite_vector("options['start']", given.pop("start"), (2,))
+            if np.abs(start).max() > 1.0:
+                raise ValueError(f"options['start']={start.tolist()} must lie in [-1, 1]")
+        if "ask" not in given:
+            asked = None
+        else:
+            pair = given.pop("ask")
+            try:
+                colour, side = pair
+            except (TypeError, ValueError):
+                raise ValueError(f"options['ask']={pair!r} must be (colour, side)") from None
+            asked = (one_of("colour", colour, COLOURS), one_of("side", side, SIDES))
+        if given:
+            raise ValueError(
+                f"options has the unknown entry {sorted(given)[0]!r}; legal are 'ask' and 'start'"
+            )
+        return asked, start

@@ -69,6 +69,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
 )
 LEARNERS = ("demonstrations", "sac")
 FIT_RATE, FIT_BATCH = 3e-3, 64
+MIDDLE = 0.6  # half side of the square in which demonstrations start
 SETTINGS: Mapping[str, Any] = MappingProxyType(
     {"batch_size": 128, "gamma": 0.8, "ent_coef": 0.02, "learning_rate": 1e-3, "tau": 0.02}
 )
@@ -189,12 +190,15 @@ def train_cell(
 def demonstrate(policy: str, episodes: int, seed: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Observations and actions of an expert that goes straight to the goal asked for, with noise.
 
-    Actions keep off the border of the box, where a squashed density has no density to speak of.
+    Episodes start anywhere in the middle, so that where the point is does not tell which goal it is
+    on its way to. Actions keep off the border of the box, where a squashed density has no density
+    to speak of.
     """
     env = make_env(policy, "training")
     inner: Any = env.unwrapped
     rng = np.random.default_rng(seed)
-    observation, _ = env.reset(seed=seed)
+    env.reset(seed=seed)
+    observation, _ = env.reset(options={"start": rng.uniform(-MIDDLE, MIDDLE, 2)})
     rows: list[Any] = []
     actions = []
     while episodes > 0:
@@ -204,7 +208,7 @@ def demonstrate(policy: str, episodes: int, seed: int) -> tuple[dict[str, np.nda
         actions.append(np.clip(action, -0.98, 0.98).astype(np.float32))
         observation, _, terminated, truncated, _ = env.step(actions[-1])
         if terminated or truncated:
-            observation, _ = env.reset()
+            observation, _ = env.reset(options={"start": rng.uniform(-MIDDLE, MIDDLE, 2)})
             episodes -= 1
     return {key: np.stack([row[key] for row in rows]) for key in rows[0]}, np.stack(actions)
 

@@ -88,6 +88,8 @@ def test_an_observation_says_what_the_state_is():
     assert [VOCABULARY[t] for t in observation["colours"]] == env.colours
     np.testing.assert_allclose(observation["goals"].reshape(8, 2), PLACES, rtol=1e-6)
     np.testing.assert_allclose(observation["position"], info["position"], atol=1e-6)
+    _, info = env.reset(options={"start": (0.3, -0.2)})
+    assert info["position"].tolist() == [0.3, -0.2]
     assert (instruction("red", "left") != observation["instruction"]).sum() == 2
 
 
@@ -100,6 +102,7 @@ def test_episodes_stop_after_15_steps_and_bad_options_raise_one_line():
         ({"ask": ("rde", "left")}, "did you mean 'red'"),
         ({"ask": "red"}, "must be"),
         ({"asked": 1}, "unknown entry 'asked'"),
+        ({"start": (0.0, 2.0)}, "must lie in"),
     ):
         with pytest.raises(ValueError, match=message):
             env.reset(options=options)
