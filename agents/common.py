@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.base_class import maybe_make_env
+from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv
 from torch import Tensor
@@ -67,6 +68,16 @@ def check_env(env: GymEnv | str | None, verbose: int = 0) -> GymEnv | None:
     made = maybe_make_env(env, verbose)
     check_action_space(made.action_space)
     return made
+
+
+def taken_and_stored(
+    policy: BasePolicy, actions: np.ndarray, noise: ActionNoise | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Actions in units of the box as they are taken, and scaled to [−1, 1] as they are stored."""
+    scaled = policy.scale_action(actions)
+    if noise is not None:
+        scaled = np.clip(scaled + noise(), -1.0, 1.0)
+    return policy.unscale_action(scaled), scaled
 
 
 @torch.no_grad()

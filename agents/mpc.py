@@ -19,7 +19,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from torch import nn
 
-from vaerl.agents.common import resolve_policy
+from vaerl.agents.common import resolve_policy, taken_and_stored
 from vaerl.agents.model_based import LearnsModel, fit_options
 from vaerl.densities.options import check_positive
 from vaerl.dynamics import DynamicsModel
@@ -165,10 +165,7 @@ class MPC(LearnsModel):
         )
         if not isinstance(self.action_space, spaces.Box):
             return action, action
-        scaled = self.policy.scale_action(action)
-        if action_noise is not None:
-            scaled = np.clip(scaled + action_noise(), -1.0, 1.0)
-        return self.policy.unscale_action(scaled), scaled
+        return taken_and_stored(self.policy, action, action_noise)
 
     def _store_transition(
         self,

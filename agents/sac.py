@@ -20,7 +20,13 @@ from stable_baselines3.common.preprocessing import get_action_dim
 from stable_baselines3.common.type_aliases import GymEnv
 from torch import Tensor
 
-from vaerl.agents.common import DensityAgent, check_env, resolve_policy, signature_of
+from vaerl.agents.common import (
+    DensityAgent,
+    check_env,
+    resolve_policy,
+    signature_of,
+    taken_and_stored,
+)
 from vaerl.agents.critics import make_critics
 from vaerl.agents.improvement import make_improvement
 from vaerl.agents.sac_losses import (
@@ -124,10 +130,7 @@ class SAC(DensityAgent, SB3SAC):
             return super()._sample_action(learning_starts, action_noise, n_envs)
         assert self._last_obs is not None, "learn() resets the environment first"
         actions, self._held = self.predict(self._last_obs, self._held, self._starts)
-        scaled = self.policy.scale_action(actions)
-        if action_noise is not None:
-            scaled = np.clip(scaled + action_noise(), -1.0, 1.0)
-        return self.policy.unscale_action(scaled), scaled
+        return taken_and_stored(self.policy, actions, action_noise)
 
     def _store_transition(
         self,

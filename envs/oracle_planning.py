@@ -162,6 +162,16 @@ def ghost_grid_plan(gamma: float = 0.99) -> tuple[float, Policy]:
 # Wet-Chicken
 
 
+def wet_chicken_policy(greedy: NDArray, points: int) -> Policy:
+    """Act as decided at the nearest of `points` × `points` places: `greedy` is ``(points², 2)``."""
+
+    def policy(t: int, states: Array) -> NDArray:
+        index = np.rint(states / SIZE * (points - 1)).astype(np.int64)
+        return greedy[index[:, 0] * points + index[:, 1]]
+
+    return policy
+
+
 def wet_chicken_plan(
     kind: str = "true", *, points: int = 41, actions_per_axis: int = 5, gamma: float = 0.99
 ) -> Policy:
@@ -203,11 +213,7 @@ def wet_chicken_plan(
         values = best
     greedy = actions[quality.argmax(axis=1)]
 
-    def policy(t: int, states: Array) -> NDArray:
-        index = np.rint(states / SIZE * (points - 1)).astype(np.int64)
-        return greedy[index[:, 0] * points + index[:, 1]]
-
-    return policy
+    return wet_chicken_policy(greedy, points)
 
 
 # A law on a line is given to `hat_weights` as its ramp t ↦ E max(t − X, 0).

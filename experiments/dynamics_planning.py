@@ -18,7 +18,7 @@ from vaerl.envs.base import Array
 from vaerl.envs.bimodal_wind import BimodalWindEnv
 from vaerl.envs.fork import ForkEnv
 from vaerl.envs.ghost_grid import GhostGridEnv
-from vaerl.envs.oracle_planning import Policy, open_loop, worth
+from vaerl.envs.oracle_planning import Policy, open_loop, wet_chicken_policy, worth
 from vaerl.envs.wet_chicken import SIZE, WetChickenEnv
 from vaerl.planning import Model, make_planner
 
@@ -90,11 +90,7 @@ def wet_chicken_return(
         values = best
     greedy = actions[quality.argmax(axis=1)]
 
-    def policy(t: int, states: Array) -> NDArray:
-        index = np.rint(states / SIZE * (points - 1)).astype(np.int64)
-        return greedy[index[:, 0] * points + index[:, 1]]
-
-    return _per_step(env, policy, episodes)
+    return _per_step(env, wet_chicken_policy(greedy, points), episodes)
 
 
 def ghost_grid_return(

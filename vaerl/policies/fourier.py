@@ -1,11 +1,11 @@
 """Critics that see the action through waves, so that they can tell narrow modes apart.
 
 A network over plain coordinates learns low frequencies first and sharp ones hardly at all: on the
-bandit with 40 modes a ReLU critic of two layers of 256 still misses by nats where one over
+bandit with 40 modes a ReLU critic of two layers of 128 still misses by nats where one over
 
     [sin(W a), cos(W a), a],   W ~ N(0, bandwidth²) fixed,
 
-is within hundredths after the same updates (Tancik et al. 2020; for values Yang et al. 2022).
+is within a tenth after the same updates (Tancik et al. 2020; for values Yang et al. 2022).
 """
 
 from __future__ import annotations
