@@ -93,6 +93,11 @@ class PPO(DensityAgent, SB3PPO):
             )
         self.recognition_learning_rate = recognition_learning_rate
         policy, policy_kwargs = resolve_policy(policy, policy_kwargs, self.policy_aliases)
+        if "latent_hold" in policy_kwargs:
+            raise ValueError(
+                f"latent_hold: got {policy_kwargs['latent_hold']!r}, expected none: "
+                "PPO draws among codes that stay fixed for a rollout; vaerl.agents.SAC can hold one"
+            )
         kwargs["policy_kwargs"] = policy_kwargs
         super().__init__(policy, check_env(env), *args, **kwargs)  # type: ignore[arg-type]
 

@@ -12,7 +12,7 @@ import torch
 from stable_baselines3.common.evaluation import evaluate_policy
 
 from tests.policies.common import DICT_OBS, TinyEnv, observations, sac_policy
-from vaerl.agents import SAC
+from vaerl.agents import PPO, SAC
 from vaerl.densities import make_density
 from vaerl.densities.held import draw_held_codes, held_log_prob_bounds, value_given_codes
 
@@ -169,6 +169,11 @@ def test_illegal_times_are_refused(hold: Any) -> None:
 def test_what_has_no_latents_holds_nothing() -> None:
     with pytest.raises(ValueError, match="latent_hold: got 2 with density 'gaussian', expected 1"):
         sac_policy("gaussian", latent_hold=2)
+
+
+def test_ppo_says_that_it_holds_nothing() -> None:
+    with pytest.raises(ValueError, match="latent_hold: got 3, expected none"):
+        PPO("cvae", TinyEnv(), policy_kwargs={"latent_hold": 3})
 
 
 def test_a_foreign_state_is_refused() -> None:
