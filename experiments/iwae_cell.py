@@ -135,7 +135,7 @@ class Training:
         )
         self.updates_an_epoch = max(1, len(train) // cell.batch_size)
         self.history: list[dict[str, float]] = []
-        """One entry an epoch: k, the mean training bound, seconds."""
+        """One entry an epoch: k, the mean training bound, CPU seconds."""
 
     @property
     def done(self) -> bool:
@@ -157,7 +157,7 @@ class Training:
         order = torch.randperm(len(self.train), generator=generator)
         work = 6e-9 * cell.batch_size * passes(self.density, self.density.k)
         before, whole = self.gflop(number), self.gflop(cell.epochs)
-        start, total = time.perf_counter(), torch.zeros(())
+        start, total = time.process_time(), torch.zeros(())
         for update in range(self.updates_an_epoch):
             self._set_learning_rate((before + update * work) / whole)
             rows = order[update * cell.batch_size :][: cell.batch_size]
@@ -167,7 +167,7 @@ class Training:
         bound = -total.item() / self.updates_an_epoch
         if not math.isfinite(bound):
             raise ValueError(f"{cell.name}: the bound of epoch {number + 1} is {bound}")
-        seconds = time.perf_counter() - start
+        seconds = time.process_time() - start
         self.history.append({"k": self.density.k, "bound": bound, "seconds": seconds})
 
     def _update(self, x: Tensor, generator: torch.Generator) -> Tensor:

@@ -54,7 +54,7 @@ def assemble(results: Results, command: str) -> dict[str, Any]:
         "caption": _caption([*results.values()]),
         "columns": [
             "budget", "layers", "k", "VAE NLL", "active", "IWAE NLL", "active",
-            "published VAE, IWAE", "epochs (k)", "minutes",
+            "published VAE, IWAE", "epochs (k)", "CPU minutes",
         ],
         "rows": [_row(preset, layers, k, row) for (preset, _, layers, k), row in rows.items()],
         "versions": next(iter(results.values()))["versions"],
@@ -103,7 +103,7 @@ def _notes(results: Sequence[Mapping[str, Any]]) -> list[str]:
     return [
         f"Standard error of an NLL over the test images: at most {error:.2f}; the differences "
         "between cells are on common images and much more certain.",
-        f"Minutes are of training, on {'; '.join(machines)}; networks in "
+        f"CPU minutes (all threads together) are of training, on {'; '.join(machines)}; networks in "
         f"{', '.join(precisions)}, log-weights in float32; scoring in float32.",
         "Published: 3280 epochs in batches of 20 (Burda et al. 2016, table 1).",
     ]
