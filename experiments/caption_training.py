@@ -36,6 +36,7 @@ class Fit:
     settings: dict[str, Any]
     seed: int = 0
     done: int = 0
+    #: CPU seconds, all threads together
     seconds: float = 0.0
     #: mean loss of every `CURVE` updates
     curve: list[float] = field(default_factory=list)
@@ -52,7 +53,7 @@ class Fit:
         started = False
         self.module.train()
         while self.done < self.updates:
-            start = time.perf_counter()
+            start = time.process_time()
             self._set_rates()
             generator = torch.Generator().manual_seed(1_000_003 * self.seed + self.done)
             total += self.step(generator).item()
@@ -60,7 +61,7 @@ class Fit:
                 raise ValueError(f"{self.name}: the loss of update {self.done + 1} is {total}")
             self.done += 1
             started = True
-            self.seconds += time.perf_counter() - start
+            self.seconds += time.process_time() - start
             if self.done % CURVE == 0:
                 self.curve.append(total / CURVE)
                 total = 0.0

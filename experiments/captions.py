@@ -321,11 +321,11 @@ def assemble(
             f"{budget.choice_k} among 16 ({budget.choices} images). Then the share of samples "
             "that show what the caption says, by the classifier: place, colours, digits, and all "
             f"of it; last two for combinations kept out of training, a digit at a new place and a "
-            f"digit in a new colour ({budget.scenes} captions each). Minutes: of training, one "
-            "thread, on a shared machine."
+            f"digit in a new colour ({budget.scenes} captions each). CPU minutes: of training, one "
+            "thread."
         ),
         "columns": [
-            "model", "log P", "shuffled", "1 of 16", *ASPECTS, *HELD_OUT[1:], "minutes",
+            "model", "log P", "shuffled", "1 of 16", *ASPECTS, *HELD_OUT[1:], "CPU minutes",
         ],
         "rows": rows,
         "notes": notes,

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from time import perf_counter
+from time import process_time
 from types import MappingProxyType
 from typing import Any
 
@@ -173,13 +173,13 @@ def train_cell(
     policy: str, seed: int, density: str, learner: str, budget: Preset, tick: Any
 ) -> dict[str, Any]:
     """Train and evaluate one policy: what the table and the picture need, as plain data."""
-    start = perf_counter()
+    start = process_time()
     agent = make_agent(policy, density, budget, seed)
     if learner == "sac":
         agent.learn(budget.steps, callback=_Tick(tick))
     else:
         fit(agent, *demonstrate(policy, budget.demonstrations, seed), budget.updates, seed, tick)
-    minutes = (perf_counter() - start) / 60.0
+    minutes = (process_time() - start) / 60.0
     cell: dict[str, Any] = {"minutes": minutes}
     for kind in KINDS:
         obeyed, shown = obedience(agent, policy, kind, budget.episodes, seed)
@@ -294,10 +294,10 @@ def assemble(cells: Mapping[tuple[str, int], Mapping[str, Any]], budget: Preset)
             f"Share of {budget.episodes} deterministic episodes that end at the goal asked for: "
             "combinations of training, and combinations of colour and side that training neither "
             "asked for nor showed. Mean with the 95 % interval (Student's t) over seeds; 1/8 is "
-            f"what ignoring the words gives. A `{settings['density']}` in {ENV}, {how}. Minutes: "
+            f"what ignoring the words gives. A `{settings['density']}` in {ENV}, {how}. CPU minutes: "
             "of training, one thread, on a shared machine."
         ),
-        "columns": ["policy", "seeds", "obeyed", "held out", "minutes"],
+        "columns": ["policy", "seeds", "obeyed", "held out", "CPU minutes"],
         "rows": rows,
         "data": {
             f"{name} seed {seed}": {kind: cell[kind]["obeyed"] for kind in KINDS}

@@ -27,6 +27,8 @@ from vaerl.runs.checkpoint_tensors import Tensors, from_bytes, pack, to_bytes, u
 OBJECTIVES = ("vae", "iwae")
 IMAGES = ("mnist", "mnist-validation", "drawn")
 PRECISIONS = ("float32", "bfloat16")
+SCORING = ("test_images", "test_k")
+"""Fields of a cell that leave its training as it is: a trained cell is scored again by others."""
 STATE = "state.safetensors"
 SAVE_SECONDS = 20.0
 """A training saves its state after the first epoch that ends so long after the last time."""
@@ -91,6 +93,11 @@ class Cell:
         """The cell as plain data; `from_record` is its inverse."""
         record = asdict(self)
         return record | {"phases": [list(phase) for phase in self.phases]}
+
+    def trains_as(self, record: dict[str, Any]) -> bool:
+        """True where a record describes the same training, whatever it is scored on."""
+        own = self.record()
+        return all(record.get(key) == own[key] for key in own if key not in SCORING)
 
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> Cell:
@@ -220,7 +227,7 @@ class Training:
             return False
         tensors = from_bytes(path.read_bytes(), path.name)
         data = jsonio.loads(tensors.pop("json").numpy().tobytes(), path.name)
-        if data["cell"] != self.cell.record():
+        if not self.cell.trains_as(data["cell"]):
             raise ValueError(
                 f"{path}: made by other settings ({difference(data['cell'], self.cell)})"
             )

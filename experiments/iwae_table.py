@@ -51,7 +51,7 @@ def assemble(results: Results, command: str) -> dict[str, Any]:
     return {
         "title": "IWAE on MNIST: test NLL (nats) and active units",
         "command": command,
-        "caption": _caption([*results.values()]),
+        "caption": _caption(results),
         "columns": [
             "budget", "layers", "k", "VAE NLL", "active", "IWAE NLL", "active",
             "published VAE, IWAE", "epochs (k)", "CPU minutes",
@@ -80,13 +80,19 @@ def _row(preset: str, layers: int, k: int, row: Mapping[str, Mapping[str, Any]])
     ]  # fmt: skip
 
 
-def _caption(results: Sequence[Mapping[str, Any]]) -> str:
-    cells = [Cell.from_record(result["cell"]) for result in results]
-    seeds = ", ".join(sorted({str(cell.seed) for cell in cells}))
-    images = sorted({(cell.images, cell.test_images, cell.test_k) for cell in cells})
-    data = "; ".join(f"{name}, {count:,} test images, K = {k:,}" for name, count, k in images)
-    batches = ", ".join(sorted({str(cell.batch_size) for cell in cells}))
-    rates = ", ".join(sorted({f"{cell.learning_rate:g}" for cell in cells}))
+def _caption(results: Results) -> str:
+    cells = {folder: Cell.from_record(result["cell"]) for folder, result in results.items()}
+    seeds = ", ".join(sorted({str(cell.seed) for cell in cells.values()}))
+    scored = sorted(
+        {
+            f"{preset_of(folder)}: {cell.images}, {cell.test_images:,} test images, "
+            f"K = {cell.test_k:,}"
+            for folder, cell in cells.items()
+        }
+    )
+    data = "; ".join(scored)
+    batches = ", ".join(sorted({str(cell.batch_size) for cell in cells.values()}))
+    rates = ", ".join(sorted({f"{cell.learning_rate:g}" for cell in cells.values()}))
     return (
         f"NLL = −mean L_K ({data}), binarised anew at every use; a unit is active where the "
         "variance of its posterior mean over 500 training images is above 0.01, h_1 first. "
@@ -103,7 +109,7 @@ def _notes(results: Sequence[Mapping[str, Any]]) -> list[str]:
     return [
         f"Standard error of an NLL over the test images: at most {error:.2f}; the differences "
         "between cells are on common images and much more certain.",
-        f"CPU minutes (all threads together) are of training, on {'; '.join(machines)}; networks in "
+        f"CPU minutes (all threads together): training, on {'; '.join(machines)}; networks in "
         f"{', '.join(precisions)}, log-weights in float32; scoring in float32.",
         "Published: 3280 epochs in batches of 20 (Burda et al. 2016, table 1).",
     ]

@@ -284,6 +284,21 @@ def test_debug_cells_run_whole_and_are_not_repeated(tmp_path: Path) -> None:
         run(tmp_path, **choice, epochs=2)  # type: ignore[arg-type]
 
 
+def test_a_trained_cell_is_scored_again_without_training(tmp_path: Path) -> None:
+    """Other test samples: a new score of the same parameters, under a caption that says so."""
+    choice = {"preset": "debug", "layers": [1], "k": [1]}
+    run(tmp_path, **choice)  # type: ignore[arg-type]
+    folder = tmp_path / "cells" / "debug-L1-iwae-k1-s0"
+    before, state = read_result(folder), (folder / "state.safetensors").read_bytes()
+    record = json.loads(run(tmp_path, **choice, test_k=2).read_text())  # type: ignore[arg-type]
+    after = read_result(folder)
+    assert before is not None and after is not None
+    assert (folder / "state.safetensors").read_bytes() == state
+    assert after["train_seconds"] == before["train_seconds"]
+    assert after["nll"] > before["nll"]  # 2 samples instead of 100
+    assert "K = 2;" in record["caption"].replace(")", ";") and "--test-k 2" in record["command"]
+
+
 def test_a_plan_in_minutes_is_kept_when_resumed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

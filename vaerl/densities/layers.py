@@ -19,6 +19,8 @@ from vaerl.densities.normal import DiagonalNormal, NormalMixture
 from vaerl.nets import FiLMNet, smooth_range
 
 PRIORS = ("standard", "gaussian", "mixture")
+PRIOR_LOG_SIGMA = (-5.0, 2.0)
+"""Range of log σ of the learned priors, in nats."""
 
 
 class NormalLayer(nn.Module):
@@ -81,7 +83,7 @@ class GaussianPrior(nn.Module):
     def forward(self, context: Tensor) -> DiagonalNormal:
         """The prior at each context."""
         mean, raw = self.head(context).split(self.latent_dim, dim=-1)
-        return DiagonalNormal(mean, smooth_range(raw, -5.0, 2.0))
+        return DiagonalNormal(mean, smooth_range(raw, *PRIOR_LOG_SIGMA))
 
 
 class MixturePrior(nn.Module):
@@ -121,6 +123,5 @@ class MixturePrior(nn.Module):
             log_weights = functional.log_softmax(self.logits(context), dim=-1)
         else:
             log_weights = mean.new_full(shape[:-1], -math.log(self.components))
-        return NormalMixture(
-            log_weights, mean.reshape(shape), smooth_range(raw.reshape(shape), -5.0, 2.0)
-        )
+        log_sigma = smooth_range(raw.reshape(shape), *PRIOR_LOG_SIGMA)
+        return NormalMixture(log_weights, mean.reshape(shape), log_sigma)

@@ -25,6 +25,7 @@ from vaerl.densities.options import check_choice, check_positive, check_sizes
 from vaerl.dynamics.batched import batch_members, extract_member, select_members
 from vaerl.dynamics.data import Transitions
 from vaerl.dynamics.episodes import LATENTS, EpisodeCode, draw_noise, with_code
+from vaerl.dynamics.folded import FoldedSampler, can_fold
 from vaerl.dynamics.normaliser import Normaliser
 from vaerl.dynamics.propagation import PROPAGATIONS, Propagation
 from vaerl.nets import mlp
@@ -149,15 +150,17 @@ class DynamicsModel(nn.Module):
         self.register_buffer("state_high", torch.full((state_dim,), torch.inf))
         self.register_buffer("fits", torch.zeros((), dtype=torch.int64))
         self._acting: dict[int, nn.ModuleDict] = {}  # copies for roll-outs: no part of the state
+        self._folded: dict[int, FoldedSampler] = {}
         self.register_load_state_dict_post_hook(lambda module, keys: module.changed())
 
     # -- what goes in and comes out ----------------------------------------------------------------
 
     def inputs(self, states: Tensor, actions: Tensor) -> Tensor:
         """Standardised contexts ``(*batch, C)``; discrete actions ``(*batch,)``, one-hot."""
-        return self.input_normaliser(self._raw_inputs(states, actions))
+        return self.input_normaliser(self.raw_inputs(states, actions))
 
-    def _raw_inputs(self, states: Tensor, actions: Tensor) -> Tensor:
+    def raw_inputs(self, states: Tensor, actions: Tensor) -> Tensor:
+        """What is standardised: features of the states, then actions."""
         if self.discrete_actions:
             actions = functional.one_hot(actions, self.action_dim).to(states)
         seen = states if self.features is None else self.features(states)
@@ -204,7 +207,7 @@ class DynamicsModel(nn.Module):
     def standardise(self, data: Transitions) -> None:
         """Fit the normalisers, and the box that next states stay in, to checked data."""
         fixed = self.action_dim if self.discrete_actions else 0
-        self.input_normaliser.fit(self._raw_inputs(data.states, data.actions), fixed)
+        self.input_normaliser.fit(self.raw_inputs(data.states, data.actions), fixed)
         self.target_normaliser.fit(self._events(data))
         both = torch.cat((data.states, data.next_states))
         low, high = both.amin(0), both.amax(0)
@@ -243,12 +246,12 @@ class DynamicsModel(nn.Module):
         ending: Tensor | None,
         generator: torch.Generator | None,
     ) -> Step:
-        """The step that a standardised event ``(B, X)`` and probability of the end ``(B,)`` make.
+        """The step that an event (Δs, r) ``(B, X)`` and probability of the end ``(B,)`` make.
 
         Without a generator and with probabilities of 0 or 1 it is deterministic.
         """
-        event = self.target_normaliser.inverse(event)
-        after = states[:, self.predicted] + event[:, : self.change_dim]
+        before = states if self.complete is None else states[:, self.predicted]
+        after = before + event[:, : self.change_dim]
         if self.complete is not None:
             after = self.complete(states, actions, after)
         after = after.clamp(self.state_low, self.state_high)
@@ -275,9 +278,26 @@ class DynamicsModel(nn.Module):
                 self._acting[first] = select_members(self.networks, elites[first:] + elites[:first])
         return self._acting[first]
 
+    @property
+    def folds(self) -> bool:
+        """Whether roll-outs may use `folded` draws."""
+        density = self.networks["density"]
+        return self.latent == "step" and self.termination != "learned" and can_fold(density)
+
+    def folded(self, first: int = 0) -> FoldedSampler:
+        """Draws of the elites in their order from number `first` on, around; see `folds`."""
+        if first not in self._folded:
+            density: Any = self.acting(first)["density"]
+            with torch.inference_mode(False):
+                self._folded[first] = FoldedSampler(
+                    density, self.input_normaliser, self.target_normaliser
+                )
+        return self._folded[first]
+
     def changed(self) -> None:
         """Say that members, elites or their device changed."""
         self._acting.clear()
+        self._folded.clear()
 
     def _apply(self, fn: Any, recurse: bool = True) -> DynamicsModel:
         self.changed()

@@ -51,6 +51,7 @@ class Propagation:
         self.how = check_choice("propagation", how, PROPAGATIONS)
         self.count = len(model.elites)
         self._offset = self._draw(generator)
+        self._folded = model.folds and how != "expectation"
         self._noise: Tensor | None = None
         if model.latent == "episode":
             device = model.elites.device
@@ -61,7 +62,9 @@ class Propagation:
         self, states: Tensor, actions: Tensor, generator: torch.Generator | None = None
     ) -> Step:
         """Move all particles ``(B, S)`` under actions ``(B, A)`` or ``(B,)``."""
-        context = self.model.inputs(states, actions)
+        context = self.model.raw_inputs(states, actions)
+        if not self._folded:
+            context = self.model.input_normaliser(context)
         if self._noise is not None:
             context = torch.cat((context, self._noise), dim=-1)  # a code once the member is known
         if self.how == "expectation":
@@ -86,11 +89,14 @@ class Propagation:
         self, context: Tensor, generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor | None]:
         """Draws ``(B, X)``, row i through elite (i + offset) mod count; chances of the end."""
-        networks: Any = self.model.acting(self._offset)
         shared = self._share_out(context)
+        if self._folded:
+            return self._gather(self.model.folded(self._offset)(shared, generator)), None
+        networks: Any = self.model.acting(self._offset)
         event = self._law(networks, shared).sample((), generator)
         ending = self._ending(networks, shared, event)
-        return self._gather(event), None if ending is None else self._gather(ending)
+        event = self.model.target_normaliser.inverse(self._gather(event))
+        return event, None if ending is None else self._gather(ending)
 
     def _expect(
         self, context: Tensor, generator: torch.Generator | None
@@ -100,7 +106,7 @@ class Propagation:
         event = _mean(self._law(networks, shared), generator)
         ending = self._ending(networks, shared, event)
         rounded = None if ending is None else (ending.mean(0) > 0.5).to(event)
-        return event.mean(0), rounded
+        return self.model.target_normaliser.inverse(event.mean(0)), rounded
 
     def _law(self, networks: Any, context: Tensor) -> ConditionalValue:
         """p(Δs, r | s, a) at contexts ``(count, M, C)``, with the codes that their noise makes."""
