@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from stable_baselines3.common.policies import ContinuousCritic
 from torch import Tensor, nn
 
+from vaerl.agents.compiled import Compiled
+from vaerl.agents.precision import product_dtype
 from vaerl.agents.sac_losses import critic_loss
 from vaerl.policies.fourier import FourierCritic
+
+Layer = tuple[Tensor, Tensor, torch.dtype]
+"""Weight, bias and the type in which its products run."""
 
 
 class Critics:
@@ -52,18 +58,38 @@ class MlpCritics(Critics):
 
     The same numbers as autograd's without its bookkeeping, and in `lowest` each critic is followed
     back for those rows only where it is the lowest, which saves one in N matrix products.
+
+    Args:
+        critic: SB3's module.
+        precision: "float32", or "bf16" for the products of wide layers (`vaerl.agents.precision`).
+        compile: compile the regression, and on a GPU the slope.
     """
 
-    def __init__(self, critic: ContinuousCritic) -> None:
+    def __init__(
+        self, critic: ContinuousCritic, precision: str = "float32", compile: bool = False
+    ) -> None:
         super().__init__(critic)
-        self.networks = [
-            [layer for layer in network if isinstance(layer, nn.Linear)]
+        self.networks: list[list[Layer]] = [
+            [
+                (layer.weight, layer.bias, product_dtype(layer, precision))
+                for layer in network
+                if isinstance(layer, nn.Linear)
+            ]
             for network in _networks(critic)
         ]
+        device = _device(critic)
+        self._regression: Callable[..., tuple[Tensor, ...]] = regression
+        self._slopes: Callable[..., tuple[Tensor, ...]] = slopes_by_row
+        if device != "cpu":  # a GPU would wait for the rows
+            self._slopes = slopes
+        if compile:
+            self._regression = Compiled(regression, device)
+        if compile and device != "cpu":
+            self._slopes = Compiled(slopes, device)
 
     @staticmethod
     def fits(critic: ContinuousCritic) -> bool:
-        """Whether the critics are such networks, on a processor (a GPU would wait for the rows)."""
+        """Whether the critics are such networks."""
 
         def plain(network: list[nn.Module]) -> bool:
             kinds = [type(layer) for layer in network]
@@ -72,54 +98,91 @@ class MlpCritics(Critics):
             return kinds == expected and len(kinds) % 2 == 1 and biased
 
         learned = any(True for _ in critic.features_extractor.parameters())
-        on_cpu = all(parameter.device.type == "cpu" for parameter in critic.parameters())
-        return on_cpu and not learned and all(map(plain, _networks(critic)))
+        return not learned and all(map(plain, _networks(critic)))
 
     @torch.no_grad()
     def regress(self, obs: Any, actions: Tensor, target: Tensor) -> Tensor:
         """As in `Critics`."""
-        x = self._inputs(obs, actions)
-        loss = x.new_zeros(())
+        loss, *gradients = self._regression(self.networks, self._inputs(obs, actions), target)
+        found = iter(gradients)
         for layers in self.networks:
-            q, inputs = _forward(layers, x)
-            error = q - target
-            loss += 0.5 * error.square().mean()
-            slope = error / error.numel()
-            for depth in range(len(layers) - 1, -1, -1):
-                layer, before = layers[depth], inputs[depth]
-                layer.weight.grad, layer.bias.grad = slope.t() @ before, slope.sum(0)
-                if depth:
-                    slope = _through_relu(slope @ layer.weight, before)
+            for weight, bias, _ in layers:
+                weight.grad, bias.grad = next(found), next(found)
         return loss
 
     @torch.no_grad()
     def lowest(self, obs: Any, actions: Tensor) -> tuple[Tensor, Tensor]:
         """As in `Critics`."""
-        x = self._inputs(obs, actions)
-        passes = [_forward(layers, x) for layers in self.networks]
-        lowest, which = torch.cat([q for q, _ in passes], dim=1).min(1)
         seen = _action_inputs(self.critic, actions)
-        slopes = torch.empty_like(seen)
-        for i, (layers, (_, inputs)) in enumerate(zip(self.networks, passes, strict=True)):
-            rows = (which == i).nonzero().squeeze(1)
-            slope = layers[-1].weight.expand(len(rows), -1)
-            for depth in range(len(layers) - 1, 0, -1):
-                weight = layers[depth - 1].weight
-                weight = weight if depth > 1 else weight[:, -seen.shape[1] :]
-                slope = _through_relu(slope, inputs[depth][rows]) @ weight
-            slopes[rows] = slope[:, -seen.shape[1] :]
+        lowest, slope = self._slopes(self.networks, self._inputs(obs, actions), seen.shape[1])
         if isinstance(self.critic, FourierCritic):
-            slopes = self.critic.action_slope(seen, slopes)
-        return lowest, slopes
+            slope = self.critic.action_slope(seen, slope)
+        return lowest, slope
 
     def _inputs(self, obs: Any, actions: Tensor) -> Tensor:
         features = self.critic.extract_features(obs, self.critic.features_extractor)
         return torch.cat((features, _action_inputs(self.critic, actions)), dim=1)
 
 
-def make_critics(critic: ContinuousCritic) -> Critics:
-    """The faster of the two ways that fits the critic."""
-    return MlpCritics(critic) if MlpCritics.fits(critic) else Critics(critic)
+def regression(networks: list[list[Layer]], x: Tensor, target: Tensor) -> tuple[Tensor, ...]:
+    """`critic_loss` at inputs ``(B, D)``, then its gradient in weight and bias of every layer."""
+    loss = x.new_zeros(())
+    gradients: list[Tensor] = []
+    for layers in networks:
+        q, inputs = _forward(layers, x)
+        error = q - target
+        loss = loss + 0.5 * error.square().mean()
+        slope = error / error.numel()
+        backward: list[Tensor] = []
+        for depth in range(len(layers) - 1, -1, -1):
+            (weight, bias, dtype), before = layers[depth], inputs[depth]
+            bias_gradient = slope.sum(0, dtype=bias.dtype)
+            slope = slope.to(dtype)
+            backward += [bias_gradient, (slope.t() @ before).to(weight.dtype)]
+            if depth:
+                slope = _through_relu(slope @ weight.to(dtype), before)
+        gradients += reversed(backward)
+    return loss, *gradients
+
+
+def slopes_by_row(
+    networks: list[list[Layer]], x: Tensor, action_inputs: int
+) -> tuple[Tensor, Tensor]:
+    """min_i Q_i ``(B,)`` at inputs ``(B, D)`` and its slope in the last `action_inputs` of them.
+
+    Each row is followed back through its lowest critic only.
+    """
+    passes = [_forward(layers, x) for layers in networks]
+    lowest, which = torch.cat([q for q, _ in passes], dim=1).min(1)
+    slope = x.new_empty(len(x), action_inputs)
+    for i, (layers, (_, inputs)) in enumerate(zip(networks, passes, strict=True)):
+        rows = (which == i).nonzero().squeeze(1)
+        start = layers[-1][0].expand(len(rows), -1)
+        slope[rows] = _backward(layers, start, [h[rows] for h in inputs], action_inputs)
+    return lowest, slope
+
+
+def slopes(networks: list[list[Layer]], x: Tensor, action_inputs: int) -> tuple[Tensor, Tensor]:
+    """The same with every row followed back through every critic: shapes that are known."""
+    passes = [_forward(layers, x) for layers in networks]
+    lowest, which = torch.cat([q for q, _ in passes], dim=1).min(1)
+    slope = x.new_zeros(len(x), action_inputs)
+    for i, (layers, (_, inputs)) in enumerate(zip(networks, passes, strict=True)):
+        start = (which == i).to(x.dtype).unsqueeze(1) * layers[-1][0]
+        slope = slope + _backward(layers, start, inputs, action_inputs)
+    return lowest, slope
+
+
+def make_critics(
+    critic: ContinuousCritic, precision: str = "float32", compile: bool = False
+) -> Critics:
+    """The faster of the two ways that fits the critic; on a GPU only CUDA graphs beat autograd."""
+    plain = MlpCritics.fits(critic) and (compile or _device(critic) == "cpu")
+    return MlpCritics(critic, precision, compile) if plain else Critics(critic)
+
+
+def _device(critic: ContinuousCritic) -> str:
+    return next(critic.parameters()).device.type
 
 
 def _action_inputs(critic: ContinuousCritic, actions: Tensor) -> Tensor:
@@ -130,12 +193,27 @@ def _networks(critic: ContinuousCritic) -> list[list[nn.Module]]:
     return [list(network.children()) for network in critic.q_networks]
 
 
-def _forward(layers: list[nn.Linear], x: Tensor) -> tuple[Tensor, list[Tensor]]:
-    """The output ``(B, 1)`` and the inputs of every layer."""
-    inputs = [x]
-    for layer in layers[:-1]:
-        inputs.append(torch.relu_(torch.addmm(layer.bias, inputs[-1], layer.weight.t())))
-    return torch.addmm(layers[-1].bias, inputs[-1], layers[-1].weight.t()), inputs
+def _forward(layers: list[Layer], x: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """The output ``(B, 1)`` and the inputs of every layer, in the type of its products."""
+    inputs: list[Tensor] = []
+    for weight, bias, dtype in layers:
+        if inputs:
+            x = torch.relu_(x)
+        inputs.append(x.to(dtype))
+        x = torch.addmm(bias.to(dtype), inputs[-1], weight.to(dtype).t())
+    return x, inputs
+
+
+def _backward(
+    layers: list[Layer], slope: Tensor, inputs: list[Tensor], action_inputs: int
+) -> Tensor:
+    """The slope in the last columns of the inputs, from that in the inputs of the last layer."""
+    for depth in range(len(layers) - 1, 0, -1):
+        weight, _, dtype = layers[depth - 1]
+        weight = weight if depth > 1 else weight[:, -action_inputs:]
+        slope = _through_relu(slope.to(inputs[depth].dtype), inputs[depth])
+        slope = slope.to(dtype) @ weight.to(dtype)
+    return slope[:, -action_inputs:].to(layers[0][0].dtype)
 
 
 def _through_relu(slope: Tensor, activated: Tensor) -> Tensor:

@@ -29,6 +29,7 @@ from vaerl.agents.common import (
 )
 from vaerl.agents.critics import make_critics
 from vaerl.agents.improvement import make_improvement
+from vaerl.agents.precision import PRECISIONS, low_layers, low_products
 from vaerl.agents.sac_losses import (
     actor_loss,
     polyak_,
@@ -36,7 +37,7 @@ from vaerl.agents.sac_losses import (
     temperature_loss,
 )
 from vaerl.agents.temperature import Annealed, entropy_of_modes
-from vaerl.densities.options import check_positive
+from vaerl.densities.options import check_choice, check_positive
 from vaerl.policies import SACPolicy
 from vaerl.policies.sac import DensityActor
 
@@ -53,10 +54,16 @@ class SAC(DensityAgent, SB3SAC):
         ent_coef: as in SB3, or "anneal_START_END[_FRACTION]" (`Annealed`).
         target_entropy: as in SB3, or "modes_M": −X + log M nats.
         diagnostics_interval: updates between two looks at the latents (latent/… in the log).
+        matmul_precision: of the products of wide layers in updates: "float32", or "bf16", which
+            rounds their factors to bfloat16 (`vaerl.agents.precision`). Weights, optimisers,
+            densities and losses stay float32, and acting is left alone.
+        compile: send the critics' regression through `torch.compile` at the first update, on a GPU
+            as a CUDA graph; critics that are no plain ReLU networks run as they are.
         others: as in SB3.
 
     Raises:
-        ValueError: an action space that is no finite float Box, an unknown policy, gSDE.
+        ValueError: an action space that is no finite float Box, an unknown policy, gSDE, an option
+            that is not legal.
 
     Logged beside SB3's: train/entropy_lower (−mean log π, a lower bound on the entropy of a latent
     density), latent/bound_gap (mean U_k − L_k, nats), latent/kl_layer_l (nats),
@@ -85,12 +92,18 @@ class SAC(DensityAgent, SB3SAC):
         improvement: str = "reverse",
         improvement_kwargs: dict[str, Any] | None = None,
         diagnostics_interval: int = 1000,
+        matmul_precision: str = "float32",
+        compile: bool = False,
         **kwargs: Any,
     ) -> None:
         self.improvement = improvement
         self.improvement_kwargs = dict(improvement_kwargs or {})
         self._improvement = make_improvement(improvement, self.improvement_kwargs)
         self.diagnostics_interval = check_positive("diagnostics_interval", diagnostics_interval)
+        self.matmul_precision = check_choice("matmul_precision", matmul_precision, PRECISIONS)
+        if not isinstance(compile, bool):
+            raise ValueError(f"compile: got {compile!r}, expected True or False")
+        self.compile = compile
         policy, policy_kwargs = resolve_policy(policy, policy_kwargs, self.policy_aliases)
         kwargs["policy_kwargs"] = policy_kwargs
         super().__init__(policy, check_env(env), *args, **kwargs)  # type: ignore[arg-type]
@@ -158,7 +171,8 @@ class SAC(DensityAgent, SB3SAC):
         totals: dict[str, Tensor] = {}
         for step in range(gradient_steps):
             batch = buffer.sample(batch_size, env=self._vec_normalize_env)
-            info = self._update(batch)
+            with low_products(self._low_layers):
+                info = self._update(batch)
             if step % self.target_update_interval == 0:
                 self._move_target()
             for key, number in info.items():
@@ -242,7 +256,8 @@ class SAC(DensityAgent, SB3SAC):
 
     def _create_aliases(self) -> None:
         super()._create_aliases()
-        self._critics = make_critics(self.critic)
+        self._critics = make_critics(self.critic, self.matmul_precision, self.compile)
+        self._low_layers = low_layers(self.policy, self.matmul_precision)
         self._target_and_source = (
             list(self.critic_target.parameters()),
             list(self.critic.parameters()),
@@ -255,6 +270,7 @@ class SAC(DensityAgent, SB3SAC):
             "_critics",
             "_held",
             "_improvement",
+            "_low_layers",
             "_starts",
             "_target_and_source",
         ]

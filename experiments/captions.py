@@ -74,7 +74,7 @@ class Preset:
     images: str
     sizes: Sizes
     batch_size: int
-    #: by model, and of the judge
+    #: by model, about the same CPU time each, and of the judge
     updates: Mapping[str, int]
     #: learning rates of Adam
     rates: Mapping[str, float]
@@ -98,16 +98,16 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
         "full": Preset(
             "mnist", Sizes(), 100,
             {
-                "judge": 3_000, "drawing": 5_000, "connected": 4_000, "convolutional": 2_500,
-                "laplacian-gan": 1_500,
+                "judge": 3_000, "drawing": 5_000, "connected": 14_000, "convolutional": 9_500,
+                "laplacian-gan": 2_000,
             },
             _RATES, 400, 20, 5, 100,
         ),
         "short": Preset(
             "mnist", Sizes(), 100,
             {
-                "judge": 3_000, "drawing": 2_500, "connected": 2_500, "convolutional": 1_500,
-                "laplacian-gan": 600,
+                "judge": 3_000, "drawing": 1_600, "connected": 4_500, "convolutional": 3_000,
+                "laplacian-gan": 640,
             },
             _RATES, 300, 10, 5, 60,
         ),
@@ -132,7 +132,7 @@ def run(
 
     Args:
         out: folder of the results; trained models found there are reused.
-        preset: "full" (about 20 minutes of one core), "short" (8), or "debug", which runs whole in
+        preset: "full" (some 40 minutes of one core), "short" (15), or "debug", which runs whole in
             seconds on drawn digits.
         seed: of initialisation, training and the scenes measured.
         data: folder of MNIST's IDX files, images and labels; VAERL_DATA if None.

@@ -47,7 +47,7 @@ SAMPLES = (1, 5, 50)
 PRESETS: Mapping[str, tuple[Mapping[int, tuple[tuple[int, int], ...]], Mapping[str, Any]]] = (
     MappingProxyType(
         {
-            "full": ({1: ((1, 12),), 5: ((5, 12),), 50: ((50, 12),)}, {}),
+            "full": ({1: ((1, 8),), 5: ((5, 8),), 50: ((50, 8),)}, {}),
             "hour": (
                 {1: ((1, 1000),), 5: ((1, 500), (5, 350)), 50: ((1, 500), (5, 200), (50, 20))},
                 {},

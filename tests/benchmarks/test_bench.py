@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
+import itertools
 import json
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from vaerl.benchmarks import Case, Goal, Group, Result, group_names, measure
-from vaerl.benchmarks.groups import CVAE, GAUSSIAN
+from vaerl.benchmarks import GROUPS, Case, Goal, Group, Result, group_names, measure
+from vaerl.benchmarks.groups import CVAE, GAUSSIAN, OPTIONS
 from vaerl.benchmarks.profile import REST, profile, profile_record
 from vaerl.benchmarks.record import read_speeds, record, regressions
 from vaerl.cli import app
@@ -109,12 +111,22 @@ def test_commands(tmp_path: Path) -> None:
     assert done.exit_code == 2 and "'acting-1-drawn'" in done.output
 
 
+def test_options_for_speed_are_rivals_of_their_own() -> None:
+    """Each with what its name says, where the update is measured."""
+    group = GROUPS["update"]()
+    for base, words in itertools.product((GAUSSIAN, CVAE), OPTIONS):
+        name = f"{base} {words}"
+        (case,) = (case for case in group.cases if case.name == name)
+        agent = inspect.getclosurevars(case.work).nonlocals["agent"]
+        assert (agent.matmul_precision == "bf16", agent.compile) == ("bf16" in name, "com" in name)
+    assert [case.name for case in group.only([CVAE]).cases] == [group.cases[0].name, CVAE]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("group", ["update", "acting-1-drawn"])
 def test_speeds_are_not_far_below_the_recorded_ones(group: str) -> None:
     path = DOCS / "bench.json"
     recorded = json.loads(path.read_text())["speeds"]
     assert set(recorded) == set(group_names())
-    from vaerl.benchmarks import GROUPS
-
-    assert regressions([measure(GROUPS[group](), 3)], recorded) == []
+    rivals = [name for name in recorded[group] if "compile" not in name]  # that takes a minute
+    assert regressions([measure(GROUPS[group]().only(rivals), 3)], recorded) == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,12 @@ DENSITIES: dict[str, tuple[str, dict[str, Any]]] = {
     CVAE: ("cvae", {"num_auxiliary": 8}),
     DEEP: ("cvae", {"num_auxiliary": 8, "density_kwargs": {"latent_dims": (4, 4)}}),
 }
+OPTIONS: dict[str, dict[str, Any]] = {
+    "bf16": {"matmul_precision": "bf16"},
+    "compile": {"compile": True},
+    "bf16 compile": {"matmul_precision": "bf16", "compile": True},
+}
+"""Options of `vaerl.agents.SAC` that are about speed, by what is added to a rival's name."""
 START = 300
 """Environment steps before updates begin, here and in every rival."""
 
@@ -49,12 +55,17 @@ def sac() -> Group:
 
 def update() -> Group:
     """The update alone: `train()` on a full buffer, without environment."""
-    agents, missing = _off_policy(sbx=False, buffer_size=2_000, learning_starts=START)
+    rivals = {
+        f"{name} {words}": (*DENSITIES[name], options)
+        for name in (GAUSSIAN, CVAE)
+        for words, options in OPTIONS.items()
+    }
+    agents, missing = _off_policy(sbx=False, more=rivals, buffer_size=2_000, learning_starts=START)
 
     def train(agent: Any) -> Callable[[], float]:
-        agent.learn(START + 1)
-
         def work() -> float:
+            if not agent.num_timesteps:  # in the round that warms up, where it is measured at all
+                agent.learn(START + 1)
             agent.train(10, batch_size=256)
             return 10
 
@@ -257,7 +268,13 @@ def group_names() -> tuple[str, ...]:
     return tuple(GROUPS)
 
 
-def _off_policy(sbx: bool = True, **options: Any) -> tuple[dict[str, Any], list[str]]:
+Rival = tuple[str, dict[str, Any], dict[str, Any]]
+"""A density, the policy's options and the agent's."""
+
+
+def _off_policy(
+    sbx: bool = True, more: Mapping[str, Rival] | None = None, **options: Any
+) -> tuple[dict[str, Any], list[str]]:
     """SAC of stable-baselines3, of SBX where it is wanted and installed, and ours, by name.
 
     Without SBX they share one environment, which is not what is measured then.
@@ -276,8 +293,8 @@ def _off_policy(sbx: bool = True, **options: Any) -> tuple[dict[str, Any], list[
             agents["SBX gaussian"] = SBXSAC("MlpPolicy", TASK, seed=0, **options)
         except ImportError as error:
             missing.append(f"SBX gaussian: {error}; pip install 'vaerl[bench]'")
-    for name, (density, policy_kwargs) in DENSITIES.items():
-        agents[name] = SAC(
-            density, env, seed=0, device="cpu", policy_kwargs=dict(policy_kwargs), **options
-        )
+    rivals: dict[str, Rival] = {name: (*rival, {}) for name, rival in DENSITIES.items()}
+    for name, (density, policy_kwargs, own) in {**rivals, **(more or {})}.items():
+        every: dict[str, Any] = {"seed": 0, "device": "cpu", **options, **own}
+        agents[name] = SAC(density, env, policy_kwargs=dict(policy_kwargs), **every)
     return agents, missing

@@ -36,7 +36,7 @@ def bench(
         groups: names of `GROUPS`, all of them if none is given.
         rounds: in which all rivals of a group take turns.
         threads: torch threads; 0 keeps torch's choice.
-        check: a bench.json; its groups are measured and compared, and nothing is written.
+        check: a bench.json; its rivals are measured and compared, and nothing is written.
         profiled: take an update apart instead.
         progress: show a progress bar.
 
@@ -58,7 +58,7 @@ def bench(
             _profile(out, threads)
             return []
         chosen = list(groups) or list(recorded or GROUPS)
-        results = _measure([name for name in chosen if name in GROUPS], rounds, progress)
+        results = _measure([name for name in chosen if name in GROUPS], rounds, progress, recorded)
         command = _command(groups, rounds, threads)
         table = record(results, command, rounds)
     finally:
@@ -72,13 +72,21 @@ def bench(
     return []
 
 
-def _measure(names: Sequence[str], rounds: int, progress: bool) -> list[Result]:
+def _measure(
+    names: Sequence[str],
+    rounds: int,
+    progress: bool,
+    recorded: dict[str, dict[str, float]] | None,
+) -> list[Result]:
     results = []
     with training_bar(dict.fromkeys(names, rounds + 1), shown=progress) as advance:
         for name in names:
             advance(name, 0)
+            group = GROUPS[name]()
+            if recorded is not None:
+                group = group.only(recorded.get(name, {}))
             results.append(
-                measure(GROUPS[name](), rounds, on_round=lambda r, name=name: advance(name, r))  # type: ignore[misc]
+                measure(group, rounds, on_round=lambda r, name=name: advance(name, r))  # type: ignore[misc]
             )
     return results
 

@@ -8,8 +8,8 @@ taken within seconds of each other.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -45,6 +45,16 @@ class Group:
     goals: Sequence[Goal] = ()
     missing: Sequence[str] = ()
     """Rivals that could not take part, a line each."""
+
+    def only(self, names: Collection[str]) -> Group:
+        """The group with those of its rivals that are named, and the first one.
+
+        >>> cases = [Case(name, lambda: 1.0) for name in "abc"]
+        >>> [case.name for case in Group("g", "", "step", cases).only(["c"]).cases]
+        ['a', 'c']
+        """
+        base, *others = self.cases
+        return replace(self, cases=[base, *(case for case in others if case.name in names)])
 
 
 @dataclass(frozen=True)
