@@ -10,40 +10,30 @@ and diagnostics rest on.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from stable_baselines3 import PPO as SB3PPO
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.type_aliases import GymEnv
-from stable_baselines3.common.utils import obs_as_tensor
+from stable_baselines3.common.type_aliases import GymEnv, RolloutBufferSamples
+from stable_baselines3.common.utils import explained_variance, obs_as_tensor
 from torch import Tensor, nn
 
 from vaerl.agents.common import DensityAgent, check_env, resolve_policy, signature_of
-from vaerl.densities import ConditionalDensity
+from vaerl.agents.ppo_losses import (
+    clip_gradients,
+    dream,
+    policy_slopes,
+    sleep_loss,
+    value_slopes,
+)
 from vaerl.densities.options import check_positive
 from vaerl.policies import ActorCriticPolicy
 
 ROWS = 256
 """Observations of a rollout on which the ratio at the start and the latents are looked at."""
-
-
-def sleep_loss(
-    density: ConditionalDensity, context: Tensor, generator: torch.Generator | None = None
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """mean U_0 over own samples: the sleep phase of wake-sleep (Hinton et al. 1995).
-
-    U_0 = log p(x, z_0 | c) − log r(z_0 | x, c) with the generating path z_0 and the defensive
-    proposal r. Own paths are held fixed, so its gradient is that of KL(p(z | x, c) ‖ r), which
-    makes the recognition network cover the posterior.
-    """
-    value = density(context.detach())
-    with torch.no_grad():
-        x, path = value.rsample_with_latents((), generator)
-    upper = value.log_prob_bounds(x, 0, path, generator).upper
-    loss = upper.mean()
-    return loss, {"recognition_loss": loss.detach()}
 
 
 class PPO(DensityAgent, SB3PPO):
@@ -59,6 +49,9 @@ class PPO(DensityAgent, SB3PPO):
 
     Raises:
         ValueError: an action space that is no finite float Box, an unknown policy, gSDE.
+
+    Without an entropy bonus a density whose entropy has no closed form is not sampled for it:
+    train/entropy_loss is then SB3's own mean log π of the stored actions.
 
     Logged beside SB3's: train/latent_kl_floor (max |ratio − 1| before the update, 0 up to
     rounding), train/recognition_loss (nats), latent/bound_gap (mean U_k − L_k, nats),
@@ -123,10 +116,104 @@ class PPO(DensityAgent, SB3PPO):
                 log_prob = self.policy.get_distribution(obs).log_prob(actions)
                 floor = (torch.exp(log_prob - old_log_prob) - 1.0).abs().max()
             self.logger.record("train/latent_kl_floor", floor.item())
-        super().train()
+        self._update()
         if self.recognition_optimizer is not None:
             self._sleep()
             self._log_latents(obs)
+
+    def _update(self) -> None:
+        """`stable_baselines3.PPO.train`, with the loss differentiated by hand (`policy_slopes`)."""
+        policy, buffer, optimizer = self.policy, self.rollout_buffer, self.policy.optimizer
+        policy.set_training_mode(True)
+        self._update_learning_rate(optimizer)
+        clip_range = self.clip_range(self._current_progress_remaining)  # type: ignore[operator]
+        clip_range_vf: float | None = None
+        if self.clip_range_vf is not None:
+            clip_range_vf = self.clip_range_vf(self._current_progress_remaining)  # type: ignore
+        parameters = list(policy.parameters())
+        policy.entropy_wanted = self.ent_coef != 0.0  # no gradient needs it then
+        logged: dict[str, list[float]] = defaultdict(list)
+        kl_of_epoch: list[float] = []
+        stop = False
+        for epoch in range(self.n_epochs):
+            kl_of_epoch = []
+            for data in buffer.get(self.batch_size):
+                values, log_prob, entropy = policy.evaluate_actions(data.observations, data.actions)
+                roots, slopes, info = self._slopes(
+                    data, values.flatten(), log_prob, entropy, clip_range, clip_range_vf
+                )
+                for name, number in info.items():
+                    logged[name].append(number)
+                kl_of_epoch.append(info["approx_kl"])
+                if self.target_kl is not None and info["approx_kl"] > 1.5 * self.target_kl:
+                    stop = True
+                    if self.verbose >= 1:
+                        kl = info["approx_kl"]
+                        print(f"Early stopping at step {epoch} due to reaching max kl: {kl:.2f}")
+                    break
+                optimizer.zero_grad()
+                torch.autograd.backward(roots, slopes)
+                clip_gradients(parameters, self.max_grad_norm)
+                optimizer.step()
+            self._n_updates += 1
+            if stop:
+                break
+        policy.entropy_wanted = True
+        self._log_update(logged, kl_of_epoch, clip_range, clip_range_vf)
+
+    def _slopes(
+        self,
+        data: RolloutBufferSamples,
+        values: Tensor,
+        log_prob: Tensor,
+        entropy: Tensor | None,
+        clip_range: float,
+        clip_range_vf: float | None,
+    ) -> tuple[list[Tensor], list[Tensor], dict[str, float]]:
+        """What the loss depends on, its slope in each of these, and numbers to log."""
+        advantages, old_log_prob = _array(data.advantages), _array(data.old_log_prob)
+        if self.normalize_advantage and len(advantages) > 1:
+            advantages = (advantages - advantages.mean()) / (advantages.std(ddof=1) + 1e-8)
+        d_log_prob, info = policy_slopes(_array(log_prob), old_log_prob, advantages, clip_range)
+        d_values, value_loss = value_slopes(
+            _array(values), _array(data.old_values), _array(data.returns), clip_range_vf
+        )
+        entropy_loss = _array(log_prob).mean() if entropy is None else -_array(entropy).mean()
+        info |= {"value_loss": value_loss, "entropy_loss": float(entropy_loss)}
+        info["loss"] = (
+            info["policy_gradient_loss"]
+            + self.ent_coef * info["entropy_loss"]
+            + self.vf_coef * value_loss
+        )
+        roots, slopes = [log_prob, values], [d_log_prob, self.vf_coef * d_values]
+        if self.ent_coef and entropy is None:
+            slopes[0] += self.ent_coef / len(log_prob)
+        elif self.ent_coef and entropy is not None:
+            roots.append(entropy)
+            slopes.append(np.full(entropy.shape, -self.ent_coef / entropy.numel()))
+        return roots, [torch.as_tensor(s).to(r) for s, r in zip(slopes, roots, strict=True)], info
+
+    def _log_update(
+        self,
+        logged: dict[str, list[float]],
+        kl_of_epoch: list[float],
+        clip_range: float,
+        clip_range_vf: float | None,
+    ) -> None:
+        """What SB3 records, under its names."""
+        buffer, record = self.rollout_buffer, self.logger.record
+        for name in ("entropy_loss", "policy_gradient_loss", "value_loss", "clip_fraction"):
+            record(f"train/{name}", np.mean(logged[name]))
+        record("train/approx_kl", np.mean(kl_of_epoch))
+        record("train/loss", logged["loss"][-1])
+        explained = explained_variance(buffer.values.flatten(), buffer.returns.flatten())
+        record("train/explained_variance", explained)
+        if hasattr(self.policy, "log_std"):
+            record("train/std", torch.exp(self.policy.log_std).mean().item())
+        record("train/n_updates", self._n_updates, exclude="tensorboard")
+        record("train/clip_range", clip_range)
+        if clip_range_vf is not None:
+            record("train/clip_range_vf", clip_range_vf)
 
     def _rows(self) -> tuple[Any, Tensor, Tensor]:
         """Observations, actions and log π of the rollout's first steps: ROWS rows, or one step."""
@@ -146,27 +233,39 @@ class PPO(DensityAgent, SB3PPO):
         )
 
     def _sleep(self) -> None:
-        """Fit the recognition network to the policy's own samples at states of the rollout."""
+        """Fit the recognition network to the policy's own samples at states of the rollout.
+
+        The policy stands still meanwhile, so all samples are drawn at once.
+        """
+        if not self.recognition_steps:
+            return
         stored = self.rollout_buffer.observations  # flattened by the update: (n_steps · n_envs, …)
         count = self.rollout_buffer.buffer_size * self.n_envs
-        noise, optimizer, total = self.policy.noise, self.recognition_optimizer, torch.zeros(())
+        policy, optimizer = self.policy, self.recognition_optimizer
         assert optimizer is not None, "only a latent density has a recognition network"
-        parameters = self.policy.recognition_parameters()
-        for _ in range(self.recognition_steps):
-            index = torch.randint(
-                count, (min(ROWS, count),), generator=noise.generator("cpu")
-            ).numpy()
+        shape = (self.recognition_steps, min(ROWS, count))
+        index = torch.randint(count, shape, generator=policy.noise.generator("cpu")).numpy()
+
+        def context(rows: np.ndarray) -> Tensor:
             obs = (
-                {k: v[index] for k, v in stored.items()}
+                {k: v[rows] for k, v in stored.items()}
                 if isinstance(stored, dict)
-                else stored[index]
+                else stored[rows]
             )
-            with torch.no_grad():
-                context = self.policy.context(obs_as_tensor(obs, self.device))
-            loss, info = sleep_loss(self.policy.density, context, noise.generator(context.device))
+            return policy.context(obs_as_tensor(obs, self.device))
+
+        with torch.no_grad():
+            contexts = torch.stack([context(rows) for rows in index])
+        parameters, losses = policy.recognition_parameters(), []
+        noise = policy.noise.generator(contexts.device)
+        for dreams in dream(policy.density, contexts, noise).steps():
+            loss = sleep_loss(policy.density, dreams)
             optimizer.zero_grad()
             loss.backward(inputs=parameters)
             optimizer.step()
-            total = total + info["recognition_loss"].cpu()
-        if self.recognition_steps:
-            self.logger.record("train/recognition_loss", float(total) / self.recognition_steps)
+            losses.append(loss.detach())
+        self.logger.record("train/recognition_loss", torch.stack(losses).mean().item())
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    return tensor.detach().cpu().numpy()

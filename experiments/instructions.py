@@ -294,8 +294,8 @@ def assemble(cells: Mapping[tuple[str, int], Mapping[str, Any]], budget: Preset)
             f"Share of {budget.episodes} deterministic episodes that end at the goal asked for: "
             "combinations of training, and combinations of colour and side that training neither "
             "asked for nor showed. Mean with the 95 % interval (Student's t) over seeds; 1/8 is "
-            f"what ignoring the words gives. A `{settings['density']}` in {ENV}, {how}. CPU minutes: "
-            "of training, one thread, on a shared machine."
+            f"what ignoring the words gives. A `{settings['density']}` in {ENV}, {how}. CPU "
+            "minutes: of training, one thread, on a shared machine."
         ),
         "columns": ["policy", "seeds", "obeyed", "held out", "CPU minutes"],
         "rows": rows,

@@ -37,7 +37,7 @@ from vaerl.experiments.iwae_cell import (
 from vaerl.experiments.iwae_figures import draw_figures
 from vaerl.experiments.iwae_networks import LATENTS
 from vaerl.experiments.iwae_run import run_cells, torch_threads
-from vaerl.experiments.iwae_table import assemble, read_cells
+from vaerl.experiments.iwae_table import Results, assemble, preset_of, read_cells
 from vaerl.names import check_name
 from vaerl.runs import files, jsonio
 
@@ -158,13 +158,7 @@ def run(
     finished = read_cells(Path(out))
     if not finished:
         raise ValueError(f"out: {out} holds no finished cell; run without --table first")
-    words = {"layers": layers, "objectives": objectives, "k": k}
-    numbers = {
-        "epochs": epochs, "minutes": minutes, "test-k": test_k, "jobs": jobs, "threads": threads
-    }  # fmt: skip
-    switches = [f"--precision {precision}"] if precision != "bfloat16" else []
-    switches += ["--validation"] if validation else []
-    record = assemble(finished, command_line(preset, seed, words, numbers, switches))
+    record = assemble(finished, "\n".join(command_lines(finished)))
     path = Path(out) / "results.json"
     files.write_text(path, jsonio.dumps(record, indent=1) + "\n")
     print_table(record["title"], record["columns"], record["rows"])
@@ -204,20 +198,33 @@ def _plan(
     return cell
 
 
-def command_line(
-    preset: str,
-    seed: int,
-    choices: Mapping[str, Sequence[Any] | None],
-    numbers: Mapping[str, float | None],
-    switches: Sequence[str] = (),
-) -> str:
-    """The command that makes the table again; options at their default are left out."""
-    words = ["vaerl experiment iwae-mnist", f"--preset {preset}", f"--seed {seed}"]
-    words += [f"--{name} {','.join(map(str, each))}" for name, each in choices.items() if each]
-    defaults = {"jobs": 1, "threads": 1}
-    words += [
-        f"--{name} {value:g}"
-        for name, value in numbers.items()
-        if value is not None and value != defaults.get(name)
-    ]
-    return " ".join([*words, *switches])
+def command_lines(results: Results) -> list[str]:
+    """The commands that make finished cells again: one a preset, seed, length and scoring."""
+    groups: dict[tuple[Any, ...], list[Cell]] = {}
+    for folder, result in results.items():
+        cell, group = Cell.from_record(result["cell"]), preset_of(folder)
+        preset = group.removesuffix("-validation")
+        planned = make_cells(
+            preset, cell.seed, [cell.layers], [cell.objective], [cell.k], preset != group
+        )[0]
+        words = [f"--preset {preset}", f"--seed {cell.seed}"]
+        words += [f"--epochs {cell.epochs}"] if cell.phases != planned.phases else []
+        words += [f"--test-k {cell.test_k}"] if cell.test_k != planned.test_k else []
+        words += [f"--precision {cell.precision}"] if cell.precision != planned.precision else []
+        words += ["--validation"] if preset != group else []
+        groups.setdefault(tuple(words), []).append(cell)
+    lines = []
+    for fixed, cells in groups.items():
+        choices: dict[str, list[Any]] = {
+            "layers": sorted({cell.layers for cell in cells}),
+            "objectives": sorted({cell.objective for cell in cells if cell.k > 1}),
+            "k": sorted({cell.k for cell in cells}),
+        }
+        every = {"layers": [*LATENTS], "objectives": sorted(OBJECTIVES), "k": [*SAMPLES]}
+        chosen = [
+            f"--{name} {','.join(map(str, values))}"
+            for name, values in choices.items()
+            if values and values != every[name]
+        ]
+        lines.append(" ".join(["vaerl experiment iwae-mnist", *fixed, *chosen]))
+    return lines

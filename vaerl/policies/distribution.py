@@ -28,7 +28,7 @@ class DensityDistribution(Distribution):
         value: what acts; its log-density is exact.
         mode: the deterministic x.
         generator: gives the noise of each call.
-        entropy_samples: fresh samples of an entropy estimate.
+        entropy_samples: fresh samples of an entropy estimate; with 0 there is none.
         middle, half: the units of the actions, each ``(X,)``.
     """
 
@@ -65,11 +65,16 @@ class DensityDistribution(Distribution):
         assert log_prob.shape == self.value.batch_shape, (log_prob.shape, self.value.batch_shape)
         return log_prob - self.half.log().sum()
 
-    def entropy(self) -> Tensor:
-        """Entropy ``(B,)`` in nats: exact where a closed form exists, else `entropy_estimate`."""
+    def entropy(self) -> Tensor | None:
+        """Entropy ``(B,)`` in nats: exact where a closed form exists, else `entropy_estimate`.
+
+        None without samples: SB3 then reports −mean log π of the actions that it holds.
+        """
         try:
             entropy = self.value.entropy()
         except IntractableError:
+            if not self.entropy_samples:
+                return None
             entropy = entropy_estimate(self.value, self.entropy_samples, self._generator())
         return entropy + self.half.log().sum()
 
