@@ -3,7 +3,7 @@
 Modules are imported when an experiment is loaded, so that listing the names stays quick.
 
 >>> len(experiment_names()), experiment_names()[:3]
-(9, ('captions', 'density-suite', 'demo'))
+(10, ('captions', 'curves', 'density-suite'))
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from vaerl.names import check_name
 #: name -> "module:function"; each function is called as function(out, preset=…, seed=…, …) -> Path
 EXPERIMENTS: dict[str, str] = {
     "captions": "vaerl.experiments.captions:run",
+    "curves": "vaerl.experiments.curves:run",
     "density-suite": "vaerl.experiments.density_suite:run",
     "demo": "vaerl.experiments.demo:run",
     "dynamics": "vaerl.experiments.dynamics:run",

@@ -18,9 +18,7 @@ out/results.json (the table), out/figures/ (samples beside the truth, one pictur
 from __future__ import annotations
 
 import json
-import multiprocessing
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -33,6 +31,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from vaerl.cli_output import print_table
+from vaerl.experiments.cells import each_result
 from vaerl.experiments.density_fit import Fit, Model, is_done, run_fit
 from vaerl.experiments.density_targets import target_names
 from vaerl.experiments.suite_figures import draw_figures
@@ -185,11 +184,7 @@ def _each(
             yield fit, run_fit(fit, out, partial(progress.advance, steps))
             progress.remove_task(steps)
         return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
-        waiting = {pool.submit(run_fit, fit, out): fit for fit in fits}
-        for future in as_completed(waiting):
-            yield waiting[future], future.result()
+    yield from each_result(partial(run_fit, out=out), fits, jobs)
 
 
 def assemble(

@@ -15,12 +15,11 @@ from __future__ import annotations
 
 import json
 import math
-import multiprocessing
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from safetensors.torch import save
 
 from vaerl.cli_output import print_table, training_bar
 from vaerl.densities.options import check_positive
+from vaerl.experiments.cells import each_result
 from vaerl.experiments.dynamics_figures import draw_figures
 from vaerl.experiments.dynamics_models import MODELS, Budget, Model
 from vaerl.experiments.dynamics_table import Cells, assemble
@@ -170,7 +170,9 @@ def run_cells(cells: Sequence[Cell], out: Path, jobs: int = 1) -> None:
     """Run the cells that are not on disk yet, under one progress bar."""
     missing = [cell for cell in cells if not is_done(cell, out)]
     with training_bar({"cells": len(cells)}) as advance:
-        for number, _ in enumerate(_each(missing, out, jobs), start=len(cells) - len(missing) + 1):
+        for number, _ in enumerate(
+            each_result(partial(run_cell, out=out), missing, jobs), len(cells) - len(missing) + 1
+        ):
             advance("cells", number)
 
 
@@ -210,14 +212,3 @@ def _task(name: str, preset: str) -> Task:
 
 def _place(cell: Mapping[str, Any]) -> tuple[int, int, int]:
     return list(TASKS).index(cell["task"]), list(MODELS).index(cell["model"]), cell["seed"]
-
-
-def _each(cells: Sequence[Cell], out: Path, jobs: int) -> Iterator[dict[str, Any]]:
-    """Each result as it ends: in this process for one job, else in `jobs` others."""
-    if jobs == 1:
-        yield from (run_cell(cell, out) for cell in cells)
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
-        for future in as_completed([pool.submit(run_cell, cell, out) for cell in cells]):
-            yield future.result()

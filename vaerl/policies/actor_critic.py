@@ -101,7 +101,7 @@ class ActorCriticPolicy(SB3ActorCriticPolicy):
         self.num_candidates = check_positive("num_candidates", num_candidates)
         self.entropy_samples = check_positive("entropy_samples", entropy_samples)
         self.full_std, self.use_expln = full_std, use_expln
-        self.entropy_wanted = True
+        self.entropy_wanted = True  # an agent without entropy bonus saves its samples
         self._fast: FastRollout | None = None
         self._wants_squash = bool(squash_output)
         if optimizer_kwargs is None:

@@ -1,0 +1,29 @@
+"""Cells of a table worked out one after the other, or in several processes at once."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def each_result(
+    work: Callable[[Item], Result], items: Sequence[Item], jobs: int = 1
+) -> Iterator[tuple[Item, Result]]:
+    """Every item with its result as it ends: in this process for one job, else in `jobs` others.
+
+    >>> sorted(each_result(abs, [-1, 2]))
+    [(-1, 1), (2, 2)]
+    """
+    if jobs == 1:
+        yield from ((item, work(item)) for item in items)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
+        waiting = {pool.submit(work, item): item for item in items}
+        for future in as_completed(waiting):
+            yield waiting[future], future.result()
