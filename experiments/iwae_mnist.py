@@ -7,9 +7,9 @@ training images, NLL = −L_5000 on the 10,000 test images and the rule of activ
 Training is not: larger batches, Muon for the weight matrices, the doubly reparameterised gradient,
 one cosine of the learning rate, and far fewer epochs.
 
-Presets: "full" gives every cell one common budget, "hour" the best that one hour of one or two
-cores makes of a cell (few samples first, the cell's own last), "debug" runs whole in seconds on
-drawn digits.
+Presets: "full" gives every cell about ten minutes of one core, "hour" what an hour of two cores
+makes of it (few samples first, the cell's own last), "debug" runs whole in seconds on drawn
+digits.
 
 Files: out/cells/ (a folder a cell: state, plan, scores; a finished cell is not repeated, an
 interrupted one goes on), out/results.json (the table), out/figures/.
@@ -47,7 +47,10 @@ SAMPLES = (1, 5, 50)
 PRESETS: Mapping[str, tuple[Mapping[int, tuple[tuple[int, int], ...]], Mapping[str, Any]]] = (
     MappingProxyType(
         {
-            "full": ({1: ((1, 8),), 5: ((5, 8),), 50: ((50, 8),)}, {}),
+            "full": (
+                {1: ((1, 160),), 5: ((1, 80), (5, 55)), 50: ((1, 80), (5, 32), (50, 4))},
+                {},
+            ),
             "hour": (
                 {1: ((1, 1000),), 5: ((1, 500), (5, 350)), 50: ((1, 500), (5, 200), (50, 20))},
                 {},
@@ -121,7 +124,7 @@ def run(
 
     Args:
         out: folder of the results; finished cells found there are reused.
-        preset: "full" (one common budget), "hour" (the best of an hour) or "debug".
+        preset: "full" (ten minutes of a core for each cell), "hour" or "debug".
         seed: of initialisation, training and test binarisation.
         layers: stochastic layers, 1 and 2 if None.
         objectives: "vae" and "iwae", both if None.
