@@ -82,13 +82,13 @@ def test_other_critics_go_through_autograd(kwargs: dict) -> None:
         assert torch.allclose(value, agents[1].policy.state_dict()[name], atol=1e-5), name
 
 
-def train_alike(agents: list[Any]) -> None:
-    """Five updates of each agent on equal data with equal noise."""
+def train_alike(agents: list[Any], updates: int = 5) -> None:
+    """Some updates of each agent on equal data with equal noise."""
     for agent in agents:
         agent.learn(16)
         agent.set_random_seed(1)
         agent.actor.noise.reseed(1)
-        agent.train(5, 16)
+        agent.train(updates, 16)
 
 
 def parameters(agent: Any) -> dict[str, torch.Tensor]:
@@ -164,6 +164,19 @@ def test_the_update_is_sb3s(density: str, ent_coef: Any) -> None:
         assert agents[0].logger.name_to_value[key] == pytest.approx(
             agents[1].logger.name_to_value[key], rel=1e-3, abs=1e-5
         ), key
+
+
+@pytest.mark.parametrize("density", ["gaussian", "cvae"])
+def test_losses_are_sb3s_on_the_same_batch(density: str) -> None:
+    """Critic, actor and temperature: equal to 1e-5 where weights, batch and noise are."""
+    agents = [
+        cls(SACPolicy, TinyEnv(), policy_kwargs=TINY | {"density": density}, **FAST)
+        for cls in (SAC, stable_baselines3.SAC)
+    ]
+    train_alike(agents, updates=1)
+    for key in ("train/critic_loss", "train/actor_loss", "train/ent_coef_loss", "train/ent_coef"):
+        ours, theirs = (agent.logger.name_to_value[key] for agent in agents)
+        assert ours == pytest.approx(theirs, rel=1e-5, abs=1e-5), key
 
 
 @pytest.mark.parametrize("density", DENSITIES)

@@ -109,25 +109,27 @@ class _CodeDensity(torch.autograd.Function):
         up, up_bias, down, down_bias = block
         (count, components), width, batch = pick.shape, len(enter), len(context)
 
-        prior = (head @ context.T + head_bias[:, None]).reshape(2, components, -1)
+        prior = (_product(head, context.T) + head_bias[:, None]).reshape(2, components, -1)
         log_sigma, prior_gate = _range(prior[1], PRIOR_TERMS)
         np.exp(log_sigma, out=prior[1])
-        mean, sigma = (pick @ prior).reshape(2, count, -1, batch)
+        mean, sigma = _product(pick, prior).reshape(2, count, -1, batch)
         z = (mean + sigma * noise[:, :, None]).swapaxes(0, 1).reshape(noise.shape[1], -1)
 
-        parts = film @ context.T + film_bias[:, None]
+        parts = _product(film, context.T) + film_bias[:, None]
         parts[:width] += enter_bias[:, None]
         first, (scale, shift) = parts[:width], 0.5 * parts[width:].reshape(2, width, batch)
-        both = np.concatenate([0.5 * enter, up @ enter])
-        start = np.concatenate([0.5 * (first + down_bias[:, None]), up @ first + up_bias[:, None]])
-        h, a = _codes(both @ z, batch, start).reshape(2, width, count, batch)
+        both = np.concatenate([0.5 * enter, _product(up, enter)])
+        start = np.concatenate(
+            [0.5 * (first + down_bias[:, None]), _product(up, first) + up_bias[:, None]]
+        )
+        h, a = _codes(_product(both, z), batch, start).reshape(2, width, count, batch)
         y = a * scale[:, None]
         y += shift[:, None]
         s, gate_s = _silu(y)
-        v = (0.5 * down) @ s.reshape(width, -1)
+        v = _product(0.5 * down, s.reshape(width, -1))
         v += h.reshape(width, -1)
         t, gate_t = _silu(v)
-        out = leave @ t
+        out = _product(leave, t)
         out += leave_bias[:, None]
         out = out.reshape(2, -1, count, batch)
 
@@ -166,36 +168,36 @@ class _CodeDensity(torch.autograd.Function):
         d_out *= d_nats
         d_x = torch.from_numpy(-d_out[0].sum(1).T) if ctx.needs_input_grad[3] else None
         d_out = d_out.reshape(len(leave), -1)
-        d_leave, d_leave_bias = d_out @ t.T, d_out.sum(1)
+        d_leave, d_leave_bias = _product(d_out, t.T), d_out.sum(1)
 
         d_both = np.empty((2, width, count, batch), miss.dtype)  # in 2v, and in a
         d_v = d_both[0].reshape(width, -1)
-        np.multiply(_silu_slope(v, gate_t), (0.5 * leave.T) @ d_out, out=d_v)
-        d_down = d_v @ s.reshape(width, -1).T
+        np.multiply(_silu_slope(v, gate_t), _product(0.5 * leave.T, d_out), out=d_v)
+        d_down = _product(d_v, s.reshape(width, -1).T)
         d_y = _silu_slope(y, gate_s)
-        d_y *= ((0.5 * down.T) @ d_v).reshape(a.shape)  # half of it
+        d_y *= _product(0.5 * down.T, d_v).reshape(a.shape)  # half of it
         np.multiply(d_y, a, out=d_both[1])
         d_scale, d_shift = _sum_over_codes(d_both[1]), _sum_over_codes(d_y)
         np.multiply(d_y, 2.0 * scale[:, None], out=d_both[1])
 
         d_v_sum, d_a_sum = _sum_over_codes(d_both[0]), 2.0 * scale * d_shift
-        d_first = d_v_sum + up.T @ d_a_sum
+        d_first = d_v_sum + _product(up.T, d_a_sum)
         d_both = d_both.reshape(2 * width, -1)
-        in_h, in_a = (d_both @ z.T).reshape(2, width, -1)
-        d_enter = in_h + up.T @ in_a
-        d_up = in_a @ enter.T + d_a_sum @ first.T
+        in_h, in_a = _product(d_both, z.T).reshape(2, width, -1)
+        d_enter = in_h + _product(up.T, in_a)
+        d_up = _product(in_a, enter.T) + _product(d_a_sum, first.T)
         d_film = np.concatenate([d_first, d_scale, d_shift])
 
         both = np.concatenate([enter, both[width:]])
         d_picked = np.empty((2, count, len(z), batch), miss.dtype)  # in the means, and in the σ
-        d_picked[0] = (both.T @ d_both).reshape(-1, count, batch).swapaxes(0, 1)
+        d_picked[0] = _product(both.T, d_both).reshape(-1, count, batch).swapaxes(0, 1)
         np.multiply(d_picked[0], noise[:, :, None], out=d_picked[1])
-        d_prior = pick.T @ d_picked.reshape(2, count, -1)
+        d_prior = _product(pick.T, d_picked.reshape(2, count, -1))
         d_prior[1] *= prior[1] * _slope(prior_gate, PRIOR_TERMS)
         d_prior = d_prior.reshape(-1, batch)
-        d_context = d_prior.T @ head + d_film.T @ film
+        d_context = _product(d_prior.T, head) + _product(d_film.T, film)
         slopes = (
-            *(d_prior @ context, d_prior.sum(1), d_film @ context, d_film.sum(1)),
+            *(_product(d_prior, context), d_prior.sum(1), _product(d_film, context), d_film.sum(1)),
             *(d_enter, d_first.sum(1), d_up, d_a_sum.sum(1), d_down, d_v_sum.sum(1)),
             *(d_leave, d_leave_bias),
         )
@@ -203,6 +205,13 @@ class _CodeDensity(torch.autograd.Function):
             *(None, None, None, d_x, torch.from_numpy(d_context)),
             *(torch.from_numpy(slope) for slope in slopes),
         )
+
+
+def _product(a: Array, b: Array) -> Array:
+    """a @ b: numpy's is the faster one, but its threads would fight torch's for the cores."""
+    if torch.get_num_threads() == 1:
+        return a @ b
+    return torch.matmul(torch.from_numpy(a), torch.from_numpy(b)).numpy()
 
 
 def _codes(h: Array, batch: int, start: Array) -> Array:
