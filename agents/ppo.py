@@ -116,7 +116,11 @@ class PPO(DensityAgent, SB3PPO):
                 log_prob = self.policy.get_distribution(obs).log_prob(actions)
                 floor = (torch.exp(log_prob - old_log_prob) - 1.0).abs().max()
             self.logger.record("train/latent_kl_floor", floor.item())
-        self._update()
+        self.policy.entropy_wanted = self.ent_coef != 0.0  # no gradient needs it then
+        try:
+            self._update()
+        finally:
+            self.policy.entropy_wanted = True
         if self.recognition_optimizer is not None:
             self._sleep()
             self._log_latents(obs)
@@ -131,7 +135,6 @@ class PPO(DensityAgent, SB3PPO):
         if self.clip_range_vf is not None:
             clip_range_vf = self.clip_range_vf(self._current_progress_remaining)  # type: ignore
         parameters = list(policy.parameters())
-        policy.entropy_wanted = self.ent_coef != 0.0  # no gradient needs it then
         logged: dict[str, list[float]] = defaultdict(list)
         kl_of_epoch: list[float] = []
         stop = False
@@ -158,7 +161,6 @@ class PPO(DensityAgent, SB3PPO):
             self._n_updates += 1
             if stop:
                 break
-        policy.entropy_wanted = True
         self._log_update(logged, kl_of_epoch, clip_range, clip_range_vf)
 
     def _slopes(

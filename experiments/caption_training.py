@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vaerl.experiments.training_state import load_state, save_state
 from vaerl.runs import files, jsonio
-from vaerl.runs.checkpoint_tensors import Tensors, from_bytes, pack, to_bytes, unpack
 
 SAVE_SECONDS = 30.0
 CURVE = 50  # updates a point of the curve
@@ -83,40 +83,21 @@ class Fit:
 
     def _save(self, path: Path) -> None:
         """Write the whole state as one file, replacing the one before at once."""
-        tensors: Tensors = {}
-        states = [
-            {str(key): value for key, value in optimiser.state_dict()["state"].items()}
-            for optimiser in self.optimisers
-        ]
-        data = {
-            "settings": self.settings,
-            "done": self.done,
-            "seconds": self.seconds,
-            "curve": self.curve,
-            "parameters": pack(dict(self.module.state_dict()), "parameters", tensors),
-            "optimisers": pack(states, "optimisers", tensors),
-        }
-        text = jsonio.dumps(data).encode()
-        tensors["json"] = torch.frombuffer(bytearray(text), dtype=torch.uint8)
-        files.write_bytes(path, to_bytes(tensors))
+        data = {name: getattr(self, name) for name in ("settings", "done", "seconds", "curve")}
+        save_state(path, self.module, self.optimisers, data)
 
     def _restore(self, path: Path) -> None:
         """Take up a saved state; ValueError where it was made by other settings."""
-        if not path.exists():
-            return
-        tensors = from_bytes(path.read_bytes(), path.name)
-        data = jsonio.loads(tensors.pop("json").numpy().tobytes(), path.name)
-        wanted = jsonio.loads(jsonio.dumps(self.settings).encode(), "settings")
-        if data["settings"] != wanted:
-            other = [k for k in wanted if data["settings"].get(k) != wanted[k]]
-            raise ValueError(
-                f"out: {path} was made with another {', '.join(other)}; "
-                "expected the same settings, or another --out"
-            )
-        self.module.load_state_dict(unpack(data["parameters"], tensors, path.name))
-        states = unpack(data["optimisers"], tensors, path.name)
-        for optimiser, state in zip(self.optimisers, states, strict=True):
-            whole = optimiser.state_dict()
-            whole["state"] = {int(key): value for key, value in state.items()}
-            optimiser.load_state_dict(whole)
-        self.done, self.seconds, self.curve = data["done"], data["seconds"], data["curve"]
+
+        def check(data: Mapping[str, Any]) -> None:
+            wanted = jsonio.loads(jsonio.dumps(self.settings).encode(), "settings")
+            if data["settings"] != wanted:
+                other = [k for k in wanted if data["settings"].get(k) != wanted[k]]
+                raise ValueError(
+                    f"out: {path} was made with another {', '.join(other)}; "
+                    "expected the same settings, or another --out"
+                )
+
+        data = load_state(path, self.module, self.optimisers, check)
+        if data is not None:
+            self.done, self.seconds, self.curve = data["done"], data["seconds"], data["curve"]

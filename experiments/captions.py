@@ -51,7 +51,7 @@ from vaerl.experiments.caption_scores import (
     measured_scenes,
 )
 from vaerl.experiments.caption_training import Fit
-from vaerl.experiments.iwae_run import torch_threads
+from vaerl.experiments.cells import torch_threads
 from vaerl.names import check_name
 from vaerl.runs import files, jsonio
 from vaerl.runs.directory import versions

@@ -1,11 +1,14 @@
-"""Cells of a table worked out one after the other, or in several processes at once."""
+"""Cells of a table worked out one after the other or in several processes, on few threads."""
 
 from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from typing import TypeVar
+
+import torch
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -27,3 +30,14 @@ def each_result(
         waiting = {pool.submit(work, item): item for item in items}
         for future in as_completed(waiting):
             yield waiting[future], future.result()
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Run the body on so many torch threads and give the old number back."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -31,9 +31,8 @@ from stable_baselines3.common.monitor import Monitor
 from vaerl.agents import SAC
 from vaerl.cli_output import print_table, training_bar
 from vaerl.densities.options import check_positive
-from vaerl.experiments.cells import each_result
+from vaerl.experiments.cells import each_result, torch_threads
 from vaerl.experiments.curve_figure import draw_curves
-from vaerl.experiments.iwae_run import torch_threads
 from vaerl.experiments.modes import interval
 from vaerl.names import check_name
 from vaerl.runs import files, jsonio

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -20,6 +19,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from vaerl.densities import ConditionalDensity, make_density
+from vaerl.experiments.cells import torch_threads
 from vaerl.experiments.density_laws import Target, estimate
 from vaerl.experiments.density_targets import make_target
 from vaerl.runs import files
@@ -190,7 +190,7 @@ def is_done(fit: Fit, out: Path) -> bool:
 
 def run_fit(fit: Fit, out: Path, tick: Callable[[], None] | None = None) -> dict[str, Any]:
     """Train and score one model on one torch thread, write both files, give the result."""
-    with _one_thread(), torch.random.fork_rng(devices=[]):
+    with torch_threads(1), torch.random.fork_rng(devices=[]):
         torch.manual_seed(fit.seed)
         model = build(fit)
         start, start_cpu = time.perf_counter(), time.process_time()
@@ -210,14 +210,3 @@ def run_fit(fit: Fit, out: Path, tick: Callable[[], None] | None = None) -> dict
     files.write_bytes(path.with_suffix(".safetensors"), save(model.state_dict()))
     files.write_text(path, json.dumps(result, indent=1))
     return result
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Run the body on one torch thread and give the threads back."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

@@ -28,7 +28,7 @@ from safetensors.torch import save
 
 from vaerl.cli_output import print_table, training_bar
 from vaerl.densities.options import check_positive
-from vaerl.experiments.cells import each_result
+from vaerl.experiments.cells import each_result, torch_threads
 from vaerl.experiments.dynamics_figures import draw_figures
 from vaerl.experiments.dynamics_models import MODELS, Budget, Model
 from vaerl.experiments.dynamics_table import Cells, assemble
@@ -143,15 +143,10 @@ def run(
 
 def run_cell(cell: Cell, out: Path) -> dict[str, Any]:
     """Fit and score one cell on one torch thread, write and give its result."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     start = time.process_time()
-    try:
-        with torch.random.fork_rng(devices=[]):
-            setting = cell.setting()
-            scored = setting.task.measure(setting)
-    finally:
-        torch.set_num_threads(threads)
+    with torch_threads(1), torch.random.fork_rng(devices=[]):
+        setting = cell.setting()
+        scored = setting.task.measure(setting)
     result = {
         "cell": cell.record(),
         "numbers": {k: None if math.isnan(v) else v for k, v in scored.numbers.items()},

@@ -23,13 +23,13 @@ from typing import Any
 import torch
 
 from vaerl.cli_output import print_table, training_bar
+from vaerl.experiments.cells import torch_threads
 from vaerl.experiments.gradient_estimators import BOUND, ELBO, ESTIMATORS, NEEDS_TWO
 from vaerl.experiments.gradient_figures import draw
 from vaerl.experiments.gradient_linear import NAMES, exact_elbo, linear_draws
 from vaerl.experiments.gradient_network import measure_network, spread
 from vaerl.experiments.helmholtz import METHODS, train_machine
 from vaerl.experiments.iwae_cell import Cell
-from vaerl.experiments.iwae_run import torch_threads
 from vaerl.experiments.mnist import Digits
 from vaerl.names import check_name
 from vaerl.runs import files, jsonio

@@ -33,8 +33,8 @@ from vaerl.agents import SAC
 from vaerl.cli_output import print_table, training_bar
 from vaerl.densities import density_names
 from vaerl.envs.coloured_goals import STEP
+from vaerl.experiments.cells import torch_threads
 from vaerl.experiments.instruction_figures import draw_figures
-from vaerl.experiments.iwae_run import torch_threads
 from vaerl.experiments.modes import interval
 from vaerl.names import check_name
 from vaerl.policies.instructions import InstructionExtractor

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,8 @@ from vaerl.densities.cvae import CVAE
 from vaerl.densities.options import check_choice, check_positive
 from vaerl.experiments.iwae_networks import build_density, nothing
 from vaerl.experiments.mnist import Digits, binarise, drawn_digits, load_mnist
-from vaerl.runs import files, jsonio
-from vaerl.runs.checkpoint_tensors import Tensors, from_bytes, pack, to_bytes, unpack
+from vaerl.experiments.training_state import load_state, save_state
+from vaerl.runs import files
 
 OBJECTIVES = ("vae", "iwae")
 IMAGES = ("mnist", "mnist-validation", "drawn")
@@ -94,7 +94,7 @@ class Cell:
         record = asdict(self)
         return record | {"phases": [list(phase) for phase in self.phases]}
 
-    def trains_as(self, record: dict[str, Any]) -> bool:
+    def trains_as(self, record: Mapping[str, Any]) -> bool:
         """True where a record describes the same training, whatever it is scored on."""
         own = self.record()
         return all(record.get(key) == own[key] for key in own if key not in SCORING)
@@ -202,41 +202,23 @@ class Training:
 
     def save(self, folder: Path) -> None:
         """Write the whole state as one file, replacing the one before at once."""
-        tensors: Tensors = {}
-        states = [
-            {str(key): value for key, value in optimiser.state_dict()["state"].items()}
-            for optimiser in self.optimisers
-        ]
-        data = {
-            "cell": self.cell.record(),
-            "history": self.history,
-            "parameters": pack(dict(self.density.state_dict()), "parameters", tensors),
-            "optimisers": pack(states, "optimisers", tensors),
-        }
-        text = jsonio.dumps(data).encode()
-        tensors["json"] = torch.frombuffer(bytearray(text), dtype=torch.uint8)
-        files.write_bytes(folder / STATE, to_bytes(tensors))
+        data = {"cell": self.cell.record(), "history": self.history}
+        save_state(folder / STATE, self.density, self.optimisers, data)
 
     def restore(self, folder: Path) -> bool:
         """Take up the state saved in `folder`; False where there is none.
 
         Raises ValueError where it belongs to another cell.
         """
-        path = folder / STATE
-        if not path.exists():
+
+        def check(data: Mapping[str, Any]) -> None:
+            if not self.cell.trains_as(data["cell"]):
+                other = difference(data["cell"], self.cell)
+                raise ValueError(f"{folder / STATE}: made by other settings ({other})")
+
+        data = load_state(folder / STATE, self.density, self.optimisers, check)
+        if data is None:
             return False
-        tensors = from_bytes(path.read_bytes(), path.name)
-        data = jsonio.loads(tensors.pop("json").numpy().tobytes(), path.name)
-        if not self.cell.trains_as(data["cell"]):
-            raise ValueError(
-                f"{path}: made by other settings ({difference(data['cell'], self.cell)})"
-            )
-        self.density.load_state_dict(unpack(data["parameters"], tensors, path.name))
-        states = unpack(data["optimisers"], tensors, path.name)
-        for optimiser, state in zip(self.optimisers, states, strict=True):
-            whole = optimiser.state_dict()
-            whole["state"] = {int(key): value for key, value in state.items()}
-            optimiser.load_state_dict(whole)
         self.history = data["history"]
         return True
 
@@ -294,7 +276,7 @@ def fit_to_minutes(
     return tuple((k, max(1, round(epochs * scale))) for k, epochs in phases)
 
 
-def difference(saved: dict[str, Any], cell: Cell) -> str:
+def difference(saved: Mapping[str, Any], cell: Cell) -> str:
     """What a saved record has otherwise than a cell that is asked for, in words."""
     asked = cell.record()
     return ", ".join(

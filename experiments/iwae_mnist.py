@@ -27,6 +27,7 @@ import torch
 
 from vaerl.cli_output import print_table
 from vaerl.densities.options import check_positive
+from vaerl.experiments.cells import torch_threads
 from vaerl.experiments.iwae_cell import (
     OBJECTIVES,
     Cell,
@@ -36,7 +37,7 @@ from vaerl.experiments.iwae_cell import (
 )
 from vaerl.experiments.iwae_figures import draw_figures
 from vaerl.experiments.iwae_networks import LATENTS
-from vaerl.experiments.iwae_run import run_cells, torch_threads
+from vaerl.experiments.iwae_run import run_cells
 from vaerl.experiments.iwae_table import Results, assemble, preset_of, read_cells
 from vaerl.names import check_name
 from vaerl.runs import files, jsonio

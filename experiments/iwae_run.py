@@ -8,7 +8,6 @@ import os
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, wait
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from safetensors.torch import load_file, save
 
 from vaerl.cli_output import training_bar
 from vaerl.densities.cvae import CVAE
+from vaerl.experiments.cells import torch_threads
 from vaerl.experiments.iwae_cell import Cell, Training, train
 from vaerl.experiments.iwae_networks import build_density
 from vaerl.experiments.iwae_score import pictures, score, score_gflop
@@ -165,14 +165,3 @@ def _run_and_report(place: int, cell: Cell, folder: Path, data: str | None, thre
         _progress[2 * place + STAGES.index(stage)] += gflop
 
     run_cell(cell, folder, data, threads, tick)
-
-
-@contextmanager
-def torch_threads(count: int) -> Iterator[None]:
-    """Run the body on so many torch threads and give the old number back."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from vaerl.densities.layers import MixturePrior, NormalLayer
+from vaerl.densities.layers import PRIOR_LOG_SIGMA, MixturePrior, NormalLayer
 from vaerl.densities.normal import HALF_LOG_TWO_PI
 from vaerl.nets import FiLMNet, smooth_range_terms
 
@@ -34,8 +34,7 @@ if TYPE_CHECKING:
 
 Array = np.ndarray
 Terms = tuple[float, float, float, float]
-PRIOR_TERMS = smooth_range_terms(-5.0, 2.0)
-"""Of the prior's log σ, as in `MixturePrior`."""
+PRIOR_TERMS = smooth_range_terms(*PRIOR_LOG_SIGMA)
 
 
 def knows(chain: LatentChain) -> bool:

@@ -19,7 +19,13 @@ from stable_baselines3.common.torch_layers import FlattenExtractor
 from torch import Tensor, nn
 
 from vaerl.densities.cvae import CVAE
-from vaerl.densities.layers import GaussianPrior, MixturePrior, NormalLayer, StandardPrior
+from vaerl.densities.layers import (
+    PRIOR_LOG_SIGMA,
+    GaussianPrior,
+    MixturePrior,
+    NormalLayer,
+    StandardPrior,
+)
 from vaerl.nets import FiLMNet, smooth_range_terms
 
 Array = np.ndarray
@@ -156,7 +162,7 @@ class Prior:
     mixed = False
 
     def __init__(self, prior: nn.Module) -> None:
-        self.range = smooth_range((-5.0, 2.0))
+        self.range = smooth_range(PRIOR_LOG_SIGMA)
 
     def each(self, context: Array, u: Array, noise: Array) -> Array:
         """One point at each context: ``(B, Z)`` for contexts ``(B, C)`` and noise ``(B, Z)``."""
