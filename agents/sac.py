@@ -100,9 +100,7 @@ class SAC(DensityAgent, SB3SAC):
         self.improvement_kwargs = dict(improvement_kwargs or {})
         self._improvement = make_improvement(improvement, self.improvement_kwargs)
         self.diagnostics_interval = check_positive("diagnostics_interval", diagnostics_interval)
-        self.matmul_precision = check_choice("matmul_precision", matmul_precision, PRECISIONS)
-        if not isinstance(compile, bool):
-            raise ValueError(f"compile: got {compile!r}, expected True or False")
+        self.matmul_precision = matmul_precision
         self.compile = compile
         policy, policy_kwargs = resolve_policy(policy, policy_kwargs, self.policy_aliases)
         kwargs["policy_kwargs"] = policy_kwargs
@@ -256,6 +254,9 @@ class SAC(DensityAgent, SB3SAC):
 
     def _create_aliases(self) -> None:
         super()._create_aliases()
+        check_choice("matmul_precision", self.matmul_precision, PRECISIONS)
+        if not isinstance(self.compile, bool):
+            raise ValueError(f"compile: got {self.compile!r}, expected True or False")
         self._critics = make_critics(self.critic, self.matmul_precision, self.compile)
         self._low_layers = low_layers(self.policy, self.matmul_precision)
         self._target_and_source = (

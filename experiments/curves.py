@@ -33,7 +33,7 @@ from vaerl.cli_output import print_table, training_bar
 from vaerl.densities.options import check_positive
 from vaerl.experiments.cells import each_result, torch_threads
 from vaerl.experiments.curve_figure import draw_curves
-from vaerl.experiments.modes import interval
+from vaerl.experiments.intervals import interval
 from vaerl.names import check_name
 from vaerl.runs import files, jsonio
 from vaerl.runs.directory import versions

@@ -10,7 +10,7 @@ from typing import Any
 
 from vaerl.experiments.dynamics_models import MODELS
 from vaerl.experiments.dynamics_tasks import TASKS, Measure
-from vaerl.experiments.modes import interval
+from vaerl.experiments.intervals import interval
 from vaerl.runs.directory import versions
 
 Cells = Mapping[Path, Mapping[str, Any]]

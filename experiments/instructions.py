@@ -35,7 +35,7 @@ from vaerl.densities import density_names
 from vaerl.envs.coloured_goals import STEP
 from vaerl.experiments.cells import torch_threads
 from vaerl.experiments.instruction_figures import draw_figures
-from vaerl.experiments.modes import interval
+from vaerl.experiments.intervals import interval
 from vaerl.names import check_name
 from vaerl.policies.instructions import InstructionExtractor
 from vaerl.runs import files, jsonio

@@ -14,20 +14,19 @@ go on), out/results.json (the table).
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any, cast
 
 import numpy as np
 import torch
-from scipy import stats
 
 from vaerl.cli_output import print_table
 from vaerl.envs.bandit import SCALE, bandit_metrics
+from vaerl.experiments.intervals import interval
 from vaerl.names import check_name
 from vaerl.runs import RunDirectory, files, jsonio
 from vaerl.runs.config import TrainConfig
@@ -260,15 +259,3 @@ def assemble(cells: Mapping[tuple[str, str, int], Mapping[str, float]]) -> dict[
         "rows": rows,
         "versions": {**versions(), "cores": os.cpu_count()},
     }
-
-
-def interval(values: Sequence[float], digits: int) -> str:
-    """Mean ± half width of the 95 % interval of Student's t; the value itself where it is alone.
-
-    >>> interval([0.8, 0.9, 1.0], 2), interval([4.0], 1)
-    ('0.90 ± 0.25', '4.0')
-    """
-    if len(values) == 1:
-        return f"{values[0]:.{digits}f}"
-    half = stats.t.ppf(0.975, len(values) - 1) * stdev(values) / math.sqrt(len(values))
-    return f"{mean(values):.{digits}f} ± {half:.{digits}f}"

@@ -241,8 +241,8 @@ def test_mbpo_has_the_options_too(tmp_path: Any) -> None:
     assert len(loaded._low_layers) == len(agent._low_layers) > 0
 
 
-def test_options_are_off_unless_asked_for_and_checked() -> None:
-    """One line each."""
+def test_options_are_off_unless_asked_for_and_checked(tmp_path: Any) -> None:
+    """One line each, when made and when loaded."""
     agent = agent_of("gaussian")
     assert agent._low_layers == [] and agent._critics._regression is regression
     with pytest.raises(
@@ -251,3 +251,8 @@ def test_options_are_off_unless_asked_for_and_checked() -> None:
         SAC("cvae", TinyEnv(), matmul_precision="fp8")
     with pytest.raises(ValueError, match="compile: got 'yes', expected True or False"):
         SAC("cvae", TinyEnv(), compile="yes")
+    agent.save(tmp_path / "agent")
+    with pytest.raises(ValueError, match="matmul_precision: got 'fp8'"):
+        SAC.load(tmp_path / "agent", matmul_precision="fp8")
+    with pytest.raises(ValueError, match="compile: got 1, expected True or False"):
+        SAC.load(tmp_path / "agent", compile=1)

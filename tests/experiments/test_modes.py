@@ -11,7 +11,8 @@ import pytest
 from scipy import stats
 
 from vaerl.envs.bandit import LOG_THRESHOLD_99, SCALE, log_prob
-from vaerl.experiments.modes import POLICIES, TASKS, assemble, interval, run
+from vaerl.experiments.intervals import interval
+from vaerl.experiments.modes import POLICIES, TASKS, assemble, run
 
 
 def cell(score: float, minutes: float = 1.0) -> dict[str, float]:

@@ -64,6 +64,7 @@ def transition_figure(
                 if outcomes is not None:
                     ax.axvline(outcomes[row], color=INK, linewidth=0.9)
                 ax.set_yticks([])
+                ax.locator_params(axis="x", nbins=4)
                 ax.tick_params(labelsize=7)
                 if row == 0:
                     ax.set_title(model, color=density_color(model))
