@@ -71,6 +71,32 @@ def test_vae_k_and_elbo_share_their_value_and_iwae_is_tighter() -> None:
     assert found["iwae-k"] < found["elbo"] - 0.2
 
 
+def test_kl_weight_weighs_what_the_latents_cost() -> None:
+    """With one sample the loss is linear in the weight: reconstruction at 0, −ELBO at 1; what is
+    reported stays the bound."""
+    context, x = data()
+    built = cvae(objective="elbo")
+
+    def loss_and_info(weight: float) -> tuple[Tensor, dict[str, Tensor]]:
+        return built.loss(context, x, kl_weight=weight, generator=torch.Generator().manual_seed(1))
+
+    (free, info), (half, _), (full, reported) = map(loss_and_info, (0.0, 0.5, 1.0))
+    torch.testing.assert_close(half, 0.5 * (free + full))
+    assert (full - free).mean().item() == pytest.approx(reported["kl_layer_1"].item(), rel=1e-4)
+    assert info["nll_bound"].item() == pytest.approx(full.mean().item(), rel=1e-5)
+    assert info["elbo"].item() == pytest.approx(reported["elbo"].item(), rel=1e-5)
+
+
+@pytest.mark.parametrize(("weight", "expected"), [(0.0, False), (1.0, True)])
+def test_latents_that_cost_nothing_teach_the_prior_nothing(weight: float, expected: bool) -> None:
+    """At weight 0 only the decoder and the encoder learn, for the importance-weighted bound too."""
+    context, x = data()
+    built = cvae(objective="iwae-k", k=4)
+    built.loss(context, x, kl_weight=weight)[0].sum().backward()
+    prior = [p.grad for p in built.chain.prior.parameters()]
+    assert any(g is not None and bool(g.any()) for g in prior) is expected
+
+
 def test_frozen_density_samples_and_density_are_the_same_law() -> None:
     """The finite mixture integrates to one in 2-D and its samples follow it."""
     built = cvae(log_sigma_bounds=(-2.0, 0.0)).double()

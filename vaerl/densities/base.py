@@ -204,13 +204,15 @@ class ConditionalDensity(nn.Module):
         x: Tensor,
         *,
         diagnostics: bool = True,
+        kl_weight: float = 1.0,
         generator: torch.Generator | None = None,
     ) -> tuple[Tensor, Info]:
         """Per-sample objective to minimise, shape ``batch``, and diagnostics (0-d tensors without
         gradient).
 
         Here: the negative log-likelihood −log p(x | c). Latent densities minimise a negative bound,
-        draw from `generator`, and leave the costly diagnostics out with ``diagnostics=False``.
+        draw from `generator`, leave the costly diagnostics out with ``diagnostics=False``, and
+        multiply what their latents cost by `kl_weight`; the others have nothing to weigh.
         """
         context, x = self._check_pair(context, x)
         loss = -self(context).log_prob(x)

@@ -200,10 +200,15 @@ class CVAE(ConditionalDensity):
         x: Tensor,
         *,
         diagnostics: bool = True,
+        kl_weight: float = 1.0,
         generator: torch.Generator | None = None,
     ) -> tuple[Tensor, Info]:
         """Per-sample negative bound −L_k(x | c) ``batch`` with the chosen encoder gradient, and
         diagnostics.
+
+        With `kl_weight` β the log-weights are log p(x | h, c) − β log q(h | x, c) / p(h | c). Below
+        1 that is no bound: it is for the first steps of a fit (KL warm-up, Bowman et al. 2016),
+        where latents that cost nothing tell rare modes apart that would else be merged for good.
 
         Diagnostics (0-d, without gradient): ``nll_bound`` (the mean loss), ``elbo``, ``bound_gap``
         (L_k − ELBO, what the k samples gain), ``ess_ratio`` (effective sample size over k),
@@ -212,27 +217,28 @@ class CVAE(ConditionalDensity):
         """
         context, x = self._check_pair(context, x)
         u = unsquash(x) if self.squash else x
-        log_p, log_q, log_w = self._training_weights(context, u, generator)
-        bound = bounds.iwae(log_w) if self.objective == "iwae-k" else bounds.elbo(log_w)
-        if self.squash:
-            bound = bound - log_det_tanh(u)
+        log_p, log_q, log_w = self._training_weights(context, u, kl_weight, generator)
+        objective = bounds.iwae if self.objective == "iwae-k" else bounds.elbo
+        change = log_det_tanh(u) if self.squash else 0.0
+        loss = change - objective(log_w)
         with torch.no_grad():
+            if kl_weight != 1.0:
+                log_w = log_w + (1.0 - kl_weight) * (sum_layers(log_p) - sum_layers(log_q))
+            elbo = bounds.elbo(log_w)
             info = {
-                "nll_bound": -bound.mean(),
-                "elbo": bound.mean() - (bounds.iwae(log_w) - bounds.elbo(log_w)).mean()
-                if self.objective == "iwae-k"
-                else bound.mean(),
-                "bound_gap": (bounds.iwae(log_w) - bounds.elbo(log_w)).mean(),
+                "nll_bound": (change - objective(log_w)).mean(),
+                "elbo": (elbo - change).mean(),
+                "bound_gap": (bounds.iwae(log_w) - elbo).mean(),
                 "ess_ratio": bounds.effective_sample_size(log_w).mean() / self.k,
             }
             for l, rate in enumerate(bounds.kl_per_layer(log_q, log_p), start=1):
                 info[f"kl_layer_{l}"] = rate
             if diagnostics:
                 info |= self.active_units(context, x, generator=generator)
-        return -bound, info
+        return loss, info
 
     def _training_weights(
-        self, context: Tensor, u: Tensor, generator: torch.Generator | None
+        self, context: Tensor, u: Tensor, kl_weight: float, generator: torch.Generator | None
     ) -> tuple[list[Tensor], list[Tensor], Tensor]:
         """Per-layer log p(z | c), log q, and the log-weights of k paths whose gradient is the
         chosen one."""
@@ -250,7 +256,10 @@ class CVAE(ConditionalDensity):
         else:
             log_q = chain.log_q_layers_fixed(q, laws, leaves)
         log_p = chain.log_prior_layers(p, leaves)
-        log_w = chain.decode(p, leaves).log_prob(u) + sum_layers(log_p) - sum_layers(log_q)
+        ratio = sum_layers(log_p) - sum_layers(log_q)
+        log_w = chain.decode(p, leaves).log_prob(u) + (
+            ratio if kl_weight == 1.0 else kl_weight * ratio
+        )
         if gradient.name in ("dreg", "wake"):
             gradient.set_weights(log_w)
         return log_p, log_q, log_w

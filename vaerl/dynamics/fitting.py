@@ -56,6 +56,11 @@ class FitOptions:
     """What counts as progress, in the units of the score."""
     bootstrap: bool = True
     """Whether every member sees a resampling of the data of its own, with replacement."""
+    kl_warmup: float = 0.2
+    """Share of `steps` in which the weight of the latents' KL grows from 0 to 1, in the first fit
+    of a model with a code a step; patience begins after it. It keeps a latent density from merging
+    rare outcomes before its latents tell them apart; densities without latents have nothing to
+    weigh."""
     stretch: int = 50
     """Steps of the stretches of episodes in a batch, for a model with a code an episode."""
 
@@ -66,6 +71,7 @@ class FitOptions:
         check_positive("score_k", self.score_k, at_least=2)
         check_choice("score", self.score, SCORES)
         check_share("holdout", self.holdout)
+        check_share("kl_warmup", self.kl_warmup)
         sizes = {"learning_rate": "positive", "clip": "positive", "weight_decay": "0 or more"}
         for name, least in sizes.items():
             value = getattr(self, name)
@@ -140,7 +146,8 @@ def fit(
         now = score(model, holdout, options.score, options.score_k)
         history.append(now)
         better = now < best  # never true of NaN
-        stale = 0 if bool((now < best - options.min_progress).any()) else stale + 1
+        progress = bool((now < best - options.min_progress).any())
+        stale = 0 if progress or run.taken < run.warmup else stale + 1
         best = torch.where(better, now, best)
         _keep(model, kept, better)
     _restore(model, kept)
@@ -169,6 +176,9 @@ class _Fit:
     ) -> None:
         self.model, self.options, self.generator = model, options, generator
         self.taken = 0
+        self.warmup = (
+            options.kl_warmup * options.steps if _has_kl(model) and not model.fits else 0.0
+        )
         self.context = model.inputs(data.states, data.actions)
         self.target = model.targets(data)
         self.ends = data.terminations
@@ -216,7 +226,10 @@ class _Fit:
         networks: Any = self.model.networks
         rows = self._draw(self.batch)
         context, x = self.context[rows], self.target[rows]
-        loss, _ = networks["density"].loss(context, x, diagnostics=False, generator=self.generator)
+        weight = min(1.0, self.taken / self.warmup) if self.warmup else 1.0
+        loss, _ = networks["density"].loss(
+            context, x, diagnostics=False, kl_weight=weight, generator=self.generator
+        )
         return (loss + self._ending_loss(context, x, rows)).mean(1)
 
     def _stretches_loss(self) -> Tensor:
@@ -286,6 +299,11 @@ def _split_episodes(
     inside = chosen[place]
     train = data if options.holdout == 0.0 else data.rows(~inside)
     return train, data.rows(inside)
+
+
+def _has_kl(model: DynamicsModel) -> bool:
+    """Whether the density of single steps has latents."""
+    return model.latent == "step" and bool(getattr(model.networks["density"], "latent_dims", ()))
 
 
 def _copy(model: DynamicsModel) -> list[Tensor]:
