@@ -12,7 +12,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from vaerl.agents import agent_class, agent_names
 from vaerl.densities import density_names
 from vaerl.names import check_name
-from vaerl.runs.agent_options import check_agent_options
+from vaerl.runs.agent_options import check_agent_options, with_schedules
 from vaerl.runs.config import TrainConfig
 from vaerl.runs.directory import RunDirectory
 from vaerl.runs.errors import one_line
@@ -61,7 +61,7 @@ def make_agent(config: TrainConfig, env: VecEnv, seed: int) -> BaseAlgorithm:
 
     Raises ValueError, one line, for arguments that the agent or its density refuses.
     """
-    options = dict(config.agent_options)
+    options = with_schedules(config.agent_options)
     options["policy_kwargs"] = {
         **options.get("policy_kwargs", {}),
         "density_kwargs": dict(config.density_options),
