@@ -48,6 +48,13 @@ def check_range(argument: str, value: Sequence[float]) -> tuple[float, float]:
     return low, high
 
 
+def check_seed(argument: str, value: int) -> int:
+    """A whole number in [0, 2³²): what torch, numpy and gymnasium all take."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**32:
+        raise ValueError(f"{argument}: got {value!r}, expected a whole number from 0 to 2^32 - 1")
+    return value
+
+
 def check_share(argument: str, value: float) -> float:
     """A number in [0, 1]."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0.0 <= value <= 1.0:
