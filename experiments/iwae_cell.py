@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from vaerl.densities.cvae import CVAE
-from vaerl.densities.options import check_choice, check_positive
+from vaerl.densities.options import check_choice, check_positive, check_seed
 from vaerl.experiments.iwae_networks import build_density, nothing
 from vaerl.experiments.mnist import Digits, binarise, drawn_digits, load_mnist
 from vaerl.experiments.training_state import load_state, save_state
@@ -30,6 +30,9 @@ PRECISIONS = ("float32", "bfloat16")
 SCORING = ("test_images", "test_k")
 """Fields of a cell that leave its training as it is: a trained cell is scored again by others."""
 STATE = "state.safetensors"
+EPOCH_SECONDS = {1: (0.79, 3.3), 2: (1.35, 2.1)}
+"""By layers (a, b): an epoch of 59,600 images with k samples takes about a (b + k) seconds of one
+core. What does not depend on k costs as much as b samples; so measured, and used for estimates."""
 SAVE_SECONDS = 20.0
 """A training saves its state after the first epoch that ends so long after the last time."""
 
@@ -66,10 +69,16 @@ class Cell:
         check_choice("images", self.images, IMAGES)
         if self.layers not in (1, 2):
             raise ValueError(f"layers: got {self.layers!r}, expected 1 or 2")
-        for size in (self.k, self.batch_size, self.test_images, self.test_k):
-            check_positive("k", size)
+        check_seed("seed", self.seed)
+        for name in ("k", "batch_size", "test_images", "test_k"):
+            check_positive(name, getattr(self, name))
+        for samples, epochs in self.phases:
+            check_positive("k of a phase", samples)
+            check_positive("epochs of a phase", epochs)
         if not self.phases or self.phases[-1][0] != self.k:
             raise ValueError(f"phases: got {self.phases}, expected a last one with k = {self.k}")
+        if not 0.0 < self.warmup <= 1.0:
+            raise ValueError(f"warmup: got {self.warmup!r}, expected a share of the work above 0")
 
     @property
     def name(self) -> str:
@@ -121,13 +130,14 @@ class Training:
     Args:
         cell: what is trained.
         train: grey levels ``(n, 784)``.
+        device: of the images, the networks and the random numbers.
     """
 
-    def __init__(self, cell: Cell, train: Tensor) -> None:
-        self.cell, self.train = cell, train
+    def __init__(self, cell: Cell, train: Tensor, device: str = "cpu") -> None:
+        self.cell, self.train, self.device = cell, train.to(device), torch.device(device)
         self.density = build_density(
             cell.layers, f"{cell.objective}-k", cell.k, train.mean(0), cell.seed
-        )
+        ).to(device)
         matrices = [p for p in self.density.parameters() if p.ndim == 2]
         biases = [p for p in self.density.parameters() if p.ndim != 2]
         self.optimisers: tuple[torch.optim.Optimizer, ...] = (
@@ -157,20 +167,21 @@ class Training:
         )
 
     def epoch(self, tick: Callable[[float], None] | None = None) -> None:
-        """One pass over the images, newly binarised; `tick` gets the GFLOP of every update."""
+        """One pass over the images, newly binarised; `tick` gets the cost of every update."""
         cell, number = self.cell, len(self.history)
         self.density.k = cell.samples(number)
-        generator = torch.Generator().manual_seed(1_000_003 * cell.seed + number)
-        order = torch.randperm(len(self.train), generator=generator)
+        generator = torch.Generator(self.device).manual_seed(1_000_003 * cell.seed + number)
+        order = torch.randperm(len(self.train), generator=generator, device=self.device)
         work = 6e-9 * cell.batch_size * passes(self.density, self.density.k)
         before, whole = self.gflop(number), self.gflop(cell.epochs)
-        start, total = time.process_time(), torch.zeros(())
+        cost = epoch_cost(cell, number, len(self.train)) / self.updates_an_epoch
+        start, total = time.process_time(), torch.zeros((), device=self.device)
         for update in range(self.updates_an_epoch):
             self._set_learning_rate((before + update * work) / whole)
             rows = order[update * cell.batch_size :][: cell.batch_size]
             total += self._update(binarise(self.train[rows], generator), generator)
             if tick is not None:
-                tick(work)
+                tick(cost)
         bound = -total.item() / self.updates_an_epoch
         if not math.isfinite(bound):
             raise ValueError(f"{cell.name}: the bound of epoch {number + 1} is {bound}")
@@ -179,8 +190,10 @@ class Training:
 
     def _update(self, x: Tensor, generator: torch.Generator) -> Tensor:
         low = self.cell.precision == "bfloat16"
-        with torch.autocast("cpu", torch.bfloat16, enabled=low):
-            loss, _ = self.density.loss(nothing(len(x)), x, diagnostics=False, generator=generator)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=low):
+            loss, _ = self.density.loss(
+                nothing(len(x), self.device), x, diagnostics=False, generator=generator
+            )
         mean = loss.mean()
         for optimiser in self.optimisers:
             optimiser.zero_grad(set_to_none=True)
@@ -245,11 +258,19 @@ def passes(density: CVAE, k: int) -> float:
     return first + k * (weights(density.chain) - first)
 
 
-def measure_seconds(cell: Cell, train: Tensor, seconds: float = 1.0) -> list[float]:
+def epoch_cost(cell: Cell, number: int, images: int) -> float:
+    """Seconds that an epoch may take on one core, see `EPOCH_SECONDS`."""
+    a, b = EPOCH_SECONDS[cell.layers]
+    return a * (b + cell.samples(number)) * images / 59_600
+
+
+def measure_seconds(
+    cell: Cell, train: Tensor, device: str = "cpu", seconds: float = 1.0
+) -> list[float]:
     """Seconds that an epoch of each phase takes on this machine now, from a few updates."""
-    training = Training(cell, train)
-    generator = torch.Generator().manual_seed(0)
-    x = binarise(train[: cell.batch_size], generator)
+    training = Training(cell, train, device)
+    generator = torch.Generator(device).manual_seed(0)
+    x = binarise(training.train[: cell.batch_size], generator)
     result = []
     for k, _ in cell.phases:
         training.density.k = k
@@ -257,7 +278,7 @@ def measure_seconds(cell: Cell, train: Tensor, seconds: float = 1.0) -> list[flo
             training._update(x, generator)
         count, start = 0, time.perf_counter()
         while count < 2 or time.perf_counter() - start < seconds:
-            training._update(x, generator)
+            training._update(x, generator).item()  # waits for a GPU
             count += 1
         result.append((time.perf_counter() - start) / count * training.updates_an_epoch)
     return result

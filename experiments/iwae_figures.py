@@ -28,13 +28,12 @@ def draw_figures(results: Results, out: Path) -> list[Path]:
     """Draw the four pictures into out/figures; give their paths."""
     folder = out / "figures"
     folder.mkdir(parents=True, exist_ok=True)
-    best = sorted(results, key=lambda cell: results[cell]["nll"])[:SHOWN]
-    drawn = {
-        "samples": _samples(best, results),
-        "reconstructions": _reconstructions(best, results),
-        "units": _units(results),
-        "bounds": _bounds(results),
-    }
+    seen = [cell for cell in results if (cell / PICTURES).exists()]
+    best = sorted(seen, key=lambda cell: results[cell]["nll"])[:SHOWN]
+    drawn = {"units": _units(results), "bounds": _bounds(results)}
+    if best:
+        drawn["samples"] = _samples(best, results)
+        drawn["reconstructions"] = _reconstructions(best, results)
     for name, figure in drawn.items():
         figure.savefig(folder / f"{name}.png", dpi=80)
     return [folder / f"{name}.png" for name in drawn]

@@ -7,9 +7,8 @@ training images, NLL = −L_5000 on the 10,000 test images and the rule of activ
 Training is not: larger batches, Muon for the weight matrices, the doubly reparameterised gradient,
 one cosine of the learning rate, and far fewer epochs.
 
-Presets: "full" gives every cell about ten minutes of one core, "hour" what an hour of two cores
-makes of it (few samples first, the cell's own last), "debug" runs whole in seconds on drawn
-digits.
+Presets: "full" gives every cell ten to fifteen minutes of one core, "hour" what 60 to 90 of them
+make of it (few samples first, the cell's own last), "debug" runs whole in seconds on drawn digits.
 
 Files: out/cells/ (a folder a cell: state, plan, scores; a finished cell is not repeated, an
 interrupted one goes on), out/results.json (the table), out/figures/.
@@ -26,10 +25,11 @@ from typing import Any
 import torch
 
 from vaerl.cli_output import print_table
-from vaerl.densities.options import check_positive
+from vaerl.densities.options import check_choice, check_positive
 from vaerl.experiments.cells import torch_threads
 from vaerl.experiments.iwae_cell import (
     OBJECTIVES,
+    STATE,
     Cell,
     difference,
     fit_to_minutes,
@@ -39,6 +39,7 @@ from vaerl.experiments.iwae_figures import draw_figures
 from vaerl.experiments.iwae_networks import LATENTS
 from vaerl.experiments.iwae_run import run_cells
 from vaerl.experiments.iwae_table import Results, assemble, preset_of, read_cells
+from vaerl.experiments.records import read_record
 from vaerl.names import check_name
 from vaerl.runs import files, jsonio
 
@@ -119,13 +120,15 @@ def run(
     precision: str = "bfloat16",
     validation: bool = False,
     test_k: int | None = None,
+    device: str = "cpu",
     table: bool = False,
 ) -> Path:
     """Train and score the cells that are asked for, print the table of all finished ones, draw.
 
     Args:
         out: folder of the results; finished cells found there are reused.
-        preset: "full" (ten minutes of a core for each cell), "hour" or "debug".
+        preset: "full" (10 to 15 minutes of a core for each cell, and 7 to 12 for its score),
+            "hour" or "debug".
         seed: of initialisation, training and test binarisation.
         layers: stochastic layers, 1 and 2 if None.
         objectives: "vae" and "iwae", both if None.
@@ -139,11 +142,15 @@ def run(
         precision: of the networks in training; "float32" where the processor has no bfloat16.
         validation: train on 55,000 and score on 1,000 other training images, to choose settings.
         test_k: samples K of the test NLL, 5,000 if None; a trained cell is only scored again.
-        table: train nothing, only make the table and the pictures again.
+        device: "cpu", or "cuda" where there is one; its random numbers are others.
+        table: train nothing, only make table and pictures of all that is finished; options that
+            choose cells have no effect.
     """
     cells = make_cells(preset, seed, layers, objectives, k, validation, precision, test_k)
     check_positive("jobs", jobs)
     check_positive("threads", threads)
+    legal = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
+    check_choice("device", device, legal)
     if epochs is not None:
         check_positive("epochs", epochs)
     if minutes is not None and not 0.0 < minutes < 1e6:
@@ -156,9 +163,9 @@ def run(
         planned = {}
         for cell in cells:
             folder = Path(out) / "cells" / f"{group}-{cell.name}"
-            planned[folder] = _plan(cell, folder, digits.train, epochs, minutes, threads)
+            planned[folder] = _plan(cell, folder, digits.train, epochs, minutes, threads, device)
         del digits
-        run_cells(planned, data, jobs, threads)
+        run_cells(planned, data, jobs, threads, device)
     finished = read_cells(Path(out))
     if not finished:
         raise ValueError(f"out: {out} holds no finished cell; run without --table first")
@@ -179,10 +186,14 @@ def _plan(
     epochs: int | None,
     minutes: float | None,
     threads: int,
+    device: str,
 ) -> Cell:
-    """The cell with the epochs asked for, written down; a plan in minutes that is there is kept."""
+    """The cell with the epochs asked for, written down; a plan in minutes that is there is kept.
+
+    Another plan is refused once something was trained by it.
+    """
     path = folder / "plan.json"
-    kept = jsonio.loads(path.read_bytes(), path.name) if path.exists() else None
+    kept = read_record(path, ("cell", "minutes"))
     if kept is not None and kept["minutes"] == minutes and minutes is not None:
         cell = replace(cell, phases=Cell.from_record(kept["cell"]).phases)
     elif epochs is not None:
@@ -190,9 +201,10 @@ def _plan(
         cell = replace(cell, phases=phases)
     elif minutes is not None:
         with torch_threads(threads):
-            seconds = measure_seconds(cell, images)
+            seconds = measure_seconds(cell, images, device)
         cell = replace(cell, phases=fit_to_minutes(cell.phases, seconds, minutes))
-    if kept is not None and not cell.trains_as(kept["cell"]):
+    begun = (folder / STATE).exists()
+    if kept is not None and begun and not cell.trains_as(kept["cell"]):
         raise ValueError(
             f"out: {folder} has another plan ({difference(kept['cell'], cell)}); "
             "expected the same, or another --out"

@@ -87,6 +87,6 @@ def build_density(layers: int, objective: str, k: int, mean_image: Tensor, seed:
     )
 
 
-def nothing(count: int) -> Tensor:
+def nothing(count: int, device: torch.device | None = None) -> Tensor:
     """The constant context of an unconditional density, ``(count, 1)``."""
-    return torch.zeros(count, 1)
+    return torch.zeros(count, 1, device=device)

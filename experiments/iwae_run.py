@@ -17,10 +17,11 @@ from safetensors.torch import load_file, save
 from vaerl.cli_output import training_bar
 from vaerl.densities.cvae import CVAE
 from vaerl.experiments.cells import torch_threads
-from vaerl.experiments.iwae_cell import Cell, Training, train
+from vaerl.experiments.iwae_cell import Cell, Training, epoch_cost, train
 from vaerl.experiments.iwae_networks import build_density
-from vaerl.experiments.iwae_score import pictures, score, score_gflop
+from vaerl.experiments.iwae_score import pictures, score, score_cost
 from vaerl.experiments.mnist import PIXELS
+from vaerl.experiments.records import read_record
 from vaerl.runs import files, jsonio
 from vaerl.runs.directory import versions
 
@@ -31,21 +32,27 @@ Tick = Callable[[str, float], None]
 
 
 def run_cell(
-    cell: Cell, folder: Path, data: str | None, threads: int, tick: Tick | None = None
+    cell: Cell,
+    folder: Path,
+    data: str | None,
+    threads: int,
+    device: str = "cpu",
+    tick: Tick | None = None,
 ) -> dict[str, Any]:
     """Train and score one cell, from wherever its folder stands; write and give the result.
 
-    `tick` gets "training" or "scoring" and the GFLOP done since the last call.
+    `tick` gets "training" or "scoring" and the cost done since the last call, in seconds of one
+    core (`epoch_cost`, `score_cost`).
     """
-    done = read_result(folder)
-    if done is not None and done["cell"] == cell.record():
-        return done
+    if is_done(cell, folder):
+        return read_result(folder) or {}
     call: Tick = tick or (lambda stage, work: None)
     with torch_threads(threads):
         digits = cell.load_digits(data)
-        training = Training(cell, digits.train)
+        training = Training(cell, digits.train, device)
         if training.restore(folder):
-            call("training", training.gflop(len(training.history)))
+            epochs = range(len(training.history))
+            call("training", sum(epoch_cost(cell, n, len(digits.train)) for n in epochs))
         density = train(training, folder, lambda work: call("training", work))
         scores = score(density, digits, cell, lambda work: call("scoring", work))
     result = {
@@ -56,7 +63,7 @@ def run_cell(
         "train_bound": training.history[-1]["bound"],
         "parameters": sum(p.numel() for p in density.parameters()),
         "threads": threads,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "machine": machine(device),
         "versions": {name: versions()[name] for name in ("vaerl", "python", "torch")},
     }
     files.write_bytes(folder / PICTURES, save(pictures(density, digits, cell)))
@@ -67,8 +74,21 @@ def run_cell(
 
 def read_result(folder: Path) -> dict[str, Any] | None:
     """The result of a finished cell, None where there is none."""
-    path = folder / RESULT
-    return jsonio.loads(path.read_bytes(), path.name) if path.exists() else None
+    return read_record(folder / RESULT, ("cell", "nll", "active", "train_seconds", "threads"))
+
+
+def is_done(cell: Cell, folder: Path) -> bool:
+    """Whether the folder holds the result of this very cell and what its pictures are drawn of."""
+    result = read_result(folder)
+    whole = (folder / PICTURES).exists() and (folder / PARAMETERS).exists()
+    return result is not None and result["cell"] == cell.record() and whole
+
+
+def machine(device: str) -> str:
+    """What a cell ran on, in words."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{platform.machine()}, {os.cpu_count()} cores"
 
 
 def load_density(cell: Cell, folder: Path) -> CVAE:
@@ -81,30 +101,44 @@ def load_density(cell: Cell, folder: Path) -> CVAE:
 
 
 def run_cells(
-    planned: Mapping[Path, Cell], data: str | None, jobs: int = 1, threads: int = 1
+    planned: Mapping[Path, Cell],
+    data: str | None,
+    jobs: int = 1,
+    threads: int = 1,
+    device: str = "cpu",
 ) -> list[dict[str, Any]]:
     """Run the cells, by folder, `jobs` at a time; their results, in order.
 
-    Bars count GFLOP, so that a training of few samples first and many last gets an honest estimate.
+    A bar for each stage of a cell and one for all of them. They count seconds of one core as once
+    measured, not updates, so that a training of few samples first and many last gets an honest
+    estimate, and the sum does.
     """
-    work = {folder: _work(cell) for folder, cell in planned.items() if not _is_done(cell, folder)}
-    titles = {(folder, stage): f"{folder.name} {stage}" for folder in work for stage in STAGES}
-    totals = {titles[f, stage]: round(gflop) for f in work for stage, gflop in work[f].items()}
+    work = {folder: _work(cell) for folder, cell in planned.items() if not is_done(cell, folder)}
+    titles = [(folder, stage) for folder in work for stage in STAGES]
+    names = {title: f"{title[0].name} {title[1]}" for title in titles}
+    totals = {names[f, stage]: round(work[f][stage]) for f, stage in titles}
+    if len(work) > 1:
+        totals["all cells"] = sum(totals.values())
     with training_bar(totals) as advance:
+        done = dict.fromkeys(titles, 0.0)
+
+        def show(folder: Path, stage: str, cost: float) -> None:
+            done[folder, stage] = cost
+            advance(names[folder, stage], round(cost))
+            if len(work) > 1:
+                advance("all cells", round(sum(done.values())))
+
         if jobs == 1:
             for folder in work:
-                done = dict.fromkeys(STAGES, 0.0)
 
-                def tick(stage: str, gflop: float, folder: Path = folder, done: Any = done) -> None:
-                    done[stage] += gflop
-                    advance(titles[folder, stage], round(done[stage]))
+                def tick(stage: str, cost: float, folder: Path = folder) -> None:
+                    show(folder, stage, done[folder, stage] + cost)
 
-                run_cell(planned[folder], folder, data, threads, tick)
+                run_cell(planned[folder], folder, data, threads, device, tick)
         elif work:
             order = [(folder, planned[folder]) for folder in work]
-            for place, value in _in_processes(order, data, jobs, threads):
-                folder = order[place // 2][0]
-                advance(titles[folder, STAGES[place % 2]], round(value))
+            for place, value in _in_processes(order, data, jobs, threads, device):
+                show(*titles[place], value)
     results = [read_result(folder) for folder in planned]
     return [result for result in results if result is not None]
 
@@ -112,33 +146,27 @@ def run_cells(
 STAGES = ("training", "scoring")
 
 
-def _is_done(cell: Cell, folder: Path) -> bool:
-    result = read_result(folder)
-    return result is not None and result["cell"] == cell.record()
-
-
 def _work(cell: Cell) -> dict[str, float]:
-    """GFLOP of both stages of a cell."""
+    """Seconds of one core that both stages of a cell may take."""
     images = {"mnist": (59_600, 10_000), "mnist-validation": (55_000, 5_000), "drawn": (600, 200)}
     count, tests = images[cell.images]
-    training = Training(cell, torch.full((1, PIXELS), 0.5).expand(count, PIXELS))
     return {
-        "training": training.gflop(cell.epochs),
-        "scoring": score_gflop(training.density, cell, tests),
+        "training": sum(epoch_cost(cell, number, count) for number in range(cell.epochs)),
+        "scoring": score_cost(cell, tests),
     }
 
 
 def _in_processes(
-    order: Sequence[tuple[Path, Cell]], data: str | None, jobs: int, threads: int
+    order: Sequence[tuple[Path, Cell]], data: str | None, jobs: int, threads: int, device: str
 ) -> Iterator[tuple[int, float]]:
-    """Progress of cells that run in processes of their own: (2 · cell + stage, GFLOP done)."""
+    """Progress of cells that run in processes of their own: (2 · cell + stage, cost done)."""
     context = multiprocessing.get_context("spawn")
     progress = context.Array(ctypes.c_double, 2 * len(order))
     with ProcessPoolExecutor(
         jobs, mp_context=context, initializer=_share, initargs=(progress,)
     ) as pool:
         waiting = {
-            pool.submit(_run_and_report, place, cell, folder, data, threads)
+            pool.submit(_run_and_report, place, cell, folder, data, threads, device)
             for place, (folder, cell) in enumerate(order)
         }
         try:
@@ -152,7 +180,7 @@ def _in_processes(
             raise
 
 
-_progress: Any = None  # in a worker: GFLOP done, two numbers a cell
+_progress: Any = None  # in a worker: cost done, two numbers a cell
 
 
 def _share(progress: Any) -> None:
@@ -160,8 +188,10 @@ def _share(progress: Any) -> None:
     _progress = progress
 
 
-def _run_and_report(place: int, cell: Cell, folder: Path, data: str | None, threads: int) -> None:
-    def tick(stage: str, gflop: float) -> None:
-        _progress[2 * place + STAGES.index(stage)] += gflop
+def _run_and_report(
+    place: int, cell: Cell, folder: Path, data: str | None, threads: int, device: str
+) -> None:
+    def tick(stage: str, cost: float) -> None:
+        _progress[2 * place + STAGES.index(stage)] += cost
 
-    run_cell(cell, folder, data, threads, tick)
+    run_cell(cell, folder, data, threads, device, tick)

@@ -18,6 +18,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from vaerl.names import check_name
+
 PIXELS = 28 * 28
 MIRROR = "https://storage.googleapis.com/cvdf-datasets/mnist"
 NAMES = {
@@ -75,26 +77,43 @@ def _checked(part: str, folder: str | os.PathLike[str] | None) -> tuple[bytes, s
         try:
             data = gzip.decompress(data)
         except (OSError, EOFError) as error:
-            raise ValueError(f"{path}: not a whole gzip file ({error}); {_how(part)}") from None
+            raise ValueError(
+                f"{path}: not a whole gzip file ({error}); {_how([part], path.parent)}"
+            ) from None
     found = hashlib.md5(data, usedforsecurity=False).hexdigest()
     if found != MD5[part]:
-        raise ValueError(f"{path}: md5 is {found}, expected {MD5[part]}; {_how(part)}")
+        raise ValueError(
+            f"{path}: md5 is {found}, expected {MD5[part]}; {_how([part], path.parent)}"
+        )
     return data, path.name
 
 
 def find(part: str, folder: str | os.PathLike[str] | None = None) -> Path:
-    """Where the file of `part` lies; FileNotFoundError says in one line how to get it."""
+    """Where the file of `part` lies; FileNotFoundError says in one line how to get all missing
+    ones."""
+    check_name("part", part, NAMES)
     given = folder or os.environ.get("VAERL_DATA")
     if not given:
         raise FileNotFoundError(
-            f"data: no folder given, expected --data DIR or VAERL_DATA=DIR; {_how(part)}"
+            f"data: no folder given, expected --data DIR or VAERL_DATA=DIR; {_how([*NAMES], 'DIR')}"
         )
-    for place in (Path(given), Path(given) / "mnist"):
+    found = {name: _place(name, given) for name in NAMES}
+    path = found[part]
+    if path is None:
+        missing = [name for name, place in found.items() if place is None]
+        raise FileNotFoundError(
+            f"data: {given} holds no {NAMES[part]}[.gz]; {_how(missing, given)}"
+        )
+    return path
+
+
+def _place(part: str, given: str | os.PathLike[str]) -> Path | None:
+    for folder in (Path(given), Path(given) / "mnist"):
         for suffix in (".gz", ""):
-            path = place / f"{NAMES[part]}{suffix}"
+            path = folder / f"{NAMES[part]}{suffix}"
             if path.is_file():
                 return path
-    raise FileNotFoundError(f"data: {given} holds no {NAMES[part]}[.gz]; {_how(part)}")
+    return None
 
 
 def parse_images(data: bytes, name: str) -> Tensor:
@@ -129,7 +148,7 @@ def parse_labels(data: bytes, name: str) -> Tensor:
 
 def binarise(grey: Tensor, generator: torch.Generator) -> Tensor:
     """Bernoulli draws of grey levels: a new image at every use."""
-    return (torch.rand(grey.shape, generator=generator) < grey).float()
+    return (torch.rand(grey.shape, generator=generator, device=grey.device) < grey).float()
 
 
 def drawn_digits(count: int, generator: torch.Generator) -> Tensor:
@@ -175,5 +194,7 @@ def grey_levels(pixels: Tensor) -> Tensor:
     return pixels.float() / 255.0
 
 
-def _how(part: str) -> str:
-    return f"get it by: curl -O {MIRROR}/{NAMES[part]}.gz"
+def _how(parts: Sequence[str], folder: str | os.PathLike[str]) -> str:
+    """The command that puts files where they are looked for."""
+    files = " ".join(f"-O {MIRROR}/{NAMES[part]}.gz" for part in parts)
+    return f"get it by: curl --create-dirs --output-dir {folder} {files}"

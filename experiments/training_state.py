@@ -46,11 +46,15 @@ def load_state(
     """
     if not path.exists():
         return None
-    tensors = from_bytes(path.read_bytes(), path.name)
-    data: dict[str, Any] = jsonio.loads(tensors.pop("json").numpy().tobytes(), path.name)
+    where = str(path)
+    try:
+        tensors = from_bytes(path.read_bytes(), where)
+        data: dict[str, Any] = jsonio.loads(tensors.pop("json").numpy().tobytes(), where)
+    except (OSError, KeyError, ValueError) as error:
+        raise ValueError(f"{where}: no state of a training ({error}); delete it") from error
     check(data)
-    module.load_state_dict(unpack(data["parameters"], tensors, path.name))
-    states = unpack(data["optimisers"], tensors, path.name)
+    module.load_state_dict(unpack(data["parameters"], tensors, where))
+    states = unpack(data["optimisers"], tensors, where)
     for optimiser, state in zip(optimisers, states, strict=True):
         whole = optimiser.state_dict()
         whole["state"] = {int(key): value for key, value in state.items()}

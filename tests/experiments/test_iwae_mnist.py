@@ -12,7 +12,14 @@ import pytest
 import torch
 
 from vaerl.experiments import load_experiment, mnist
-from vaerl.experiments.iwae_cell import Cell, Training, fit_to_minutes, passes, train
+from vaerl.experiments.iwae_cell import (
+    Cell,
+    Training,
+    epoch_cost,
+    fit_to_minutes,
+    passes,
+    train,
+)
 from vaerl.experiments.iwae_mnist import SAMPLES, make_cells, run
 from vaerl.experiments.iwae_networks import build_density, nothing
 from vaerl.experiments.iwae_run import load_density, read_result
@@ -74,7 +81,11 @@ def test_missing_and_damaged_files_are_one_line(
     for place, kind, message in cases:
         with pytest.raises(kind, match=message) as caught:
             mnist.load_mnist(place)  # type: ignore[arg-type]
-        assert "curl -O https://" in str(caught.value) and "\n" not in str(caught.value)
+        text = str(caught.value)
+        assert "curl --create-dirs --output-dir" in text and "\n" not in text
+        # one command gets all that is missing, into the folder that was looked at
+        assert text.count("-O https://") == {None: 4, folder / "no": 4, folder: 1}[place]  # type: ignore[index]
+        assert place is None or f"--output-dir {place} " in text
     train_file.write_bytes(train_file.read_bytes()[:50])
     with pytest.raises(ValueError, match="not a whole gzip file"):
         mnist.load_mnist(folder)
@@ -297,6 +308,65 @@ def test_a_trained_cell_is_scored_again_without_training(tmp_path: Path) -> None
     assert after["train_seconds"] == before["train_seconds"]
     assert after["nll"] > before["nll"]  # 2 samples instead of 100
     assert "K = 2;" in record["caption"].replace(")", ";") and "--test-k 2" in record["command"]
+
+
+def test_a_plan_that_trained_nothing_gives_way(tmp_path: Path) -> None:
+    """A mistyped plan that was stopped at once does not block the folder; a trained one does."""
+    cell = make_cells("debug", layers=[1], k=[1])[0]
+    folder = tmp_path / "cells" / f"debug-{cell.name}"
+    mistyped = replace(cell, phases=((1, 7),))
+    folder.mkdir(parents=True)
+    (folder / "plan.json").write_text(json.dumps({"cell": mistyped.record(), "minutes": None}))
+    run(tmp_path, preset="debug", layers=[1], k=[1])
+    with pytest.raises(ValueError, match=r"has another plan \(phases \[\[1, 1\]\] there"):
+        run(tmp_path, preset="debug", layers=[1], k=[1], epochs=2)
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", '{"cell": 1'])
+def test_a_damaged_record_names_its_file(tmp_path: Path, text: str) -> None:
+    """One line with the whole path and what to do about it."""
+    path = tmp_path / "cells" / "debug-L1-iwae-k1-s0" / "result.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    with pytest.raises(ValueError, match="delete it to make it again") as caught:
+        run(tmp_path, table=True)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_lost_pictures_are_made_again_and_missed_by_no_table(tmp_path: Path) -> None:
+    """A table is drawn without them; the ordinary call scores the cell once more."""
+    choice = {"preset": "debug", "layers": [1], "k": [1]}
+    run(tmp_path, **choice)  # type: ignore[arg-type]
+    lost = tmp_path / "cells" / "debug-L1-iwae-k1-s0" / "pictures.safetensors"
+    lost.unlink()
+    run(tmp_path, table=True)
+    assert not lost.exists()
+    run(tmp_path, **choice)  # type: ignore[arg-type]
+    assert lost.exists()
+
+
+def test_what_a_cell_may_not_be_is_named() -> None:
+    """Each field by its own name; the seed and the device before anything is made."""
+    cell = make_cells("debug")[0]
+    for change, message in (
+        ({"batch_size": 0}, "batch_size: got 0"),
+        ({"test_k": 0}, "test_k: got 0"),
+        ({"warmup": 0.0}, "warmup: got 0.0"),
+        ({"phases": ((1, -3),)}, "epochs of a phase: got -3"),
+        ({"seed": 2**32}, "seed: got 4294967296"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            replace(cell, **change)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="device: got 'gpu', expected one of cpu"):
+        run(Path("never"), preset="debug", device="gpu")
+
+
+def test_estimates_follow_what_cells_took() -> None:
+    """Against the recorded CPU minutes of the two long cells, within a sixth."""
+    for layers, minutes in ((1, 60.8), (2, 90.3)):
+        (cell,) = make_cells("hour", layers=[layers], objectives=["iwae"], k=[50])
+        cost = sum(epoch_cost(cell, number, 59_600) for number in range(cell.epochs))
+        assert cost / 60.0 == pytest.approx(minutes, rel=1 / 6)
 
 
 def test_a_plan_in_minutes_is_kept_when_resumed(
