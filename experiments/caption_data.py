@@ -216,6 +216,22 @@ def draw_scenes(count: int, generator: torch.Generator, kind: str | None = "seen
     return Scenes(*joined).rows(slice(count))
 
 
+def flip_scenes(count: int, aspect: str, generator: torch.Generator) -> tuple[Scenes, Scenes]:
+    """Scenes of one digit, and the same with another "colour" or "place"; both seen in training."""
+    scenes = draw_scenes(20 * count, generator)
+    template, colours = scenes.template.clone(), scenes.colours.clone()
+    if aspect == "colour":
+        other = torch.randint(1, len(COLOURS), (len(scenes),), generator=generator)
+        colours[:, 0] = (colours[:, 0] + other) % len(COLOURS)
+    else:
+        other = torch.randint(1, len(CORNERS), (len(scenes),), generator=generator)
+        template = len(PAIRS) + (template - len(PAIRS) + other) % len(CORNERS)
+    flipped = Scenes(template, scenes.digits, colours)
+    place, colour = flipped.held_out()
+    kept = ((scenes.template >= len(PAIRS)) & ~place & ~colour).nonzero()[:count, 0]
+    return scenes.rows(kept), flipped.rows(kept)
+
+
 def paint(scenes: Scenes, glyphs: Glyphs, generator: torch.Generator) -> Tensor:
     """Images ``(n, IMAGE)`` of the scenes: digits drawn anew and moved by 0 or 1 pixel each way."""
     n = len(scenes)

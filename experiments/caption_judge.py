@@ -37,8 +37,11 @@ class Judge(nn.Module):
         return torch.stack([functional.cross_entropy(l, fact) for l, fact in parts]).sum()
 
     @torch.no_grad()
+    def read(self, images: Tensor) -> Tensor:
+        """The likeliest facts ``(n, 5)``, in the columns of `Scenes.facts`."""
+        return torch.stack([logits.argmax(-1) for logits in self(images)], dim=-1)
+
     def agreement(self, images: Tensor, scenes: Scenes) -> dict[str, float]:
         """Share of images that show what the captions say, by aspect; "all" wants every one."""
-        found = torch.stack([logits.argmax(-1) for logits in self(images)], dim=-1)
-        same = found == scenes.facts
+        same = self.read(images) == scenes.facts
         return {name: same[:, list(c)].all(-1).float().mean().item() for name, c in ASPECTS.items()}

@@ -18,9 +18,10 @@ from vaerl.experiments.caption_data import (
     Glyphs,
     Scenes,
     draw_scenes,
+    flip_scenes,
     paint,
 )
-from vaerl.experiments.caption_judge import Judge
+from vaerl.experiments.caption_judge import ASPECTS, Judge
 
 ROWS = 1_000  # latent samples at once
 CHOICES = 16  # captions among which the right one is to be found
@@ -105,6 +106,30 @@ def agreement(
     for kind, (some, _) in scenes.items():
         generator = torch.Generator().manual_seed(seed)
         result[kind] = judge.agreement(sample(some.tokens, generator), some)
+    return result
+
+
+def flips(judge: Judge, sample: Sampler, count: int, seed: int) -> dict[str, dict[str, float]]:
+    """One word of a caption changed and the noise kept, "colour" and "place" apart.
+
+    "obeyed" is the share of images that then show the new one, "kept" the share whose other facts
+    are those of the image before; both by the classifier, on captions of one digit.
+    """
+    result = {}
+    for aspect in ("colour", "place"):
+        generator = torch.Generator().manual_seed(SCENES_SEED + seed)
+        before, after = flip_scenes(count, aspect, generator)
+        found = [
+            judge.read(sample(some.tokens, torch.Generator().manual_seed(seed)))
+            for some in (before, after)
+        ]
+        columns = list(ASPECTS[aspect])
+        others = [c for c in range(found[0].shape[1]) if c not in columns]
+        new = (found[1] == after.facts)[:, columns].all(-1)
+        same = (found[1] == found[0])[:, others].all(-1)
+        result[aspect] = {
+            "obeyed": new.float().mean().item(), "kept": same.float().mean().item(),
+        }  # fmt: skip
     return result
 
 

@@ -47,7 +47,7 @@ class Fit:
     def run(self, folder: Path, tick: Callable[[int], None] | None = None) -> nn.Module:
         """Train to the end, saving the state in `folder`; `tick` gets the updates done."""
         files.make_directory(folder)
-        path = folder / f"{self.name}.safetensors"
+        path = state_of(folder, self.name)
         self._restore(path)
         saved, total = time.monotonic(), 0.0
         started = False
@@ -73,6 +73,12 @@ class Fit:
         if started:
             self._save(path)
         return self.module.eval().requires_grad_(False)
+
+    def finished(self, folder: Path) -> bool:
+        """Take up the state in `folder`; whether its training has come to its end."""
+        self._restore(state_of(folder, self.name))
+        self.module.eval().requires_grad_(False)
+        return self.done >= self.updates
 
     def _set_rates(self) -> None:
         share = self.done / self.updates
@@ -101,3 +107,8 @@ class Fit:
         data = load_state(path, self.module, self.optimisers, check)
         if data is not None:
             self.done, self.seconds, self.curve = data["done"], data["seconds"], data["curve"]
+
+
+def state_of(folder: Path, name: str) -> Path:
+    """Where the state of a training lies."""
+    return folder / f"{name}.safetensors"

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from vaerl.cli_output import print_table, training_bar
 from vaerl.densities.cvae import CVAE
-from vaerl.densities.options import check_positive
+from vaerl.densities.options import check_positive, check_seed
 from vaerl.experiments.caption_chain import Sizes, build_drawer
 from vaerl.experiments.caption_data import (
     HELD_OUT,
@@ -48,9 +48,10 @@ from vaerl.experiments.caption_scores import (
     caption_bounds,
     caption_choice,
     density_sampler,
+    flips,
     measured_scenes,
 )
-from vaerl.experiments.caption_training import Fit
+from vaerl.experiments.caption_training import Fit, state_of
 from vaerl.experiments.cells import torch_threads
 from vaerl.names import check_name
 from vaerl.runs import files, jsonio
@@ -136,30 +137,41 @@ def run(
             seconds on drawn digits.
         seed: of initialisation, training and the scenes measured.
         data: folder of MNIST's IDX files, images and labels; VAERL_DATA if None.
-        models: "drawing", "connected", "convolutional", "laplacian-gan"; all if None.
+        models: which to train: "drawing", "connected", "convolutional", "laplacian-gan"; all if
+            None. The table is of all finished ones in the folder.
         threads: torch threads.
     """
     budget = PRESETS[check_name("preset", preset, PRESETS)]
-    wanted = [check_name("model", name, MODELS) for name in models or MODELS]
+    asked = [check_name("model", name, MODELS) for name in models or MODELS]
     check_positive("threads", threads)
+    check_seed("seed", seed)
     out = Path(out)
     glyphs = {part: load_glyphs(budget.images, part, data) for part in ("train", "test")}
     with torch_threads(threads):
-        fits = {name: make_fit(name, budget, glyphs["train"], seed) for name in ("judge", *wanted)}
+        fits = {name: make_fit(name, budget, glyphs["train"], seed) for name in ("judge", *asked)}
         _train(fits, out)
+        for name in MODELS:  # the table is of all that is finished
+            if name not in fits and state_of(out, name).exists():
+                fit = make_fit(name, budget, glyphs["train"], seed)
+                if fit.finished(out):
+                    fits[name] = fit
+        wanted = [name for name in MODELS if name in fits]
         scenes = measured_scenes(glyphs["test"], budget.scenes, seed)
         judge = fits["judge"].module
         assert isinstance(judge, Judge), type(judge)
         real = {kind: judge.agreement(images, some) for kind, (some, images) in scenes.items()}
         samplers = {TITLES[name]: _sampler(fits[name].module) for name in wanted}
-        results = {
-            name: _measure(fits[name], samplers[TITLES[name]], judge, scenes, budget, seed)
-            for name in wanted
-        }
+        results = {}
+        with training_bar({"measuring": len(wanted)}) as advance:
+            for number, name in enumerate(wanted, 1):
+                results[name] = _measure(
+                    fits[name], samplers[TITLES[name]], judge, scenes, budget, seed
+                )
+                advance("measuring", number)
         drawer = fits["drawing"].module if "drawing" in fits else None
         draw_figures(out, samplers, drawer, scenes, seed)  # type: ignore[arg-type]
     command = f"vaerl experiment captions --preset {preset} --seed {seed}"
-    command += f" --models {','.join(models)}" if models else ""
+    command += f" --models {','.join(wanted)}" if wanted != [*MODELS] else ""
     record = assemble(results, real, budget, command)
     path = out / "results.json"
     files.write_text(path, jsonio.dumps(record, indent=1) + "\n")
@@ -257,6 +269,7 @@ def _measure(
         "minutes": fit.seconds / 60.0,
         "curve": fit.curve,
         "agreement": agreement(judge, sample, scenes, seed),
+        "flips": flips(judge, sample, budget.scenes, seed),
     }
     if isinstance(fit.module, CVAE):
         result["bounds"] = {
@@ -310,6 +323,12 @@ def assemble(
             f"{kind} {sum(each) / len(each):.2f}" for kind, each in chain["attention"].items()
         )
         notes.append(f"Attention of the chain by kind of word, mean over the steps: {mass}.")
+    for name, result in results.items():
+        told = "; ".join(
+            f"{aspect} obeyed {share['obeyed']:.2f}, the rest kept {share['kept']:.2f}"
+            for aspect, share in result["flips"].items()
+        )
+        notes.append(f"One word changed, the noise kept ({TITLES[name]}): {told}.")
     updates = ", ".join(f"{TITLES[name]} {r['updates']:,}" for name, r in results.items())
     return {
         "title": "Images from captions",
