@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import chain
+from operator import is_
 from typing import Any
 
 import torch
@@ -16,6 +18,8 @@ from vaerl.policies.fourier import FourierCritic
 
 Layer = tuple[Tensor, Tensor, torch.dtype]
 """Weight, bias and the type in which its products run."""
+
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
 class Critics:
@@ -33,7 +37,8 @@ class Critics:
         for parameter in self.critic.parameters():
             parameter.grad = None
         loss, _ = critic_loss(torch.stack(self.critic(obs, actions)), target)
-        loss.backward()
+        if loss.requires_grad:  # unless all is frozen
+            loss.backward()
         return loss.detach()
 
     def lowest(self, obs: Any, actions: Tensor) -> tuple[Tensor, Tensor]:
@@ -46,6 +51,8 @@ class Critics:
     @torch.no_grad()
     def values(self, obs: Any, actions: Tensor) -> Tensor:
         """min_i Q_i(s, a) for several actions of each state, ``(n, B, X)`` to ``(n, B)``."""
+        if not _as_written(self.critic):  # then only the whole knows what it does
+            return torch.stack([torch.cat(self.critic(obs, a), dim=1).amin(1) for a in actions])
         features = self.critic.extract_features(obs, self.critic.features_extractor)
         features = features.expand(*actions.shape[:-1], features.shape[-1])
         inputs = torch.cat((features, _action_inputs(self.critic, actions)), dim=-1).flatten(0, 1)
@@ -89,7 +96,7 @@ class MlpCritics(Critics):
 
     @staticmethod
     def fits(critic: ContinuousCritic) -> bool:
-        """Whether the critics are such networks."""
+        """Whether the critics are such networks, with nothing overridden, hooked or shared."""
 
         def plain(network: list[nn.Module]) -> bool:
             kinds = [type(layer) for layer in network]
@@ -97,8 +104,19 @@ class MlpCritics(Critics):
             biased = all(l.bias is not None for l in network if isinstance(l, nn.Linear))
             return kinds == expected and len(kinds) % 2 == 1 and biased
 
+        networks = _networks(critic)
+        parts = [*critic.q_networks, *chain.from_iterable(networks)]
+        parameters = list(chain.from_iterable(part._parameters.values() for part in parts))
         learned = any(True for _ in critic.features_extractor.parameters())
-        return not learned and all(map(plain, _networks(critic)))
+        return (
+            not learned
+            and _as_written(critic)
+            and all(type(network) is nn.Sequential for network in critic.q_networks)
+            and all(map(plain, networks))
+            and not any(map(_altered, parts))
+            and not any(map(_hooks_of, parameters))
+            and len(set(parameters)) == len(parameters)
+        )
 
     @torch.no_grad()
     def regress(self, obs: Any, actions: Tensor, target: Tensor) -> Tensor:
@@ -106,8 +124,9 @@ class MlpCritics(Critics):
         loss, *gradients = self._regression(self.networks, self._inputs(obs, actions), target)
         found = iter(gradients)
         for layers in self.networks:
-            for weight, bias, _ in layers:
-                weight.grad, bias.grad = next(found), next(found)
+            for parameter in chain.from_iterable(layer[:2] for layer in layers):
+                gradient = next(found)
+                parameter.grad = gradient if parameter.requires_grad else None
         return loss
 
     @torch.no_grad()
@@ -173,12 +192,78 @@ def slopes(networks: list[list[Layer]], x: Tensor, action_inputs: int) -> tuple[
     return lowest, slope
 
 
+class Watch:
+    """Parts, parameters and hooks of critics and their targets, to see when they become others.
+
+    A look costs microseconds, and what was seen is kept, so that nothing new takes its place.
+
+    Args:
+        critics: SB3's modules.
+    """
+
+    def __init__(self, *critics: ContinuousCritic) -> None:
+        self._critics = critics
+        tops: list[nn.Module] = [*critics, *chain.from_iterable(c.q_networks for c in critics)]
+        self._modules = list(dict.fromkeys(chain.from_iterable(top.modules() for top in tops)))
+        self._own: list[dict[str, Any]] = [
+            own for module in self._modules for own in (module._modules, module._parameters)
+        ]
+        self._hooks = [vars(module)[kind] for module in self._modules for kind in HOOKS]
+        self._parameters = [p for module in self._modules for p in module._parameters.values()]
+        self._seen = self._look()
+
+    @property
+    def changed(self) -> bool:
+        """Whether a part was replaced or overridden, or a hook came or went.
+
+        >>> from vaerl.agents import SAC
+        >>> critic = SAC("gaussian", "Pendulum-v1", buffer_size=10).critic
+        >>> watch = Watch(critic)
+        >>> before = watch.changed
+        >>> critic.qf0[0] = nn.Linear(4, 256)
+        >>> before, watch.changed
+        (False, True)
+        """
+        now = self._look()
+        return len(now) != len(self._seen) or not all(map(is_, now, self._seen))
+
+    def _look(self) -> list[Any]:
+        hooks = sum(map(len, self._hooks)) + sum(map(_hooks_of, self._parameters))
+        overridden = sum("forward" in vars(module) for module in self._modules)
+        return [
+            hooks,
+            overridden,
+            *map(type, self._modules),
+            *chain.from_iterable(critic.q_networks for critic in self._critics),
+            *chain.from_iterable(own.values() for own in self._own),
+        ]
+
+
 def make_critics(
     critic: ContinuousCritic, precision: str = "float32", compile: bool = False
 ) -> Critics:
     """The faster of the two ways that fits the critic; on a GPU only CUDA graphs beat autograd."""
     plain = MlpCritics.fits(critic) and (compile or _device(critic) == "cpu")
     return MlpCritics(critic, precision, compile) if plain else Critics(critic)
+
+
+def _as_written(critic: ContinuousCritic) -> bool:
+    """Whether a call of the critic is its networks over features and `_action_inputs`."""
+    return type(critic) in (ContinuousCritic, FourierCritic) and not _altered(critic)
+
+
+def _altered(module: nn.Module) -> bool:
+    """Whether a call of the module is other, or more, than the `forward` of its class."""
+    own = vars(module)
+    return "forward" in own or any(own[kind] for kind in HOOKS)
+
+
+def _hooks_of(parameter: Tensor | None) -> int:
+    """Hooks on the parameter's gradient."""
+    if parameter is None:
+        return 0
+    accumulated: dict[int, Any] | None = parameter._post_accumulate_grad_hooks
+    return len(parameter._backward_hooks or ()) + len(accumulated or ())
 
 
 def _device(critic: ContinuousCritic) -> str:

@@ -10,7 +10,9 @@ and diagnostics rest on.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
+from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
@@ -48,7 +50,8 @@ class PPO(DensityAgent, SB3PPO):
         others: as in SB3; `target_kl` works with every density, since log π is exact.
 
     Raises:
-        ValueError: an action space that is no finite float Box, an unknown policy, gSDE.
+        ValueError: an action space that is no finite float Box, an unknown policy, gSDE, an option
+            that is not legal.
 
     Without an entropy bonus a density whose entropy has no closed form is not sampled for it:
     train/entropy_loss is then SB3's own mean log π of the stored actions.
@@ -78,12 +81,7 @@ class PPO(DensityAgent, SB3PPO):
         recognition_learning_rate: float = 1e-3,
         **kwargs: Any,
     ) -> None:
-        self.recognition_steps = check_positive("recognition_steps", recognition_steps, at_least=0)
-        if not recognition_learning_rate > 0.0:
-            raise ValueError(
-                f"recognition_learning_rate: got {recognition_learning_rate!r}, "
-                "expected a positive number"
-            )
+        self.recognition_steps = recognition_steps
         self.recognition_learning_rate = recognition_learning_rate
         policy, policy_kwargs = resolve_policy(policy, policy_kwargs, self.policy_aliases)
         if "latent_hold" in policy_kwargs:
@@ -92,9 +90,11 @@ class PPO(DensityAgent, SB3PPO):
                 "PPO draws among codes that stay fixed for a rollout; vaerl.agents.SAC can hold one"
             )
         kwargs["policy_kwargs"] = policy_kwargs
+        _check_count("batch_size", kwargs.get("batch_size", 1))  # before SB3 divides by it
         super().__init__(policy, check_env(env), *args, **kwargs)  # type: ignore[arg-type]
 
     def _setup_model(self) -> None:
+        self._check_options()
         super()._setup_model()
         parameters: list[nn.Parameter] = getattr(self.policy, "recognition_parameters", list)()
         self.recognition_optimizer = (
@@ -102,6 +102,18 @@ class PPO(DensityAgent, SB3PPO):
             if parameters
             else None
         )
+
+    def _check_options(self) -> None:
+        check_positive("recognition_steps", self.recognition_steps, at_least=0)
+        rate = self.recognition_learning_rate
+        number = isinstance(rate, Real) and not isinstance(rate, bool)
+        if not (number and 0.0 < rate < math.inf):
+            raise ValueError(
+                f"recognition_learning_rate: got {rate!r}, expected a positive finite number"
+            )
+        self.recognition_learning_rate = float(rate)
+        _check_count("n_epochs", self.n_epochs)
+        _check_count("batch_size", self.batch_size)
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         names, variables = super()._get_torch_save_params()
@@ -267,6 +279,10 @@ class PPO(DensityAgent, SB3PPO):
             optimizer.step()
             losses.append(loss.detach())
         self.logger.record("train/recognition_loss", torch.stack(losses).mean().item())
+
+
+def _check_count(name: str, value: Any) -> None:
+    check_positive(name, int(value) if isinstance(value, np.integer) else value)
 
 
 def _array(tensor: Tensor) -> np.ndarray:

@@ -27,7 +27,7 @@ from vaerl.agents.common import (
     signature_of,
     taken_and_stored,
 )
-from vaerl.agents.critics import make_critics
+from vaerl.agents.critics import Watch, make_critics
 from vaerl.agents.improvement import make_improvement
 from vaerl.agents.precision import PRECISIONS, low_layers, low_products
 from vaerl.agents.sac_losses import (
@@ -36,7 +36,7 @@ from vaerl.agents.sac_losses import (
     soft_target,
     temperature_loss,
 )
-from vaerl.agents.temperature import Annealed, entropy_of_modes
+from vaerl.agents.temperature import annealing, entropy_target
 from vaerl.densities.options import check_choice, check_positive
 from vaerl.policies import SACPolicy
 from vaerl.policies.sac import DensityActor
@@ -58,7 +58,8 @@ class SAC(DensityAgent, SB3SAC):
             rounds their factors to bfloat16 (`vaerl.agents.precision`). Weights, optimisers,
             densities and losses stay float32, and acting is left alone.
         compile: send the critics' regression through `torch.compile` at the first update, on a GPU
-            as a CUDA graph; critics that are no plain ReLU networks run as they are.
+            as a CUDA graph; critics that are no plain ReLU networks run as they are. It and
+            `matmul_precision` may be set later, too: from the next `train` on.
         others: as in SB3.
 
     Raises:
@@ -107,14 +108,12 @@ class SAC(DensityAgent, SB3SAC):
         super().__init__(policy, check_env(env), *args, **kwargs)  # type: ignore[arg-type]
 
     def _setup_model(self) -> None:
+        rows = self.batch_size
+        check_positive("batch_size", int(rows) if isinstance(rows, np.integer) else rows)
         given = self.ent_coef
-        self._annealed = (
-            Annealed.parse(given)
-            if isinstance(given, str) and not given.startswith("auto")
-            else None
-        )
+        self._annealed = annealing(given) if isinstance(given, str) else None
         if isinstance(self.target_entropy, str) and self.target_entropy != "auto":
-            self.target_entropy = entropy_of_modes(
+            self.target_entropy = entropy_target(
                 self.target_entropy, get_action_dim(self.action_space)
             )
         if self._annealed is not None:
@@ -157,6 +156,9 @@ class SAC(DensityAgent, SB3SAC):
 
     def train(self, gradient_steps: int, batch_size: int = 64) -> None:
         """Take `gradient_steps` updates of critics, actor, temperature and target critics."""
+        options, watch = self._made_for
+        if options != (self.matmul_precision, self.compile) or watch.changed:
+            self._make_for_update()
         if not self.policy.training:
             self.policy.set_training_mode(True)
         optimizers = [self.actor.optimizer, self.critic.optimizer]
@@ -254,15 +256,22 @@ class SAC(DensityAgent, SB3SAC):
 
     def _create_aliases(self) -> None:
         super()._create_aliases()
+        self._make_for_update()
+
+    def _make_for_update(self) -> None:
+        """What updates work with, for the options and the critics as they are now."""
         check_choice("matmul_precision", self.matmul_precision, PRECISIONS)
-        if not isinstance(self.compile, bool):
+        if not isinstance(self.compile, bool | np.bool_):
             raise ValueError(f"compile: got {self.compile!r}, expected True or False")
+        self.compile = bool(self.compile)
         self._critics = make_critics(self.critic, self.matmul_precision, self.compile)
         self._low_layers = low_layers(self.policy, self.matmul_precision)
         self._target_and_source = (
             list(self.critic_target.parameters()),
             list(self.critic.parameters()),
         )
+        options = (self.matmul_precision, self.compile)
+        self._made_for = options, Watch(self.critic, self.critic_target)
 
     def _excluded_save_params(self) -> list[str]:
         return [
@@ -272,6 +281,7 @@ class SAC(DensityAgent, SB3SAC):
             "_held",
             "_improvement",
             "_low_layers",
+            "_made_for",
             "_starts",
             "_target_and_source",
         ]

@@ -44,18 +44,41 @@ class Annealed:
         return self.start * (self.end / self.start) ** done
 
 
-def entropy_of_modes(text: str, action_dim: int) -> float:
-    """Target entropy for "modes_M": M equal modes, each as wide as SAC's usual target, in nats.
+def annealing(text: str) -> Annealed | None:
+    """What a text for `ent_coef` anneals; None for what SB3 takes: a number, "auto", "auto_START".
+
+    >>> annealing("0.1"), annealing("auto_0.1"), annealing("anneal_10_1")
+    (None, None, Annealed(start=10.0, end=1.0, fraction=0.5))
+    """
+    head, _, start = text.partition("_")
+    learned = head == "auto" and (text == "auto" or (_number(start) or 0.0) > 0.0)
+    return None if learned or _number(text) is not None else Annealed.parse(text)
+
+
+def entropy_target(text: str, action_dim: int) -> float:
+    """Target entropy in nats for a number as text, or for "modes_M": M modes as wide as SAC's one.
 
     H̄ = −X + log M. SAC's −X for X action dimensions is one Gaussian of σ = .089 on each axis of
     the box; M of them, well apart, have log M more.
 
-    >>> round(entropy_of_modes("modes_4", 2), 3)
-    -0.614
+    >>> entropy_target("-3", 2), round(entropy_target("modes_4", 2), 3)
+    (-3.0, -0.614)
     """
+    number = _number(text)
+    if number is not None:
+        return number
     match = re.fullmatch(r"modes_([1-9]\d*)", text)
     if match is None:
         raise ValueError(
             f"target_entropy: got {text!r}, expected a number, 'auto' or 'modes_M' for M modes"
         )
     return -float(action_dim) + math.log(int(match[1]))
+
+
+def _number(text: str) -> float | None:
+    """The finite number that a text is, if it is one."""
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None

@@ -17,7 +17,7 @@ from tests.policies.common import TinyEnv
 from vaerl.agents import SAC
 from vaerl.agents.critics import Critics
 from vaerl.agents.improvement import Improvement, make_improvement, propose, resample
-from vaerl.agents.temperature import Annealed, entropy_of_modes
+from vaerl.agents.temperature import Annealed, entropy_target
 from vaerl.densities import make_density
 
 FAST: dict[str, Any] = {"learning_starts": 16, "batch_size": 16, "buffer_size": 256, "seed": 0}
@@ -160,7 +160,10 @@ def test_temperature_is_annealed_geometrically() -> None:
     assert agent.ent_coef_tensor.item() == 1.0
 
 
-@pytest.mark.parametrize("text", ["anneal", "anneal_1", "anneal_0_1", "anneal_1_2_3", "warm_1_2"])
+WRONG = ["anneal", "anneal_1", "anneal_0_1", "anneal_1_2_3", "warm_1_2", "auto_0", "auto1", "nan"]
+
+
+@pytest.mark.parametrize("text", WRONG)
 def test_wrong_temperatures_get_one_line(text: str) -> None:
     with pytest.raises(ValueError, match=f"ent_coef: got '{text}', expected a positive number"):
         SAC("gaussian", TinyEnv(), policy_kwargs=TINY, ent_coef=text, **FAST)
@@ -168,11 +171,21 @@ def test_wrong_temperatures_get_one_line(text: str) -> None:
 
 def test_target_entropy_counts_modes() -> None:
     """M modes, each as wide as SAC's own target, have log M nats more."""
-    assert entropy_of_modes("modes_1", 6) == -6.0
+    assert entropy_target("modes_1", 6) == -6.0
     agent = SAC("cvae", TinyEnv(), policy_kwargs=TINY, target_entropy="modes_3", **FAST)
     assert agent.target_entropy == pytest.approx(math.log(3.0) - 2.0)
     with pytest.raises(ValueError, match="target_entropy: got 'modes_0', expected a number"):
         SAC("cvae", TinyEnv(), policy_kwargs=TINY, target_entropy="modes_0", **FAST)
+
+
+def test_numbers_may_be_texts_as_in_sb3() -> None:
+    """They come out as SB3 reads them, and "auto_START" is left to it."""
+    texts = {"ent_coef": "0.1", "target_entropy": "-3"}
+    for cls, policy in ((SAC, "gaussian"), (stable_baselines3.SAC, "MlpPolicy")):
+        agent: Any = cls(policy, TinyEnv(), policy_kwargs=TINY, **texts, **FAST)
+        assert (agent.ent_coef_tensor.item(), agent.target_entropy) == (pytest.approx(0.1), -3.0)
+    agent = SAC("gaussian", TinyEnv(), policy_kwargs=TINY, ent_coef="auto_0.5", **FAST).learn(20)
+    assert agent.logger.name_to_value["train/ent_coef"] == pytest.approx(0.5, rel=1e-2)
 
 
 def shares(density: str, seed: int, **kwargs: Any) -> list[float]:

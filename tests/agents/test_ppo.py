@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -206,12 +207,23 @@ def test_callbacks(tmp_path) -> None:
         assert torch.equal(value, agent.policy.state_dict()[name]), name
 
 
-def test_options_are_checked() -> None:
-    """One line each."""
+def test_options_are_checked(tmp_path) -> None:
+    """One line each, when made and when loaded."""
     with pytest.raises(ValueError, match="recognition_steps: got -1"):
         PPO("cvae", TinyEnv(), recognition_steps=-1)
-    with pytest.raises(ValueError, match=r"recognition_learning_rate: got 0\.0"):
-        PPO("cvae", TinyEnv(), recognition_learning_rate=0.0)
+    for rate in (0.0, -1.0, math.inf, math.nan, "a", None, True):
+        with pytest.raises(ValueError) as error:
+            PPO("cvae", TinyEnv(), recognition_learning_rate=rate)
+        line = f"recognition_learning_rate: got {rate!r}, expected a positive finite number"
+        assert str(error.value) == line
+    for name in ("n_epochs", "batch_size"):
+        with pytest.raises(ValueError, match=f"{name}: got 0, expected a whole number"):
+            PPO("cvae", TinyEnv(), normalize_advantage=False, **{name: 0})
+    agent = PPO("cvae", TinyEnv(), n_epochs=np.int64(2), recognition_learning_rate=np.float32(1e-3))
+    agent.save(tmp_path / "agent")
+    for name in ("n_epochs", "batch_size"):
+        with pytest.raises(ValueError, match=f"{name}: got 0"):
+            PPO.load(tmp_path / "agent", **{name: 0})
 
 
 @pytest.mark.parametrize("clip_range_vf", [None, 0.05])

@@ -283,3 +283,7 @@ def test_options_are_checked() -> None:
         SAC("cvae", TinyEnv(), improvement="forwards")
     with pytest.raises(ValueError, match="diagnostics_interval: got 0"):
         SAC("cvae", TinyEnv(), diagnostics_interval=0)
+    for size in (0, 16.0, "16"):
+        with pytest.raises(ValueError, match=f"batch_size: got {size!r}, expected a whole number"):
+            SAC("cvae", TinyEnv(), batch_size=size)
+    assert SAC("cvae", TinyEnv(), batch_size=np.int64(16)).batch_size == 16

@@ -157,65 +157,22 @@ def test_compiled_updates_are_the_same_updates(
         for density in DENSITIES:
             agents = [agent_of(density, kwargs, compile=flag) for flag in (False, True)]
             run = agents[1]._critics._regression
-            assert run.compiled is None, "nothing is compiled before the first update"
+            assert not run.by_shape, "nothing is compiled before the first update"
             exact, compiled = (update(agent, 3, 16) for agent in agents)
-            assert run.compiled is not None
+            assert len(run.by_shape) == 1 and run.function not in run.by_shape.values()
             for key in ("train/critic_loss", "train/actor_loss", "train/ent_coef_loss"):
                 assert compiled[key] == pytest.approx(exact[key], rel=1e-4, abs=1e-5), key
             others = agents[1].policy.state_dict()
             for name, value in agents[0].policy.state_dict().items():
                 assert torch.allclose(value, others[name], rtol=1e-4, atol=1e-5), name
-        assert pickle.loads(pickle.dumps(run)).compiled is None
+        assert not pickle.loads(pickle.dumps(run)).by_shape
         copied = copy.deepcopy(agents[1])
-        assert copied._critics._regression.compiled is None
+        assert not copied._critics._regression.by_shape
         agents[1].save(tmp_path / "agent.zip")
         loaded = SAC.load(tmp_path / "agent.zip", env=TinyEnv(), device="cpu")
         assert loaded.compile and isinstance(loaded._critics._regression, Compiled)
         for agent in (copied, loaded.learn(16)):
             update(agent, 1, 16)
-
-
-def test_where_nothing_compiles_the_update_runs_as_usual(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One line says why, once; the numbers are those of an update that is not compiled."""
-
-    def no_compiler(function: Any, **_: Any) -> Any:
-        def fails(*args: Any) -> Any:
-            raise OSError("No working C++ compiler found\nin three lines\nor more")
-
-        return fails
-
-    monkeypatch.setattr(torch, "compile", no_compiler)
-    agents = [agent_of("gaussian", {"net_arch": [8]}, compile=flag) for flag in (False, True)]
-    update(agents[0], 2, 16)
-    with pytest.warns(RuntimeWarning) as said:
-        update(agents[1], 2, 16)
-    (line,) = [str(warning.message) for warning in said]
-    assert line.startswith("compile: ") and line.endswith("OSError: No working C++ compiler found")
-    for name, value in agents[0].policy.state_dict().items():
-        assert torch.equal(value, agents[1].policy.state_dict()[name]), name
-
-
-def test_a_fault_of_the_function_itself_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is raised, as it would be without compiling."""
-    monkeypatch.setattr(torch, "compile", lambda function, **_: function)
-    run = Compiled(regression)
-    with pytest.warns(RuntimeWarning), pytest.raises(TypeError):
-        run(None, torch.zeros(1, 2), torch.zeros(1, 1))
-
-
-def test_results_of_a_cuda_graph_are_copied(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The next replay writes over its own results, not over those that were handed out."""
-    static, modes = torch.zeros(2), []
-
-    def replayed(function: Any, *, mode: str | None, **_: Any) -> Any:
-        modes.append(mode)
-        return lambda x: (static.copy_(x),)
-
-    monkeypatch.setattr(torch, "compile", replayed)
-    run = Compiled(lambda x: (x,), "cuda")
-    first, second = run(torch.ones(2)), run(torch.zeros(2))
-    assert first[0].tolist() == [1.0, 1.0] and second[0].tolist() == [0.0, 0.0]
-    assert modes == ["reduce-overhead"]
 
 
 def test_critics_that_cannot_be_compiled_run_as_they_are() -> None:
@@ -256,3 +213,19 @@ def test_options_are_off_unless_asked_for_and_checked(tmp_path: Any) -> None:
         SAC.load(tmp_path / "agent", matmul_precision="fp8")
     with pytest.raises(ValueError, match="compile: got 1, expected True or False"):
         SAC.load(tmp_path / "agent", compile=1)
+    assert SAC("cvae", TinyEnv(), compile=np.True_).compile is True
+
+
+def test_options_take_effect_when_they_are_set_later() -> None:
+    """At the next update, where they are checked, too."""
+    agents = [agent_of("gaussian", **options) for options in ({"matmul_precision": "bf16"}, {})]
+    exact = agents[1]._critics
+    agents[1].matmul_precision = "bf16"
+    losses = [update(agent, 2, 64)["train/critic_loss"] for agent in agents]
+    assert losses[0] == losses[1] and agents[1]._critics is not exact
+    agents[1].compile = True
+    agents[1].train(0)
+    assert isinstance(agents[1]._critics._regression, Compiled)
+    agents[1].matmul_precision = "fp8"
+    with pytest.raises(ValueError, match="matmul_precision: got 'fp8'"):
+        agents[1].train(1, 16)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from stable_baselines3.common.env_util import make_vec_env
 
 from vaerl.runs.agent_options import check_agent_options
-from vaerl.runs.build import make_agent
+from vaerl.runs.build import check_config, make_agent
 from vaerl.runs.checkpoint import save_checkpoint
 from vaerl.runs.checkpoint_load import load_checkpoint
 from vaerl.runs.config import TrainConfig
@@ -24,6 +25,13 @@ from vaerl.runs.config import TrainConfig
         {"target_entropy": "modes_4"},
         {"target_entropy": -3},
         {"target_entropy": "auto"},
+        {"ent_coef": "0.1", "target_entropy": "-3"},
+        {"matmul_precision": "bf16", "compile": True},
+        {"replay_buffer_kwargs": None, "optimize_memory_usage": False},
+        {
+            "optimize_memory_usage": True,
+            "replay_buffer_kwargs": {"handle_timeout_termination": False},
+        },
         {"train_freq": [1, "episode"]},
         {"learning_rate": "lin_1e-3"},
         {"learning_rate": "lin_1e-3_1e-4"},
@@ -40,6 +48,13 @@ def test_what_sac_takes_passes(options: dict[str, Any]) -> None:
         ("ent_coef", "anneal_10"),
         ("ent_coef", "anneal_1_0"),
         ("ent_coef", True),
+        ("ent_coef", "nan"),
+        ("ent_coef", float("inf")),
+        ("compile", "yes"),
+        ("compile", 1),
+        ("matmul_precision", "fp8"),
+        ("optimize_memory_usage", True),
+        ("replay_buffer_kwargs", "none"),
         ("target_entropy", "modes_0"),
         ("target_entropy", "many"),
         ("gamma", 1.5),
@@ -55,6 +70,22 @@ def test_what_sac_refuses_is_named_in_one_line(name: str, value: Any) -> None:
         check_agent_options("sac", {name: value})
     text = str(error.value)
     assert f"{name}: got {value!r}" in text and "expected" in text and "\n" not in text
+
+
+def test_a_saving_of_memory_says_what_else_it_needs() -> None:
+    """And the buffer is made with it; a model has no use for such a buffer."""
+    saving = {"optimize_memory_usage": True}
+    kwargs = {"replay_buffer_kwargs": {"handle_timeout_termination": False}}
+    with pytest.raises(ValueError) as error:
+        check_agent_options("sac", saving)
+    written = str(error.value).split("replay_buffer_kwargs=")[1].split(",")[0]
+    assert json.loads(written) == kwargs["replay_buffer_kwargs"]
+    config = TrainConfig(env="Pendulum-v1", agent_options=saving | kwargs | {"buffer_size": 10})
+    check_config(config)
+    agent: Any = make_agent(config, make_vec_env("Pendulum-v1"), seed=0)
+    assert agent.replay_buffer.optimize_memory_usage
+    with pytest.raises(ValueError, match="optimize_memory_usage: got True, expected false: its mo"):
+        check_agent_options("mbpo", saving | kwargs)
 
 
 def test_a_learning_rate_on_a_line_falls_and_comes_back_from_a_checkpoint(tmp_path: Path) -> None:

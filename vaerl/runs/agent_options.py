@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 from stable_baselines3.common.utils import LinearSchedule
 
 from vaerl.agents import agent_class
-from vaerl.agents.temperature import Annealed, entropy_of_modes
+from vaerl.agents.precision import PRECISIONS
+from vaerl.agents.temperature import annealing, entropy_target
 from vaerl.names import check_name
 
 # Arguments of an agent's constructor that have a field of their own, or none.
@@ -95,27 +96,26 @@ def _is_train_freq(value: Any) -> bool:
 
 
 def _is_ent_coef(value: Any) -> bool:
-    if not isinstance(value, str):
-        return _is_number(value)
-    head, _, start = value.partition("_")
-    try:
-        if head == "anneal":
-            return Annealed.parse(value) is not None
-        return head == "auto" and (value == "auto" or float(start) > 0.0)
-    except ValueError:
-        return False
+    return _is_number_or(annealing, value)
 
 
 def _is_target_entropy(value: Any) -> bool:
+    return value == "auto" or _is_number_or(lambda text: entropy_target(text, 1), value)
+
+
+def _is_number_or(read: Callable[[str], Any], value: Any) -> bool:
+    """Whether a value is a finite number, or a text that can be read."""
     if not isinstance(value, str):
-        return _is_number(value)
+        return _is_number(value) and math.isfinite(value)
     try:
-        return value == "auto" or math.isfinite(entropy_of_modes(value, 1))
+        read(value)
     except ValueError:
         return False
+    return True
 
 
 _OBJECT = Rule("an object of arguments", lambda value: isinstance(value, dict))
+_OBJECT_OR_NULL = Rule(f"{_OBJECT.legal}, or null", lambda v: v is None or isinstance(v, dict))
 _FLAG = Rule("true or false", lambda value: isinstance(value, bool))
 _CODE = Rule("null: a Python object cannot be written here", lambda value: value is None)
 
@@ -125,6 +125,7 @@ RULES: dict[str, Rule] = {
     "buffer_size": _whole(1),
     "clip_range": _scheduled(_number(0)),
     "clip_range_vf": _scheduled(_number(0, words=(None,))),
+    "compile": _FLAG,
     "ent_coef": Rule(
         "a number, auto, auto_ and a positive number, or anneal_START_END[_FRACTION]", _is_ent_coef
     ),
@@ -133,6 +134,7 @@ RULES: dict[str, Rule] = {
     "gradient_steps": _whole(-1),
     "learning_rate": _scheduled(_number(0)),
     "learning_starts": _whole(0),
+    "matmul_precision": Rule(" or ".join(PRECISIONS), lambda value: value in PRECISIONS),
     "max_grad_norm": _number(0),
     "n_epochs": _whole(1),
     "n_steps": _whole(1),
@@ -140,6 +142,7 @@ RULES: dict[str, Rule] = {
     "optimize_memory_usage": _FLAG,
     "policy_kwargs": _OBJECT,
     "replay_buffer_class": _CODE,
+    "replay_buffer_kwargs": _OBJECT_OR_NULL,
     "rollout_buffer_class": _CODE,
     "stats_window_size": _whole(1),
     "target_entropy": Rule("a number, auto, or modes_M for M modes", _is_target_entropy),
@@ -165,11 +168,26 @@ def check_agent_options(agent: str, options: Mapping[str, Any]) -> None:
             raise ValueError(
                 f"agent option {option}: got {value!r}, expected {RULES[option].legal}"
             )
+    if options.get("optimize_memory_usage"):
+        _check_memory(agent, options.get("replay_buffer_kwargs") or {})
     policies = getattr(agent_class(agent), "policy_aliases", None)
     if policies:
         names = set(inspect.signature(next(iter(policies.values())).__init__).parameters)
         for name in options.get("policy_kwargs", {}):
             check_name("agent option policy_kwargs: argument", name, names - {"self"})
+
+
+def _check_memory(agent: str, buffer_kwargs: Mapping[str, Any]) -> None:
+    """SB3's buffer keeps an observation once, and tells ends by a time limit apart, not both."""
+    legal = "false: its model is fitted to next observations, which are not kept then"
+    if agent != "mbpo":
+        if not buffer_kwargs.get("handle_timeout_termination", True):
+            return
+        legal = (
+            'false, or beside it replay_buffer_kwargs={"handle_timeout_termination": false}, '
+            "where an end by a time limit counts as a terminal state"
+        )
+    raise ValueError(f"agent option optimize_memory_usage: got True, expected {legal}")
 
 
 def agent_options(name: str) -> set[str]:
