@@ -1,8 +1,9 @@
 # make demo   train a CVAE policy next to a Gaussian one and write a report
 # make test   all tests and docstring examples
 # make check  format, lint, types
-# make bench  the measurements behind the tables in docs/results.md: hours; finished parts are kept.
-#             One of them: make bench BENCH=density-suite
+# make bench  speed beside stable-baselines3 and SBX: vaerl bench, minutes
+# make results  the measurements behind the tables in docs/results.md: hours; finished parts are
+#             kept. One of them: make results RESULTS=density-suite
 # make docs   the site, into site/
 # make clean  remove what the targets above built, except .venv and runs/
 #
@@ -14,9 +15,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq -c constrain
 # Learning on small networks is fastest with one thread a process.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-BENCH ?= density-suite mujoco
+RESULTS ?= density-suite mujoco
 
-.PHONY: demo test check bench docs clean
+.PHONY: demo test check bench results docs clean
 
 demo: .venv/.ready
 	$(ONE_THREAD) $(BIN)/vaerl experiment demo --out runs/demo
@@ -35,7 +36,10 @@ check: .venv/.ready-dev
 	  esac
 
 bench: .venv/.ready
-	@set -e; for name in $(BENCH); do \
+	$(BIN)/vaerl bench --out runs/bench
+
+results: .venv/.ready
+	@set -e; for name in $(RESULTS); do \
 	  $(ONE_THREAD) $(BIN)/vaerl experiment $$name --out runs/$$name; \
 	done
 

@@ -1,4 +1,4 @@
-"""Soft actor-critic over any density: SB3's algorithm with a faster update.
+"""Soft actor-critic over any density: SB3's algorithm, its updates in few large operations.
 
     vaerl.agents.SAC("cvae", env).learn(50_000)
 

@@ -6,8 +6,8 @@ same with `matmul_precision="bf16"`. A run's curve is the mean return of the tra
 end in each tenth of it; reported are the means over the whole run and over its last fifth, and of
 20 episodes with the best action after it.
 
-Files: out/cells/ (one JSON a run; finished ones are not repeated), out/results.json (the table),
-out/figures/curves.png.
+Files: out/cells/ (one JSON a run; finished ones are not repeated or replaced), out/results.json
+(the table of the last call), out/figures/curves.png.
 """
 
 from __future__ import annotations
@@ -30,10 +30,11 @@ from stable_baselines3.common.monitor import Monitor
 
 from vaerl.agents import SAC
 from vaerl.cli_output import print_table, training_bar
-from vaerl.densities.options import check_positive
+from vaerl.densities.options import check_positive, check_seed
 from vaerl.experiments.cells import each_result, torch_threads
 from vaerl.experiments.curve_figure import draw_curves
 from vaerl.experiments.intervals import interval
+from vaerl.experiments.records import read_record
 from vaerl.names import check_name
 from vaerl.runs import files, jsonio
 from vaerl.runs.directory import versions
@@ -63,8 +64,16 @@ class Cell:
     steps: int
 
     def path(self, out: Path) -> Path:
-        """Where its result lies."""
+        """Where its result lies: under a name with its steps unless they are the full preset's.
+
+        >>> Cell("Pendulum-v1", "vaerl bf16", 0, 8_000).path(Path("curves")).name
+        'Pendulum-v1-vaerl-bf16-s0.json'
+        >>> Cell("Pendulum-v1", "vaerl bf16", 0, 450).path(Path("curves")).name
+        'Pendulum-v1-vaerl-bf16-s0-450-steps.json'
+        """
         name = f"{self.env}-{self.learner}-s{self.seed}".replace(" ", "-").replace("/", "-")
+        if self.steps != STEPS.get(self.env):
+            name += f"-{self.steps}-steps"
         return out / "cells" / f"{name}.json"
 
 
@@ -101,21 +110,33 @@ def run(
         learners: names in `LEARNERS`, all if None.
         seeds: 0, 1, 2 if None ("debug": 0).
         jobs: processes, each with one torch thread.
+
+    Raises:
+        ValueError: an option that is not legal, or a file among the finished trainings that is
+            damaged or is of another training.
     """
     debug = check_name("preset", preset, PRESETS) == "debug"
     check_positive("jobs", jobs)
     out = Path(out)
+    short = tuple(STEPS)[:1]
+    for env in envs or () if debug else ():
+        if check_name("env", env, STEPS) not in short:
+            raise ValueError(
+                f"envs: got {env!r} with the preset 'debug', expected {short[0]!r}: "
+                "no episode of another ends in its steps"
+            )
     cells = [
         Cell(
             check_name("env", env, STEPS),
             check_name("learner", learner, LEARNERS),
-            seed,
+            check_seed("seeds", seed),
             DEBUG_STEPS if debug else STEPS[env],
         )
         for seed in seeds or SEEDS[: 1 if debug else None]
-        for env in envs or tuple(STEPS)[: 1 if debug else None]
+        for env in envs or (short if debug else STEPS)
         for learner in learners or LEARNERS
     ]
+    cells = list(dict.fromkeys(cells))
     missing = [cell for cell in cells if _read(cell, out) is None]
     with training_bar({"runs": len(cells)}) as advance:
         first = len(cells) - len(missing) + 1
@@ -173,9 +194,26 @@ def curve(steps: Sequence[int], returns: Sequence[float], length: int) -> list[l
 
 
 def _read(cell: Cell, out: Path) -> dict[str, Any] | None:
+    """The result of a finished training, None where there is none; it is never replaced."""
     path = cell.path(out)
-    found = jsonio.loads(path.read_bytes(), path.name) if path.exists() else None
-    return found if found is not None and found["cell"] == asdict(cell) else None
+    found = read_record(path, ("cell", "curve", "evaluation", "cpu_seconds"))
+    if found is None:
+        return None
+    if found["cell"] != asdict(cell):
+        raise ValueError(
+            f"{path}: got a training of {found['cell']}, expected {asdict(cell)}; "
+            "move it away or name another --out"
+        )
+    pairs, scores = found["curve"], [found["evaluation"], found["cpu_seconds"]]
+    legal = isinstance(pairs, list) and len(pairs) > 0
+    for row in [*pairs, scores] if legal else ():  # each holds two numbers
+        legal &= isinstance(row, list) and [type(n) in (int, float) for n in row] == [True, True]
+    if not legal:
+        raise ValueError(
+            f"{path}: got a curve or a score of another form, expected [step, return] pairs and "
+            "numbers; delete it to make it again"
+        )
+    return found
 
 
 def assemble(results: Mapping[Cell, Mapping[str, Any]], command: str) -> dict[str, Any]:

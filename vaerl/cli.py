@@ -341,26 +341,27 @@ def bench(
     groups: Annotated[
         list[str] | None, typer.Option(help="What to measure (all): sac, acting-1-drawn, …")
     ] = None,
-    rounds: Annotated[int, typer.Option(help="Rounds in which the rivals take turns.", min=1)] = 12,
+    rounds: Annotated[
+        int | None, typer.Option(help="Rounds in which the rivals take turns (12).", min=1)
+    ] = None,
     threads: Annotated[int, typer.Option(help="Torch threads; 0: torch's choice.", min=0)] = 0,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:NUMBER.")] = "cpu",
     profile: Annotated[
-        bool, typer.Option("--profile", help="Say where an update goes, instead.")
+        bool, typer.Option("--profile", help="Say where the time goes, instead (sac, ppo).")
     ] = False,
     check: Annotated[
         Path | None,
         typer.Option(help="A bench.json: fail where a speed fell below half of it."),
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder of bench.json.")] = Path("runs/bench"),
+    out: Annotated[Path | None, typer.Option(help="Folder of bench.json (runs/bench).")] = None,
     progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
     debug: Debug = False,
 ) -> None:
     """Time vaerl against stable-baselines3 and SBX, side by side."""
     from vaerl.benchmarks.run import bench as run_benchmark
-    from vaerl.runs import files
 
-    names = [name for part in groups or [] for name in part.split(",") if name]
-    folder = files.check_folder("--out", out)
-    slower = run_benchmark(folder, names, rounds, threads, check, profile, progress)
+    names = [name for part in groups for name in part.split(",")] if groups else None
+    slower = run_benchmark(out, names, rounds, threads, check, profile, progress, device)
     for line in slower:
         print(line)
     if slower:

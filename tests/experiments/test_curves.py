@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 from stable_baselines3 import SAC as SB3SAC
 
 from vaerl.agents import SAC
-from vaerl.experiments.curves import LEARNERS, Cell, assemble, run
+from vaerl.experiments.curves import DEBUG_STEPS, LEARNERS, STEPS, Cell, assemble, run
+from vaerl.runs import jsonio
 
 
 def test_learners_differ_in_what_their_names_say() -> None:
@@ -21,19 +23,77 @@ def test_learners_differ_in_what_their_names_say() -> None:
         assert len({getattr(agent, option) for agent in made.values()}) == 1, option
 
 
+def keep(out: Path, cell: Cell, changes: dict[str, object] | None = None) -> Path:
+    """A finished training on disk."""
+    result = {
+        "cell": asdict(cell),
+        "curve": [[800.0, -900.0], [8000.0, -150.0]],
+        "evaluation": -150.0,
+        "cpu_seconds": 80.0,
+    }
+    path = cell.path(out)
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(jsonio.dumps(result | (changes or {})))
+    return path
+
+
 def test_a_finished_training_is_kept(tmp_path: Path) -> None:
-    """Two episodes of Pendulum are two points; the second call trains nothing."""
+    """Two episodes of Pendulum are two points; the second call trains nothing.
+
+    The full run of the same learner and seed in the same folder is left alone by both.
+    """
+    full = keep(tmp_path, Cell("Pendulum-v1", "vaerl", 0, STEPS["Pendulum-v1"]))
+    assert full.name == "Pendulum-v1-vaerl-s0.json", "as those that exist are named"
+    before_full = full.read_bytes()
     record = json.loads(run(tmp_path, "debug", learners=["vaerl"], jobs=1).read_text())
     points = record["data"]["Pendulum-v1 vaerl seed 0"]
     assert len(points) == 2 and all(-2000.0 < value < 0.0 for _, value in points)
     assert record["command"] == "vaerl experiment curves --preset debug --learners vaerl"
-    path = Cell("Pendulum-v1", "vaerl", 0, 450).path(tmp_path)
+    assert full.read_bytes() == before_full
+    path = Cell("Pendulum-v1", "vaerl", 0, DEBUG_STEPS).path(tmp_path)
     before = path.stat().st_mtime_ns
     run(tmp_path, "debug", learners=["vaerl"], jobs=1)
     assert path.stat().st_mtime_ns == before
     assert (tmp_path / "figures" / "curves.png").stat().st_size > 1000
     with pytest.raises(ValueError, match="did you mean 'vaerl'"):
         run(tmp_path, "debug", learners=["vaer"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"cell": {"env": "Pendulum-v1", "steps": 7}}, "got a training of"),
+        ({"curve": []}, "of another form"),
+        ({"curve": [[1.0, 2.0], 3.0]}, "of another form"),
+        ({"curve": "ab"}, "of another form"),
+        ({"evaluation": None}, "of another form"),
+    ],
+)
+def test_a_damaged_training_is_one_line(
+    tmp_path: Path, changes: dict[str, object], words: str
+) -> None:
+    """It is named, and neither used nor replaced."""
+    path = keep(tmp_path, Cell("Pendulum-v1", "SB3", 0, DEBUG_STEPS), changes)
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=f"SB3-s0-450-steps.json: .*{words}"):
+        run(tmp_path, "debug", learners=["SB3"], jobs=1)
+    assert path.read_bytes() == before
+
+
+def test_half_a_file_is_one_line(tmp_path: Path) -> None:
+    path = keep(tmp_path, Cell("Pendulum-v1", "SB3", 0, STEPS["Pendulum-v1"]))
+    for text in ("", path.read_text()[:40], '{"cell": {}}'):
+        path.write_text(text)
+        with pytest.raises(ValueError, match=r"SB3-s0\.json: .*delete it"):
+            run(tmp_path, envs=["Pendulum-v1"], learners=["SB3"], seeds=[0], jobs=1)
+
+
+def test_options_that_are_not_legal(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="seeds: got -1, expected a whole number from 0"):
+        run(tmp_path, "debug", seeds=[-1])
+    with pytest.raises(ValueError, match="envs: got 'HalfCheetah-v5' with the preset 'debug'"):
+        run(tmp_path, "debug", envs=["HalfCheetah-v5"])
+    assert not list(tmp_path.iterdir()), "nothing is written before all is checked"
 
 
 def test_the_table_averages_over_seeds() -> None:

@@ -7,9 +7,10 @@ taken within seconds of each other.
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -30,6 +31,41 @@ class Goal:
     against: str
     speed: float
 
+    def words(self, base: str) -> str:
+        """The goal in a table whose speeds are against `base`."""
+        return f"≥ {self.speed:.2g}" + (f" × {self.against}" if self.against != base else "")
+
+    def verdict(self, result: Result) -> str:
+        """Whether it is reached, and the speed.
+
+        >>> result = Result(Group("g", "", "step", []), {"a": [2.0], "b": [1.0]})
+        >>> Goal("b", "a", 2.5).verdict(result), Limit("b", 1000.0).verdict(result)
+        ('no, 2.00', 'yes, 1000 ms')
+        """
+        speed = result.speed(self.case, self.against)[0]
+        return f"{_yes(speed >= self.speed)}, {speed:.2f}"
+
+
+@dataclass(frozen=True)
+class Limit:
+    """`case` is to take at most so many milliseconds a unit, on whatever machine it is."""
+
+    case: str
+    milliseconds: float
+
+    def words(self, base: str) -> str:
+        """The limit in a table; `base` plays no part in it."""
+        return f"≤ {self.milliseconds:.0f} ms"
+
+    def verdict(self, result: Result) -> str:
+        """Whether it is kept, and the time."""
+        took = result.milliseconds(self.case)
+        return f"{_yes(took <= self.milliseconds)}, {took:.0f} ms"
+
+
+def _yes(reached: bool) -> str:
+    return "yes" if reached else "no"
+
 
 @dataclass(frozen=True)
 class Group:
@@ -42,9 +78,9 @@ class Group:
     title: str
     unit: str
     cases: Sequence[Case]
-    goals: Sequence[Goal] = ()
-    missing: Sequence[str] = ()
-    """Rivals that could not take part, a line each."""
+    goals: Sequence[Goal | Limit] = ()
+    missing: Mapping[str, str] = field(default_factory=dict)
+    """Rivals that cannot take part here, and why."""
 
     def only(self, names: Collection[str]) -> Group:
         """The group with those of its rivals that are named, and the first one.
@@ -92,7 +128,7 @@ def measure(
 
     Args:
         on_round: called with the number of rounds done, warm-up included.
-        clock: seconds; wall time unless another is given.
+        clock: seconds; wall time unless another is given (`device_clock` where a GPU works).
     """
     seconds: dict[str, list[float]] = {case.name: [] for case in group.cases}
     for r in range(warm_up + rounds):
@@ -106,3 +142,46 @@ def measure(
                 seconds[case.name].append(took / units)
         on_round(r + 1)
     return Result(group, seconds)
+
+
+def check_device(device: str) -> str:
+    """`device` if torch can work there, else a ValueError of one line.
+
+    >>> check_device("cpu")
+    'cpu'
+    """
+    found = re.fullmatch(r"cpu|cuda(?::(\d+))?", device)
+    if found is None:
+        raise ValueError(f"device: got {device!r}, expected cpu, cuda or cuda:NUMBER")
+    if device != "cpu":
+        import torch
+
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if int(found[1] or 0) >= count:
+            raise ValueError(
+                f"device: got {device!r}, expected one that torch sees here: "
+                + ", ".join(["cpu", *(f"cuda:{i}" for i in range(count))])
+            )
+    return device
+
+
+def device_name(device: str) -> str:
+    """What a record calls it: "cpu", or the name that a GPU gives itself."""
+    if device == "cpu":
+        return device
+    import torch
+
+    return f"{device} ({torch.cuda.get_device_name(device)})"
+
+
+def device_clock(device: str) -> Callable[[], float]:
+    """Seconds of wall time, read when all that a GPU was asked for is done."""
+    if device == "cpu":
+        return time.perf_counter
+    import torch
+
+    def clock() -> float:
+        torch.cuda.synchronize(device)
+        return time.perf_counter()
+
+    return clock
