@@ -75,7 +75,8 @@ def measure_network(
     samples: Sequence[int],
     draws: int,
     images: int,
-    tick: Callable[[int], None] | None = None,
+    trained: Callable[[int], None] = lambda epochs: None,
+    measured: Callable[[int], None] = lambda total: None,
 ) -> dict[int, dict[str, dict[int, Spread]]]:
     """Spreads by epoch, estimator and k, along the training of `cell`.
 
@@ -86,20 +87,23 @@ def measure_network(
         samples: numbers of samples k.
         draws: gradients drawn for each.
         images: size of the fixed batch.
-        tick: gets k after every estimator and k.
+        trained: gets the number of epochs done, after every one.
+        measured: gets the sum of all k measured, after every estimator and k.
     """
     training = Training(cell, digits.train)
     x = binarise(digits.test[:images], torch.Generator().manual_seed(cell.seed + 1))
     found: dict[int, dict[str, dict[int, Spread]]] = {}
+    done = 0
     for mark in marks:
         while len(training.history) < mark:
             training.epoch()
+            trained(len(training.history))
         density = copy.deepcopy(training.density)
         found[mark] = {name: {} for name in ESTIMATORS}
         for name in ESTIMATORS:
             for k in (k for k in samples if k > 1 or name not in NEEDS_TWO):
                 generator = torch.Generator().manual_seed(cell.seed + 2)
                 found[mark][name][k] = network_spread(density, name, k, x, draws, generator)
-                if tick is not None:
-                    tick(k)
+                done += k
+                measured(done)
     return found

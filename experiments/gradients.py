@@ -7,7 +7,7 @@ with binary latents, where reparameterisation does not apply: wake-sleep, reweig
 VIMCO. SNR = ‖E g‖ / √(trace Var g), of one draw.
 
 Files: out/gradients-linear.json, -network.json, -helmholtz.json (the tables; a finished one is not
-repeated) and out/figures/ (a picture each).
+repeated, one of other settings is refused) and out/figures/ (a picture each).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from typing import Any
 import torch
 
 from vaerl.cli_output import print_table, training_bar
+from vaerl.densities.options import check_positive, check_seed
 from vaerl.experiments.cells import torch_threads
 from vaerl.experiments.gradient_estimators import BOUND, ELBO, ESTIMATORS, NEEDS_TWO
 from vaerl.experiments.gradient_figures import draw
@@ -31,6 +32,7 @@ from vaerl.experiments.gradient_network import measure_network, spread
 from vaerl.experiments.helmholtz import METHODS, train_machine
 from vaerl.experiments.iwae_cell import Cell
 from vaerl.experiments.mnist import Digits
+from vaerl.experiments.records import check_same, read_record
 from vaerl.names import check_name
 from vaerl.runs import files, jsonio
 from vaerl.runs.directory import versions
@@ -38,6 +40,8 @@ from vaerl.runs.directory import versions
 PARTS = ("linear", "network", "helmholtz")
 LINEAR_ROWS = 10_000  # draws at once
 NETWORK_IMAGES = 20
+RECORD = ("title", "columns", "rows", "data", "settings")
+"""What is read of a finished part."""
 MACHINE_RATE = 3e-3
 
 
@@ -89,28 +93,34 @@ def run(
         out: folder of the results; finished parts found there are reused.
         preset: "full", or "debug", which runs whole in seconds on drawn digits.
         seed: of every part.
-        data: folder of MNIST's IDX files; VAERL_DATA if None.
+        data: folder of MNIST's IDX files; VAERL_DATA if None. Read only where it is needed.
         parts: "linear", "network", "helmholtz"; all if None.
         threads: torch threads.
     """
     budget = PRESETS[check_name("preset", preset, PRESETS)]
     wanted = [check_name("part", part, PARTS) for part in parts or PARTS]
+    check_seed("seed", seed)
+    check_positive("threads", threads)
     out = Path(out)
     cell = Cell(1, "iwae", 5, ((5, max(budget.marks)),), images=budget.images, seed=seed)
-    digits = cell.load_digits(data) if set(wanted) != {"linear"} else None
-    (out / "figures").mkdir(parents=True, exist_ok=True)
-    settings = jsonio.loads(jsonio.dumps({"seed": seed, **_plain(budget)}).encode(), "settings")
-    for part in wanted:
-        path = out / f"gradients-{part}.json"
-        record = jsonio.loads(path.read_bytes(), path.name) if path.exists() else None
-        if record is None or record["settings"] != settings:
+    settings = {"seed": seed, **asdict(budget)}
+    paths = {part: out / f"gradients-{part}.json" for part in wanted}
+    records = {part: read_record(path, RECORD) for part, path in paths.items()}
+    for part, record in records.items():
+        if record is not None:
+            check_same(paths[part], record["settings"], settings)
+    unread = any(record is None and part != "linear" for part, record in records.items())
+    digits = cell.load_digits(data) if unread else None
+    files.make_directory(out / "figures")
+    for part, record in records.items():
+        if record is None:
             with torch_threads(threads):
                 record = _measure(part, budget, seed, digits, cell)
             record["command"] = f"vaerl experiment gradients --parts {part} --preset {preset}"
             record["command"] += f" --seed {seed}"
             record["settings"] = settings
             record["versions"] = {n: versions()[n] for n in ("vaerl", "python", "torch")}
-            files.write_text(path, jsonio.dumps(record, indent=1) + "\n")
+            files.write_text(paths[part], jsonio.dumps(record, indent=1) + "\n")
         print_table(record["title"], record["columns"], record["rows"])
         draw(part, record["data"], out / "figures" / f"gradients-{part}.png")
     return out
@@ -125,13 +135,6 @@ def _measure(
     if part == "network":
         return network_record(digits, cell, budget)
     return helmholtz_record(digits, budget, seed)
-
-
-def _plain(budget: Preset) -> dict[str, Any]:
-    return {
-        name: list(value) if isinstance(value, tuple) else value
-        for name, value in asdict(budget).items()
-    }
 
 
 # -- the linear-Gaussian chain ---------------------------------------------------------------------
@@ -233,21 +236,15 @@ def _digits(value: float) -> str:
 
 def network_record(digits: Digits, cell: Cell, budget: Preset) -> dict[str, Any]:
     """Measure, and make the table: variance and SNR after each mark of the training."""
-    title = "gradients of the network"
+    training, title = "epochs of the network", "gradients of the network"
     total = len(budget.marks) * sum(
         k for n in ESTIMATORS for k in budget.network_samples if k > 1 or n not in NEEDS_TWO
     )
-    with training_bar({title: total}) as advance:
-        done = 0
-
-        def tick(k: int) -> None:
-            nonlocal done
-            done += k
-            advance(title, done)
-
+    with training_bar({training: max(budget.marks), title: total}) as advance:
         found = measure_network(
             digits, cell, budget.marks, budget.network_samples,
-            budget.network_draws, NETWORK_IMAGES, tick,
+            budget.network_draws, NETWORK_IMAGES,
+            lambda epochs: advance(training, epochs), lambda done: advance(title, done),
         )  # fmt: skip
     data = {
         str(mark): {
@@ -291,8 +288,8 @@ def network_record(digits: Digits, cell: Cell, budget: Preset) -> dict[str, Any]
 def helmholtz_record(digits: Digits, budget: Preset, seed: int) -> dict[str, Any]:
     """Train a machine with each method, and make the table: test NLL along the training."""
     data: dict[str, list[list[float]]] = {}
-    with training_bar({"binary machines": len(METHODS)}) as advance:
-        for number, method in enumerate(METHODS, start=1):
+    with training_bar(dict.fromkeys(METHODS, budget.machine_epochs)) as advance:
+        for method in METHODS:
             curve = train_machine(
                 method,
                 digits,
@@ -304,9 +301,9 @@ def helmholtz_record(digits: Digits, budget: Preset, seed: int) -> dict[str, Any
                 seed=seed,
                 test_images=budget.test_images,
                 test_k=budget.test_k,
+                tick=lambda epochs, method=method: advance(method, epochs),  # type: ignore[misc]
             )[1]
             data[method] = [[float(epoch), nll] for epoch, nll in curve]
-            advance("binary machines", number)
     epochs = [f"{int(epoch)} epochs" for epoch, _ in next(iter(data.values()))]
     sizes = "-".join(map(str, budget.machine))
     return {

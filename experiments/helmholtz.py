@@ -10,6 +10,7 @@ vimco        θ: the same;  φ: see `vaerl.experiments.gradient_estimators`
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 
 import torch
@@ -96,8 +97,12 @@ def train_machine(
     seed: int,
     test_images: int,
     test_k: int,
+    tick: Callable[[int], None] = lambda epochs: None,
 ) -> tuple[CVAE, list[tuple[int, float]]]:
-    """Train a machine; and its test NLL by L_{test_k} at the start, the end and thrice between."""
+    """Train a machine; and its test NLL by L_{test_k} at the start, the end and thrice between.
+
+    `tick` gets the number of epochs done, after every one.
+    """
     density = build_machine(sizes, digits.train.mean(0), seed)
     optimiser = torch.optim.Adam(density.parameters(), learning_rate, fused=True)
     generator = torch.Generator().manual_seed(seed)
@@ -116,4 +121,5 @@ def train_machine(
             optimiser.zero_grad(set_to_none=True)
             loss.mean().backward()
             optimiser.step()
+        tick(epoch + 1)
     return density, curve

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,26 +11,29 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 
 from vaerl.envs import drawing
-from vaerl.envs.coloured_goals import COLOURS, HELD_OUT, PLACES, RADIUS
-
-KINDS = ("training", "held-out")
+from vaerl.envs.coloured_goals import COLOURS, PLACES, RADIUS
 
 
-def draw_figures(cells: Mapping[tuple[str, int], Mapping[str, Any]], out: Path) -> Path:
-    """Draw the first seed of every policy into out/figures/instructions.png."""
+def draw_figures(
+    cells: Mapping[tuple[str, int], Mapping[str, Any]], kinds: Iterable[str], out: Path
+) -> Path:
+    """Draw the first seed of every policy into out/figures/instructions.png, a row a kind."""
     first: dict[str, Mapping[str, Any]] = {}
     for (name, _), cell in cells.items():
         first.setdefault(name, cell)
-    rows = [(name, kind, cell[kind]["shown"]) for name, cell in first.items() for kind in KINDS]
-    columns = max(len(shown) for _, _, shown in rows)
+    rows = [
+        [(name, kind, episode) for name, cell in first.items() for episode in cell[kind]["shown"]]
+        for kind in kinds
+    ]
+    columns = max(len(row) for row in rows)
     figure = Figure(figsize=(2.6 * columns, 2.9 * len(rows)), layout="constrained")
-    for line, (name, kind, shown) in zip(
-        figure.subplots(len(rows), columns, squeeze=False), rows, strict=True
-    ):
-        for axis, episode in zip(line, shown, strict=False):
+    lines = figure.subplots(len(rows), columns, squeeze=False)
+    for line, row in zip(lines, rows, strict=True):
+        for axis, (name, kind, episode) in zip(line, row, strict=False):
             drawing.prepare(axis, (-1.1, 1.1), (-1.1, 1.1))
             for place, colour in zip(PLACES, episode["colours"], strict=True):
-                axis.add_patch(Circle((place[0], place[1]), RADIUS, color=COLOURS[colour]))
+                if colour:
+                    axis.add_patch(Circle((place[0], place[1]), RADIUS, color=COLOURS[colour]))
             trace = np.array(episode["trace"])
             axis.plot(trace[:, 0], trace[:, 1], color=drawing.INK, marker=".")
             axis.set_title(_title(name, kind, episode), fontsize=7)
@@ -41,9 +44,9 @@ def draw_figures(cells: Mapping[tuple[str, int], Mapping[str, Any]], out: Path) 
 
 
 def _title(name: str, kind: str, episode: Mapping[str, Any]) -> str:
-    """Policy and instruction; a word's number is how far it is heard, in tenths."""
+    """Policy, kind and instruction; a word's number is how far it is heard, in tenths."""
     words = episode["words"].split()
     if "heard" in episode:
-        words = [f"{w}·{10 * h:.0f}" for w, h in zip(words, episode["heard"], strict=True)]
-    asked = " (held out)" if kind == "held-out" and HELD_OUT else ""
-    return f"{name}{asked}\n{' '.join(words[:4])}\n{' '.join(words[4:])}"
+        heard = episode["heard"][: len(words)]  # the rest is padding
+        words = [f"{w}·{10 * h:.0f}" for w, h in zip(words, heard, strict=True)]
+    return f"{name} ({kind})\n{' '.join(words[:4])}\n{' '.join(words[4:])}"

@@ -1,15 +1,17 @@
 """Does a policy obey instructions, also combinations of words that it never met in training?
 
 Protocol. `vaerl/ColouredGoals-v0` with `combinations="training"`: four combinations of colour and
-side are neither asked for nor to be seen. The same policy over a density with two ways of looking:
-"words" reads the instruction (`vaerl.policies.instructions.InstructionExtractor`, the attention of
-the captions), "no words" sees everything but the instruction. The density is fitted to
-demonstrations of the way straight to the goal, or learned by `vaerl.agents.SAC`. After that,
-deterministic episodes: the share that ends at the goal asked for, over combinations of training and
-over those held out. A policy that ignores the words obeys one time in eight.
+side are neither asked for nor to be seen; half of the episodes say both words, a quarter the colour
+alone ("go to the red goal"), a quarter the side alone. The same policy over a density with two ways
+of looking: "words" reads the instruction (`vaerl.policies.instructions.InstructionExtractor`), "no
+words" sees everything but the instruction. The density is fitted to demonstrations of the way
+straight to the goal, or learned by `vaerl.agents.SAC`. After that, deterministic episodes: the
+share that ends at the goal asked for, over each kind of instruction of training and over
+combinations held out. A policy that ignores the words obeys one time in eight, or in four where one
+word is said.
 
-Files: out/cells/<policy>-s<seed>.json (finished ones are not repeated), out/results.json (the
-table), out/figures/.
+Files: out/cells/<policy>-s<seed>.json (finished ones are not repeated; those of other settings are
+refused), out/results.json (the table), out/figures/.
 """
 
 from __future__ import annotations
@@ -32,10 +34,12 @@ import vaerl.envs
 from vaerl.agents import SAC
 from vaerl.cli_output import print_table, training_bar
 from vaerl.densities import density_names
+from vaerl.densities.options import check_positive, check_seed
 from vaerl.envs.coloured_goals import STEP
 from vaerl.experiments.cells import torch_threads
 from vaerl.experiments.instruction_figures import draw_figures
 from vaerl.experiments.intervals import interval
+from vaerl.experiments.records import check_same, read_record
 from vaerl.names import check_name
 from vaerl.policies.instructions import InstructionExtractor
 from vaerl.runs import files, jsonio
@@ -43,8 +47,16 @@ from vaerl.runs.directory import versions
 
 ENV = "vaerl/ColouredGoals-v0"
 POLICIES = ("words", "no words")
-KINDS = ("training", "held-out")
-SHOWN = 4  # episodes of each kind in the picture
+KINDS: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "both words": ("training", "both"),
+        "colour alone": ("training", "colour"),
+        "side alone": ("training", "side"),
+        "held out": ("held-out", "both"),
+    }
+)
+"""Combinations and words of the episodes that measure a policy, by the column of the table."""
+SHOWN = 2  # episodes of each kind in the picture
 
 
 @dataclass(frozen=True)
@@ -87,7 +99,8 @@ def run(
     """Train every cell that is not finished, print the table, draw the picture; give results.json.
 
     Args:
-        out: folder of the results; finished cells found there are reused.
+        out: folder of the results; finished cells found there are reused, those of other settings
+            refused.
         preset: "full", or "debug", which runs whole in seconds.
         seeds: the preset's own if None.
         policies: "words" and "no words", both if None.
@@ -99,18 +112,22 @@ def run(
     names = [check_name("policy", name, POLICIES) for name in policies or POLICIES]
     check_name("density", density, density_names())
     check_name("learner", learner, LEARNERS)
+    check_positive("threads", threads)
+    chosen = [check_seed("seeds", seed) for seed in seeds or budget.seeds]
     out = Path(out)
-    wanted = [(name, seed) for name in names for seed in seeds or budget.seeds]
-    settings = {"density": density, "learner": learner, "episodes": budget.episodes}
+    wanted = [(name, seed) for name in names for seed in chosen]
     length = budget.steps if learner == "sac" else budget.updates
-    settings |= {"length": length, **(SETTINGS if learner == "sac" else {})}
+    settings = {"density": density, "learner": learner, "length": length}
+    settings |= SETTINGS if learner == "sac" else {"demonstrations": budget.demonstrations}
+    settings["episodes"] = budget.episodes
+    finished = read_finished(out / "cells", settings)
     cells: dict[tuple[str, int], dict[str, Any]] = {}
     titles = {key: f"{key[0]} seed {key[1]}" for key in wanted}
     with training_bar({title: length for title in titles.values()}) as advance:
         for key in wanted:
             path = out / "cells" / f"{key[0].replace(' ', '-')}-s{key[1]}.json"
-            cell = jsonio.loads(path.read_bytes(), path.name) if path.exists() else None
-            if cell is None or cell["settings"] != settings:
+            cell = finished.get(path)
+            if cell is None:
                 with torch_threads(threads):
                     tick = lambda done, title=titles[key]: advance(title, done)  # noqa: E731
                     cell = train_cell(*key, density, learner, budget, tick)
@@ -128,14 +145,25 @@ def run(
     files.write_text(path, jsonio.dumps(record, indent=1) + "\n")
     print_table(record["title"], record["columns"], record["rows"])
     print(record["caption"])
-    draw_figures(cells, out)
+    draw_figures(cells, KINDS, out)
     return path
 
 
-def make_env(policy: str, combinations: str) -> gymnasium.Env[Any, Any]:
+def read_finished(folder: Path, settings: Mapping[str, Any]) -> dict[Path, dict[str, Any]]:
+    """The cells of a folder; ValueError, one line, for a damaged one or one of other settings."""
+    cells = {}
+    for path in sorted(folder.glob("*.json")):
+        cell = read_record(path, ("settings", "minutes", *KINDS))
+        assert cell is not None, path
+        check_same(path, cell["settings"], settings)
+        cells[path] = cell
+    return cells
+
+
+def make_env(policy: str, combinations: str, asks: str = "mixed") -> gymnasium.Env[Any, Any]:
     """The environment as that policy sees it."""
     vaerl.envs.register_envs()
-    env = gymnasium.make(ENV, combinations=combinations)
+    env = gymnasium.make(ENV, combinations=combinations, asks=asks)
     if policy == "words":
         return env
     return FilterObservation(env, ["position", "goals", "colours"])
@@ -241,10 +269,10 @@ def fit(
 
 
 def obedience(
-    agent: SAC, policy: str, combinations: str, episodes: int, seed: int
+    agent: SAC, policy: str, kind: str, episodes: int, seed: int
 ) -> tuple[float, list[dict[str, Any]]]:
     """Share of deterministic episodes that end at the goal asked for, and what the first did."""
-    env = make_env(policy, combinations)
+    env = make_env(policy, *KINDS[kind])
     obeyed, shown = 0, []
     for episode in range(episodes):
         observation, info = env.reset(seed=1_000 * seed + episode)
@@ -273,7 +301,7 @@ def heard(agent: SAC, observation: Mapping[str, np.ndarray]) -> list[float]:
 
 
 def assemble(cells: Mapping[tuple[str, int], Mapping[str, Any]], budget: Preset) -> dict[str, Any]:
-    """The table: obedience on both kinds of combinations, mean and interval over seeds."""
+    """The table: obedience to each kind of instruction, mean and interval over seeds."""
     rows = []
     for name in dict.fromkeys(name for name, _ in cells):
         own: Sequence[Mapping[str, Any]] = [cell for (n, _), cell in cells.items() if n == name]
@@ -284,20 +312,22 @@ def assemble(cells: Mapping[tuple[str, int], Mapping[str, Any]], budget: Preset)
     how = f"SAC, {settings['length']:,} steps, {dict(SETTINGS)}"
     if settings["learner"] != "sac":
         how = (
-            f"fitted to {budget.demonstrations} demonstrated episodes of the combinations of "
-            f"training, {settings['length']:,} updates of {FIT_BATCH} steps, "
-            f"Adam from {FIT_RATE:g} to 0"
+            f"fitted to {budget.demonstrations:,} demonstrated episodes of the combinations of "
+            "training, half of them asked for by one word alone, "
+            f"{settings['length']:,} updates of {FIT_BATCH} steps, Adam from {FIT_RATE:g} to 0"
         )
     return {
         "title": "Does a policy obey instructions",
         "caption": (
             f"Share of {budget.episodes} deterministic episodes that end at the goal asked for: "
-            "combinations of training, and combinations of colour and side that training neither "
-            "asked for nor showed. Mean with the 95 % interval (Student's t) over seeds; 1/8 is "
-            f"what ignoring the words gives. A `{settings['density']}` in {ENV}, {how}. CPU "
-            "minutes: of training, one thread, on a shared machine."
+            "combinations of training, asked for by both words, by the colour or by the side "
+            "alone; held out: both words of combinations that training neither asked for nor "
+            "showed. Mean with the 95 % interval (Student's t) over seeds; ignoring the words "
+            "gives 1/8 at most, or 1/4 where one word is said. "
+            f"A `{settings['density']}` in {ENV}, {how}. "
+            "CPU minutes: of training, one thread, on a shared machine."
         ),
-        "columns": ["policy", "seeds", "obeyed", "held out", "CPU minutes"],
+        "columns": ["policy", "seeds", *KINDS, "CPU minutes"],
         "rows": rows,
         "data": {
             f"{name} seed {seed}": {kind: cell[kind]["obeyed"] for kind in KINDS}

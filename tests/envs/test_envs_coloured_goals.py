@@ -8,6 +8,7 @@ import pytest
 
 from vaerl.envs.coloured_goals import (
     COLOURS,
+    COMBINATIONS,
     HELD_OUT,
     PLACES,
     SIDES,
@@ -63,6 +64,62 @@ def test_training_neither_asks_for_nor_shows_what_is_held_out():
     assert {env.reset()[1]["asked"] for _ in range(100)} == set(HELD_OUT)
 
 
+@pytest.mark.parametrize("combinations", COMBINATIONS)
+@pytest.mark.parametrize("word", [*COLOURS, *SIDES])
+def test_one_word_is_enough_where_it_is_all_that_is_said(word, combinations):
+    """One goal on each side, each colour once: exactly one goal has the word, and is the target."""
+    env = ColouredGoalsEnv(combinations)
+    env.reset(seed=0)
+    targets = set()
+    for _ in range(20):
+        observation, info = env.reset(options={"ask": (word,)})
+        there = {(env.colours[i], SIDES[i // 2]): i for i in range(8) if env.colours[i]}
+        assert sorted(colour for colour, _ in there) == sorted(COLOURS)
+        assert sorted(side for _, side in there) == sorted(SIDES)
+        assert [i for pair, i in there.items() if word in pair] == [env.target]
+        pair = (env.colours[env.target], SIDES[env.target // 2])
+        assert combinations != "training" or not set(there) & set(HELD_OUT)
+        assert combinations != "held-out" or pair in HELD_OUT
+        assert info["asked"] == (word,)
+        assert env.words.split().count(word) == 1 and len(env.words.split()) in (5, 7)
+        said = [VOCABULARY[token] for token in observation["instruction"]]
+        assert " ".join(said).strip() == env.words
+        targets.add(env.target)
+    assert len(targets) > 1
+
+
+def test_what_is_said_follows_asks_and_is_mixed_by_halves():
+    """Of 400 mixed episodes half say both words (± 4 standard deviations), a quarter each one."""
+    for asks, kinds in (("both", [2]), ("colour", ["colour"]), ("side", ["side"])):
+        env = ColouredGoalsEnv("training", asks)
+        env.reset(seed=0)
+        assert {_kind(env.reset()[1]["asked"]) for _ in range(20)} == set(kinds)
+    env = ColouredGoalsEnv("training", "mixed")
+    env.reset(seed=0)
+    said = [_kind(env.reset()[1]["asked"]) for _ in range(400)]
+    assert abs(said.count(2) - 200) < 40
+    assert abs(said.count("colour") - 100) < 35 and abs(said.count("side") - 100) < 35
+
+
+def _kind(asked):
+    return 2 if len(asked) == 2 else "colour" if asked[0] in COLOURS else "side"
+
+
+def test_an_empty_place_is_no_goal():
+    """The way over it does not end the episode; that to the goal asked for does."""
+    env = ColouredGoalsEnv()
+    env.reset(seed=0, options={"ask": ("red",)})
+    empty = env.colours.index("")
+    for _ in range(5):
+        move = np.clip((PLACES[empty] - env._state) / STEP, -1.0, 1.0)
+        _, _, terminated, _, info = env.step(move)
+        assert not terminated and info["goal"] == -1
+    np.testing.assert_allclose(env.position, PLACES[empty])
+    env.reset(options={"ask": ("left",), "start": (0.0, 0.0)})
+    _, ended, info = walk(env, env.target)
+    assert ended and info["is_success"]
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_obeying_pays_and_ends_with_success(seed):
     """The way straight to the goal: progress sums to the distance walked, and 1 on arrival."""
@@ -103,10 +160,20 @@ def test_episodes_stop_after_15_steps_and_bad_options_raise_one_line():
         ({"ask": "red"}, "must be"),
         ({"asked": 1}, "unknown entry 'asked'"),
         ({"start": (0.0, 2.0)}, "must lie in"),
+        ({"ask": ("lfet",)}, "did you mean 'left'"),
+        ({"ask": ("red", "left", "top")}, r"must be \(colour, side\), or"),
+        ({"ask": 1}, "must be"),
+        ([1], r"^options: got \[1\], expected a dict"),
     ):
         with pytest.raises(ValueError, match=message):
             env.reset(options=options)
     with pytest.raises(ValueError, match="did you mean 'training'"):
         ColouredGoalsEnv("trainign")
+    with pytest.raises(ValueError, match="did you mean 'colour'"):
+        ColouredGoalsEnv(asks="color")
+    with pytest.raises(TypeError, match=r"^colours: got 3, .*combinations.*render_mode"):
+        gymnasium.make("vaerl/ColouredGoals-v0", colours=3)
+    with pytest.raises(ValueError, match="neither colour nor side"):
+        instruction()
     with pytest.raises(ValueError, match=r"^action"):
         env.step(np.array([np.nan, 0.0]))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import re
+from dataclasses import asdict
 from itertools import product
 from pathlib import Path
 
@@ -20,9 +22,10 @@ from vaerl.experiments.gradient_estimators import (
     surrogate,
 )
 from vaerl.experiments.gradient_linear import NAMES, exact_elbo, linear_density, linear_draws
-from vaerl.experiments.gradient_network import spread
-from vaerl.experiments.gradients import run, slope
+from vaerl.experiments.gradient_network import measure_network, spread
+from vaerl.experiments.gradients import PRESETS, run, slope
 from vaerl.experiments.helmholtz import METHODS, build_machine, dream, losses, train_machine
+from vaerl.experiments.iwae_cell import Cell
 from vaerl.experiments.mnist import Digits, drawn_digits
 
 DRAWS = 20_000
@@ -187,10 +190,63 @@ def test_debug_preset_runs_whole_and_resumes(tmp_path: Path) -> None:
         assert all(len(row) == len(record["columns"]) for row in record["rows"])
         assert (tmp_path / "figures" / f"{name}.png").exists()
     path = tmp_path / "gradients-linear.json"
-    before = path.stat().st_mtime_ns
+    before = path.read_bytes()
     run(tmp_path, preset="debug", parts=["linear"])
-    assert path.stat().st_mtime_ns == before
-    run(tmp_path, preset="debug", parts=["linear"], seed=1)
-    assert json.loads(path.read_text())["data"] != records["gradients-linear"]["data"]
-    with pytest.raises(ValueError, match="did you mean 'linear'"):
-        run(tmp_path / "never", preset="debug", parts=["liner"])
+    assert path.read_bytes() == before
+    with pytest.raises(ValueError, match=r"^out: .*gradients-linear\.json.*seed 0 there, 1 asked"):
+        run(tmp_path, preset="debug", parts=["linear"], seed=1)
+    assert path.read_bytes() == before
+    run(tmp_path / "other", preset="debug", parts=["linear"], seed=1)
+    other = json.loads((tmp_path / "other" / path.name).read_text())
+    assert other["data"] != records["gradients-linear"]["data"]
+    for damaged in ("{", "{}"):
+        path.write_text(damaged)
+        with pytest.raises(ValueError, match=f"^{re.escape(str(path))}: "):
+            run(tmp_path, preset="debug", parts=["linear"])
+
+
+def test_finished_parts_need_no_digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables and pictures are made again without the images; an unfinished part asks for them."""
+    settings = {"seed": 0, **asdict(PRESETS["full"])}
+    record = {"title": "t", "columns": ["m"], "rows": [["rws"]], "data": {"rws": [[0, 1], [1, 0]]}}
+    path = tmp_path / "gradients-helmholtz.json"
+    path.write_text(json.dumps({**record, "settings": settings}))
+    monkeypatch.delenv("VAERL_DATA", raising=False)
+    run(tmp_path, parts=["helmholtz"])
+    assert (tmp_path / "figures" / "gradients-helmholtz.png").exists()
+    with pytest.raises(FileNotFoundError, match=r"^data: "):
+        run(tmp_path, parts=["network", "helmholtz"])
+
+
+def test_progress_counts_every_epoch() -> None:
+    """Of a machine and of the network, in order, and every gradient that is measured."""
+    digits = Digits(
+        drawn_digits(100, torch.Generator().manual_seed(1)),
+        drawn_digits(5, torch.Generator().manual_seed(2)),
+    )
+    epochs: list[int] = []
+    train_machine(
+        "rws", digits, sizes=(784, 4, 2), k=2, epochs=3, batch_size=50,
+        learning_rate=1e-2, seed=0, test_images=5, test_k=2, tick=epochs.append,
+    )  # fmt: skip
+    assert epochs == [1, 2, 3]
+    trained: list[int] = []
+    measured: list[int] = []
+    cell = Cell(1, "iwae", 2, ((2, 2),), batch_size=50, images="drawn")
+    measure_network(digits, cell, (0, 2), (2,), 2, 3, trained.append, measured.append)
+    assert trained == [1, 2]
+    assert measured == [2 * n for n in range(1, 2 * len(ESTIMATORS) + 1)]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"parts": ["liner"]}, "did you mean 'linear'"),
+        ({"threads": 0}, "^threads: got 0, expected a whole number of at least 1"),
+        ({"seed": -1}, "^seed: got -1, expected a whole number from 0"),
+    ],
+)
+def test_bad_options_raise_one_line(tmp_path: Path, options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        run(tmp_path / "never", preset="debug", **options)
+    assert not (tmp_path / "never").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import gymnasium
@@ -17,7 +18,7 @@ from torch import nn
 import vaerl.envs
 from vaerl.envs.coloured_goals import PLACES
 from vaerl.experiments import load_experiment
-from vaerl.experiments.instructions import run
+from vaerl.experiments.instructions import KINDS, run
 from vaerl.policies import SACPolicy
 from vaerl.policies.instructions import InstructionExtractor
 
@@ -27,10 +28,10 @@ THINGS = {"things": "goals", "labels": "colours", "count": 8}
 
 
 def scenes(
-    combinations: str, count: int, seed: int
+    combinations: str, count: int, seed: int, asks: str = "mixed"
 ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
     """Observations at the start of episodes, as SB3 preprocesses them, and the goal asked for."""
-    env = gymnasium.make(ENV, combinations=combinations).unwrapped
+    env = gymnasium.make(ENV, combinations=combinations, asks=asks).unwrapped
     env.reset(seed=seed)
     rows, targets = [], []
     for _ in range(count):
@@ -42,7 +43,8 @@ def scenes(
 
 def test_held_out_combinations_are_understood() -> None:
     """Fitted to where the goal asked for lies, on combinations of training: held-out ones are
-    pointed at in 90 % of scenes, and with another scene's words in few."""
+    pointed at in 90 % of scenes, and with another scene's words in few; so are goals of which one
+    word alone is said."""
     torch.manual_seed(0)
     space = gymnasium.make(ENV).observation_space
     rows, targets = scenes("training", 800, 0)
@@ -57,8 +59,11 @@ def test_held_out_combinations_are_understood() -> None:
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-    rows, targets = scenes("held-out", 200, 1)
     with torch.no_grad():
+        for asks in ("colour", "side"):
+            rows, targets = scenes("training", 100, 1, asks)
+            assert _obeyed(head(extractor(rows)), targets) >= 0.9, asks
+        rows, targets = scenes("held-out", 200, 1, "both")
         obeyed = _obeyed(head(extractor(rows)), targets)
         rows["instruction"] = rows["instruction"].roll(1, 0)
         misled = _obeyed(head(extractor(rows)), targets)
@@ -74,7 +79,7 @@ def test_what_is_said_is_a_sum_over_the_words() -> None:
     """β is a softmax of scores; swapping the colours of two goals swaps what is pointed at."""
     torch.manual_seed(1)
     extractor = InstructionExtractor(gymnasium.make(ENV).observation_space, **THINGS)
-    rows, _ = scenes("all", 5, 2)
+    rows, _ = scenes("all", 5, 2, "both")
     place, weights, heard = extractor.point(rows)
     torch.testing.assert_close(weights.sum(-1), torch.ones(5))
     torch.testing.assert_close(place, weights @ torch.as_tensor(PLACES).float())
@@ -84,6 +89,18 @@ def test_what_is_said_is_a_sum_over_the_words() -> None:
     for key in ("goals", "colours"):
         swapped[key] = rows[key].reshape(5, 8, -1)[:, order].flatten(1)
     torch.testing.assert_close(extractor.point(swapped)[1], weights[:, order])
+
+
+def test_what_is_not_there_is_not_pointed_at() -> None:
+    """A thing with label 0 has β = 0, whatever the words; the others share it."""
+    torch.manual_seed(1)
+    extractor = InstructionExtractor(gymnasium.make(ENV).observation_space, **THINGS)
+    rows, _ = scenes("all", 5, 2, "side")
+    there = rows["colours"].reshape(5, 8, -1).argmax(-1) > 0
+    weights = extractor.point(rows)[1]
+    assert there.sum(-1).tolist() == [4] * 5
+    assert (weights[~there] == 0.0).all() and (weights[there] > 0.0).all()
+    torch.testing.assert_close(weights.sum(-1), torch.ones(5))
 
 
 @pytest.mark.parametrize("kwargs", [{}, THINGS])
@@ -111,6 +128,11 @@ def test_it_works_in_unmodified_sb3(kwargs: dict) -> None:
         ({"things": "goals", "count": 3}, "^count: got 3, but things has 16 numbers"),
         ({"words": "goals"}, "^words: .*expected a MultiDiscrete"),
         ({"labels": "colours", "count": 8}, "^labels: got 'colours' without things"),
+        ({**THINGS, "things": "instruction"}, "^things: got 'instruction', .*expected a Box"),
+        ({**THINGS, "labels": "instruction"}, "^labels: got 'instruction', .*another key"),
+        ({"embedding": 0}, "^embedding: got 0, expected a whole number of at least 1"),
+        ({"hidden": -1}, "^hidden: got -1, expected"),
+        ({"alignment": 0}, "^alignment: got 0, expected"),
     ],
 )
 def test_bad_options_raise_one_line(change: dict, message: str) -> None:
@@ -121,14 +143,43 @@ def test_bad_options_raise_one_line(change: dict, message: str) -> None:
 
 
 def test_the_experiment_runs_whole_and_resumes(tmp_path: Path) -> None:
+    """Both rows and a picture; finished cells stay as they are, whatever is asked for next."""
     assert load_experiment("instructions") is run
     run(tmp_path, preset="debug")
     record = json.loads((tmp_path / "results.json").read_text())
     assert [row[0] for row in record["rows"]] == ["words", "no words"]
+    assert record["columns"][2:-1] == [*KINDS]
     assert (tmp_path / "figures" / "instructions.png").exists()
-    cells = sorted((tmp_path / "cells").glob("*.json"))
-    before = [cell.stat().st_mtime_ns for cell in cells]
+    written = {p: p.read_bytes() for p in tmp_path.rglob("*.json")}
     run(tmp_path, preset="debug")
-    assert len(cells) == 2 and [cell.stat().st_mtime_ns for cell in cells] == before
-    with pytest.raises(ValueError, match="did you mean 'words'"):
-        run(tmp_path / "never", preset="debug", policies=["word"])
+    assert len(written) == 3
+    for options, other in (
+        ({"density": "gaussian"}, "density cvae there, gaussian asked for"),
+        ({"learner": "sac"}, "learner demonstrations there, sac asked for"),
+        ({"preset": "full", "seeds": [7]}, "length 10 there, 2500 asked for"),
+    ):
+        with pytest.raises(ValueError, match=f"^out: .*words.*{other}.*another --out"):
+            run(tmp_path, **{"preset": "debug", **options})
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*.json")} == written
+    cell = tmp_path / "cells" / "words-s0.json"
+    for damaged in ("{", "{}"):
+        cell.write_text(damaged)
+        with pytest.raises(ValueError, match=f"^{re.escape(str(cell))}: "):
+            run(tmp_path, preset="debug")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"policies": ["word"]}, "did you mean 'words'"),
+        ({"threads": 0}, "^threads: got 0, expected a whole number of at least 1"),
+        ({"seeds": [0, -1]}, "^seeds: got -1, expected a whole number from 0"),
+        ({"seeds": [2**32]}, "^seeds: got 4294967296"),
+    ],
+)
+def test_the_experiment_refuses_bad_options_in_one_line(
+    tmp_path: Path, options: dict, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        run(tmp_path / "never", preset="debug", **options)
+    assert not (tmp_path / "never").exists()

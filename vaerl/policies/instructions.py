@@ -1,4 +1,4 @@
-"""Instructions as part of what a policy sees: words → context, by the attention of the captions."""
+"""Instructions as part of what a policy sees: words → context, by what also reads captions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vaerl.densities.options import check_positive
 from vaerl.names import did_you_mean
-from vaerl.words import WordAttention, WordEncoder, Words
+from vaerl.words import PADDING, WordAttention, WordEncoder, Words
 
 
 class InstructionExtractor(BaseFeaturesExtractor):
@@ -26,7 +26,8 @@ class InstructionExtractor(BaseFeaturesExtractor):
 
         s = W Σ_k sigmoid(e_k) w_k,   β = softmax_g s·(U r_g + W l_g),   features [v, Σ_g β_g r_g]
 
-    w_k is the vector of word k alone, and labels are the same words. What is said is a sum over the
+    w_k is the vector of word k alone, and labels are the same words; where the label is 0 there is
+    no thing, and β is 0. What is said is a sum over the
     words, and the policy sees things only through the words, and words only through the things that
     they name: it cannot learn combinations of words by heart, and understands new ones from their
     parts.
@@ -35,14 +36,15 @@ class InstructionExtractor(BaseFeaturesExtractor):
         observation_space: a Dict with `words` as a MultiDiscrete of equal sizes (token ids, 0
             pads); every other entry is flattened.
         words: key of the instruction.
-        things: key of a vector that lists things one after the other, None for none.
-        labels: key of a MultiDiscrete with a word for each of the things, None for none.
+        things: key of a Box that lists things one after the other, None for none.
+        labels: key of another MultiDiscrete with a word for each of the things, None for none.
         count: how many things there are.
         embedding, hidden, alignment: sizes of word vectors, of states (each way), of the
             attention's layer.
 
     Raises:
-        ValueError: another space, an unknown key, things that do not divide into `count`.
+        ValueError: another space, an unknown key, things that do not divide into `count`, a size
+            below 1.
 
     >>> import vaerl.envs, gymnasium
     >>> space = gymnasium.make("vaerl/ColouredGoals-v0").observation_space
@@ -62,6 +64,9 @@ class InstructionExtractor(BaseFeaturesExtractor):
         alignment: int = 32,
     ) -> None:
         parts = _check_space(observation_space, words, things, labels, count)
+        check_positive("embedding", embedding)
+        check_positive("hidden", hidden)
+        check_positive("alignment", alignment)
         sizes = {key: get_flattened_obs_dim(space) for key, space in parts.items()}
         others = sorted(key for key in parts if key not in (words, things, labels))
         seen = sum(sizes[key] for key in others)
@@ -83,22 +88,31 @@ class InstructionExtractor(BaseFeaturesExtractor):
             weights = torch.softmax(energies, dim=-1) * words.mask
             told = (weights.unsqueeze(-2) @ words.states).squeeze(-2)
         else:
-            told = self.point(observations)[0]
+            told = self._point(observations, words, energies)[0]
         return torch.cat([seen, told], dim=-1)
 
     def point(self, observations: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """What the words name ``(B, F)``, the weights β of all things ``(B, count)``, and how far
         each word is heard ``(B, W)``."""
-        assert self.things is not None, "there are no things to point at"
         _, words, energies = self._listen(observations)
+        return self._point(observations, words, energies)
+
+    def _point(
+        self, observations: dict[str, Tensor], words: Words, energies: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        assert self.things is not None, "there are no things to point at"
         assert words.vectors is not None, "an encoder gives the words themselves"
         rows = observations[self.things].reshape(len(energies), self.count, -1)
         heard = torch.sigmoid(energies) * words.mask
         said = self.say((heard.unsqueeze(-1) * words.vectors).sum(-2))
-        shown = self.show(rows)
+        shown, there = self.show(rows), None
         if self.labels is not None:
-            shown = shown + self.say(self.encoder.embed(self._ids(observations[self.labels])))
-        weights = torch.softmax((shown @ said.unsqueeze(-1)).squeeze(-1), dim=-1)
+            labels = self._ids(observations[self.labels])
+            shown, there = shown + self.say(self.encoder.embed(labels)), labels != PADDING
+        scores = (shown @ said.unsqueeze(-1)).squeeze(-1)
+        if there is not None:
+            scores = scores.masked_fill(~there, torch.finfo(scores.dtype).min)
+        weights = torch.softmax(scores, dim=-1)
         return (weights.unsqueeze(-2) @ rows).squeeze(-2), weights, heard
 
     def _ids(self, one_hot: Tensor) -> Tensor:
@@ -134,8 +148,14 @@ def _check_space(
     if len(sizes) != 1:
         raise ValueError(f"words: got vocabularies of {sorted(sizes)} words, expected one")
     check_positive("count", count)
+    if things is not None and not isinstance(space.spaces[things], spaces.Box):
+        raise ValueError(
+            f"things: got {things!r}, a {space.spaces[things]}, expected a Box of numbers"
+        )
     if labels is not None and things is None:
         raise ValueError(f"labels: got {labels!r} without things, expected both")
+    if labels == words:
+        raise ValueError(f"labels: got {labels!r}, the instruction itself, expected another key")
     for key, each in ((things, "things"), (labels, "labels")):
         size = 0 if key is None else int(np.prod(space.spaces[key].shape or ()))
         if size % count or (each == "labels" and size not in (0, count)):
