@@ -7,7 +7,7 @@ training images, NLL = −L_5000 on the 10,000 test images and the rule of activ
 Training is not: larger batches, Muon for the weight matrices, the doubly reparameterised gradient,
 one cosine of the learning rate, and far fewer epochs.
 
-Presets: "full" gives every cell ten to fifteen minutes of one core, "hour" what 60 to 90 of them
+Presets: "full" gives every cell nine to fifteen minutes of one core, "hour" what 60 to 90 of them
 make of it (few samples first, the cell's own last), "debug" runs whole in seconds on drawn digits.
 
 Files: out/cells/ (a folder a cell: state, plan, scores; a finished cell is not repeated, an
@@ -127,7 +127,7 @@ def run(
 
     Args:
         out: folder of the results; finished cells found there are reused.
-        preset: "full" (10 to 15 minutes of a core for each cell, and 7 to 12 for its score),
+        preset: "full" (9 to 15 minutes of a core for each cell, and 7 to 12 for its score),
             "hour" or "debug".
         seed: of initialisation, training and test binarisation.
         layers: stochastic layers, 1 and 2 if None.
