@@ -115,7 +115,7 @@ def _flips(drawer: CVAE, seed: int) -> Figure:
         for axis, case, image in zip(line, cases, _same_noise(drawer, scenes, seed), strict=True):
             words = caption(case[0], case[1:], (0, 0)).split()
             alone = Scenes(*(torch.tensor(v) for v in ([case[0]], [[case[1], 0]], [[case[2], 0]])))
-            unseen = " (never seen)" if any(map(bool, alone.held_out())) else ""
+            unseen = "\n(never seen)" if any(map(bool, alone.held_out())) else ""
             _show(axis, image, f"{' '.join(words[:5])}\n{' '.join(words[5:])}{unseen}")
     return figure
 
