@@ -17,7 +17,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -131,7 +131,7 @@ def run(
     finished = read_cells(out, validation)
     if not finished:
         raise ValueError(f"out: {out} holds no finished cell; run without --table first")
-    record = assemble(finished, command_line(preset, tasks, models, seeds, validation))
+    record = assemble(finished, "\n".join(command_lines(finished.values())))
     path = out / "results.json"
     files.write_text(path, jsonio.dumps(record, indent=1) + "\n")
     print_table(record["title"], record["columns"], record["rows"])
@@ -187,18 +187,33 @@ def read_cells(out: Path, validation: bool = False) -> Cells:
     return dict(sorted(kept.items(), key=lambda item: _place(item[1]["cell"])))
 
 
-def command_line(
-    preset: str,
-    tasks: Sequence[str] | None,
-    models: Sequence[str] | None,
-    seeds: Sequence[int] | None,
-    validation: bool,
-) -> str:
-    """The command that makes the table again; options at their default are left out."""
-    words = [f"--preset {preset}"] if preset != "full" else []
-    for name, values in (("tasks", tasks), ("models", models), ("seeds", seeds)):
-        words += [f"--{name} {','.join(map(str, values))}"] if values else []
-    return " ".join(["vaerl experiment dynamics", *words, *(["--validation"] * validation)])
+def command_lines(results: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The commands that make finished cells again: one for all tasks with one choice of models and
+    seeds."""
+    seeds: dict[tuple[str, bool, str, str], list[int]] = {}
+    for result in results:
+        cell = result["cell"]
+        key = (cell["preset"], cell["validation"], cell["task"], cell["model"])
+        seeds.setdefault(key, []).append(cell["seed"])
+    models: dict[tuple[str, bool, str, tuple[int, ...]], list[str]] = {}
+    for (preset, validation, task, model), own in seeds.items():
+        models.setdefault((preset, validation, task, tuple(sorted(own))), []).append(model)
+    tasks: dict[tuple[Any, ...], list[str]] = {}
+    for (preset, validation, task, chosen), names in models.items():
+        tasks.setdefault((preset, validation, chosen, tuple(names)), []).append(task)
+    return [
+        " ".join(
+            [
+                "vaerl experiment dynamics",
+                *([f"--preset {preset}"] if preset != "full" else []),
+                f"--tasks {','.join(some)}",
+                f"--models {','.join(names)}",
+                f"--seeds {','.join(map(str, chosen))}",
+                *(["--validation"] if validation else []),
+            ]
+        )
+        for (preset, validation, chosen, names), some in tasks.items()
+    ]
 
 
 def _task(name: str, preset: str) -> Task:

@@ -129,8 +129,23 @@ def test_it_runs_resumes_and_draws(tmp_path: Path) -> None:
     names = {figure.name for figure in (tmp_path / "figures").glob("*.png")}
     assert names == {"fork-laws.png", "fork-calibration.png", "fork-modes.png"}
     assert record["command"] == (
-        "vaerl experiment dynamics --preset debug --tasks fork --models mean-only,cvae"
+        "vaerl experiment dynamics --preset debug --tasks fork --models mean-only,cvae --seeds 0"
     )
+
+
+def test_commands_follow_from_the_cells() -> None:
+    """Tasks with the same models and seeds share a line; nothing is claimed that was not run."""
+    cells = [
+        *dynamics.make_cells("full", ["toy", "fork"], ["gaussian", "cvae"], [0, 1]),
+        *dynamics.make_cells("full", ["toy"], ["flow"], [0]),
+        *dynamics.make_cells("full", ["fork"], ["cvae"], [3], validation=True),
+    ]
+    prefix = "vaerl experiment dynamics"
+    assert dynamics.command_lines([{"cell": cell.record()} for cell in cells]) == [
+        f"{prefix} --tasks toy,fork --models gaussian,cvae --seeds 0,1",
+        f"{prefix} --tasks toy --models flow --seeds 0",
+        f"{prefix} --tasks fork --models cvae --seeds 3 --validation",
+    ]
 
 
 def test_the_table_shows_seeds_that_failed() -> None:
