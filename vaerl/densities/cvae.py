@@ -217,7 +217,7 @@ class CVAE(ConditionalDensity):
         """
         context, x = self._check_pair(context, x)
         u = unsquash(x) if self.squash else x
-        log_p, log_q, log_w = self._training_weights(context, u, kl_weight, generator)
+        log_p, log_q, log_w = self._training_weights(context, u, generator, kl_weight)
         objective = bounds.iwae if self.objective == "iwae-k" else bounds.elbo
         change = log_det_tanh(u) if self.squash else 0.0
         loss = change - objective(log_w)
@@ -238,7 +238,11 @@ class CVAE(ConditionalDensity):
         return loss, info
 
     def _training_weights(
-        self, context: Tensor, u: Tensor, kl_weight: float, generator: torch.Generator | None
+        self,
+        context: Tensor,
+        u: Tensor,
+        generator: torch.Generator | None,
+        kl_weight: float = 1.0,
     ) -> tuple[list[Tensor], list[Tensor], Tensor]:
         """Per-layer log p(z | c), log q, and the log-weights of k paths whose gradient is the
         chosen one."""
