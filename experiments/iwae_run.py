@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import multiprocessing
 import os
 import platform
@@ -44,8 +45,9 @@ def run_cell(
     `tick` gets "training" or "scoring" and the cost done since the last call, in seconds of one
     core (`epoch_cost`, `score_cost`).
     """
-    if is_done(cell, folder):
-        return read_result(folder) or {}
+    done = finished(cell, folder)
+    if done is not None:
+        return done
     call: Tick = tick or (lambda stage, work: None)
     with torch_threads(threads):
         digits = cell.load_digits(data)
@@ -77,11 +79,11 @@ def read_result(folder: Path) -> dict[str, Any] | None:
     return read_record(folder / RESULT, ("cell", "nll", "active", "train_seconds", "threads"))
 
 
-def is_done(cell: Cell, folder: Path) -> bool:
-    """Whether the folder holds the result of this very cell and what its pictures are drawn of."""
+def finished(cell: Cell, folder: Path) -> dict[str, Any] | None:
+    """The result of this very cell, None where it or what its pictures are drawn of is missing."""
     result = read_result(folder)
     whole = (folder / PICTURES).exists() and (folder / PARAMETERS).exists()
-    return result is not None and result["cell"] == cell.record() and whole
+    return result if whole and result is not None and result["cell"] == cell.record() else None
 
 
 def machine(device: str) -> str:
@@ -113,20 +115,21 @@ def run_cells(
     measured, not updates, so that a training of few samples first and many last gets an honest
     estimate, and the sum does.
     """
-    work = {folder: _work(cell) for folder, cell in planned.items() if not is_done(cell, folder)}
+    missing = {f: cell for f, cell in planned.items() if finished(cell, f) is None}
+    work = {folder: _work(cell) for folder, cell in missing.items()}
     titles = [(folder, stage) for folder in work for stage in STAGES]
     names = {title: f"{title[0].name} {title[1]}" for title in titles}
-    totals = {names[f, stage]: round(work[f][stage]) for f, stage in titles}
+    totals = {names[f, stage]: math.ceil(work[f][stage]) for f, stage in titles}
     if len(work) > 1:
-        totals["all cells"] = sum(totals.values())
+        totals["all cells"] = math.ceil(sum(work[f][stage] for f, stage in titles))
     with training_bar(totals) as advance:
         done = dict.fromkeys(titles, 0.0)
 
         def show(folder: Path, stage: str, cost: float) -> None:
             done[folder, stage] = cost
-            advance(names[folder, stage], round(cost))
+            advance(names[folder, stage], math.ceil(cost))
             if len(work) > 1:
-                advance("all cells", round(sum(done.values())))
+                advance("all cells", math.ceil(sum(done.values())))
 
         if jobs == 1:
             for folder in work:

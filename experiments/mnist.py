@@ -11,6 +11,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -197,4 +198,4 @@ def grey_levels(pixels: Tensor) -> Tensor:
 def _how(parts: Sequence[str], folder: str | os.PathLike[str]) -> str:
     """The command that puts files where they are looked for."""
     files = " ".join(f"-O {MIRROR}/{NAMES[part]}.gz" for part in parts)
-    return f"get it by: curl --create-dirs --output-dir {folder} {files}"
+    return f"get it by: curl --create-dirs --output-dir {shlex.quote(str(folder))} {files}"
