@@ -41,6 +41,10 @@ class Improvement:
         auxiliary: latent paths k in the bounds on the candidates' log π.
         reverse_start: share of training after which "both" adds the reverse step.
         reverse_weight: its weight there, against 1 of the forward step, both in nats.
+        forward_end: share of training after which "both" drops the forward step. Where mixture
+            weights are equal the reverse step cannot move mass between modes that lie apart, so
+            what the forward step has balanced while the temperature was high stays balanced while
+            it falls.
     """
 
     kind: str = "reverse"
@@ -49,12 +53,19 @@ class Improvement:
     auxiliary: int = 4
     reverse_start: float = 0.5
     reverse_weight: float = 1.0
+    forward_end: float = 1.0
 
     def __post_init__(self) -> None:
         check_choice("improvement", self.kind, KINDS)
         check_positive("candidates", self.candidates, at_least=2)
         check_positive("auxiliary", self.auxiliary)
         check_share("reverse_start", self.reverse_start)
+        check_share("forward_end", self.forward_end)
+        if self.kind == "both" and self.forward_end < self.reverse_start:
+            raise ValueError(
+                f"forward_end: got {self.forward_end!r}, expected at least reverse_start, "
+                f"{self.reverse_start!r}: between the two nothing would train the policy"
+            )
         if self.uniform_share is not None:
             check_share("uniform_share", self.uniform_share)
         if not 0.0 < self.reverse_weight < math.inf:
@@ -63,9 +74,14 @@ class Improvement:
             )
 
     @property
-    def forward(self) -> bool:
-        """Whether the forward step is taken."""
+    def fits(self) -> bool:
+        """Whether the forward step is ever taken."""
         return self.kind != "reverse"
+
+    def forward(self, progress_remaining: float) -> bool:
+        """Whether the forward step is taken where that share of training remains."""
+        ended = self.kind == "both" and 1.0 - progress_remaining > self.forward_end
+        return self.fits and not ended
 
     def reverse(self, progress_remaining: float) -> bool:
         """Whether the reverse step is taken where that share of training remains."""

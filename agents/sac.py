@@ -8,6 +8,7 @@ minimised over policy and recognition network together, which also tightens it.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, ClassVar, cast
 
@@ -51,8 +52,13 @@ class SAC(DensityAgent, SB3SAC):
         improvement: how the actor follows the critic: "reverse" as SAC does, "forward" or "both",
             see `vaerl.agents.improvement`.
         improvement_kwargs: settings of that step, fields of `Improvement`.
-        ent_coef: as in SB3, or "anneal_START_END[_FRACTION]" (`Annealed`).
+        ent_coef: as in SB3, or "anneal_START_END[_FRACTION[_BEGIN]]" (`Annealed`).
         target_entropy: as in SB3, or "modes_M": −X + log M nats.
+        noise_hold: steps of each copy of the environment through which the actions collected keep
+            the base noise of their draw. Every action still comes from π(a | s), but one after the
+            other they push the same way (as with pink noise or gSDE), which finds rewards that are
+            rare. For any density; `predict` is left alone. See `latent_hold` of `SACPolicy` for a
+            CVAE that commits to a mode.
         diagnostics_interval: updates between two looks at the latents (latent/… in the log).
         matmul_precision: of the products of wide layers in updates: "float32", or "bf16", which
             rounds their factors to bfloat16 (`vaerl.agents.precision`). Weights, optimisers,
@@ -92,6 +98,7 @@ class SAC(DensityAgent, SB3SAC):
         policy_kwargs: dict[str, Any] | None = None,
         improvement: str = "reverse",
         improvement_kwargs: dict[str, Any] | None = None,
+        noise_hold: int = 1,
         diagnostics_interval: int = 1000,
         matmul_precision: str = "float32",
         compile: bool = False,
@@ -100,6 +107,7 @@ class SAC(DensityAgent, SB3SAC):
         self.improvement = improvement
         self.improvement_kwargs = dict(improvement_kwargs or {})
         self._improvement = make_improvement(improvement, self.improvement_kwargs)
+        self.noise_hold = check_positive("noise_hold", noise_hold)
         self.diagnostics_interval = check_positive("diagnostics_interval", diagnostics_interval)
         self.matmul_precision = matmul_precision
         self.compile = compile
@@ -121,7 +129,7 @@ class SAC(DensityAgent, SB3SAC):
         super()._setup_model()
         self.ent_coef = given
         self._improvement = make_improvement(self.improvement, self.improvement_kwargs)
-        if self._improvement.forward and not isinstance(self.actor, DensityActor):
+        if self._improvement.fits and not isinstance(self.actor, DensityActor):
             raise ValueError(
                 f"improvement: got {self.improvement!r} with policy {type(self.policy).__name__}, "
                 "expected 'reverse' or a policy over a density, which can be fitted"
@@ -134,9 +142,26 @@ class SAC(DensityAgent, SB3SAC):
     def _sample_action(
         self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
     ) -> tuple[np.ndarray, np.ndarray]:
-        """As in SB3, with latent codes that are held from step to step where the policy does so."""
-        warm = self.num_timesteps < learning_starts
-        if warm or getattr(self.actor, "latent_hold", 1) == 1:
+        """As in SB3, with latent codes or noise that are held from step to step where asked for."""
+        if self.num_timesteps < learning_starts:
+            return super()._sample_action(learning_starts, action_noise, n_envs)
+        window = self.num_timesteps // (n_envs * self.noise_hold)
+        with self._noise_of(window) if self.noise_hold > 1 else nullcontext():
+            return self._drawn_action(learning_starts, action_noise, n_envs)
+
+    def _noise_of(self, window: int) -> AbstractContextManager[None]:
+        """Draw the same noise at every call of a window."""
+        if not isinstance(self.actor, DensityActor):
+            raise ValueError(
+                f"noise_hold: got {self.noise_hold!r} with policy {type(self.policy).__name__}, "
+                "expected 1 or a policy over a density"
+            )
+        return self.actor.noise.repeat(window)
+
+    def _drawn_action(
+        self, learning_starts: int, action_noise: ActionNoise | None, n_envs: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        if getattr(self.actor, "latent_hold", 1) == 1:
             return super()._sample_action(learning_starts, action_noise, n_envs)
         assert self._last_obs is not None, "learn() resets the environment first"
         actions, self._held = self.predict(self._last_obs, self._held, self._starts)
@@ -195,6 +220,7 @@ class SAC(DensityAgent, SB3SAC):
         obs, next_obs = batch.observations, batch.next_observations
         discount = self.gamma if batch.discounts is None else batch.discounts
         reverse = self._improvement.reverse(self._current_progress_remaining)
+        forward = self._improvement.forward(self._current_progress_remaining)
         with torch.set_grad_enabled(reverse):
             actions, log_prob = self.actor.action_log_prob(obs)
         log_prob = log_prob.reshape(-1)
@@ -214,10 +240,10 @@ class SAC(DensityAgent, SB3SAC):
             q, slope = self._critics.lowest(obs, actions)
             loss, more = actor_loss(q, slope, actions, log_prob, alpha)
             info |= more
-            if self._improvement.forward:  # both in nats then: log π − Q/α beside −log π
+            if self._improvement.fits:  # in nats, as the forward step is: log π − Q/α beside −log π
                 loss = loss * (self._improvement.reverse_weight / alpha)
             losses.append(loss)
-        if self._improvement.forward:
+        if forward:
             loss, more = self._forward_loss(obs, alpha)
             info |= more
             losses.append(loss)

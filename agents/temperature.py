@@ -9,10 +9,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Annealed:
-    """α falls geometrically from `start` to `end` over the first `fraction` of training.
+    """α falls geometrically from `start` to `end` between two shares of training.
 
     A hot start keeps modes apart from merging early: at a high α the target is nearly flat, and the
     policy meets every mode before it has to choose.
+
+    Args:
+        start, end: of α.
+        fraction: share of training after which α stays at `end`.
+        begin: share of training up to which it stays at `start`, below `fraction`.
 
     >>> Annealed.parse("anneal_10_1")(progress_remaining=0.75)
     3.1622776601683795
@@ -21,26 +26,33 @@ class Annealed:
     start: float
     end: float
     fraction: float = 0.5
+    begin: float = 0.0
 
     @classmethod
     def parse(cls, text: str) -> Annealed:
-        """From "anneal_START_END" or "anneal_START_END_FRACTION"; a ValueError in one line."""
+        """From "anneal_START_END[_FRACTION[_BEGIN]]"; a ValueError in one line."""
         parts = text.split("_")[1:]
         try:
             numbers = [float(part) for part in parts]
         except ValueError:
             numbers = []
-        legal = len(numbers) in (2, 3) and all(0.0 < n < math.inf for n in numbers)
-        if not legal or not text.startswith("anneal_") or (len(numbers) == 3 and numbers[2] > 1.0):
+        made = cls(*numbers) if len(numbers) in (2, 3, 4) and text.startswith("anneal_") else None
+        if made is None or not (
+            0.0 < made.start < math.inf
+            and 0.0 < made.end < math.inf
+            and 0.0 <= made.begin < made.fraction <= 1.0
+        ):
             raise ValueError(
                 f"ent_coef: got {text!r}, expected a positive number, 'auto', 'auto_START' or "
-                "'anneal_START_END[_FRACTION]' with positive numbers and a fraction of at most 1"
+                "'anneal_START_END[_FRACTION[_BEGIN]]' with positive numbers and shares with "
+                "0 <= BEGIN < FRACTION <= 1"
             )
-        return cls(*numbers)
+        return made
 
     def __call__(self, progress_remaining: float) -> float:
         """α where that share of training remains, 1 at the start and 0 at the end."""
-        done = min(1.0, (1.0 - progress_remaining) / self.fraction)
+        over = 1.0 - progress_remaining - self.begin
+        done = min(1.0, max(0.0, over) / (self.fraction - self.begin))
         return self.start * (self.end / self.start) ** done
 
 
@@ -48,7 +60,7 @@ def annealing(text: str) -> Annealed | None:
     """What a text for `ent_coef` anneals; None for what SB3 takes: a number, "auto", "auto_START".
 
     >>> annealing("0.1"), annealing("auto_0.1"), annealing("anneal_10_1")
-    (None, None, Annealed(start=10.0, end=1.0, fraction=0.5))
+    (None, None, Annealed(start=10.0, end=1.0, fraction=0.5, begin=0.0))
     """
     head, _, start = text.partition("_")
     learned = head == "auto" and (text == "auto" or (_number(start) or 0.0) > 0.0)

@@ -1,111 +1,89 @@
 """Which policies keep every mode? Maximum-entropy learning online, density against density.
 
 Protocol. Tasks with several equally good goals × policies × seeds, `vaerl.agents.SAC` with the same
-critic, budget and settings for every policy of a task (`TASKS`), one torch thread a run. After the
-last step 1000 episodes with drawn actions (2000 for the bandit) count the goals. Reported: goals
-reached, the multi-goal score Σ_i min(n_i / E, 1/G) beside the ceiling that E episodes of a perfect
-policy score, the share of episodes that end in no goal, and the return; mean with the 95 % interval
-of Student's t over seeds. A policy is a density with an improvement step: "both" and "forward" fit
-draws from exp(Q/α), "reverse" is SAC's own (`vaerl.agents.improvement`).
+critic, budget and learning rates for every policy of a task (`mode_tasks`), one torch thread a run.
+After the last step 1000 episodes with drawn actions (2000 for the bandit) count the goals.
+Reported: goals reached, the multi-goal score Σ_i min(n_i / E, 1/G) beside the ceiling that E
+episodes of a perfect policy score, the share of episodes that end in no goal, and the return; on
+the mazes also DrAC's two tests of robustness. Mean with the 95 % interval of Student's t over
+seeds. A policy is a density with an improvement step: "both" and "forward" fit draws from exp(Q/α),
+"reverse" is SAC's own (`vaerl.agents.improvement`).
 
 Files: out/<task>-<policy>-s<seed>/ (one run each; finished ones are not repeated, interrupted ones
-go on), out/results.json (the table).
+go on), out/results.json (the table of all finished runs), out/figures/.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from statistics import mean
-from typing import Any, cast
-
-import numpy as np
-import torch
+from typing import Any, NamedTuple
 
 from vaerl.cli_output import print_table
-from vaerl.envs.bandit import SCALE, bandit_metrics
-from vaerl.experiments.intervals import interval
+from vaerl.densities.options import check_positive
+from vaerl.experiments.mode_figures import draw_figures
+from vaerl.experiments.mode_scores import Measured, measure
+from vaerl.experiments.mode_table import assemble
+from vaerl.experiments.mode_tasks import POLICIES, TASKS
 from vaerl.names import check_name
 from vaerl.runs import RunDirectory, files, jsonio
 from vaerl.runs.config import TrainConfig
-from vaerl.runs.directory import versions
-from vaerl.runs.parallel import train_all
-from vaerl.runs.train import load_run, read_evaluation
+from vaerl.runs.parallel import is_finished, train_all
 
 PRESETS = ("full", "debug")
 
 
-@dataclass(frozen=True)
-class Task:
-    """An environment with the budget and settings that every policy gets there."""
+class Cell(NamedTuple):
+    """One place of the table."""
 
-    env: str
-    steps: int
-    agent_options: Mapping[str, Any]
-    seeds: int = 5
-    n_envs: int = 1
-    forward: Mapping[str, Any] = field(default_factory=dict)
-    """Settings of the improvement step, of policies that take the forward step."""
-    heads: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Options of each density, by name; a policy's own come before them."""
+    task: str
+    policy: str
+    seed: int
+
+    @property
+    def folder(self) -> str:
+        """Name of the run's folder."""
+        return f"{self.task}-{self.policy}-s{self.seed}"
 
 
-@dataclass(frozen=True)
-class Policy:
-    """A density, its options, and the improvement step it is trained with."""
+def make_cells(
+    preset: str = "full",
+    tasks: Sequence[str] | None = None,
+    policies: Sequence[str] | None = None,
+    seeds: Sequence[int] | None = None,
+) -> list[Cell]:
+    """The cells in the order in which they are run, seeds outermost.
 
-    density: str
-    improvement: str
-    density_options: Mapping[str, Any] = field(default_factory=dict)
+    Raises ValueError for an unknown preset, task or policy.
+    """
+    check_name("preset", preset, PRESETS)
+    for name in tasks or ():
+        check_name("task", name, TASKS)
+    for name in policies or ():
+        check_name("policy", name, POLICIES)
+    chosen = tasks or [name for name in TASKS if not name.startswith("maze")]
 
+    def count(task: str, policy: str) -> int:
+        if preset == "debug":
+            return 1
+        settings = TASKS[task]
+        return settings.seeds.get(policy, settings.fewer)
 
-_NETS = {"policy_kwargs": {"net_arch": [128, 128]}}
-_PLANAR = {"batch_size": 128, "gamma": 0.9, "ent_coef": 0.5, **_NETS}
-
-TASKS: Mapping[str, Task] = {
-    "bandit": Task(
-        "vaerl/Bandit40-v0",
-        20_000,
-        {
-            "batch_size": 128,
-            "learning_rate": 1e-3,
-            "train_freq": 1,
-            "gradient_steps": 8,
-            "learning_starts": 2000,
-            "ent_coef": 1.0,
-            "policy_kwargs": {
-                "net_arch": {"pi": [64], "qf": [128, 128]},
-                "critic_frequencies": 64,
-            },
-        },
-        seeds=10,
-        n_envs=32,
-        forward={"candidates": 32, "uniform_share": 1.0, "auxiliary": 1, "reverse_start": 0.6},
-        heads={
-            "cvae": {"prior_components": 32, "hidden": 64, "blocks": 2, "k": 8},
-            "mixture": {"components": 64},
-        },
-    ),
-    "multigoal": Task("vaerl/MultiGoal-v0", 20_000, {**_PLANAR, "gamma": 0.99, "ent_coef": 10.0}),
-    "point-mass": Task("vaerl/PointMass-v0", 20_000, _PLANAR),
-    "maze-simple": Task("vaerl/PointMazeSimple-v0", 100_000, _PLANAR, seeds=3),
-    "maze-medium": Task("vaerl/PointMazeMedium-v0", 200_000, _PLANAR, seeds=3),
-    "maze-hard": Task("vaerl/PointMazeHard-v0", 300_000, _PLANAR, seeds=3),
-}
-
-POLICIES: Mapping[str, Policy] = {
-    "gaussian": Policy("gaussian", "reverse"),
-    "mixture": Policy("mixture", "reverse"),
-    "flow": Policy("flow", "reverse"),
-    "cvae": Policy("cvae", "reverse"),
-    "cvae-L2": Policy("cvae", "reverse", {"latent_dims": [4, 2]}),
-    "gaussian-both": Policy("gaussian", "both"),
-    "mixture-both": Policy("mixture", "both"),
-    "cvae-both": Policy("cvae", "both"),
-    "cvae-L2-both": Policy("cvae", "both", {"latent_dims": [4, 2]}),
-}
+    wanted = [
+        (task, name, count(task, name))
+        for task in chosen
+        for name in POLICIES
+        if policies is None or name in policies
+    ]
+    if seeds is not None:
+        return [Cell(task, name, seed) for seed in seeds for task, name, _ in wanted]
+    most = max(number for *_, number in wanted)
+    return [
+        Cell(task, name, seed)
+        for seed in range(most)
+        for task, name, number in wanted
+        if seed < number
+    ]
 
 
 def run(
@@ -115,147 +93,99 @@ def run(
     policies: list[str] | None = None,
     seeds: list[int] | None = None,
     jobs: int = 2,
+    table: bool = False,
 ) -> Path:
-    """Train every cell of the table that is not finished, print the table, give results.json.
+    """Train what is not finished, print the table of all finished runs, draw the pictures.
 
     Args:
         out: folder of the runs and of the table.
         preset: "full", or "debug", which runs whole in seconds.
         tasks: names in `TASKS`; all but the mazes if None.
         policies: names in `POLICIES`; all if None.
-        seeds: the task's own number of seeds from 0 on if None.
+        seeds: as many as the task gives each policy, from 0 on, if None.
         jobs: processes, each with one torch thread.
+        table: train nothing, only make table and pictures again.
     """
-    check_name("preset", preset, PRESETS)
+    check_positive("jobs", jobs)
+    cells = make_cells(preset, tasks, policies, seeds)
     out = Path(out)
-    chosen = tasks or [name for name in TASKS if not name.startswith("maze")]
-    names = policies or list(POLICIES)
-    for task in chosen:
-        check_name("task", task, TASKS)
-    for name in names:
-        check_name("policy", name, POLICIES)
-    configs: dict[tuple[str, str, int], TrainConfig] = {}
-    for task in chosen:
-        own = range(1 if preset == "debug" else TASKS[task].seeds)
-        for seed in seeds if seeds is not None else own:
-            for name in names:
-                configs[task, name, seed] = _config(task, name, seed, preset, out)
-    titles = {key: f"{key[0]} {key[1]} seed {key[2]}" for key in configs}
-    runs = train_all({titles[key]: config for key, config in configs.items()}, jobs=jobs)
-    table = assemble({key: _measure(runs[title]) for key, title in titles.items()})
-    options = [f"--preset {preset}"] if preset != "full" else []
-    for option, values in (("tasks", tasks), ("policies", policies), ("seeds", seeds)):
-        options += [f"--{option} {','.join(map(str, values))}"] if values else []
-    table["command"] = " ".join(["vaerl experiment modes", *options])
+    if not table:
+        for seed in dict.fromkeys(cell.seed for cell in cells):  # a seed at a time, table and all
+            own = {c.folder: _config(c, preset, out) for c in cells if c.seed == seed}
+            for run_directory in train_all(own, jobs=jobs).values():
+                measure(run_directory)
+    finished = read_cells(out, preset)
+    if not finished:
+        raise ValueError(f"out: {out} holds no finished run; run without --table first")
+    record = assemble(
+        {cell: found.numbers for cell, found in finished.items()},
+        "\n".join(command_lines(finished, preset)),
+    )
     path = out / "results.json"
-    files.write_text(path, jsonio.dumps(table, indent=1) + "\n")
-    print_table(table["title"], table["columns"], table["rows"])
+    files.write_text(path, jsonio.dumps(record, indent=1) + "\n")
+    print_table(record["title"], record["columns"], record["rows"])
+    for line in (record["caption"], *record["notes"]):
+        print(line)
+    first = {}
+    for cell, found in finished.items():
+        first.setdefault((cell.task, cell.policy), found.traces)
+    draw_figures(first, out)
     return path
 
 
-def _config(task: str, name: str, seed: int, preset: str, out: Path) -> TrainConfig:
-    settings, policy = TASKS[task], POLICIES[name]
-    improvement: dict[str, Any] = {"improvement": policy.improvement}
-    if policy.improvement != "reverse" and settings.forward:
-        improvement["improvement_kwargs"] = dict(settings.forward)
-    return TrainConfig.measured_at_end(
-        preset,
-        env=settings.env,
-        density=policy.density,
-        density_options={**settings.heads.get(policy.density, {}), **policy.density_options},
-        seed=seed,
-        steps=settings.steps,
-        n_envs=settings.n_envs,
-        out=str(out / f"{task}-{name}-s{seed}"),
-        agent_options={**settings.agent_options, **improvement},
-    )
+def read_cells(out: Path, preset: str = "full") -> dict[Cell, Measured]:
+    """What all finished runs of a folder contribute, in the order of the table."""
+    cells = [
+        Cell(task, policy, int(number))
+        for task in TASKS
+        for policy in POLICIES
+        for number in sorted(
+            (path.name.rpartition("-s")[2] for path in out.glob(f"{task}-{policy}-s[0-9]*")),
+            key=lambda text: (len(text), text),
+        )
+        if number.isdigit()
+    ]
+    finished = [cell for cell in cells if is_finished(_config(cell, preset, out))]
+    return {cell: measure(RunDirectory(out / cell.folder)) for cell in finished}
 
 
-def _measure(run_directory: RunDirectory) -> dict[str, float]:
-    """What one run contributes to the table."""
-    evaluation = read_evaluation(run_directory)
-    assert evaluation is not None, run_directory
-    drawn = evaluation["stochastic"]
-    bandit = run_directory.config["env"] == TASKS["bandit"].env
-    return (look_at_bandit(run_directory.path) if bandit else {}) | {
-        "num_modes": drawn["num_modes"],
-        "goals": drawn["goals_reached"],
-        "score": drawn["multi_goal_score"],
-        "ceiling": drawn["multi_goal_score_ceiling"],
-        "lost": 1.0 - drawn["success_rate"],
-        "return": drawn["return_mean"],
-        "minutes": evaluation["train_seconds"] / 60.0,
-    }
-
-
-def look_at_bandit(path: Path, count: int = 10_000) -> dict[str, float]:
-    """What the bandit's target, known exactly, says of a run's policy.
-
-    "modes" and "outside_99" of `count` samples, "entropy_lower" in nats of a scaled action, from
-    8 paths a sample; the best policy has 40, .0102 and −.543.
-    """
-    agent, _, _ = load_run(path)
-    value = cast(Any, agent).density_value(np.zeros((1, 1), dtype=np.float32))
-    generator = torch.Generator().manual_seed(0)
-    drawn = value.sample((count,), generator)[:, 0].double().numpy()
-    scores = bandit_metrics(SCALE * drawn)
-    entropy = value.entropy_bounds(8, 4000, generator)
-    return {
-        "modes": scores["modes"],
-        "outside_99": scores["outside_99"],
-        "entropy_lower": float(entropy.lower),
-    }
-
-
-def assemble(cells: Mapping[tuple[str, str, int], Mapping[str, float]]) -> dict[str, Any]:
-    """Put the measurements, by (task, policy, seed), into a table of plain data."""
-    rows: list[list[str]] = []
-    for task, name in dict.fromkeys((task, name) for task, name, _ in cells):
-        seeds = sorted(seed for t, n, seed in cells if (t, n) == (task, name))
-        members = [cells[task, name, seed] for seed in seeds]
-        reached = interval([m.get("modes", m["goals"]) for m in members], 1)
-        rows.append(
+def command_lines(cells: Iterable[Cell], preset: str = "full") -> list[str]:
+    """The commands that make finished runs again, one for every choice of seeds and policies."""
+    seeds: dict[tuple[str, str], list[int]] = {}
+    for cell in cells:
+        seeds.setdefault((cell.task, cell.policy), []).append(cell.seed)
+    policies: dict[tuple[str, tuple[int, ...]], list[str]] = {}
+    for (task, policy), own in seeds.items():
+        policies.setdefault((task, tuple(sorted(own))), []).append(policy)
+    tasks: dict[tuple[tuple[str, ...], tuple[int, ...]], list[str]] = {}
+    for (task, chosen), names in policies.items():
+        tasks.setdefault((tuple(names), chosen), []).append(task)
+    option = [f"--preset {preset}"] if preset != "full" else []
+    return [
+        " ".join(
             [
-                task,
-                name,
-                str(len(seeds)),
-                f"{reached} of {members[0]['num_modes']:.0f}",
-                interval([m["score"] for m in members], 3),
-                f"{members[0]['ceiling']:.3f}",
-                interval([m["lost"] for m in members], 3),
-                interval([m["return"] for m in members], 1),
-                *(
-                    interval([m[key] for m in members], 3) if key in members[0] else ""
-                    for key in ("outside_99", "entropy_lower")
-                ),
-                f"{mean(m['minutes'] for m in members):.1f}",
+                "vaerl experiment modes",
+                *option,
+                f"--tasks {','.join(some)}",
+                f"--policies {','.join(names)}",
+                f"--seeds {','.join(map(str, chosen))}",
             ]
         )
-    settings = "; ".join(
-        f"{name}: {TASKS[name].steps:,} steps, {dict(TASKS[name].agent_options)}"
-        for name in dict.fromkeys(task for task, _, _ in cells)
+        for (names, chosen), some in tasks.items()
+    ]
+
+
+def _config(cell: Cell, preset: str, out: Path) -> TrainConfig:
+    task, policy = TASKS[cell.task], POLICIES[cell.policy]
+    recipe: dict[str, Any] = dict(task.recipes[policy.improvement])
+    return TrainConfig.measured_at_end(
+        preset,
+        env=task.env,
+        density=policy.density,
+        density_options={**task.heads.get(policy.density, {}), **policy.density_options},
+        seed=cell.seed,
+        steps=task.steps,
+        n_envs=task.n_envs,
+        out=str(out / cell.folder),
+        agent_options={**task.agent, "improvement": policy.improvement, **recipe},
     )
-    return {
-        "title": "Which policies keep every mode",
-        "caption": (
-            "Mean with the 95 % interval (Student's t) over seeds. One setting a task for every "
-            f"policy: {settings}. A name that ends in -both adds the forward improvement step. On "
-            "the bandit also the share of 10,000 samples outside the target's 99 % region and the "
-            "lower bound on the entropy in nats (8 paths a sample); the target has .010 and −.543."
-        ),
-        "columns": [
-            "task",
-            "policy",
-            "seeds",
-            "goals reached",
-            "score",
-            "its ceiling",
-            "in no goal",
-            "return",
-            "outside 99 %",
-            "entropy ≥",
-            "minutes",
-        ],
-        "rows": rows,
-        "versions": {**versions(), "cores": os.cpu_count()},
-    }

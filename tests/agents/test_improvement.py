@@ -104,6 +104,83 @@ def test_both_starts_the_reverse_step_where_told() -> None:
     assert Improvement("reverse").reverse(1.0) and not Improvement("forward").reverse(0.0)
 
 
+def test_both_ends_the_forward_step_where_told() -> None:
+    both = Improvement("both", reverse_start=0.25, forward_end=0.75)
+    assert [both.forward(left) for left in (1.0, 0.25, 0.2, 0.0)] == [True, True, False, False]
+    assert Improvement("forward").forward(0.0) and not Improvement("reverse").forward(1.0)
+
+
+def test_equal_weights_stay_while_the_reverse_step_cools() -> None:
+    """What the forward step has shared out stays so when the critic turns to one of the modes."""
+
+    class Turned(KnownReward):
+        def lowest(self, obs: Any, actions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            actions = actions.detach().requires_grad_()
+            q = two_modes(actions) + 5.0 * (actions[:, 0] > 0.0)
+            return q.detach(), torch.autograd.grad(q.sum(), actions)[0]
+
+        def values(self, obs: Any, actions: torch.Tensor) -> torch.Tensor:
+            return two_modes(actions) + 5.0 * (actions[..., 0] > 0.0)
+
+    def share(weights: str, forward_end: float) -> float:
+        options = {"reverse_start": 0.5, "forward_end": forward_end}
+        agent = SAC(
+            "mixture",
+            DummyVecEnv([TwoModes] * 8),
+            policy_kwargs={"net_arch": [16], "density_kwargs": {"weights": weights}},
+            learning_rate=3e-3,
+            learning_starts=64,
+            batch_size=64,
+            ent_coef=1.0,
+            improvement="both",
+            improvement_kwargs=options,
+            seed=0,
+        )
+        agent._critics = KnownReward.__new__(KnownReward)
+        agent.learn(64)
+        for cls, left, updates in ((KnownReward, 0.6, 300), (Turned, 0.1, 300)):
+            agent._critics = cls.__new__(cls)
+            agent._current_progress_remaining = left
+            agent.logger.name_to_value.clear()
+            agent.train(updates, 64)
+        assert ("train/forward_nll" in agent.logger.name_to_value) == (forward_end == 1.0)
+        drawn = agent.density_value(np.zeros((1, 1), np.float32)).sample((2000,))[:, 0]
+        return (drawn[:, 0] < 0.0).float().mean().item()
+
+    assert share("learned", 1.0) < 0.15 and 0.3 < share("equal", 0.55) < 0.7
+
+
+def test_held_noise_pushes_one_way_and_is_still_the_policy() -> None:
+    """Within a window one observation gets one action; over windows the draws are π's."""
+    agent = SAC("mixture", TinyEnv(), policy_kwargs=TINY, noise_hold=5, **FAST)
+    agent._setup_learn(10)
+    agent._last_obs = np.full((1, 2), 0.3, np.float32)
+
+    def taken(step: int) -> np.ndarray:
+        agent.num_timesteps = step
+        return agent._sample_action(0)[1][0]
+
+    before = agent.actor.noise.calls
+    actions = np.stack([taken(step) for step in range(5 * 400)]).reshape(400, 5, 2)
+    assert agent.actor.noise.calls == before
+    assert np.array_equal(actions, np.repeat(actions[:, :1], 5, axis=1))
+    drawn = agent.density_value(agent._last_obs).sample((4000,))[:, 0].numpy()
+    first = actions[:, 0]
+    assert np.allclose(first.mean(0), drawn.mean(0), atol=4.0 * drawn.std() / 20.0)
+    assert np.allclose(first.std(0), drawn.std(0), rtol=0.15)
+    fresh = np.stack([agent.predict(agent._last_obs)[0][0] for _ in range(3)])
+    assert len(np.unique(fresh[:, 0])) == 3
+
+
+def test_held_noise_wants_a_density() -> None:
+    with pytest.raises(ValueError, match="noise_hold: got 0, expected a whole number"):
+        SAC("gaussian", TinyEnv(), policy_kwargs=TINY, noise_hold=0, **FAST)
+    theirs = stable_baselines3.sac.policies.SACPolicy
+    agent = SAC(theirs, TinyEnv(), policy_kwargs=TINY, noise_hold=2, **FAST)
+    with pytest.raises(ValueError, match="noise_hold: got 2 with policy SACPolicy, expected 1"):
+        agent.learn(40)
+
+
 @pytest.mark.parametrize(
     ("kind", "settings", "words"),
     [
@@ -113,6 +190,7 @@ def test_both_starts_the_reverse_step_where_told() -> None:
         ("both", {"uniform_share": 1.5}, "uniform_share: got 1.5"),
         ("both", {"reverse_weight": 0.0}, "reverse_weight: got 0.0, expected a positive"),
         ("both", {"reverse_start": -1.0}, "reverse_start: got -1.0"),
+        ("both", {"forward_end": 0.4}, "forward_end: got 0.4, expected at least reverse_start"),
     ],
 )
 def test_wrong_settings_get_one_line(kind: str, settings: dict, words: str) -> None:
@@ -154,6 +232,8 @@ def test_temperature_is_annealed_geometrically() -> None:
     """10 → 1 over the first half; the text survives in the agent, so that it can be saved."""
     annealed = Annealed.parse("anneal_10_1")
     assert [annealed(left) for left in (1.0, 0.5, 0.0)] == [10.0, 1.0, 1.0]
+    late = Annealed.parse("anneal_100_1_0.75_0.25")
+    assert [late(left) for left in (1.0, 0.75, 0.5, 0.25, 0.0)] == [100.0, 100.0, 10.0, 1.0, 1.0]
     agent = SAC("gaussian", TinyEnv(), policy_kwargs=TINY, ent_coef="anneal_4_1", **FAST)
     assert (agent.ent_coef, agent.ent_coef_tensor.item()) == ("anneal_4_1", 4.0)
     agent.learn(40)
@@ -161,6 +241,7 @@ def test_temperature_is_annealed_geometrically() -> None:
 
 
 WRONG = ["anneal", "anneal_1", "anneal_0_1", "anneal_1_2_3", "warm_1_2", "auto_0", "auto1", "nan"]
+WRONG += ["anneal_1_2_0", "anneal_1_2_0.5_0.5", "anneal_1_2_nan", "anneal_1_2_0.5_0.2_1"]
 
 
 @pytest.mark.parametrize("text", WRONG)

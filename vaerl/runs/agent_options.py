@@ -127,7 +127,8 @@ RULES: dict[str, Rule] = {
     "clip_range_vf": _scheduled(_number(0, words=(None,))),
     "compile": _FLAG,
     "ent_coef": Rule(
-        "a number, auto, auto_ and a positive number, or anneal_START_END[_FRACTION]", _is_ent_coef
+        "a number, auto, auto_ and a positive number, or anneal_START_END[_FRACTION[_BEGIN]]",
+        _is_ent_coef,
     ),
     "gae_lambda": _number(0, 1),
     "gamma": _number(0, 1),

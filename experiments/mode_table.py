@@ -1,0 +1,98 @@
+"""The table of `modes`: a row for every policy of a task, means with intervals over seeds."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from statistics import mean
+from typing import Any
+
+from vaerl.experiments.intervals import interval
+from vaerl.experiments.mode_tasks import TASKS, TRIED, Task
+from vaerl.runs.directory import versions
+
+Numbers = Mapping[str, float]
+"""What `mode_scores.measure` says of one run."""
+
+COLUMNS = (
+    ("task", ""),
+    ("policy", ""),
+    ("seeds", ""),
+    ("goals reached", "goals"),
+    ("fewest", "goals"),
+    ("score", "score"),
+    ("its ceiling", "ceiling"),
+    ("in no goal", "lost"),
+    ("return", "return"),
+    ("return, best action", "best_return"),
+    ("outside 99 %", "outside_99"),
+    ("entropy ≥", "entropy_lower"),
+    ("goals removed", "removal"),
+    ("obstacles", "obstacles"),
+    ("minutes", "minutes"),
+)
+DIGITS = {"return": 1, "best_return": 1, "minutes": 1, "goals": 1}
+
+
+def assemble(cells: Mapping[tuple[str, str, int], Numbers], command: str) -> dict[str, Any]:
+    """Put the numbers, by (task, policy, seed), into a table of plain data."""
+    rows = [
+        _row(
+            task, name, [numbers for (t, n, _), numbers in cells.items() if (t, n) == (task, name)]
+        )
+        for task, name in dict.fromkeys((task, name) for task, name, _ in cells)
+    ]
+    filled = [i for i in range(len(COLUMNS)) if any(row[i] for row in rows)]
+    tasks = list(dict.fromkeys(task for task, _, _ in cells))
+    return {
+        "title": "Which policies keep every mode",
+        "command": command,
+        "caption": _caption(tasks),
+        "columns": [COLUMNS[i][0] for i in filled],
+        "rows": [[row[i] for i in filled] for row in rows],
+        "notes": [f"{name}: goal {TASKS[name].goal}." for name in tasks if TASKS[name].goal]
+        + [f"{name}: {line}" for name in tasks for line in TRIED.get(name, ())],
+        "versions": {**versions(), "cores": os.cpu_count()},
+    }
+
+
+def _row(task: str, policy: str, members: list[Numbers]) -> list[str]:
+    """One row; the bandit counts the modes of the target instead of its evaluation's goals."""
+    members = [{**m, "goals": m.get("modes", m["goals"])} for m in members]
+    most = f"{members[0]['num_modes']:.0f}"
+    row = [task, policy, str(len(members))]
+    for name, key in COLUMNS[3:]:
+        values = [m[key] for m in members if key in m]
+        if not values:
+            row.append("")
+        elif name == "fewest":
+            row.append(f"{min(values):.0f}")
+        elif key == "minutes" or key == "ceiling":
+            row.append(f"{mean(values):.{DIGITS.get(key, 3)}f}")
+        else:
+            cell = interval(values, DIGITS.get(key, 3))
+            row.append(f"{cell} of {most}" if key == "goals" else cell)
+    return row
+
+
+def _caption(tasks: list[str]) -> str:
+    return (
+        "Mean with the 95 % interval (Student's t) over seeds; fewest: goals of the worst seed. "
+        "A name that ends in -both adds the forward improvement step to the reverse one of soft "
+        "actor-critic. Drawn actions, but for the return of the best one. On the bandit also the "
+        "share of 10,000 samples outside the target's 99 % region and the lower bound on the "
+        "entropy in nats (8 paths a sample); the target has .010 and −.543. On the mazes also the "
+        "share of groups of 5 episodes that still reach a goal when half of the goals are removed, "
+        "and when obstacles are put in the way. Minutes: of training, beside one other run. "
+        "Settings, the same for every policy: "
+        + "; ".join(f"{name}: {_settings(TASKS[name])}" for name in tasks)
+        + "."
+    )
+
+
+def _settings(task: Task) -> str:
+    recipes = ", ".join(f"{kind} {dict(options)}" for kind, options in task.recipes.items())
+    heads = ", ".join(f"{name} {dict(options)}" for name, options in task.heads.items())
+    return f"{task.steps:,} steps in {task.n_envs} copies, {dict(task.agent)}, {recipes}" + (
+        f", heads {heads}" if heads else ""
+    )
