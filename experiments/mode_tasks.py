@@ -65,3 +65,114 @@ POLICIES: Mapping[str, Policy] = MappingProxyType(
         "cvae-L2-both": Policy("cvae", "both", _TWO),
     }
 )
+
+_NETS = {"net_arch": [128, 128], "num_auxiliary": 2}
+_UPDATES = {"batch_size": 128, "train_freq": 1, "gradient_steps": 4}
+_PLANAR = {
+    **_UPDATES,
+    "learning_rate": "lin_2e-3_1e-5",
+    "learning_starts": 2000,
+    "policy_kwargs": _NETS,
+}
+_COOLING = {"candidates": 12, "auxiliary": 1, "reverse_start": 0.25, "forward_end": 0.45}
+_FIVE = {"gaussian": 5, "mixture-both": 5, "cvae-both": 5}
+_WIDE = {"mixture": {"components": 32}, "cvae": {"prior_components": 32}}
+
+_MAZE = {
+    **_UPDATES,
+    "gradient_steps": 2,
+    "learning_rate": "lin_1e-3_1e-5",
+    "learning_starts": 1000,
+    "gamma": 0.99,
+    "ent_coef": "auto_0.1",
+    "target_entropy": 0.5,
+    "noise_hold": 50,
+    "policy_kwargs": _NETS,
+}
+_THREE = {"gaussian": 3, "cvae-both": 3}
+
+
+def _cooled(start: float, end: float) -> Mapping[str, Mapping[str, Any]]:
+    """α from `start` to `end`; the forward step ends before the modes are far apart."""
+    alpha = {"ent_coef": f"anneal_{start:g}_{end:g}_0.9"}
+    return {"reverse": alpha, "both": {**alpha, "improvement_kwargs": _COOLING}}
+
+
+TASKS: Mapping[str, Task] = MappingProxyType(
+    {
+        "bandit": Task(
+            "vaerl/Bandit40-v0",
+            20_000,
+            {
+                "batch_size": 128,
+                "learning_rate": "lin_6e-3_1e-5",
+                "train_freq": 1,
+                "gradient_steps": 8,
+                "learning_starts": 2000,
+                "ent_coef": 1.0,
+                "policy_kwargs": {
+                    "net_arch": {"pi": [64], "qf": [128, 128]},
+                    "critic_frequencies": 64,
+                    "num_auxiliary": 2,
+                },
+            },
+            {
+                "reverse": {},
+                "both": {
+                    "improvement_kwargs": {
+                        "candidates": 16,
+                        "uniform_share": 0.5,
+                        "auxiliary": 1,
+                        "reverse_start": 0.7,
+                    }
+                },
+            },
+            n_envs=32,
+            heads={
+                "cvae": {"prior_components": 64, "hidden": 64, "k": 8},
+                "mixture": {"components": 64},
+            },
+            seeds={"gaussian": 10, "cvae-both": 10},
+            goal="≥ 38 modes, ≤ .05 outside 99 %, entropy within .05 of −.543, ≤ 5 minutes",
+        ),
+        "multigoal": Task(
+            "vaerl/MultiGoal-v0",
+            20_000,
+            {**_PLANAR, "gamma": 0.99},
+            _cooled(30.0, 1.0),
+            heads=_WIDE,
+            seeds=_FIVE,
+            goal="4 goals in every seed, score ≥ .95, return no worse than the Gaussian's best",
+        ),
+        "point-mass": Task(
+            "vaerl/PointMass-v0",
+            20_000,
+            {**_PLANAR, "gamma": 0.9, "ent_coef": 0.5},
+            {"reverse": {}, "both": {"improvement_kwargs": _COOLING | {"forward_end": 1.0}}},
+            heads=_WIDE,
+            seeds=_FIVE,
+            goal="4 goals in every seed, score ≥ .95, return no worse than the Gaussian's best",
+        ),
+        **{
+            f"maze-{name}": Task(
+                f"vaerl/PointMaze{name.title()}-v0",
+                steps,
+                {**_MAZE, "gradient_steps": updates},
+                {"reverse": {}, "both": {"improvement_kwargs": _COOLING | {"forward_end": 1.0}}},
+                n_envs=16,
+                heads=_WIDE,
+                seeds=_THREE,
+                fewer=0,
+                goal=f"{goals} goals",
+            )
+            for name, steps, updates, goals in (
+                ("simple", 100_000, 2, "4 of 4"),
+                ("medium", 200_000, 1, "4 of 4"),
+                ("hard", 300_000, 1, "≥ 6 of 8"),
+            )
+        },
+    }
+)
+
+TRIED: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+"""What was tried on a seed that the table does not hold before the settings were fixed, by task."""

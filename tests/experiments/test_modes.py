@@ -5,17 +5,22 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 from scipy import stats
 
 from vaerl.envs.bandit import LOG_THRESHOLD_99, SCALE, log_prob
 from vaerl.experiments.intervals import interval
-from vaerl.experiments.modes import POLICIES, TASKS, assemble, run
+from vaerl.experiments.mode_table import assemble
+from vaerl.experiments.mode_tasks import POLICIES, TASKS
+from vaerl.experiments.modes import Cell, command_lines, make_cells, read_cells, run
+from vaerl.runs import jsonio
 
 
-def cell(score: float, minutes: float = 1.0) -> dict[str, float]:
+def cell(score: float, minutes: float = 1.0, **more: float) -> dict[str, float]:
     """What one run contributes."""
     return {
         "num_modes": 4.0,
@@ -24,8 +29,16 @@ def cell(score: float, minutes: float = 1.0) -> dict[str, float]:
         "ceiling": 0.978,
         "lost": 1.0 - score,
         "return": 10.0 * score,
+        "best_return": 20.0 * score,
         "minutes": minutes,
+        **more,
     }
+
+
+def rows(cells: dict[tuple[str, str, int], Any]) -> list[dict[str, str]]:
+    """The table's rows by the names of its columns."""
+    table = assemble(cells, "")
+    return [dict(zip(table["columns"], row, strict=True)) for row in table["rows"]]
 
 
 def test_interval_is_students() -> None:
@@ -36,43 +49,96 @@ def test_interval_is_students() -> None:
 
 
 def test_rows_are_grouped_by_task_and_policy() -> None:
-    cells = {
-        ("bandit", "cvae", 1): cell(0.5),
-        ("bandit", "cvae", 0): cell(1.0, minutes=3.0),
-        ("bandit", "gaussian", 0): cell(0.25),
-    }
-    table = assemble(cells)
-    assert [row[:3] for row in table["rows"]] == [
-        ["bandit", "cvae", "2"],
-        ["bandit", "gaussian", "1"],
-    ]
-    assert table["rows"][1][3:] == ["1.0 of 4", "0.250", "0.978", "0.750", "2.5", "", "", "1.0"]
-    assert table["rows"][0][-1] == "2.0"
-    assert "20,000 steps" in table["caption"] and "point-mass" not in table["caption"]
+    found = rows(
+        {
+            ("multigoal", "cvae", 1): cell(0.5),
+            ("multigoal", "cvae", 0): cell(1.0, minutes=3.0),
+            ("maze-hard", "gaussian", 0): cell(0.25, removal=0.5, obstacles=0.75),
+        }
+    )
+    first, second = found
+    assert (first["task"], first["policy"], first["seeds"]) == ("multigoal", "cvae", "2")
+    assert first["goals reached"].startswith("3.0 ± ") and first["goals reached"].endswith(" of 4")
+    assert (first["fewest"], first["minutes"], first["obstacles"]) == ("2", "2.0", "")
+    assert (second["score"], second["in no goal"], second["return"]) == ("0.250", "0.750", "2.5")
+    assert (second["goals removed"], second["obstacles"]) == ("0.500", "0.750")
+    assert "entropy ≥" not in first, "a column that no row fills is left out"
+
+
+def test_the_bandit_counts_the_modes_of_its_target() -> None:
+    numbers = cell(0.5, modes=39.0, outside_99=0.02, entropy_lower=-0.5)
+    (row,) = rows({("bandit", "cvae", 0): numbers | {"num_modes": 40.0}})
+    assert (row["goals reached"], row["entropy ≥"]) == ("39.0 of 40", "-0.500")
+
+
+def test_commands_make_the_cells_that_are_there() -> None:
+    """Together the lines name every finished run once and no other."""
+    wanted = {Cell("bandit", "gaussian", s) for s in range(3)}
+    wanted |= {Cell(t, p, s) for t in ("bandit", "multigoal") for p in ("flow",) for s in (0, 1)}
+    found: list[Cell] = []
+    for line in command_lines(wanted):
+        words = line.split()
+        assert words[:3] == ["vaerl", "experiment", "modes"]
+        given = dict(zip(words[3::2], words[4::2], strict=True))
+        tasks, policies = given["--tasks"].split(","), given["--policies"].split(",")
+        found += make_cells("full", tasks, policies, [int(s) for s in given["--seeds"].split(",")])
+    assert len(found) == len(wanted) and set(found) == wanted
 
 
 @pytest.mark.parametrize(
     ("names", "words"),
-    [({"tasks": ["bandid"]}, "did you mean 'bandit'"), ({"policies": ["cave"]}, "'cvae'")],
+    [
+        ({"tasks": ["bandid"]}, "did you mean 'bandit'"),
+        ({"policies": ["cave"]}, "'cvae'"),
+        ({"jobs": 0}, "jobs: got 0"),
+        ({"table": True}, "holds no finished run; run without --table first"),
+    ],
 )
-def test_unknown_names_get_the_nearest_match(names: dict, words: str, tmp_path: Path) -> None:
+def test_wrong_wishes_get_one_line(names: dict, words: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=words):
         run(tmp_path, **names)
     assert not list(tmp_path.iterdir())
 
 
 def test_every_policy_meets_every_density_fairly() -> None:
-    """Each density is there with SAC's own step, and each task gives all policies one setting."""
-    reverse = {policy.density for policy in POLICIES.values() if policy.improvement == "reverse"}
-    assert reverse == {"gaussian", "mixture", "flow", "cvae"}
-    assert all("improvement" not in task.agent_options for task in TASKS.values())
+    """Each density is there with both steps, and what a task gives does not depend on the policy."""
+    for step in ("reverse", "both"):
+        found = {policy.density for policy in POLICIES.values() if policy.improvement == step}
+        assert found == {"gaussian", "mixture", "flow", "cvae"}
+    for task in TASKS.values():
+        assert set(task.recipes) == {"reverse", "both"} and "improvement" not in task.agent
+        assert set(task.seeds) <= set(POLICIES) and set(task.heads) <= {"mixture", "cvae"}
+
+
+def test_seeds_are_the_tasks_own_and_outermost() -> None:
+    cells = make_cells("full", ["bandit"], ["gaussian", "flow"])
+    assert [c.seed for c in cells if c.policy == "gaussian"] == list(range(10))
+    assert [c.seed for c in cells] == sorted(c.seed for c in cells)
+    assert not any(c.task.startswith("maze") for c in make_cells())
 
 
 def test_the_bandit_is_scored_by_its_target(tmp_path: Path) -> None:
     """A policy of some steps is near uniform, whose share outside the 99 % region is known."""
     path = run(tmp_path, preset="debug", tasks=["bandit"], policies=["gaussian"], jobs=1)
-    (row,) = json.loads(path.read_text())["rows"]
-    outside, entropy = float(row[-3]), float(row[-2])
+    table = json.loads(path.read_text())
+    (row,) = table["rows"]
+    found = dict(zip(table["columns"], row, strict=True))
     line = np.linspace(-SCALE, SCALE, 401)
     uniform = (log_prob(np.stack(np.meshgrid(line, line), -1)) < LOG_THRESHOLD_99).mean()
-    assert abs(outside - uniform) < 0.1 and 0.8 < entropy <= 2.0 * math.log(2.0)
+    assert abs(float(found["outside 99 %"]) - uniform) < 0.15
+    assert 0.8 < float(found["entropy ≥"]) <= 2.0 * math.log(2.0)
+    assert table["command"].endswith("--tasks bandit --policies gaussian --seeds 0")
+    (measured,) = read_cells(tmp_path, "debug").values()
+    saved = load_file(measured.traces)
+    assert saved["places"].shape[1:] == (1, 2) and np.abs(saved["places"]).max() <= SCALE
+    assert (tmp_path / "figures" / "bandit.png").stat().st_size > 1000
+
+
+def test_a_maze_is_also_run_with_obstacles(tmp_path: Path) -> None:
+    """All numbers come from files: the table is made again without training."""
+    path = run(tmp_path, preset="debug", tasks=["maze-simple"], policies=["gaussian"], jobs=1)
+    before = path.read_text()
+    record = jsonio.loads((tmp_path / "maze-simple-gaussian-s0" / "modes.json").read_bytes(), "")
+    assert {"removal", "obstacles"} <= set(record["numbers"])
+    path.unlink()
+    assert run(tmp_path, preset="debug", table=True).read_text() == before

@@ -33,6 +33,7 @@ EPISODES = {
     "vaerl/": (20, 200),
     "vaerl/MultiGoal": (100, 1000),
     "vaerl/PointMass": (100, 1000),
+    "vaerl/PointMaze": (20, 400),
     "vaerl/Bandit": (200, 2000),
 }
 
