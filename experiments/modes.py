@@ -126,7 +126,7 @@ def run(
     print_table(record["title"], record["columns"], record["rows"])
     for line in (record["caption"], *record["notes"]):
         print(line)
-    first = {}
+    first: dict[tuple[str, str], Path] = {}
     for cell, found in finished.items():
         first.setdefault((cell.task, cell.policy), found.traces)
     draw_figures(first, out)

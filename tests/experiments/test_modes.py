@@ -101,7 +101,7 @@ def test_wrong_wishes_get_one_line(names: dict, words: str, tmp_path: Path) -> N
 
 
 def test_every_policy_meets_every_density_fairly() -> None:
-    """Each density is there with both steps, and what a task gives does not depend on the policy."""
+    """Each density is there with both steps; what a task gives is the same for all policies."""
     for step in ("reverse", "both"):
         found = {policy.density for policy in POLICIES.values() if policy.improvement == step}
         assert found == {"gaussian", "mixture", "flow", "cvae"}
