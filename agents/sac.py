@@ -8,6 +8,7 @@ minimised over policy and recognition network together, which also tightens it.
 
 from __future__ import annotations
 
+import math
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, ClassVar, cast
@@ -54,6 +55,9 @@ class SAC(DensityAgent, SB3SAC):
         improvement_kwargs: settings of that step, fields of `Improvement`.
         ent_coef: as in SB3, or "anneal_START_END[_FRACTION[_BEGIN]]" (`Annealed`).
         target_entropy: as in SB3, or "modes_M": −X + log M nats.
+        relative_entropy: measure the entropy that the critic is paid for against the uniform law
+            over the box, H(π) − X log 2 <= 0 nats, instead of absolutely. Where episodes end at a
+            goal, positive entropies pay for staying away from it (Yu, Zhang & Xu 2022).
         noise_hold: steps of each copy of the environment through which the actions collected keep
             the base noise of their draw. Every action still comes from π(a | s), but one after the
             other they push the same way (as with pink noise or gSDE), which finds rewards that are
@@ -98,6 +102,7 @@ class SAC(DensityAgent, SB3SAC):
         policy_kwargs: dict[str, Any] | None = None,
         improvement: str = "reverse",
         improvement_kwargs: dict[str, Any] | None = None,
+        relative_entropy: bool = False,
         noise_hold: int = 1,
         diagnostics_interval: int = 1000,
         matmul_precision: str = "float32",
@@ -107,6 +112,9 @@ class SAC(DensityAgent, SB3SAC):
         self.improvement = improvement
         self.improvement_kwargs = dict(improvement_kwargs or {})
         self._improvement = make_improvement(improvement, self.improvement_kwargs)
+        if not isinstance(relative_entropy, bool | np.bool_):
+            raise ValueError(f"relative_entropy: got {relative_entropy!r}, expected True or False")
+        self.relative_entropy = bool(relative_entropy)
         self.noise_hold = check_positive("noise_hold", noise_hold)
         self.diagnostics_interval = check_positive("diagnostics_interval", diagnostics_interval)
         self.matmul_precision = matmul_precision
@@ -229,9 +237,8 @@ class SAC(DensityAgent, SB3SAC):
         with torch.no_grad():
             next_actions, next_log_prob = self.actor.action_log_prob(next_obs)
             next_q = torch.stack(self.critic_target(next_obs, next_actions))
-            target = soft_target(
-                batch.rewards, batch.dones, discount, next_q, next_log_prob.reshape(-1), alpha
-            )
+            above = next_log_prob.reshape(-1) + self._uniform_entropy
+            target = soft_target(batch.rewards, batch.dones, discount, next_q, above, alpha)
         info["critic_loss"] = self._critics.regress(obs, batch.actions, target)
         self.critic.optimizer.step()
 
@@ -251,6 +258,11 @@ class SAC(DensityAgent, SB3SAC):
         torch.stack([loss.reshape(()) for loss in losses]).sum().backward()
         self.actor.optimizer.step()
         return info
+
+    @property
+    def _uniform_entropy(self) -> float:
+        """Nats of the uniform law over the scaled box, where entropy is measured against it."""
+        return get_action_dim(self.action_space) * math.log(2.0) if self.relative_entropy else 0.0
 
     def _forward_loss(self, obs: Any, alpha: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         actor = cast(DensityActor, self.actor)

@@ -24,7 +24,8 @@ class Task:
         agent: constructor options of `vaerl.agents.SAC`.
         recipes: more of them for each improvement step.
         n_envs: copies stepped side by side.
-        heads: options of each density, by name; a policy's own come before them.
+        heads: options of each density, by its name and by its name with "-both" where that step is
+            taken.
         seeds: how many each policy gets from 0 on, by name; `fewer` for those not named.
         goal: what the table is to show, in words.
     """
@@ -47,6 +48,12 @@ class Policy:
     density: str
     improvement: str
     density_options: Mapping[str, Any] = field(default_factory=dict)
+
+    def options(self, task: Task) -> dict[str, Any]:
+        """Options of the density on a task."""
+        kinds = (self.density, f"{self.density}-{self.improvement}")
+        of_task = {k: v for kind in kinds for k, v in task.heads.get(kind, {}).items()}
+        return {**of_task, **self.density_options}
 
 
 _TWO = {"latent_dims": [4, 2]}
@@ -74,9 +81,16 @@ _PLANAR = {
     "learning_starts": 2000,
     "policy_kwargs": _NETS,
 }
-_COOLING = {"candidates": 12, "auxiliary": 1, "reverse_start": 0.25, "forward_end": 0.45}
+_STEPS = {"candidates": 12, "auxiliary": 1}
+_WARM = {"reverse": {}, "both": {"improvement_kwargs": _STEPS}}
+_COOLING = {"reverse_start": 0.25, "forward_end": 0.45}  # before the modes have come apart
 _FIVE = {"gaussian": 5, "mixture-both": 5, "cvae-both": 5}
 _WIDE = {"mixture": {"components": 32}, "cvae": {"prior_components": 32}}
+_WEIGHED = {  # the forward step can learn the weights, the reverse step alone cannot
+    **_WIDE,
+    "mixture-both": {"weights": "learned"},
+    "cvae-both": {"prior_weights": "learned"},
+}
 
 _MAZE = {
     **_UPDATES,
@@ -90,13 +104,6 @@ _MAZE = {
     "policy_kwargs": _NETS,
 }
 _THREE = {"gaussian": 3, "cvae-both": 3}
-
-
-def _cooled(start: float, end: float) -> Mapping[str, Mapping[str, Any]]:
-    """α from `start` to `end`; the forward step ends before the modes are far apart."""
-    alpha = {"ent_coef": f"anneal_{start:g}_{end:g}_0.9"}
-    return {"reverse": alpha, "both": {**alpha, "improvement_kwargs": _COOLING}}
-
 
 TASKS: Mapping[str, Task] = MappingProxyType(
     {
@@ -138,18 +145,26 @@ TASKS: Mapping[str, Task] = MappingProxyType(
         "multigoal": Task(
             "vaerl/MultiGoal-v0",
             20_000,
-            {**_PLANAR, "gamma": 0.99},
-            _cooled(30.0, 1.0),
-            heads=_WIDE,
+            {**_PLANAR, "gamma": 0.99, "ent_coef": 10.0},
+            _WARM,
+            heads=_WEIGHED,
             seeds=_FIVE,
             goal="4 goals in every seed, score ≥ .95, return no worse than the Gaussian's best",
+        ),
+        "multigoal-cooled": Task(
+            "vaerl/MultiGoal-v0",
+            20_000,
+            {**_PLANAR, "gamma": 0.99, "ent_coef": "anneal_30_1_0.9"},
+            {"reverse": {}, "both": {"improvement_kwargs": _STEPS | _COOLING}},
+            heads=_WIDE,
+            goal="the same, with the temperature let down",
         ),
         "point-mass": Task(
             "vaerl/PointMass-v0",
             20_000,
             {**_PLANAR, "gamma": 0.9, "ent_coef": 0.5},
-            {"reverse": {}, "both": {"improvement_kwargs": _COOLING | {"forward_end": 1.0}}},
-            heads=_WIDE,
+            _WARM,
+            heads=_WEIGHED,
             seeds=_FIVE,
             goal="4 goals in every seed, score ≥ .95, return no worse than the Gaussian's best",
         ),
@@ -158,9 +173,9 @@ TASKS: Mapping[str, Task] = MappingProxyType(
                 f"vaerl/PointMaze{name.title()}-v0",
                 steps,
                 {**_MAZE, "gradient_steps": updates},
-                {"reverse": {}, "both": {"improvement_kwargs": _COOLING | {"forward_end": 1.0}}},
+                _WARM,
                 n_envs=16,
-                heads=_WIDE,
+                heads=_WEIGHED,
                 seeds=_THREE,
                 fewer=0,
                 goal=f"{goals} goals",

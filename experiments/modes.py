@@ -182,7 +182,7 @@ def _config(cell: Cell, preset: str, out: Path) -> TrainConfig:
         preset,
         env=task.env,
         density=policy.density,
-        density_options={**task.heads.get(policy.density, {}), **policy.density_options},
+        density_options=policy.options(task),
         seed=cell.seed,
         steps=task.steps,
         n_envs=task.n_envs,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -170,6 +171,40 @@ def test_held_noise_pushes_one_way_and_is_still_the_policy() -> None:
     assert np.allclose(first.std(0), drawn.std(0), rtol=0.15)
     fresh = np.stack([agent.predict(agent._last_obs)[0][0] for _ in range(3)])
     assert len(np.unique(fresh[:, 0])) == 3
+
+
+def test_relative_entropy_takes_the_uniform_laws_from_the_target() -> None:
+    """y falls by γ α X log 2 where the episode goes on, and not at its end."""
+
+    def targets(relative: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        seen: list[torch.Tensor] = []
+
+        class Recorder(KnownReward):
+            def regress(self, obs: Any, actions: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+                seen.append(y.clone())
+                return torch.zeros(())
+
+        agent = SAC(
+            "cvae",
+            TinyEnv(),
+            policy_kwargs=TINY,
+            ent_coef=0.5,
+            gamma=0.9,
+            relative_entropy=relative,
+            **FAST,
+        )
+        agent._setup_learn(10)
+        agent._critics = Recorder.__new__(Recorder)
+        obs = {"observations": torch.zeros(4, 2), "next_observations": torch.ones(4, 2)}
+        rest = {"actions": torch.zeros(4, 2), "rewards": torch.ones(4, 1), "discounts": None}
+        dones = torch.tensor([[0.0], [1.0], [0.0], [1.0]])
+        agent._update(SimpleNamespace(**obs, **rest, dones=dones))
+        return seen[0], dones
+
+    (plain, dones), (relative, _) = targets(False), targets(True)
+    assert torch.allclose(plain - relative, (1.0 - dones) * 0.9 * 0.5 * 2.0 * math.log(2.0))
+    with pytest.raises(ValueError, match="relative_entropy: got 'yes', expected True or False"):
+        SAC("cvae", TinyEnv(), policy_kwargs=TINY, relative_entropy="yes", **FAST)  # type: ignore
 
 
 def test_held_noise_wants_a_density() -> None:

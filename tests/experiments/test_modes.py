@@ -107,7 +107,12 @@ def test_every_policy_meets_every_density_fairly() -> None:
         assert found == {"gaussian", "mixture", "flow", "cvae"}
     for task in TASKS.values():
         assert set(task.recipes) == {"reverse", "both"} and "improvement" not in task.agent
-        assert set(task.seeds) <= set(POLICIES) and set(task.heads) <= {"mixture", "cvae"}
+        assert set(task.seeds) <= set(POLICIES) and set(task.heads) <= {
+            "mixture",
+            "mixture-both",
+            "cvae",
+            "cvae-both",
+        }
 
 
 def test_seeds_are_the_tasks_own_and_outermost() -> None:
