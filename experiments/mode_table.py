@@ -51,7 +51,7 @@ def assemble(cells: Mapping[tuple[str, str, int], Numbers], command: str) -> dic
         "columns": [COLUMNS[i][0] for i in filled],
         "rows": [[row[i] for i in filled] for row in rows],
         "notes": [f"{name}: goal {TASKS[name].goal}." for name in tasks if TASKS[name].goal]
-        + [f"{name}: {line}" for name in tasks for line in TRIED.get(name, ())],
+        + [f"{name}: {TRIED[name]}." for name in tasks if name in TRIED],
         "versions": {**versions(), "cores": os.cpu_count()},
     }
 

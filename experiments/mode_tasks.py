@@ -98,8 +98,8 @@ _MAZE = {
     "learning_rate": "lin_1e-3_1e-5",
     "learning_starts": 1000,
     "gamma": 0.99,
-    "ent_coef": "auto_0.1",
-    "target_entropy": 0.5,
+    "ent_coef": "anneal_0.5_0.05_0.8",
+    "relative_entropy": True,
     "noise_hold": 50,
     "policy_kwargs": _NETS,
 }
@@ -189,5 +189,40 @@ TASKS: Mapping[str, Task] = MappingProxyType(
     }
 )
 
-TRIED: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+TRIED: Mapping[str, str] = MappingProxyType(
+    {
+        "bandit": (
+            "tried on seed 100 (outside 99 %, entropy), all 40 modes: cvae-both with 32 equal "
+            "components, lr 1e-3, half of the candidates uniform, reverse weight 2 from .4 on "
+            ".049, −.678; 64 learned components, lr 2e-3 to 2e-5, reverse from half-way .051, "
+            "−.462; the settings of the table .015, −.578. The rate and the head were chosen "
+            "by fitting the density alone to exact draws of the target (lr 1e-3, 2e-3, 6e-3; "
+            "32 or 64 components). Gaussian and mixture: these settings alone"
+        ),
+        "multigoal": (
+            "tried on seed 100 (score, return). Gaussian: α 10 .922, −192; α 1 .501, −119; α "
+            "30 to 1 .837, −118. mixture-both: lr 1e-3 α 10 .945, −192, with one critic .875, "
+            "−198; lr 2e-3 .950, −192; α 10 to 1 .773, −121, with reverse weight 4 .674, "
+            "−120, with the forward step ended at .65 .863, −122; α 30 to 1, the forward step "
+            "ended at .45, 8 and 32 components .920, −119 and .943, −118. cvae-both: one copy "
+            "and 20,000 updates at lr 3e-4 .714, −192; lr 1e-3 .755, −193; lr 2e-3 after 2000 "
+            "uniform steps .968, −192; as the mixture with α 30 to 1 .937, −117"
+        ),
+        "point-mass": (
+            "tried on seed 100 (score, return). Gaussian: α .5 .970, 19.3; α .2 .795, 19.4. "
+            "mixture-both: α 3 to .2 .911, 19.3; α 2 to .2 from .6 on .863, 18.8; α 1 to .1 "
+            ".890, 19.4, with faster targets .876, 19.3; α .5 with learned weights .983, "
+            "19.3. cvae-both: α .5 with equal weights .939, 19.3"
+        ),
+        "maze-simple": (
+            "forces drawn uniformly at every step, and kept for 50 steps, reach a goal in 0 "
+            "and .34 of 120 episodes (medium .01 and .17, hard .08 and .63 of 60). Tried on "
+            "seed 100 (goals, share of episodes that reach one): α .1, 50,000 steps, noise "
+            "drawn anew, Gaussian 0, 0; noise held for 50 steps, Gaussian 1, 1.00, cvae 1, "
+            ".75. 100,000 steps, noise held: α learned for an entropy of .5 nats, cvae-both "
+            "1, .40; relative entropy with α .5, Gaussian 2, .005; with α from .5 to .05, "
+            "Gaussian 2, .92, cvae-both 1, 1.00"
+        ),
+    }
+)
 """What was tried on a seed that the table does not hold before the settings were fixed, by task."""
