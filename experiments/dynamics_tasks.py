@@ -202,6 +202,13 @@ def cells_one_hot(states: Tensor) -> Tensor:
     return torch.nn.functional.one_hot(whole, SIDE).flatten(-2).to(states)
 
 
+def clock_one_hot(states: Tensor) -> Tensor:
+    """(t, y, v) with the clock as indicators of its times, for BimodalWind."""
+    clock = states[..., 0].round().long().clamp(0, MOVES)
+    times = torch.nn.functional.one_hot(clock, MOVES + 1).to(states)
+    return torch.cat((times, states[..., 1:]), dim=-1)
+
+
 _SHAPE = (
     Measure("calibration", "distance of PIT from uniform", "0"),
     Measure("energy", "energy distance, standardised", "0"),
@@ -267,6 +274,7 @@ TASKS: Mapping[str, Task] = MappingProxyType(
             ),
             Budget(20_000, 6000, blur=1.0),
             make_env=BimodalWindEnv,
+            features=clock_one_hot,
             plan=lambda world, generator: 0.575 - planning.wind_return(world, generator),
             scale=100.0 / 0.575,
         ),
