@@ -172,9 +172,14 @@ def run_cells(cells: Sequence[Cell], out: Path, jobs: int = 1) -> None:
 
 
 def is_done(cell: Cell, out: Path) -> bool:
-    """Whether a result with the very same settings lies on disk."""
+    """Whether a result with the very same settings lies on disk; settings that it does not name
+    came later and stand at their defaults."""
     path = cell.path(out)
-    return path.exists() and jsonio.loads(path.read_bytes(), path.name)["cell"] == cell.record()
+    if not path.exists():
+        return False
+    saved = jsonio.loads(path.read_bytes(), path.name)["cell"]
+    saved["budget"] = asdict(Budget(**saved["budget"]))
+    return saved == cell.record()
 
 
 def read_cells(out: Path, validation: bool = False) -> Cells:

@@ -67,6 +67,8 @@ class Budget:
     noise: float = 0.0
     #: draws of that noise for each training transition
     copies: int = 1
+    #: noise on the targets at the start of the fit (`vaerl.dynamics.FitOptions`)
+    blur: float = 0.0
 
 
 def make_world(
@@ -131,6 +133,7 @@ def learn(
         check_every=max(1, min(200, budget.steps // 10)),
         patience=8,
         holdout=HELD_OUT,
+        blur=budget.blur,
     )
     generator = torch.Generator().manual_seed(seed)
     if not budget.noise:

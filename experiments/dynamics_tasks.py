@@ -17,7 +17,7 @@ from torch import Tensor
 
 from vaerl.dynamics import DynamicsModel, predict, roll_out
 from vaerl.envs.acrobot import RawAcrobotEnv
-from vaerl.envs.bimodal_wind import BimodalWindEnv
+from vaerl.envs.bimodal_wind import MOVES, BimodalWindEnv
 from vaerl.envs.fork import ForkEnv
 from vaerl.envs.ghost_grid import SIDE, GhostGridEnv
 from vaerl.envs.known_law import KnownLawEnv
@@ -188,7 +188,7 @@ def _fan(env: KnownLawEnv, world: DynamicsModel, generator: torch.Generator) -> 
     s, a = scores.as_tensors(state, actions)
     if isinstance(env, ForkEnv | MoerlandToyEnv):
         return {}
-    steps = 13 if isinstance(env, BimodalWindEnv) else FAN_STEPS
+    steps = MOVES if isinstance(env, BimodalWindEnv) else FAN_STEPS
     a = a[:steps]
     return {
         "fan": roll_out(world, s, a, FAN_PARTICLES, generator).contiguous(),
@@ -200,6 +200,13 @@ def cells_one_hot(states: Tensor) -> Tensor:
     """Six coordinates of 7 cells each as 42 indicators, for the ghost grid."""
     whole = states.round().long().clamp(0, SIDE - 1)
     return torch.nn.functional.one_hot(whole, SIDE).flatten(-2).to(states)
+
+
+def clock_one_hot(states: Tensor) -> Tensor:
+    """(t, y, v) with the clock as indicators of its times, for BimodalWind."""
+    clock = states[..., 0].round().long().clamp(0, MOVES)
+    times = torch.nn.functional.one_hot(clock, MOVES + 1).to(states)
+    return torch.cat((times, states[..., 1:]), dim=-1)
 
 
 _SHAPE = (
@@ -265,8 +272,9 @@ TASKS: Mapping[str, Task] = MappingProxyType(
                 Measure("nll", "NLL", "−6.350"),
                 *_SHAPE,
             ),
-            Budget(20_000, 3000),
+            Budget(20_000, 6000, blur=1.0),
             make_env=BimodalWindEnv,
+            features=clock_one_hot,
             plan=lambda world, generator: 0.575 - planning.wind_return(world, generator),
             scale=100.0 / 0.575,
         ),

@@ -70,6 +70,30 @@ def test_warm_up_of_the_kl_keeps_rare_outcomes_apart() -> None:
     assert found[0.0] < 0.05 < 0.12 < found[0.2] < 0.25, found
 
 
+def test_blur_lets_sharp_modes_find_where_they_end() -> None:
+    """s' = s + B + .005ξ, B = ±1 where |s| < .5 alone: in the middle all jump, outside nobody.
+
+    Without blur the gradients of the sharp modes drown those of the modes' weights.
+    """
+    generator = torch.Generator().manual_seed(0)
+    states = 3.0 * torch.rand(4000, 1, generator=generator) - 1.5
+    sign = torch.randint(2, (4000, 1), generator=generator) * 2.0 - 1.0
+    after = states + sign * (states.abs() < 0.5) + 0.005 * torch.randn(4000, 1, generator=generator)
+    data = Transitions(states, torch.zeros_like(states), after)
+    places = torch.tensor([[0.0], [-1.0], [1.0]])
+    wrong = {}
+    for blur in (0.0, 1.0):
+        torch.manual_seed(0)
+        small = {"hidden": (32, 32), "components": 4}
+        model = DynamicsModel(1, 1, density="mixture", density_kwargs=small, members=1, reward=None)
+        options = FitOptions(steps=600, batch_size=64, learning_rate=5e-3, blur=blur)
+        fit(model, data, options, torch.Generator().manual_seed(1))
+        draws = predict(model, places, torch.zeros(3, 1), 2000)[..., 0]
+        jumps = ((draws - places.T).abs() > 0.5).float().mean(0)
+        wrong[blur] = (jumps - torch.tensor([1.0, 0.0, 0.0])).abs().max().item()
+    assert wrong[1.0] < 0.05 < 0.15 < wrong[0.0], wrong
+
+
 def test_samples_keep_away_from_the_middle() -> None:
     """Of the CVAE's next states almost none lies between the outcomes; of the Gaussian's many."""
     rows = torch.zeros(2000, 1)

@@ -13,11 +13,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vaerl.densities.noise import standard_normal
 from vaerl.densities.options import check_choice, check_positive, check_share
 from vaerl.dynamics.data import Transitions
 from vaerl.dynamics.episodes import episode_bound, stretches_from
 from vaerl.dynamics.model import DynamicsModel
 from vaerl.dynamics.scores import SCORES, score, termination_loss
+
+BLUR_FALL = 300.0
+"""What the noise on the targets has fallen by when it stops."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,13 @@ class FitOptions:
     of a model with a code a step; patience begins after it. It keeps a latent density from merging
     rare outcomes before its latents tell them apart; densities without latents have nothing to
     weigh."""
+    blur: float = 0.0
+    """Standard deviation, in those of the targets, of noise on them at the start of the first fit;
+    it falls geometrically to a 300th over `blur_share` of `steps` and stops; patience begins after
+    it. A law with sharp modes has gradients of 1/σ that drown the small ones which say where a mode
+    begins and ends; as long as it is blurred, those are learned too."""
+    blur_share: float = 0.7
+    """Share of `steps`, see `blur`."""
     stretch: int = 50
     """Steps of the stretches of episodes in a batch, for a model with a code an episode."""
 
@@ -72,7 +83,13 @@ class FitOptions:
         check_choice("score", self.score, SCORES)
         check_share("holdout", self.holdout)
         check_share("kl_warmup", self.kl_warmup)
-        sizes = {"learning_rate": "positive", "clip": "positive", "weight_decay": "0 or more"}
+        check_share("blur_share", self.blur_share)
+        sizes = {
+            "learning_rate": "positive",
+            "clip": "positive",
+            "weight_decay": "0 or more",
+            "blur": "0 or more",
+        }
         for name, least in sizes.items():
             value = getattr(self, name)
             legal = isinstance(value, int | float) and math.isfinite(value)
@@ -147,7 +164,7 @@ def fit(
         history.append(now)
         better = now < best  # never true of NaN
         progress = bool((now < best - options.min_progress).any())
-        stale = 0 if progress or run.taken < run.warmup else stale + 1
+        stale = 0 if progress or run.taken < max(run.warmup, run.blurred) else stale + 1
         best = torch.where(better, now, best)
         _keep(model, kept, better)
     _restore(model, kept)
@@ -179,6 +196,7 @@ class _Fit:
         self.warmup = (
             options.kl_warmup * options.steps if _has_kl(model) and not model.fits else 0.0
         )
+        self.blurred = options.blur_share * options.steps if options.blur and not model.fits else 0
         self.context = model.inputs(data.states, data.actions)
         self.target = model.targets(data)
         self.ends = data.terminations
@@ -228,7 +246,7 @@ class _Fit:
         context, x = self.context[rows], self.target[rows]
         weight = min(1.0, self.taken / self.warmup) if self.warmup else 1.0
         loss, _ = networks["density"].loss(
-            context, x, diagnostics=False, kl_weight=weight, generator=self.generator
+            context, self._blur(x), diagnostics=False, kl_weight=weight, generator=self.generator
         )
         return (loss + self._ending_loss(context, x, rows)).mean(1)
 
@@ -242,7 +260,7 @@ class _Fit:
         bound = episode_bound(
             self.model.networks,
             context,
-            x,
+            self._blur(x),
             mask,
             self.model.latent_k,
             self.generator,
@@ -251,6 +269,13 @@ class _Fit:
         ending = self._ending_loss(context.flatten(1, 2), x.flatten(1, 2), rows.flatten(1, 2))
         ending = (ending * mask.flatten(1, 2)).sum(1)
         return (ending - bound.sum(1)) / mask.sum((1, 2))
+
+    def _blur(self, x: Tensor) -> Tensor:
+        """Targets with the noise of this step, see `FitOptions.blur`."""
+        if self.taken >= self.blurred:
+            return x
+        scale = self.options.blur * BLUR_FALL ** (-self.taken / self.blurred)
+        return torch.add(x, standard_normal(x.shape, x, self.generator), alpha=scale)
 
     def _ending_loss(self, context: Tensor, x: Tensor, rows: Tensor) -> Tensor:
         """−log p(d | s, a, Δs) of rows ``(E, B)``; 0 where ends are not learned."""
