@@ -61,6 +61,11 @@ class Improvement:
         check_positive("auxiliary", self.auxiliary)
         check_share("reverse_start", self.reverse_start)
         check_share("forward_end", self.forward_end)
+        if self.kind != "both" and self.forward_end != 1.0:
+            raise ValueError(
+                f"forward_end: got {self.forward_end!r} with improvement {self.kind!r}, expected "
+                "1.0: only 'both' can end the forward step"
+            )
         if self.kind == "both" and self.forward_end < self.reverse_start:
             raise ValueError(
                 f"forward_end: got {self.forward_end!r}, expected at least reverse_start, "

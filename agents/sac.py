@@ -9,7 +9,6 @@ minimised over policy and recognition network together, which also tightens it.
 from __future__ import annotations
 
 import math
-from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, ClassVar, cast
 
@@ -61,7 +60,8 @@ class SAC(DensityAgent, SB3SAC):
         noise_hold: steps of each copy of the environment through which the actions collected keep
             the base noise of their draw. Every action still comes from π(a | s), but one after the
             other they push the same way (as with pink noise or gSDE), which finds rewards that are
-            rare. For any density; `predict` is left alone. See `latent_hold` of `SACPolicy` for a
+            rare. For any density; `predict` is left alone. Windows count `num_timesteps`: a second
+            `learn` that starts it at 0 repeats their noise. See `latent_hold` of `SACPolicy` for a
             CVAE that commits to a mode.
         diagnostics_interval: updates between two looks at the latents (latent/… in the log).
         matmul_precision: of the products of wide layers in updates: "float32", or "bf16", which
@@ -112,10 +112,8 @@ class SAC(DensityAgent, SB3SAC):
         self.improvement = improvement
         self.improvement_kwargs = dict(improvement_kwargs or {})
         self._improvement = make_improvement(improvement, self.improvement_kwargs)
-        if not isinstance(relative_entropy, bool | np.bool_):
-            raise ValueError(f"relative_entropy: got {relative_entropy!r}, expected True or False")
-        self.relative_entropy = bool(relative_entropy)
-        self.noise_hold = check_positive("noise_hold", noise_hold)
+        self.relative_entropy = relative_entropy
+        self.noise_hold = noise_hold
         self.diagnostics_interval = check_positive("diagnostics_interval", diagnostics_interval)
         self.matmul_precision = matmul_precision
         self.compile = compile
@@ -142,6 +140,16 @@ class SAC(DensityAgent, SB3SAC):
                 f"improvement: got {self.improvement!r} with policy {type(self.policy).__name__}, "
                 "expected 'reverse' or a policy over a density, which can be fitted"
             )
+        self.noise_hold = check_positive("noise_hold", self.noise_hold)
+        if self.noise_hold > 1 and not isinstance(self.actor, DensityActor):
+            raise ValueError(
+                f"noise_hold: got {self.noise_hold!r} with policy {type(self.policy).__name__}, "
+                "expected 1 or a policy over a density"
+            )
+        if not isinstance(self.relative_entropy, bool | np.bool_):
+            raise ValueError(
+                f"relative_entropy: got {self.relative_entropy!r}, expected True or False"
+            )
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
         self._held, self._starts = None, None
@@ -153,18 +161,11 @@ class SAC(DensityAgent, SB3SAC):
         """As in SB3, with latent codes or noise that are held from step to step where asked for."""
         if self.num_timesteps < learning_starts:
             return super()._sample_action(learning_starts, action_noise, n_envs)
-        window = self.num_timesteps // (n_envs * self.noise_hold)
-        with self._noise_of(window) if self.noise_hold > 1 else nullcontext():
+        if self.noise_hold == 1:
             return self._drawn_action(learning_starts, action_noise, n_envs)
-
-    def _noise_of(self, window: int) -> AbstractContextManager[None]:
-        """Draw the same noise at every call of a window."""
-        if not isinstance(self.actor, DensityActor):
-            raise ValueError(
-                f"noise_hold: got {self.noise_hold!r} with policy {type(self.policy).__name__}, "
-                "expected 1 or a policy over a density"
-            )
-        return self.actor.noise.repeat(window)
+        window = self.num_timesteps // (n_envs * self.noise_hold)
+        with cast(DensityActor, self.actor).noise.repeat(window):
+            return self._drawn_action(learning_starts, action_noise, n_envs)
 
     def _drawn_action(
         self, learning_starts: int, action_noise: ActionNoise | None, n_envs: int

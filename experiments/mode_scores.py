@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 
-from vaerl.envs.bandit import SCALE, bandit_metrics
+from vaerl.envs.bandit import SCALE, bandit_metrics, modes_hit
 from vaerl.envs.metrics import obstacle_success_rate, removal_success_rate
 from vaerl.experiments.records import read_record
 from vaerl.runs import RunDirectory, files, jsonio
@@ -22,6 +23,18 @@ TRACES = 60  # episodes that a picture shows
 BANDIT_DRAWS = 2000  # samples that a picture shows
 
 
+BASE = (
+    "num_modes",
+    "goals",
+    "score",
+    "ceiling",
+    "lost",
+    "return",
+    "best_return",
+    "minutes",
+)  # numbers of every run
+
+
 class Measured(NamedTuple):
     """Where the numbers of a run lie, and beside them what its picture shows."""
 
@@ -31,14 +44,29 @@ class Measured(NamedTuple):
 
 
 def measure(run: RunDirectory) -> Measured:
-    """The numbers of a finished run; worked out once and kept in its folder as modes.json."""
+    """The numbers of a finished run; worked out once and kept in its folder as modes.json.
+
+    Raises ValueError, one line that names the file, where that cannot be read.
+    """
     path = run.path / "modes.json"
     record = read_record(path, ["numbers"])
     traces = run.path / "traces.safetensors"
-    if record is None or not traces.exists():
+    if record is None or not _readable(traces):
         record = {"numbers": _numbers(run, traces)}
         files.write_text(path, jsonio.dumps(record, indent=1) + "\n")
-    return Measured(record["numbers"], traces)
+    numbers = record["numbers"]
+    if not isinstance(numbers, dict) or not all(
+        isinstance(numbers.get(key), int | float) for key in {*BASE, *numbers}
+    ):
+        raise ValueError(f"{path}: got no numbers of this experiment; delete it to make it again")
+    return Measured(numbers, traces)
+
+
+def _readable(path: Path) -> bool:
+    try:
+        return {"places", "goals"} <= set(load(path.read_bytes()))
+    except (OSError, SafetensorError):
+        return False
 
 
 def _numbers(run: RunDirectory, traces: Path) -> dict[str, float]:
@@ -87,7 +115,7 @@ def look_at_bandit(agent: Any, count: int = 10_000) -> dict[str, float]:
     "modes" and "outside_99" of `count` samples, "entropy_lower" in nats of a scaled action, from
     8 paths a sample; the best policy has 40, .0102 and −.543.
     """
-    value = cast(Any, agent).density_value(np.zeros((1, 1), dtype=np.float32))
+    value = agent.density_value(np.zeros((1, 1), dtype=np.float32))
     generator = torch.Generator().manual_seed(0)
     drawn = value.sample((count,), generator)[:, 0].double().numpy()
     scores = bandit_metrics(SCALE * drawn)
@@ -103,8 +131,6 @@ def _save_draws(agent: Any, path: Path) -> None:
     """Draws of the bandit's policy as episodes of one place."""
     value = agent.density_value(np.zeros((1, 1), dtype=np.float32))
     drawn = SCALE * value.sample((BANDIT_DRAWS,), torch.Generator().manual_seed(1))[:, 0].double()
-    from vaerl.envs.bandit import modes_hit
-
     goals = modes_hit(drawn.numpy())
     _save_traces([place[None] for place in drawn.numpy()], goals, path)
 

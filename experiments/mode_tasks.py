@@ -94,7 +94,6 @@ _WEIGHED = {  # the forward step can learn the weights, the reverse step alone c
 
 _MAZE = {
     **_UPDATES,
-    "gradient_steps": 2,
     "learning_rate": "lin_1e-3_1e-5",
     "learning_starts": 1000,
     "gamma": 0.99,

@@ -2,7 +2,8 @@
 
 Protocol. Tasks with several equally good goals × policies × seeds, `vaerl.agents.SAC` with the same
 critic, budget and learning rates for every policy of a task (`mode_tasks`), one torch thread a run.
-After the last step 1000 episodes with drawn actions (2000 for the bandit) count the goals.
+After the last step 1000 episodes with drawn actions (bandit 2000, mazes 400, and 500 in groups of
+five with obstacles) count the goals.
 Reported: goals reached, the multi-goal score Σ_i min(n_i / E, 1/G) beside the ceiling that E
 episodes of a perfect policy score, the share of episodes that end in no goal, and the return; on
 the mazes also DrAC's two tests of robustness. Mean with the 95 % interval of Student's t over
@@ -15,6 +16,8 @@ go on), out/results.json (the table of all finished runs), out/figures/.
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,6 +31,7 @@ from vaerl.experiments.mode_tasks import POLICIES, TASKS
 from vaerl.names import check_name
 from vaerl.runs import RunDirectory, files, jsonio
 from vaerl.runs.config import TrainConfig
+from vaerl.runs.errors import one_line
 from vaerl.runs.parallel import is_finished, train_all
 
 PRESETS = ("full", "debug")
@@ -61,6 +65,9 @@ def make_cells(
         check_name("task", name, TASKS)
     for name in policies or ():
         check_name("policy", name, POLICIES)
+    for argument, given in (("tasks", tasks), ("policies", policies), ("seeds", seeds)):
+        if given is not None and not given:
+            raise ValueError(f"{argument}: got none, expected at least one, or leave it out")
     chosen = tasks or [name for name in TASKS if not name.startswith("maze")]
 
     def count(task: str, policy: str) -> int:
@@ -78,6 +85,11 @@ def make_cells(
     if seeds is not None:
         return [Cell(task, name, seed) for seed in seeds for task, name, _ in wanted]
     most = max(number for *_, number in wanted)
+    if not most:
+        raise ValueError(
+            f"policies: {', '.join(policies or ())} get no seeds on {', '.join(chosen)} by "
+            "themselves; name them with --seeds"
+        )
     return [
         Cell(task, name, seed)
         for seed in range(most)
@@ -100,8 +112,10 @@ def run(
     Args:
         out: folder of the runs and of the table.
         preset: "full", or "debug", which runs whole in seconds.
-        tasks: names in `TASKS`; all but the mazes if None.
-        policies: names in `POLICIES`; all if None.
+        tasks: of bandit, multigoal, multigoal-cooled, point-mass, maze-simple, maze-medium and
+            maze-hard (`TASKS`); all but the mazes if None.
+        policies: of gaussian, mixture, flow, cvae and cvae-L2, each also with -both (`POLICIES`);
+            all if None.
         seeds: as many as the task gives each policy, from 0 on, if None.
         jobs: processes, each with one torch thread.
         table: train nothing, only make table and pictures again.
@@ -109,11 +123,21 @@ def run(
     check_positive("jobs", jobs)
     cells = make_cells(preset, tasks, policies, seeds)
     out = Path(out)
-    if not table:
-        for seed in dict.fromkeys(cell.seed for cell in cells):  # a seed at a time, table and all
-            own = {c.folder: _config(c, preset, out) for c in cells if c.seed == seed}
-            for run_directory in train_all(own, jobs=jobs).values():
-                measure(run_directory)
+    for seed in [] if table else dict.fromkeys(cell.seed for cell in cells):
+        own = {c.folder: _config(c, preset, out) for c in cells if c.seed == seed}
+        for run_directory in train_all(own, jobs=jobs).values():
+            measure(run_directory)
+        write_table(out, preset)
+    path = write_table(out, preset)
+    record = jsonio.loads(path.read_bytes(), str(path))
+    print_table(record["title"], record["columns"], record["rows"])
+    for line in (record["caption"], *record["notes"]):
+        print(line)
+    return path
+
+
+def write_table(out: Path, preset: str = "full") -> Path:
+    """The table of all finished runs as out/results.json, and the pictures."""
     finished = read_cells(out, preset)
     if not finished:
         raise ValueError(f"out: {out} holds no finished run; run without --table first")
@@ -123,9 +147,6 @@ def run(
     )
     path = out / "results.json"
     files.write_text(path, jsonio.dumps(record, indent=1) + "\n")
-    print_table(record["title"], record["columns"], record["rows"])
-    for line in (record["caption"], *record["notes"]):
-        print(line)
     first: dict[tuple[str, str], Path] = {}
     for cell, found in finished.items():
         first.setdefault((cell.task, cell.policy), found.traces)
@@ -136,17 +157,28 @@ def run(
 def read_cells(out: Path, preset: str = "full") -> dict[Cell, Measured]:
     """What all finished runs of a folder contribute, in the order of the table."""
     cells = [
-        Cell(task, policy, int(number))
+        Cell(task, policy, seed)
         for task in TASKS
         for policy in POLICIES
-        for number in sorted(
-            (path.name.rpartition("-s")[2] for path in out.glob(f"{task}-{policy}-s[0-9]*")),
-            key=lambda text: (len(text), text),
-        )
-        if number.isdigit()
+        for seed in _seeds(out, f"{task}-{policy}-s")
     ]
-    finished = [cell for cell in cells if is_finished(_config(cell, preset, out))]
+    finished = [cell for cell in cells if _is_ours(cell, preset, out)]
     return {cell: measure(RunDirectory(out / cell.folder)) for cell in finished}
+
+
+def _seeds(out: Path, start: str) -> list[int]:
+    """Seeds of the folders whose names begin so and end in one."""
+    ends = (folder.name[len(start) :] for folder in out.glob(f"{start}*"))
+    return sorted(int(end) for end in ends if re.fullmatch(r"0|[1-9]\d{0,8}", end, re.ASCII))
+
+
+def _is_ours(cell: Cell, preset: str, out: Path) -> bool:
+    """Whether a run is finished; one of other settings is left out of the table, with a line."""
+    try:
+        return is_finished(_config(cell, preset, out))
+    except ValueError as error:
+        print(f"vaerl: left out of the table: {one_line(error)}", file=sys.stderr)
+        return False
 
 
 def command_lines(cells: Iterable[Cell], preset: str = "full") -> list[str]:

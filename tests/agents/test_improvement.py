@@ -111,8 +111,9 @@ def test_both_ends_the_forward_step_where_told() -> None:
     assert Improvement("forward").forward(0.0) and not Improvement("reverse").forward(1.0)
 
 
-def test_equal_weights_stay_while_the_reverse_step_cools() -> None:
-    """What the forward step has shared out stays so when the critic turns to one of the modes."""
+def test_shares_move_only_by_the_forward_step_and_its_weights() -> None:
+    """The critic turns to one mode: learned weights follow while the forward step goes on; equal
+    ones stay, and so do learned ones once it has ended."""
 
     class Turned(KnownReward):
         def lowest(self, obs: Any, actions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -148,7 +149,8 @@ def test_equal_weights_stay_while_the_reverse_step_cools() -> None:
         drawn = agent.density_value(np.zeros((1, 1), np.float32)).sample((2000,))[:, 0]
         return (drawn[:, 0] < 0.0).float().mean().item()
 
-    assert share("learned", 1.0) < 0.15 and 0.3 < share("equal", 0.55) < 0.7
+    assert share("learned", 1.0) < 0.15
+    assert 0.3 < share("equal", 1.0) < 0.7 and 0.3 < share("learned", 0.55) < 0.7
 
 
 def test_held_noise_pushes_one_way_and_is_still_the_policy() -> None:
@@ -211,9 +213,17 @@ def test_held_noise_wants_a_density() -> None:
     with pytest.raises(ValueError, match="noise_hold: got 0, expected a whole number"):
         SAC("gaussian", TinyEnv(), policy_kwargs=TINY, noise_hold=0, **FAST)
     theirs = stable_baselines3.sac.policies.SACPolicy
-    agent = SAC(theirs, TinyEnv(), policy_kwargs=TINY, noise_hold=2, **FAST)
     with pytest.raises(ValueError, match="noise_hold: got 2 with policy SACPolicy, expected 1"):
-        agent.learn(40)
+        SAC(theirs, TinyEnv(), policy_kwargs=TINY, noise_hold=2, **FAST)
+
+
+def test_options_are_checked_when_loaded_too(tmp_path: Path) -> None:
+    SAC("gaussian", TinyEnv(), policy_kwargs=TINY, noise_hold=3, **FAST).save(tmp_path / "agent")
+    assert SAC.load(tmp_path / "agent").noise_hold == 3
+    for wrong in ({"noise_hold": 0}, {"relative_entropy": "no"}):
+        (name,) = wrong
+        with pytest.raises(ValueError, match=f"{name}: got"):
+            SAC.load(tmp_path / "agent", **wrong)
 
 
 @pytest.mark.parametrize(
@@ -226,6 +236,7 @@ def test_held_noise_wants_a_density() -> None:
         ("both", {"reverse_weight": 0.0}, "reverse_weight: got 0.0, expected a positive"),
         ("both", {"reverse_start": -1.0}, "reverse_start: got -1.0"),
         ("both", {"forward_end": 0.4}, "forward_end: got 0.4, expected at least reverse_start"),
+        ("forward", {"forward_end": 0.4}, "forward_end: got 0.4 with improvement 'forward'"),
     ],
 )
 def test_wrong_settings_get_one_line(kind: str, settings: dict, words: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,8 @@ def test_commands_make_the_cells_that_are_there() -> None:
         ({"policies": ["cave"]}, "'cvae'"),
         ({"jobs": 0}, "jobs: got 0"),
         ({"table": True}, "holds no finished run; run without --table first"),
+        ({"policies": []}, "policies: got none, expected at least one"),
+        ({"tasks": ["maze-hard"], "policies": ["flow"]}, "flow get no seeds on maze-hard"),
     ],
 )
 def test_wrong_wishes_get_one_line(names: dict, words: str, tmp_path: Path) -> None:
@@ -139,11 +142,19 @@ def test_the_bandit_is_scored_by_its_target(tmp_path: Path) -> None:
     assert (tmp_path / "figures" / "bandit.png").stat().st_size > 1000
 
 
-def test_a_maze_is_also_run_with_obstacles(tmp_path: Path) -> None:
+def test_a_maze_is_also_run_with_obstacles(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """All numbers come from files: the table is made again without training."""
     path = run(tmp_path, preset="debug", tasks=["maze-simple"], policies=["gaussian"], jobs=1)
     before = path.read_text()
     record = jsonio.loads((tmp_path / "maze-simple-gaussian-s0" / "modes.json").read_bytes(), "")
     assert {"removal", "obstacles"} <= set(record["numbers"])
     path.unlink()
+    (tmp_path / "maze-simple-gaussian-s0x").mkdir()
+    shutil.copytree(tmp_path / "maze-simple-gaussian-s0", tmp_path / "bandit-gaussian-s0")
     assert run(tmp_path, preset="debug", table=True).read_text() == before
+    assert "left out of the table: run" in capsys.readouterr().err
+    (tmp_path / "maze-simple-gaussian-s0" / "modes.json").write_text('{"numbers": {}}')
+    with pytest.raises(ValueError, match=r"modes\.json: got no numbers .* delete it"):
+        run(tmp_path, preset="debug", table=True)
