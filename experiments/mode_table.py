@@ -83,7 +83,7 @@ def _caption(tasks: list[str]) -> str:
         "share of 10,000 samples outside the target's 99 % region and the lower bound on the "
         "entropy in nats (8 paths a sample); the target has .010 and −.543. On the mazes also the "
         "share of groups of 5 episodes that still reach a goal when half of the goals are removed, "
-        "and when obstacles are put in the way. Minutes: of training, on a machine with other work. "
+        "and when obstacles are put in the way. Minutes: of training, beside other work. "
         "The same critic, budget and rates for every policy of a task, a recipe for each step, "
         "heads by density; how many settings were tried for each stands below: "
         + "; ".join(f"{name}: {_settings(TASKS[name])}" for name in tasks)
