@@ -85,8 +85,13 @@ _STEPS = {"candidates": 12, "auxiliary": 1}
 _WARM = {"reverse": {}, "both": {"improvement_kwargs": _STEPS}}
 _COOLING = {"reverse_start": 0.25, "forward_end": 0.45}  # before the modes have come apart
 _FIVE = {"gaussian": 5, "mixture-both": 5, "cvae-both": 5}
-_WIDE = {"mixture": {"components": 32}, "cvae": {"prior_components": 32}}
-_WEIGHED = {  # the forward step can learn the weights, the reverse step alone cannot
+_WIDE: Mapping[str, Mapping[str, Any]] = {
+    "mixture": {"components": 32},
+    "cvae": {"prior_components": 32},
+}
+_WEIGHED: Mapping[
+    str, Mapping[str, Any]
+] = {  # the forward step can learn the weights, the reverse step alone cannot
     **_WIDE,
     "mixture-both": {"weights": "learned"},
     "cvae-both": {"prior_weights": "learned"},
