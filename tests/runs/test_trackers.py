@@ -7,6 +7,7 @@ import json
 import os
 import random
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -178,6 +179,7 @@ class Interrupt(BaseCallback):
         if self.num_timesteps == self.at:
             for _ in range(self.times):
                 signal.raise_signal(self.number)
+                time.sleep(0.01)  # two at once may count as one: let the handler run in between
         return True
 
 
