@@ -29,6 +29,7 @@ from safetensors.torch import save
 from vaerl.cli_output import print_table, training_bar
 from vaerl.densities.options import check_positive
 from vaerl.experiments.cells import each_result, torch_threads
+from vaerl.experiments.commands import calls_for
 from vaerl.experiments.dynamics_figures import draw_figures
 from vaerl.experiments.dynamics_models import MODELS, Budget, Model
 from vaerl.experiments.dynamics_table import Cells, assemble
@@ -195,29 +196,24 @@ def read_cells(out: Path, validation: bool = False) -> Cells:
 def command_lines(results: Iterable[Mapping[str, Any]]) -> list[str]:
     """The commands that make finished cells again: one for all tasks with one choice of models and
     seeds."""
-    seeds: dict[tuple[str, bool, str, str], list[int]] = {}
+    kinds: dict[tuple[str, bool], list[tuple[str, str, int]]] = {}
     for result in results:
         cell = result["cell"]
-        key = (cell["preset"], cell["validation"], cell["task"], cell["model"])
-        seeds.setdefault(key, []).append(cell["seed"])
-    models: dict[tuple[str, bool, str, tuple[int, ...]], list[str]] = {}
-    for (preset, validation, task, model), own in seeds.items():
-        models.setdefault((preset, validation, task, tuple(sorted(own))), []).append(model)
-    tasks: dict[tuple[Any, ...], list[str]] = {}
-    for (preset, validation, task, chosen), names in models.items():
-        tasks.setdefault((preset, validation, chosen, tuple(names)), []).append(task)
+        kind = kinds.setdefault((cell["preset"], cell["validation"]), [])
+        kind.append((cell["task"], cell["model"], cell["seed"]))
     return [
         " ".join(
             [
                 "vaerl experiment dynamics",
                 *([f"--preset {preset}"] if preset != "full" else []),
-                f"--tasks {','.join(some)}",
-                f"--models {','.join(names)}",
-                f"--seeds {','.join(map(str, chosen))}",
+                f"--tasks {','.join(call.tasks)}",
+                f"--models {','.join(call.names)}",
+                f"--seeds {','.join(map(str, call.seeds))}",
                 *(["--validation"] if validation else []),
             ]
         )
-        for (preset, validation, chosen, names), some in tasks.items()
+        for (preset, validation), cells in kinds.items()
+        for call in calls_for(cells)
     ]
 
 

@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 
 from vaerl.cli_output import print_table
 from vaerl.densities.options import check_positive
+from vaerl.experiments.commands import calls_for
 from vaerl.experiments.mode_figures import draw_figures
 from vaerl.experiments.mode_scores import Measured, measure
 from vaerl.experiments.mode_table import assemble
@@ -127,8 +128,9 @@ def run(
         own = {c.folder: _config(c, preset, out) for c in cells if c.seed == seed}
         for run_directory in train_all(own, jobs=jobs).values():
             measure(run_directory)
-        write_table(out, preset)
-    path = write_table(out, preset)
+        path = write_table(out, preset)
+    if table:
+        path = write_table(out, preset)
     record = jsonio.loads(path.read_bytes(), str(path))
     print_table(record["title"], record["columns"], record["rows"])
     for line in (record["caption"], *record["notes"]):
@@ -183,27 +185,18 @@ def _is_ours(cell: Cell, preset: str, out: Path) -> bool:
 
 def command_lines(cells: Iterable[Cell], preset: str = "full") -> list[str]:
     """The commands that make finished runs again, one for every choice of seeds and policies."""
-    seeds: dict[tuple[str, str], list[int]] = {}
-    for cell in cells:
-        seeds.setdefault((cell.task, cell.policy), []).append(cell.seed)
-    policies: dict[tuple[str, tuple[int, ...]], list[str]] = {}
-    for (task, policy), own in seeds.items():
-        policies.setdefault((task, tuple(sorted(own))), []).append(policy)
-    tasks: dict[tuple[tuple[str, ...], tuple[int, ...]], list[str]] = {}
-    for (task, chosen), names in policies.items():
-        tasks.setdefault((tuple(names), chosen), []).append(task)
     option = [f"--preset {preset}"] if preset != "full" else []
     return [
         " ".join(
             [
                 "vaerl experiment modes",
                 *option,
-                f"--tasks {','.join(some)}",
-                f"--policies {','.join(names)}",
-                f"--seeds {','.join(map(str, chosen))}",
+                f"--tasks {','.join(call.tasks)}",
+                f"--policies {','.join(call.names)}",
+                f"--seeds {','.join(map(str, call.seeds))}",
             ]
         )
-        for (names, chosen), some in tasks.items()
+        for call in calls_for(cells)
     ]
 
 
