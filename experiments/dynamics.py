@@ -91,7 +91,13 @@ def make_cells(
     most = 1 if preset == "debug" else max(TASKS[name].seeds for name in chosen)
     return [
         Cell(
-            name, model, seed, preset, MODELS[model], _task(name, preset).budget, validation
+            name,
+            model,
+            seed,
+            preset,
+            TASKS[name].settings(model),
+            _task(name, preset).budget,
+            validation,
         )
         for seed in (range(most) if seeds is None else seeds)
         for name in chosen

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import gymnasium
 import numpy as np
 import torch
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 
-from vaerl.agents import MPC
+from vaerl.agents import MBPO
 from vaerl.dynamics import DynamicsModel, Transitions
 from vaerl.envs.acrobot import RawAcrobotEnv
 from vaerl.envs.laws import MixtureLaw
@@ -23,7 +26,8 @@ from vaerl.experiments.dynamics_models import (
 )
 from vaerl.planning import Plan, Planner, make_planner
 
-EPOCH = 200  # real steps between two fits
+EPOCH = 200  # steps of an episode of the Acrobot
+REFITS = (200, 1000, 2000, 3500)
 EPISODES = 10  # of an evaluation
 
 
@@ -36,25 +40,28 @@ def angles_seen(states: torch.Tensor) -> torch.Tensor:
 def acrobot(model: Model, budget: Budget, seed: int) -> dict[str, float]:
     """Reward a step of random shooting in a model learned from its own steps.
 
-    Episodes of 200 steps, the first with random actions; after each the model is fitted anew to
-    all; 100 sequences × 5 particles × 10 steps ahead, undiscounted. Scored in 10 further episodes
-    with the last model.
+    Episodes of 200 steps, the first with random actions; at the steps of `REFITS` a new model is
+    fitted to all, with a fifth of the updates that the last one gets; 100 sequences × 5 particles ×
+    10 steps ahead, undiscounted. Scored in 10 further episodes with the last model.
     """
     env = RawAcrobotEnv()
     torch.manual_seed(seed)
-    world = make_world(env, model, features=angles_seen, reward=env.reward)
+    world: DynamicsModel | None = None
     planner = make_planner(
         "random", env.action_space, horizon=10, population=100, particles=1 if _sure(model) else 5
     )
     rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
-    steps, seen, data = 0, [], None
+    seen, steps = [], 0
     while steps < budget.transitions:
-        acting: DynamicsModel | None = None if data is None else world
-        rows = _episode(env, acting, planner, 1, min(EPOCH, budget.transitions), rng, generator)
+        rows = _episode(env, world, planner, 1, min(EPOCH, budget.transitions), rng, generator)
         seen.append(rows[:3])
         steps += len(rows[0])
-        data = as_transitions(*(np.concatenate(part) for part in zip(*seen, strict=True)))
-        learn(world, model, data, budget, seed)
+        last = steps >= budget.transitions
+        if last or steps in REFITS:
+            data = as_transitions(*(np.concatenate(part) for part in zip(*seen, strict=True)))
+            world = make_world(env, model, features=angles_seen, reward=env.reward)
+            updates = budget.steps if last else budget.steps // 5
+            learn(world, model, data, replace(budget, steps=updates), seed)
     episodes = EPISODES if budget.steps > 10 else 1
     length = EPOCH if budget.steps > 10 else 5
     *_, rewards = _episode(env, world, planner, episodes, length, rng, generator)
@@ -89,38 +96,52 @@ def _episode(
 
 
 def inverted_pendulum(model: Model, budget: Budget, seed: int) -> dict[str, float]:
-    """Return on InvertedPendulum-v5 of `vaerl.agents.MPC` within so many real steps.
+    """Return on InvertedPendulum-v5 of `vaerl.agents.MBPO` within so many real steps.
 
-    `plan`: 3 episodes after the last fit; `reached`: real steps before the first episode of 1000
-    in training, NaN where there was none.
+    A Gaussian policy that learns in the model's roll-outs; reward and end of an episode are learned
+    too. It stops with the first whole episode of 1000. `plan`: mean of 5 episodes of the policy's
+    mode then; `reached`: real steps until it stopped, NaN where it never did.
     """
     env = Monitor(gymnasium.make("InvertedPendulum-v5"))
-    agent = MPC(
-        model.density,
+    full = budget.steps > 10
+    agent = MBPO(
+        "gaussian",
         env,
-        learning_rate=model.learning_rate,
-        gradient_steps=budget.steps,
-        members=model.members,
-        propagation=model.propagation,
-        planner_kwargs={"horizon": 15, "population": 48, "iterations": 2, "particles": 4},
-        policy_kwargs={"density_kwargs": dict(model.options)},
+        learning_rate=1e-3,
+        learning_starts=300,
+        batch_size=128,
+        gradient_steps=8 if full else 1,
+        dynamics=model.density,
+        dynamics_kwargs=dict(model.options),
+        members=max(3, model.members),
+        fit_kwargs={"steps": budget.steps, "learning_rate": model.learning_rate},
+        rollout_schedule=(500, 1500, 1, 8),
+        rollout_batch_size=2000,
+        policy_kwargs={"net_arch": [64, 64]},
         seed=seed,
     )
-    agent.learn(budget.transitions)
-    starts = np.cumsum([0, *env.get_episode_lengths()])
-    whole = [starts[i + 1] for i, r in enumerate(env.get_episode_rewards()) if r >= 1000.0]
-    returns = []
-    for episode in range(3 if budget.steps > 10 else 1):
-        observation, _ = env.reset(seed=1000 + episode)
-        done, total, state = False, 0.0, None
-        while not done:
-            action, state = agent.policy.predict(observation, state, None, deterministic=True)
-            observation, reward, ended, cut, _ = env.step(action)
-            total += float(reward)
-            done = ended or cut
-        returns.append(total)
+    done = _WholeEpisode(1000)
+    agent.learn(budget.transitions, callback=done)
+    returns, _ = evaluate_policy(
+        agent, env, n_eval_episodes=5 if full else 1, return_episode_rewards=True
+    )
     env.close()
-    return {"plan": float(np.mean(returns)), "reached": float(whole[0]) if whole else float("nan")}
+    return {"plan": float(np.mean(returns)), "reached": done.at}
+
+
+class _WholeEpisode(BaseCallback):
+    """Stops with the first episode of so many steps; `at` is the step then."""
+
+    def __init__(self, length: int) -> None:
+        super().__init__()
+        self.length, self.at = length, float("nan")
+
+    def _on_step(self) -> bool:
+        episode = self.locals["infos"][0].get("episode")
+        if episode is None or episode["l"] < self.length:
+            return True
+        self.at = float(self.num_timesteps)
+        return False
 
 
 def pendulum(model: Model, budget: Budget, seed: int) -> dict[str, float]:

@@ -63,7 +63,8 @@ class Budget:
     transitions: int
     steps: int
     batch_size: int = 256
-    #: standard deviation of noise on observed next states, where the law has atoms
+    #: standard deviation of noise on observed next states, where the law has atoms; none where
+    #: the density is over whole numbers
     noise: float = 0.0
     #: draws of that noise for each training transition
     copies: int = 1
@@ -123,7 +124,8 @@ def learn(
 ) -> FitReport:
     """Fit to a task's transitions, a tenth of which stop it and are not learned from.
 
-    Where the budget has noise, every copy of a transition gets noise of its own.
+    Where the budget has noise, every copy of a transition gets noise of its own; a model of whole
+    numbers needs none.
     """
     options = FitOptions(
         steps=budget.steps,
@@ -136,7 +138,7 @@ def learn(
         blur=budget.blur,
     )
     generator = torch.Generator().manual_seed(seed)
-    if not budget.noise:
+    if not budget.noise or world.whole:
         return fit(world, data, options, generator)
     order = torch.randperm(len(data), generator=generator)
     held = max(1, round(HELD_OUT * len(data)))

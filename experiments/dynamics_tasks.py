@@ -7,7 +7,7 @@ and what the truth scores. A validation variant draws everything anew, for choos
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -32,6 +32,7 @@ from vaerl.experiments import dynamics_scores as scores
 from vaerl.experiments.dynamics_episodes import friction_score, record_episodes
 from vaerl.experiments.dynamics_models import (
     EVERYWHERE,
+    MODELS,
     Budget,
     Model,
     blurred,
@@ -81,6 +82,7 @@ class Task:
         budget: of every model.
         seeds: how many, from 0 on.
         models: names of those that are asked.
+        heads: further options of a model's density, by the model's name without "-x5".
         make_env: the environment, where its law is known.
         features: what the models see of a state instead of it.
         plan: what planning in a model is worth, times `scale`.
@@ -93,12 +95,19 @@ class Task:
     budget: Budget
     seeds: int = 5
     models: tuple[str, ...] = EVERYWHERE
+    heads: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     make_env: Callable[[], KnownLawEnv] | None = None
     features: Callable[[Tensor], Tensor] | None = None
     plan: Callable[[DynamicsModel, torch.Generator], float] | None = None
     radius: float = float("inf")
     test_rows: int = 5000
     scale: float = 1.0
+
+    def settings(self, name: str) -> Model:
+        """A model by name, with what the task adds to its density."""
+        model = MODELS[name]
+        added = self.heads.get(name.removesuffix("-x5"), {})
+        return replace(model, options={**model.options, **added})
 
     def env(self) -> KnownLawEnv:
         """The environment, for tasks that have a known law."""
@@ -153,12 +162,10 @@ def measure_grid(setting: Setting) -> Scored:
     numbers = {"kl": found.kl, "inverse_kl": found.inverse_kl, "hellinger": found.hellinger}
     if task.plan is not None:
         numbers["plan"] = task.plan(world, generator)
-    few = observe(env, scores.PIT_ROWS, rng)
-    test = blurred(few, setting.budget.noise, generator)
+    noise = 0.0 if world.whole else setting.budget.noise
+    test = blurred(observe(env, scores.PIT_ROWS, rng), noise, generator)
     numbers["calibration"], values = scores.calibration(env, world, test, generator)
-    return Scored(
-        numbers, dict(scores.looks(env, world, values, setting.budget.noise, generator)._asdict())
-    )
+    return Scored(numbers, dict(scores.looks(env, world, values, noise, generator)._asdict()))
 
 
 def measure_friction(setting: Setting) -> Scored:
@@ -233,8 +240,18 @@ TASKS: Mapping[str, Task] = MappingProxyType(
                 Measure("hellinger", "Hellinger", ".081 (best Gaussian .689)", "≤ .15"),
                 Measure("plan", "planned return", "8.78 (random −.58)", "≥ 8.5"),
             ),
-            Budget(240_000, 4000, noise=0.1),
+            Budget(240_000, 8000, noise=0.1),
             seeds=3,
+            heads={
+                "gaussian": {"whole": True},
+                "mixture": {"whole": True, "components": 32, "hidden": (256, 256)},
+                "cvae": {
+                    "whole": True,
+                    "latent_dims": (4,),
+                    "prior_components": 16,
+                    "hidden": 128,
+                },
+            },
             make_env=GhostGridEnv,
             features=cells_one_hot,
             plan=planning.ghost_grid_return,
@@ -298,17 +315,17 @@ TASKS: Mapping[str, Task] = MappingProxyType(
         "acrobot": Task(
             lambda s: Scored(control.acrobot(s.model, s.budget, s.seed), {}),
             (Measure("plan", "return a step", "2.127 (random .124)", "≥ 2.02"),),
-            Budget(5000, 400),
+            Budget(5000, 10_000, blur=1.0),
             seeds=3,
             make_env=RawAcrobotEnv,
         ),
         "pendulum": Task(
             lambda s: Scored(control.inverted_pendulum(s.model, s.budget, s.seed), {}),
             (
-                Measure("plan", "return of the last model", "1000", "1000", 0),
+                Measure("plan", "return of the last policy (MBPO)", "1000", "1000", 0),
                 Measure("reached", "real steps to the first 1000", "", "≤ 5000", 0),
             ),
-            Budget(5000, 300),
+            Budget(5000, 500),
             seeds=3,
         ),
         "deterministic": Task(

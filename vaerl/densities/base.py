@@ -156,20 +156,27 @@ class ConditionalDensity(nn.Module):
         event_dim: X, the size of an event (0 < X).
         squash: if True the density is that of x = tanh(u) in (−1, 1)^X, everything computed in
             u-space.
+        whole: events are whole numbers, for densities that have this option; not with `squash`.
     """
 
     name: ClassVar[str] = "density"
 
-    def __init__(self, context_dim: int, event_dim: int, *, squash: bool = False) -> None:
+    def __init__(
+        self, context_dim: int, event_dim: int, *, squash: bool = False, whole: bool = False
+    ) -> None:
         super().__init__()
         for argument, size in (("context_dim", context_dim), ("event_dim", event_dim)):
             if isinstance(size, bool) or not isinstance(size, int) or size < 1:
                 raise ValueError(f"{argument}: got {size!r}, expected a whole number of at least 1")
         self.context_dim = context_dim
         self.event_dim = event_dim
-        if not isinstance(squash, bool):
-            raise ValueError(f"squash: got {squash!r}, expected True or False")
+        for argument, flag in (("squash", squash), ("whole", whole)):
+            if not isinstance(flag, bool):
+                raise ValueError(f"{argument}: got {flag!r}, expected True or False")
+        if squash and whole:
+            raise ValueError("whole: got True with squash, expected one of them: (−1, 1) holds 0")
         self.squash = squash
+        self.whole = whole
 
     @abstractmethod
     def _value(self, context: Tensor) -> ConditionalValue:
@@ -192,6 +199,11 @@ class ConditionalDensity(nn.Module):
         """Return context and x if both are legal and of one batch shape, else raise one line."""
         context = self._check_context(context)
         x = check_dtype("x", check_matrix("x", x, self.event_dim), context.dtype)
+        if self.whole and not torch.equal(x, x.round()):
+            bad = x[x != x.round()][0].item()
+            raise ValueError(
+                f"x: got {bad:.6g}, expected whole numbers: the density has whole=True"
+            )
         if context.shape[:-1] != x.shape[:-1]:
             raise ValueError(
                 f"x: got batch shape {tuple(x.shape[:-1])}, context has {tuple(context.shape[:-1])}"

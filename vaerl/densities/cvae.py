@@ -19,6 +19,7 @@ from vaerl.densities.layers import (
     MixturePrior,
     NormalLayer,
     StandardPrior,
+    WholeLayer,
 )
 from vaerl.densities.noise import sobol_codes
 from vaerl.densities.options import (
@@ -29,6 +30,7 @@ from vaerl.densities.options import (
     check_sizes,
 )
 from vaerl.densities.squash import log_det_tanh, unsquash
+from vaerl.densities.whole import log_sigma_range as decoder_log_sigma_range
 from vaerl.nets import mlp
 
 OBJECTIVES = ("elbo", "vae-k", "iwae-k")
@@ -63,6 +65,7 @@ class CVAE(ConditionalDensity):
         initial_log_sigma: decoder's log σ at the start.
         defensive: share λ of the prior in the proposal of the bounds on log p (not of the training
             objective).
+        whole: events are whole numbers (`vaerl.densities.whole`).
         squash: events in (−1, 1)^X, computed in u-space.
 
     References: Kingma & Welling 2014; Sohn et al. 2015; Burda et al. 2016; Tucker et al. 2019.
@@ -96,9 +99,10 @@ class CVAE(ConditionalDensity):
         latent_log_sigma_bounds: tuple[float, float] = (-5.0, 2.0),
         initial_log_sigma: float = 0.0,
         defensive: float = 0.1,
+        whole: bool = False,
         squash: bool = False,
     ) -> None:
-        super().__init__(context_dim, event_dim, squash=squash)
+        super().__init__(context_dim, event_dim, squash=squash, whole=whole)
         dims = check_sizes("latent_dims", latent_dims)
         check_choice("prior", prior, PRIORS)
         check_positive("prior_components", prior_components)
@@ -106,15 +110,17 @@ class CVAE(ConditionalDensity):
         check_positive("hidden", hidden)
         check_positive("blocks", blocks, at_least=0)
         widths = check_sizes("context_hidden", context_hidden, allow_empty=True)
-        decoder_range = check_range("log_sigma_bounds", log_sigma_bounds)
+        decoder_range = decoder_log_sigma_range(log_sigma_bounds, whole)
         latent_range = check_range("latent_log_sigma_bounds", latent_log_sigma_bounds)
         self._set_objective(objective, k, encoder_gradient, defensive)
 
         embedding = widths[-1] if widths else context_dim
         sizes = (event_dim, *dims)
 
-        def layer(parent: int, child: int, log_sigma_range: tuple[float, float]) -> NormalLayer:
-            return NormalLayer(
+        def layer(
+            kind: type[NormalLayer], parent: int, child: int, log_sigma_range: tuple[float, float]
+        ) -> NormalLayer:
+            return kind(
                 parent,
                 embedding,
                 child,
@@ -124,13 +130,19 @@ class CVAE(ConditionalDensity):
                 input_gain=2.0 if child == event_dim else 1.0,
             )
 
+        decoder = WholeLayer if whole else NormalLayer
         generative = [
-            layer(sizes[l + 1], sizes[l], latent_range if l else decoder_range)
-            for l in range(len(dims))
+            layer(decoder, sizes[1], sizes[0], decoder_range),
+            *(
+                layer(NormalLayer, sizes[l + 1], sizes[l], latent_range)
+                for l in range(1, len(dims))
+            ),
         ]
         with torch.no_grad():
             generative[0].net.leave.bias[event_dim:].fill_(initial_log_sigma)
-        recognition = [layer(sizes[l], sizes[l + 1], latent_range) for l in range(len(dims))]
+        recognition = [
+            layer(NormalLayer, sizes[l], sizes[l + 1], latent_range) for l in range(len(dims))
+        ]
         self.chain = LatentChain(
             _make_prior(prior, embedding, dims[-1], prior_components, prior_weights),
             generative,

@@ -17,6 +17,7 @@ from vaerl.densities.mixture import MixtureValue
 from vaerl.densities.noise import Shape, standard_normal, uniform
 from vaerl.densities.normal import DiagonalNormal, NormalMixture
 from vaerl.densities.squash import SquashedValue
+from vaerl.densities.whole import WholeMixture, WholeNormal
 
 if TYPE_CHECKING:
     from vaerl.densities.cvae import CVAE
@@ -30,7 +31,8 @@ def decode_codes(
     law = _decode(chain, p, _place_all(chain, p, codes, batch))
     mean = law.mean.movedim(0, -2)
     log_weights = mean.new_full(mean.shape[:-1], -math.log(len(codes)))
-    return NormalMixture(log_weights, mean, law.log_sigma.expand_as(law.mean).movedim(0, -2))
+    kind = WholeMixture if isinstance(law, WholeNormal) else NormalMixture
+    return kind(log_weights, mean, law.log_sigma.expand_as(law.mean).movedim(0, -2))
 
 
 def _place_all(chain: LatentChain, p: Generative, codes: Tensor, batch: tuple[int, ...]) -> Path:

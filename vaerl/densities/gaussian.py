@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from vaerl.densities.base import ConditionalDensity, ConditionalValue
 from vaerl.densities.noise import Shape
-from vaerl.densities.normal import HALF_LOG_TWO_PI, DiagonalNormal
-from vaerl.densities.options import check_choice, check_positive, check_range, check_sizes
+from vaerl.densities.normal import DiagonalNormal
+from vaerl.densities.options import check_choice, check_positive, check_sizes
+from vaerl.densities.whole import WholeNormal, log_sigma_range
 from vaerl.nets import mlp, smooth_range
 
 MEANS = ("linear", "deep")
@@ -33,18 +34,18 @@ class GaussianValue(ConditionalValue):
         return self.normal.log_prob(self._check_event(x))
 
     def mode(self, n: int = 32) -> Tensor:  # type: ignore[override]
-        """The mean: the exact mode, whatever n."""
+        """The mean, to the nearest whole numbers if they are: the exact mode, whatever n."""
         check_positive("n", n)
-        return self.normal.mean
+        return self.normal.at(torch.zeros_like(self.normal.mean))
 
     def entropy(self) -> Tensor:
         """Σ_d log σ_d + ½ log 2πe, exact."""
-        return (self.normal.log_sigma + HALF_LOG_TWO_PI + 0.5).sum(-1)
+        return self.normal.entropy()
 
     @property
     def mean(self) -> Tensor:
         """E[x | c], ``batch + (X,)``."""
-        return self.normal.mean
+        return self.normal.moments()[0]
 
     @property
     def variance(self) -> Tensor:
@@ -62,6 +63,7 @@ class Gaussian(ConditionalDensity):
         sigma: standard deviation where it is fixed, and at the start where it is learned.
         hidden: widths of the deep network.
         log_sigma_bounds: range of log σ where it is learned, in nats.
+        whole: events are whole numbers (`vaerl.densities.whole`).
 
     >>> from vaerl.densities import make_density
     >>> density = make_density("gaussian", context_dim=3, event_dim=2, variance="fixed")
@@ -82,12 +84,13 @@ class Gaussian(ConditionalDensity):
         sigma: float = 1.0,
         hidden: Sequence[int] = (64, 64),
         log_sigma_bounds: tuple[float, float] = (-7.0, 2.0),
+        whole: bool = False,
         squash: bool = False,
     ) -> None:
-        super().__init__(context_dim, event_dim, squash=squash)
+        super().__init__(context_dim, event_dim, squash=squash, whole=whole)
         self.mean_kind = check_choice("mean", mean, MEANS)
         self.variance_kind = check_choice("variance", variance, VARIANCES)
-        self.log_sigma_bounds = check_range("log_sigma_bounds", log_sigma_bounds)
+        self.log_sigma_bounds = log_sigma_range(log_sigma_bounds, whole)
         if not (isinstance(sigma, (int, float)) and 0.0 < sigma < math.inf):
             raise ValueError(f"sigma: got {sigma!r}, expected a positive finite number")
         low, high = self.log_sigma_bounds
@@ -119,7 +122,8 @@ class Gaussian(ConditionalDensity):
             log_sigma = raw
         else:
             log_sigma = smooth_range(raw, *self.log_sigma_bounds)
-        return GaussianValue(DiagonalNormal(mean, log_sigma.expand_as(mean)))
+        law = WholeNormal if self.whole else DiagonalNormal
+        return GaussianValue(law(mean, log_sigma.expand_as(mean)))
 
 
 def _inverse_smooth_range(value: float, low: float, high: float) -> float:

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from vaerl.densities.noise import sobol_codes
 from vaerl.densities.normal import DiagonalNormal, NormalMixture
+from vaerl.densities.whole import WholeNormal
 from vaerl.nets import FiLMNet, smooth_range
 
 PRIORS = ("standard", "gaussian", "mixture")
@@ -57,6 +58,15 @@ class NormalLayer(nn.Module):
         """The child's law for each parent sample."""
         mean, raw = self.net(parent, conditioning).split(self.child_dim, dim=-1)
         return DiagonalNormal(mean, smooth_range(raw, *self.log_sigma_bounds))
+
+
+class WholeLayer(NormalLayer):
+    """The same over whole numbers."""
+
+    def forward(self, parent: Tensor, conditioning: Tensor) -> WholeNormal:
+        """The child's law for each parent sample."""
+        law = super().forward(parent, conditioning)
+        return WholeNormal(law.mean, law.log_sigma)
 
 
 class StandardPrior(nn.Module):

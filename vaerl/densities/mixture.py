@@ -12,7 +12,8 @@ from torch.nn import functional
 from vaerl.densities.base import ConditionalDensity, ConditionalValue
 from vaerl.densities.noise import Shape, sobol_codes
 from vaerl.densities.normal import NormalMixture
-from vaerl.densities.options import check_choice, check_positive, check_range, check_sizes
+from vaerl.densities.options import check_choice, check_positive, check_sizes
+from vaerl.densities.whole import WholeMixture, log_sigma_range
 from vaerl.nets import mlp, smooth_range
 
 
@@ -32,7 +33,7 @@ class MixtureValue(ConditionalValue):
     def mode(self, n: int = 32) -> Tensor:  # type: ignore[override]
         """The component mean of highest density (candidates are the means; n is not needed)."""
         check_positive("n", n)
-        candidates = self.mixture.mean.movedim(-2, 0)
+        candidates = self.mixture.places.movedim(-2, 0)
         best = self.log_prob(candidates).argmax(0)
         index = best[None, ..., None].expand(1, *candidates.shape[1:])
         return candidates.gather(0, index).squeeze(0)
@@ -56,6 +57,8 @@ class Mixture(ConditionalDensity):
         hidden: widths of the network over the context; ``()`` makes every parameter linear in c.
         weights: "learned" from c, or "equal".
         log_sigma_bounds: range of log σ, in nats.
+        spread: scale of the components' means at the start.
+        whole: events are whole numbers (`vaerl.densities.whole`).
 
     >>> from vaerl.densities import make_density
     >>> density = make_density("mixture", context_dim=3, event_dim=2, components=4)
@@ -75,12 +78,13 @@ class Mixture(ConditionalDensity):
         weights: str = "learned",
         log_sigma_bounds: tuple[float, float] = (-7.0, 2.0),
         spread: float = 1.0,
+        whole: bool = False,
         squash: bool = False,
     ) -> None:
-        super().__init__(context_dim, event_dim, squash=squash)
+        super().__init__(context_dim, event_dim, squash=squash, whole=whole)
         self.components = check_positive("components", components)
         self.weights = check_choice("weights", weights, ("learned", "equal"))
-        self.log_sigma_bounds = check_range("log_sigma_bounds", log_sigma_bounds)
+        self.log_sigma_bounds = log_sigma_range(log_sigma_bounds, whole)
         hidden = check_sizes("hidden", hidden, allow_empty=True)
         width = hidden[-1] if hidden else context_dim
         self.trunk = mlp(context_dim, hidden)
@@ -96,8 +100,9 @@ class Mixture(ConditionalDensity):
         shape = (*context.shape[:-1], self.components, self.event_dim)
         mean, raw = self.head(features).chunk(2, dim=-1)
         logits = mean.new_zeros(shape[:-1]) if self.logits is None else self.logits(features)
+        law = WholeMixture if self.whole else NormalMixture
         return MixtureValue(
-            NormalMixture(
+            law(
                 functional.log_softmax(logits, dim=-1),
                 mean.reshape(shape),
                 smooth_range(raw.reshape(shape), *self.log_sigma_bounds),

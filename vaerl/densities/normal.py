@@ -45,6 +45,10 @@ class DiagonalNormal:
         """The same normal without gradient."""
         return DiagonalNormal(self.mean.detach(), self.log_sigma.detach())
 
+    def entropy(self) -> Tensor:
+        """Σ_d log σ_d + ½ log 2πe, in nats."""
+        return (self.log_sigma + HALF_LOG_TWO_PI + 0.5).sum(-1)
+
     def moments(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation, each ``(..., X)``."""
         return self.mean, torch.exp(self.log_sigma)
@@ -82,9 +86,15 @@ class NormalMixture:
                 for p in (mean, log_sigma, precision)
             )
             log_weights = log_weights.reshape(-1, *(1,) * spare, *log_weights.shape[1:])
+        return log_weights + self._log_normals(points, mean, log_sigma, precision)
+
+    def _log_normals(
+        self, points: Tensor, mean: Tensor, log_sigma: Tensor, precision: Tensor
+    ) -> Tensor:
+        """log N_m(x) ``(M, ...)`` of points ``(X, ...)`` and parameters ``(M, X, ...)``."""
         z = (points - mean) * precision
         nats = torch.addcmul(log_sigma, z, z, value=0.5).sum(1)
-        return log_weights - self.mean.shape[-1] * HALF_LOG_TWO_PI - nats
+        return -self.mean.shape[-1] * HALF_LOG_TWO_PI - nats
 
     @cached_property
     def _batch_last(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -94,6 +104,11 @@ class NormalMixture:
         )
         log_weights = self.log_weights.movedim(-1, 0).contiguous()
         return log_weights, mean, log_sigma, torch.exp(-log_sigma)
+
+    @property
+    def places(self) -> Tensor:
+        """The most likely point of every component, ``(..., M, X)``."""
+        return self.mean
 
     def rsample(self, sample_shape: Shape = (), generator: torch.Generator | None = None) -> Tensor:
         """Ancestral samples ``sample_shape + batch + (X,)``; no gradient reaches the weights."""

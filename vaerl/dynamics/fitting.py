@@ -146,6 +146,8 @@ def fit(
     model.check(data)
     if len(data) < 2:
         raise ValueError(f"data: got {len(data)} transition, expected at least 2")
+    if model.whole and options.blur:
+        raise ValueError(f"blur: got {options.blur!r}, expected 0: the changes are whole numbers")
     data = data.to(model.elites.device)
     model.standardise(data)
     if holdout is None:

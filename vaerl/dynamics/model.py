@@ -53,7 +53,8 @@ class DynamicsModel(nn.Module):
         state_dim: S.
         action_dim: A, or the number of discrete actions.
         density, density_kwargs: name and options of the density (`vaerl.densities`), over
-            `DENSITY_OPTIONS`.
+            `DENSITY_OPTIONS`. With ``whole=True`` the changes Δs are whole numbers, and are not
+            standardised.
         members: E.
         elites: members that roll-outs use, the best on the holdout; all of them if not given.
         discrete_actions: actions are whole numbers ``(B,)``, given to the networks as one-hot.
@@ -120,6 +121,12 @@ class DynamicsModel(nn.Module):
         self.propagation = check_choice("propagation", propagation, PROPAGATIONS)
         self.density_name = density
         self._density_kwargs = {**DENSITY_OPTIONS.get(density, {}), **(density_kwargs or {})}
+        self.whole = bool(self._density_kwargs.get("whole", False))
+        if self.whole and reward == "learned":
+            raise ValueError(
+                "reward: got 'learned' with whole=True, expected a known function or None: "
+                "a learned reward stands beside Δs, where all are whole numbers"
+            )
         self.features = features
         self.predicted = _check_predicted(predicted, complete, state_dim)
         self.complete = complete
@@ -190,7 +197,19 @@ class DynamicsModel(nn.Module):
         for name, wanted in needed.items():
             if wanted and getattr(data, name) is None:
                 raise ValueError(f"{name}: got None, expected (N,): the model learns from them")
+        if self.whole:
+            self._check_whole(data)
         return data
+
+    def _check_whole(self, data: Transitions) -> None:
+        change = self._events(data)
+        broken = (change != change.round()).nonzero()
+        if len(broken):
+            row, place = broken[0].tolist()
+            raise ValueError(
+                f"next_states: got a change of {change[row, place].item():.6g} in row {row}, "
+                "expected whole numbers: the density has whole=True"
+            )
 
     def _check_actions(self, actions: Tensor) -> None:
         if self.discrete_actions == actions.is_floating_point():
@@ -208,7 +227,8 @@ class DynamicsModel(nn.Module):
         """Fit the normalisers, and the box that next states stay in, to checked data."""
         fixed = self.action_dim if self.discrete_actions else 0
         self.input_normaliser.fit(self.raw_inputs(data.states, data.actions), fixed)
-        self.target_normaliser.fit(self._events(data))
+        if not self.whole:
+            self.target_normaliser.fit(self._events(data))
         both = torch.cat((data.states, data.next_states))
         low, high = both.amin(0), both.amax(0)
         self.state_low.copy_(2.0 * low - high)

@@ -87,8 +87,9 @@ def bind_known(
 ) -> None:
     """Take the known functions that `parts` asks for from the environment.
 
-    They are its methods `reward` and `terminated` over batches of torch tensors, with actions as
-    the environment takes them. Without an environment they stay unbound and say so when called.
+    They are its methods `reward` and `terminated`, or those of a wrapper around it, over batches of
+    torch tensors, with actions as the environment takes them. Without an environment they stay
+    unbound and say so when called.
 
     Raises ValueError: an environment without such a method, or in another process.
     """
@@ -98,10 +99,11 @@ def bind_known(
         if kind != "known":
             continue
         copies = getattr(env.unwrapped, "envs", None)
-        owner = copies[0].unwrapped if copies else None
-        method = getattr(owner, KNOWN[part], None)
+        owner = copies[0] if copies else None
+        found = owner is not None and owner.has_wrapper_attr(KNOWN[part])
+        method = owner.get_wrapper_attr(KNOWN[part]) if owner is not None and found else None
         if not callable(method):
-            where = type(owner).__name__ if owner is not None else "an env in another process"
+            where = type(owner.unwrapped).__name__ if owner else "an env in another process"
             raise ValueError(
                 f"{part}: got 'known', but {where} has no method "
                 f"{KNOWN[part]}(states, actions, next_states); use {part}='learned'"

@@ -1,0 +1,114 @@
+"""Normals over whole numbers: what a continuous law gives when it is read to the nearest integer.
+
+    P(n) = Π_d Φ((n_d + ½ − μ_d) / σ_d) − Φ((n_d − ½ − μ_d) / σ_d)
+
+Cells of a grid, counts and levels are such numbers. A density over the reals can make its spread
+ever smaller at them, and its gradients of 1/σ drown all others; a mass is 1 at most. (Discretised
+mixtures: Salimans et al. 2017, with logistic laws.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from vaerl.densities.base import IntractableError
+from vaerl.densities.noise import Shape
+from vaerl.densities.normal import DiagonalNormal, NormalMixture
+from vaerl.densities.options import check_range
+
+LEAST_LOG_SIGMA = -2.5
+"""Nothing is gained below: the cell of the mean holds all but 1e-9 of the law."""
+
+
+def log_sigma_range(bounds: Sequence[float], whole: bool) -> tuple[float, float]:
+    """Checked `log_sigma_bounds`; over whole numbers the lower one is at least `LEAST_LOG_SIGMA`.
+
+    >>> log_sigma_range((-7.0, 2.0), whole=True)
+    (-2.5, 2.0)
+    """
+    low, high = check_range("log_sigma_bounds", bounds)
+    if not whole:
+        return low, high
+    if high <= LEAST_LOG_SIGMA:
+        raise ValueError(
+            f"log_sigma_bounds: got {bounds!r} with whole=True, expected the upper one "
+            f"above {LEAST_LOG_SIGMA}"
+        )
+    return max(low, LEAST_LOG_SIGMA), high
+
+
+def log_cell_mass(distance: Tensor, precision: Tensor) -> Tensor:
+    """log P(|y| − distance within ½) of y ~ N(0, 1/precision²), elementwise, in nats.
+
+    With a = Φ((½ − d)/σ) and b = Φ(−(½ + d)/σ) it is log a + log(1 − b/a); a is at least b, and
+    neither is ever the difference of two numbers near 1.
+
+    >>> log_cell_mass(torch.tensor(0.0), torch.tensor(2.0)).exp()  # within one σ on either side
+    tensor(0.6827)
+    """
+    far = torch.special.log_ndtr((-distance - 0.5) * precision)
+    near = torch.special.log_ndtr((0.5 - distance) * precision)
+    return near + torch.log1p(-torch.exp((far - near).clamp(max=-1e-7)))
+
+
+class WholeNormal(DiagonalNormal):
+    """The nearest whole numbers to a draw of N(mean, diag(exp(log_sigma))²).
+
+    >>> law = WholeNormal(torch.tensor([2.3]), torch.tensor([-2.0]))
+    >>> law.at(torch.zeros(1)), law.log_prob(torch.tensor([2.0])).exp().round(decimals=3)
+    (tensor([2.]), tensor(0.9300))
+    """
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Σ_d log of the mass within ½ of x_d, in nats."""
+        return log_cell_mass((x - self.mean).abs(), self._precision).sum(-1)
+
+    def rsample(self, sample_shape: Shape = (), generator: torch.Generator | None = None) -> Tensor:
+        _check_no_gradient(self.mean)
+        return super().rsample(sample_shape, generator)
+
+    def at(self, noise: Tensor) -> Tensor:
+        """The whole numbers that a given noise maps to."""
+        return super().at(noise).round()
+
+    def detach(self) -> WholeNormal:
+        return WholeNormal(self.mean.detach(), self.log_sigma.detach())
+
+    def entropy(self) -> Tensor:
+        raise IntractableError("entropy() of whole numbers has no closed form; use entropy_bounds")
+
+    def moments(self) -> tuple[Tensor, Tensor]:
+        raise IntractableError("moments of whole numbers have no closed form; use samples")
+
+
+class WholeMixture(NormalMixture):
+    """The nearest whole numbers to a draw of a mixture of normals."""
+
+    @property
+    def places(self) -> Tensor:
+        return self.mean.round()
+
+    def rsample(self, sample_shape: Shape = (), generator: torch.Generator | None = None) -> Tensor:
+        _check_no_gradient(self.mean)
+        return super().rsample(sample_shape, generator)
+
+    def at(self, u: Tensor, noise: Tensor) -> Tensor:
+        """The whole numbers that a uniform u and a given noise map to."""
+        return super().at(u, noise).round()
+
+    def moments(self) -> tuple[Tensor, Tensor]:
+        raise IntractableError("moments of whole numbers have no closed form; use samples")
+
+    def _log_normals(self, points: Tensor, mean: Tensor, _: Tensor, precision: Tensor) -> Tensor:
+        return log_cell_mass((points - mean).abs(), precision).sum(1)
+
+
+def _check_no_gradient(parameter: Tensor) -> None:
+    if torch.is_grad_enabled() and parameter.requires_grad:
+        raise IntractableError(
+            "rsample: whole numbers have no pathwise gradient; "
+            "call sample(), or draw under torch.no_grad()"
+        )
