@@ -84,11 +84,12 @@ class PPO(DensityAgent, SB3PPO):
         self.recognition_steps = recognition_steps
         self.recognition_learning_rate = recognition_learning_rate
         policy, policy_kwargs = resolve_policy(policy, policy_kwargs, self.policy_aliases)
-        if "latent_hold" in policy_kwargs:
-            raise ValueError(
-                f"latent_hold: got {policy_kwargs['latent_hold']!r}, expected none: "
-                "PPO draws among codes that stay fixed for a rollout; vaerl.agents.SAC can hold one"
-            )
+        for name in ("latent_hold", "noise_hold"):
+            if name in policy_kwargs:
+                raise ValueError(
+                    f"{name}: got {policy_kwargs[name]!r}, expected none: PPO draws among codes "
+                    "that stay fixed for a rollout; vaerl.agents.SAC can hold one"
+                )
         kwargs["policy_kwargs"] = policy_kwargs
         _check_count("batch_size", kwargs.get("batch_size", 1))  # before SB3 divides by it
         super().__init__(policy, check_env(env), *args, **kwargs)  # type: ignore[arg-type]

@@ -57,12 +57,6 @@ class SAC(DensityAgent, SB3SAC):
         relative_entropy: measure the entropy that the critic is paid for against the uniform law
             over the box, H(π) − X log 2 <= 0 nats, instead of absolutely. Where episodes end at a
             goal, positive entropies pay for staying away from it (Yu, Zhang & Xu 2022).
-        noise_hold: steps of each copy of the environment through which the actions collected keep
-            the base noise of their draw. Every action still comes from π(a | s), but one after the
-            other they push the same way (as with pink noise or gSDE), which finds rewards that are
-            rare. For any density; `predict` is left alone. Windows count `num_timesteps`: a second
-            `learn` that starts it at 0 repeats their noise. See `latent_hold` of `SACPolicy` for a
-            CVAE that commits to a mode.
         diagnostics_interval: updates between two looks at the latents (latent/… in the log).
         matmul_precision: of the products of wide layers in updates: "float32", or "bf16", which
             rounds their factors to bfloat16 (`vaerl.agents.precision`). Weights, optimisers,
@@ -103,7 +97,6 @@ class SAC(DensityAgent, SB3SAC):
         improvement: str = "reverse",
         improvement_kwargs: dict[str, Any] | None = None,
         relative_entropy: bool = False,
-        noise_hold: int = 1,
         diagnostics_interval: int = 1000,
         matmul_precision: str = "float32",
         compile: bool = False,
@@ -113,7 +106,6 @@ class SAC(DensityAgent, SB3SAC):
         self.improvement_kwargs = dict(improvement_kwargs or {})
         self._improvement = make_improvement(improvement, self.improvement_kwargs)
         self.relative_entropy = relative_entropy
-        self.noise_hold = noise_hold
         self.diagnostics_interval = check_positive("diagnostics_interval", diagnostics_interval)
         self.matmul_precision = matmul_precision
         self.compile = compile
@@ -140,12 +132,6 @@ class SAC(DensityAgent, SB3SAC):
                 f"improvement: got {self.improvement!r} with policy {type(self.policy).__name__}, "
                 "expected 'reverse' or a policy over a density, which can be fitted"
             )
-        self.noise_hold = check_positive("noise_hold", self.noise_hold)
-        if self.noise_hold > 1 and not isinstance(self.actor, DensityActor):
-            raise ValueError(
-                f"noise_hold: got {self.noise_hold!r} with policy {type(self.policy).__name__}, "
-                "expected 1 or a policy over a density"
-            )
         if not isinstance(self.relative_entropy, bool | np.bool_):
             raise ValueError(
                 f"relative_entropy: got {self.relative_entropy!r}, expected True or False"
@@ -159,18 +145,8 @@ class SAC(DensityAgent, SB3SAC):
         self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
     ) -> tuple[np.ndarray, np.ndarray]:
         """As in SB3, with latent codes or noise that are held from step to step where asked for."""
-        if self.num_timesteps < learning_starts:
-            return super()._sample_action(learning_starts, action_noise, n_envs)
-        if self.noise_hold == 1:
-            return self._drawn_action(learning_starts, action_noise, n_envs)
-        window = self.num_timesteps // (n_envs * self.noise_hold)
-        with cast(DensityActor, self.actor).noise.repeat(window):
-            return self._drawn_action(learning_starts, action_noise, n_envs)
-
-    def _drawn_action(
-        self, learning_starts: int, action_noise: ActionNoise | None, n_envs: int
-    ) -> tuple[np.ndarray, np.ndarray]:
-        if getattr(self.actor, "latent_hold", 1) == 1:
+        holds = isinstance(self.actor, DensityActor) and self.actor.holds.steps != 1
+        if self.num_timesteps < learning_starts or not holds:
             return super()._sample_action(learning_starts, action_noise, n_envs)
         assert self._last_obs is not None, "learn() resets the environment first"
         actions, self._held = self.predict(self._last_obs, self._held, self._starts)

@@ -102,10 +102,9 @@ _MAZE = {
     "learning_rate": "lin_1e-3_1e-5",
     "learning_starts": 1000,
     "gamma": 0.99,
-    "ent_coef": "anneal_0.5_0.05_0.8",
+    "ent_coef": 0.3,
     "relative_entropy": True,
-    "noise_hold": 50,
-    "policy_kwargs": _NETS,
+    "policy_kwargs": {**_NETS, "noise_hold": 50},
 }
 _THREE = {"gaussian": 3, "cvae-both": 3}
 

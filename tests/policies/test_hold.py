@@ -1,4 +1,4 @@
-"""Held latents: drawn when their time begins, kept meanwhile, with the right densities."""
+"""Held latents and noise: drawn when their time begins, kept meanwhile, with the right law."""
 
 from __future__ import annotations
 
@@ -160,10 +160,11 @@ def test_evaluation_and_dict_observations() -> None:
     assert none is None and with_hold.shape == (3, 2)
 
 
+@pytest.mark.parametrize("name", ["latent_hold", "noise_hold"])
 @pytest.mark.parametrize("hold", [0, -1, 1.5, True, "forever"])
-def test_illegal_times_are_refused(hold: Any) -> None:
-    with pytest.raises(ValueError, match=r"latent_hold: got .*expected a number of steps >= 1"):
-        sac_policy("cvae", latent_hold=hold)
+def test_illegal_times_are_refused(name: str, hold: Any) -> None:
+    with pytest.raises(ValueError, match=rf"{name}: got .*expected a number of steps >= 1"):
+        sac_policy("cvae", **{name: hold})
 
 
 def test_what_has_no_latents_holds_nothing() -> None:
@@ -172,8 +173,9 @@ def test_what_has_no_latents_holds_nothing() -> None:
 
 
 def test_ppo_says_that_it_holds_nothing() -> None:
-    with pytest.raises(ValueError, match="latent_hold: got 3, expected none"):
-        PPO("cvae", TinyEnv(), policy_kwargs={"latent_hold": 3})
+    for name in ("latent_hold", "noise_hold"):
+        with pytest.raises(ValueError, match=f"{name}: got 3, expected none"):
+            PPO("cvae", TinyEnv(), policy_kwargs={name: 3})
 
 
 def test_a_foreign_state_is_refused() -> None:
@@ -196,4 +198,79 @@ def test_saving_keeps_the_hold(tmp_path: Any) -> None:
     kwargs = {**SMALL, "latent_hold": "episode"}
     agent = SAC("cvae", "Pendulum-v1", buffer_size=10, policy_kwargs=kwargs)
     agent.save(tmp_path / "agent")
-    assert SAC.load(tmp_path / "agent").actor.latent_hold == "episode"
+    assert SAC.load(tmp_path / "agent").actor.holds == ("episode", 1)
+
+
+@pytest.mark.parametrize("density", ["gaussian", "mixture", "flow", "cvae"])
+def test_held_noise_pushes_one_way_and_is_still_the_policy(density: str) -> None:
+    """In one state a window has one action in each row; over windows the draws are π's."""
+    torch.manual_seed(0)
+    policy = sac_policy(density, noise_hold=3)
+    obs = np.ones((2000, 3), np.float32)
+    state, seen = None, []
+    for _ in range(6):
+        actions, state = policy.predict(obs, state)
+        seen.append(actions)
+    for begin, later in ((0, 1), (0, 2), (3, 4), (3, 5)):
+        np.testing.assert_array_equal(seen[begin], seen[later])
+    assert (seen[0] != seen[3]).any(axis=1).all(), "the next window has noise of its own"
+    assert len(np.unique(seen[0][:, 0])) > 1900, "so has each row"
+    with torch.no_grad():
+        free = policy.unscale_action(policy.actor(torch.as_tensor(obs)).numpy())
+    for power in (1, 2):
+        a, b = seen[3] ** power, free**power
+        error = np.sqrt((a.var(0) + b.var(0)) / len(obs))
+        assert (np.abs(a.mean(0) - b.mean(0)) < 4.5 * error).all()
+    fresh = [policy.predict(obs[:1])[0][0, 0] for _ in range(3)]
+    assert len(set(map(float, fresh))) == 3, "without a state every call draws anew"
+
+
+def test_rows_renew_their_noise_one_by_one() -> None:
+    policy = sac_policy("mixture", noise_hold="episode")
+    obs = np.ones((3, 3), np.float32)
+    first, state = policy.predict(obs)
+    second, state = policy.predict(obs, state, np.array([False, True, False]))
+    np.testing.assert_array_equal(first[[0, 2]], second[[0, 2]])
+    assert (first[1] != second[1]).any()
+    again, _ = policy.predict(obs, state, np.zeros(3, bool))
+    np.testing.assert_array_equal(second, again)
+
+
+def test_held_noise_leaves_the_stream_of_updates_alone() -> None:
+    """Windows begin elsewhere in the stream: drawing one takes a single number from it."""
+    policy = sac_policy("gaussian", noise_hold="episode")
+    before = policy.actor.noise.calls
+    _, state = policy.predict(np.ones((2, 3), np.float32))
+    assert policy.actor.noise.calls == before + 1
+    policy.predict(np.ones((2, 3), np.float32), state, np.zeros(2, bool))
+    assert policy.actor.noise.calls == before + 2
+
+
+def test_noise_and_latents_are_not_both_held() -> None:
+    with pytest.raises(ValueError, match="noise_hold: got 2 with latent_hold 8, expected 1"):
+        sac_policy("cvae", latent_hold=8, noise_hold=2)
+
+
+def test_collection_with_held_noise_changes_it_at_the_end_of_an_episode() -> None:
+    agent = SAC(
+        "gaussian",
+        TinyEnv(length=5),
+        learning_starts=100,
+        buffer_size=100,
+        policy_kwargs={**SMALL, "noise_hold": "episode"},
+    )
+    agent.learning_starts = 0
+    agent.gradient_steps = 0
+    windows = []
+    predict = agent.predict
+
+    def watched(*args: Any, **kwargs: Any) -> Any:
+        actions, state = predict(*args, **kwargs)
+        assert state is not None
+        windows.append(float(state[0][0, 0]))
+        return actions, state
+
+    agent.predict = watched  # type: ignore[method-assign]
+    agent.learn(20)
+    assert [windows[i] for i in range(0, 20, 5)] == sorted(set(windows), key=windows.index)
+    assert len(set(windows)) == 4

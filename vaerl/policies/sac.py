@@ -22,7 +22,7 @@ from vaerl.densities.options import check_positive
 from vaerl.policies.acting import MOST_ROWS, FastActor, make_fast_actor
 from vaerl.policies.defaults import OFF_POLICY, check_density_kwargs, make_head
 from vaerl.policies.fourier import FourierCritic, check_waves
-from vaerl.policies.hold import Held, check_hold, renew
+from vaerl.policies.hold import Held, check_holds, renew
 from vaerl.policies.noise import NoiseSource
 from vaerl.policies.spaces import (
     check_action_space,
@@ -45,7 +45,7 @@ class DensityActor(BasePolicy):
         num_auxiliary: fresh latent paths k in the upper bound U_k on log π; unused by exact
             densities.
         num_candidates: candidates n of a deterministic action, the best by density.
-        latent_hold: see `SACPolicy`.
+        latent_hold, noise_hold: see `SACPolicy`.
     """
 
     action_space: spaces.Box
@@ -64,6 +64,7 @@ class DensityActor(BasePolicy):
         num_auxiliary: int = 4,
         num_candidates: int = 32,
         latent_hold: int | str = 1,
+        noise_hold: int | str = 1,
     ) -> None:
         super().__init__(
             observation_space,
@@ -86,7 +87,7 @@ class DensityActor(BasePolicy):
             event_dim=get_action_dim(action_space),
             squash=True,
         )
-        self.latent_hold = check_hold(latent_hold, self.density)
+        self.holds = check_holds(latent_hold, noise_hold, self.density)
         self.noise = NoiseSource()
         self._fast: FastActor | None = None
 
@@ -114,7 +115,8 @@ class DensityActor(BasePolicy):
             "density_kwargs": self.density_kwargs,
             "num_auxiliary": self.num_auxiliary,
             "num_candidates": self.num_candidates,
-            "latent_hold": self.latent_hold,
+            "latent_hold": self.holds.latent,
+            "noise_hold": self.holds.noise,
         }
 
     def context(self, obs: PyTorchObs) -> Tensor:
@@ -133,11 +135,23 @@ class DensityActor(BasePolicy):
         return value.rsample(generator=self.noise.generator(self.device))
 
     def act_held(self, obs: PyTorchObs, held: Held) -> Tensor:
-        """A draw from π(a | s, ε) ``(B, X)`` with the codes ε that are held."""
+        """A draw ``(B, X)`` from π(a | s, ε) with the codes ε, or with the noise, that is held."""
+        if self.holds.latent == 1:
+            return self._act_with_noise(obs, torch.as_tensor(held.codes[:, 0]))
         assert isinstance(self.density, CVAE), self.density_name
         codes = torch.as_tensor(held.codes, device=self.device)
         value = value_given_codes(self.density, self.context(obs), codes)
         return value.rsample(generator=self.noise.generator(self.device))
+
+    def _act_with_noise(self, obs: PyTorchObs, windows: Tensor) -> Tensor:
+        """A draw of every row in its own window of the noise: one pass for each that is open."""
+        value = self.action_density(obs)
+        actions = torch.empty((*value.batch_shape, *value.event_shape), device=self.device)
+        for window in windows.unique():
+            with self.noise.repeat(int(window)):
+                drawn = value.rsample(generator=self.noise.generator(self.device))
+            actions[windows == window] = drawn[windows == window]
+        return actions
 
     def action_log_prob(self, obs: PyTorchObs) -> tuple[Tensor, Tensor]:
         """Reparameterised actions ``(B, X)`` and log π ``(B,)``: exact, or the upper bound U_k.
@@ -185,6 +199,9 @@ class SACPolicy(SB3SACPolicy):
             Given the codes log π(a | s, ε) is exact (`vaerl.densities.held`); updates use the
             marginal π(a | s), from which each action still comes when the codes are averaged over.
             Deterministic actions hold nothing.
+        noise_hold: the same for all the noise of a draw, with any density: the policy pushes one
+            way for that long, as with pink noise or gSDE, which finds rewards that are rare and
+            reaches what one step cannot. Each action still comes from π(a | s).
         critic_frequencies, critic_bandwidth: waves of the action that the critics see beside it, 0
             for none, and their bandwidth: what narrow modes need (`vaerl.policies.fourier`).
         others: as in SB3; `use_sde=True` is refused, and what belongs to gSDE only is unused.
@@ -224,6 +241,7 @@ class SACPolicy(SB3SACPolicy):
         num_auxiliary: int = 4,
         num_candidates: int = 32,
         latent_hold: int | str = 1,
+        noise_hold: int | str = 1,
         critic_frequencies: int = 0,
         critic_bandwidth: float = 8.0,
     ) -> None:
@@ -235,6 +253,7 @@ class SACPolicy(SB3SACPolicy):
             "num_auxiliary": num_auxiliary,
             "num_candidates": num_candidates,
             "latent_hold": latent_hold,
+            "noise_hold": noise_hold,
         }
         self._waves = check_waves(critic_frequencies, critic_bandwidth)
         if optimizer_kwargs is None:
@@ -293,7 +312,7 @@ class SACPolicy(SB3SACPolicy):
         deterministic: bool = False,
     ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
         """As in SB3, without its costs a call where the networks are plain (`DensityActor.act`)."""
-        if self.actor.latent_hold != 1 and not deterministic:
+        if self.actor.holds.steps != 1 and not deterministic:
             return self._predict_held(observation, state, episode_start)
         shape, own = self.observation_space.shape, type(self)._predict is SB3SACPolicy._predict
         if own and shape and isinstance(observation, np.ndarray):
@@ -307,7 +326,7 @@ class SACPolicy(SB3SACPolicy):
     def _predict_held(
         self, observation: Any, state: tuple[np.ndarray, ...] | None, start: np.ndarray | None
     ) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
-        """A draw with the codes of `state`, drawn anew where their time is over."""
+        """A draw with what `state` holds, drawn anew where its time is over."""
         self.set_training_mode(False)
         obs, batched = self.obs_to_tensor(observation)
         rows = len(next(iter(obs.values())) if isinstance(obs, dict) else obs)

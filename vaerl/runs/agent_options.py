@@ -138,7 +138,6 @@ RULES: dict[str, Rule] = {
     "matmul_precision": Rule(" or ".join(PRECISIONS), lambda value: value in PRECISIONS),
     "max_grad_norm": _number(0),
     "n_epochs": _whole(1),
-    "noise_hold": _whole(1),
     "n_steps": _whole(1),
     "normalize_advantage": _FLAG,
     "optimize_memory_usage": _FLAG,
