@@ -3,7 +3,7 @@
 Modules are imported when an experiment is loaded, so that listing the names stays quick.
 
 >>> len(experiment_names()), experiment_names()[:3]
-(10, ('captions', 'curves', 'density-suite'))
+(11, ('captions', 'curves', 'density-suite'))
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ EXPERIMENTS: dict[str, str] = {
     "gradients": "vaerl.experiments.gradients:run",
     "instructions": "vaerl.experiments.instructions:run",
     "iwae-mnist": "vaerl.experiments.iwae_mnist:run",
+    "mbpo": "vaerl.experiments.mbpo:run",
     "modes": "vaerl.experiments.modes:run",
     "mujoco": "vaerl.experiments.mujoco:run",
 }

@@ -4,93 +4,30 @@ Protocol. {Pendulum-v1, HalfCheetah-v5} × learners × seeds, all with stable-ba
 and a Gaussian policy, one torch thread a run: `stable_baselines3.SAC`, `vaerl.agents.SAC`, and the
 same with `matmul_precision="bf16"`. A run's curve is the mean return of the training episodes that
 end in each tenth of it; reported are the means over the whole run and over its last fifth, and of
-20 episodes with the best action after it.
-
-Files: out/cells/ (one JSON a run; finished ones are not repeated or replaced), out/results.json
-(the table of the last call), out/figures/curves.png.
+20 episodes with the best action after it. For files see `comparison`.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from time import process_time
-from types import MappingProxyType
-from typing import Any
 
-import gymnasium
-import numpy as np
 from stable_baselines3 import SAC as SB3SAC
-from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.evaluation import evaluate_policy
-from stable_baselines3.common.monitor import Monitor
 
 from vaerl.agents import SAC
-from vaerl.cli_output import print_table, training_bar
-from vaerl.densities.options import check_positive, check_seed
-from vaerl.experiments.cells import each_result, torch_threads
-from vaerl.experiments.curve_figure import draw_curves
-from vaerl.experiments.intervals import interval
-from vaerl.experiments.records import read_record
-from vaerl.names import check_name
-from vaerl.runs import files, jsonio
-from vaerl.runs.directory import versions
+from vaerl.experiments.comparison import Comparison, compare
 
-LEARNERS: Mapping[str, Callable[..., SB3SAC]] = MappingProxyType(
-    {
+CURVES = Comparison(
+    name="curves",
+    title="Learning curves of SAC with a Gaussian policy",
+    caption="stable-baselines3's defaults for all.",
+    learners={
         "SB3": partial(SB3SAC, "MlpPolicy"),
         "vaerl": partial(SAC, "gaussian"),
         "vaerl bf16": partial(SAC, "gaussian", matmul_precision="bf16"),
-    }
+    },
+    steps={"Pendulum-v1": 8_000, "HalfCheetah-v5": 20_000},
 )
-STEPS: Mapping[str, int] = MappingProxyType({"Pendulum-v1": 8_000, "HalfCheetah-v5": 20_000})
-SEEDS = (0, 1, 2)
-PARTS = 10
-EPISODES = 20
-PRESETS = ("full", "debug")
-DEBUG_STEPS = 450  # two episodes of Pendulum, and some updates
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One training."""
-
-    env: str
-    learner: str
-    seed: int
-    steps: int
-
-    def path(self, out: Path) -> Path:
-        """Where its result lies: under a name with its steps unless they are the full preset's.
-
-        >>> Cell("Pendulum-v1", "vaerl bf16", 0, 8_000).path(Path("curves")).name
-        'Pendulum-v1-vaerl-bf16-s0.json'
-        >>> Cell("Pendulum-v1", "vaerl bf16", 0, 450).path(Path("curves")).name
-        'Pendulum-v1-vaerl-bf16-s0-450-steps.json'
-        """
-        name = f"{self.env}-{self.learner}-s{self.seed}".replace(" ", "-").replace("/", "-")
-        if self.steps != STEPS.get(self.env):
-            name += f"-{self.steps}-steps"
-        return out / "cells" / f"{name}.json"
-
-
-class _Returns(BaseCallback):
-    """Step and return of every training episode that ends."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.steps: list[int] = []
-        self.returns: list[float] = []
-
-    def _on_step(self) -> bool:
-        for info in self.locals["infos"]:
-            if "episode" in info:
-                self.steps.append(self.num_timesteps)
-                self.returns.append(float(info["episode"]["r"]))
-        return True
 
 
 def run(
@@ -106,151 +43,9 @@ def run(
     Args:
         out: folder of the results; finished trainings found there are reused.
         preset: "full", or "debug", which runs Pendulum for two episodes.
-        envs: names in `STEPS`, all if None ("debug": the first).
-        learners: names in `LEARNERS`, all if None.
+        envs: Pendulum-v1, HalfCheetah-v5; both if None ("debug": the first).
+        learners: SB3, vaerl, "vaerl bf16"; all if None.
         seeds: 0, 1, 2 if None ("debug": 0).
         jobs: processes, each with one torch thread.
-
-    Raises:
-        ValueError: an option that is not legal, or a file among the finished trainings that is
-            damaged or is of another training.
     """
-    debug = check_name("preset", preset, PRESETS) == "debug"
-    check_positive("jobs", jobs)
-    out = Path(out)
-    short = tuple(STEPS)[:1]
-    for env in envs or () if debug else ():
-        if check_name("env", env, STEPS) not in short:
-            raise ValueError(
-                f"envs: got {env!r} with the preset 'debug', expected {short[0]!r}: "
-                "no episode of another ends in its steps"
-            )
-    cells = [
-        Cell(
-            check_name("env", env, STEPS),
-            check_name("learner", learner, LEARNERS),
-            check_seed("seeds", seed),
-            DEBUG_STEPS if debug else STEPS[env],
-        )
-        for seed in seeds or SEEDS[: 1 if debug else None]
-        for env in envs or (short if debug else STEPS)
-        for learner in learners or LEARNERS
-    ]
-    cells = list(dict.fromkeys(cells))
-    missing = [cell for cell in cells if _read(cell, out) is None]
-    with training_bar({"runs": len(cells)}) as advance:
-        first = len(cells) - len(missing) + 1
-        for number, _ in enumerate(each_result(partial(train_cell, out), missing, jobs), first):
-            advance("runs", number)
-    results = {cell: _read(cell, out) or {} for cell in cells}
-    words = [f"--preset {preset}"] if debug else []
-    for name, values in (("envs", envs), ("learners", learners), ("seeds", seeds)):
-        words += [f"--{name} {','.join(map(str, values))}"] if values else []
-    record = assemble(results, " ".join(["vaerl experiment curves", *words]))
-    path = out / "results.json"
-    files.write_text(path, jsonio.dumps(record, indent=1) + "\n")
-    print_table(record["title"], record["columns"], record["rows"])
-    draw_curves({(c.env, c.learner, c.seed): r["curve"] for c, r in results.items()}, out)
-    return path
-
-
-def train_cell(out: Path, cell: Cell) -> dict[str, Any]:
-    """Train and evaluate one learner on one torch thread; write and give the result."""
-    with torch_threads(1):
-        env = Monitor(gymnasium.make(cell.env))
-        agent = LEARNERS[cell.learner](
-            env=env, seed=cell.seed, device="cpu", buffer_size=cell.steps
-        )
-        episodes, start = _Returns(), process_time()
-        agent.learn(cell.steps, callback=episodes)
-        seconds = process_time() - start
-        env.reset(seed=cell.seed + 10_000)
-        evaluation, _ = evaluate_policy(agent, env, EPISODES, deterministic=True)
-    result = {
-        "cell": asdict(cell),
-        "curve": curve(episodes.steps, episodes.returns, cell.steps),
-        "evaluation": float(np.mean(evaluation)),
-        "cpu_seconds": seconds,
-    }
-    path = cell.path(out)
-    files.make_directory(path.parent)
-    files.write_text(path, jsonio.dumps(result, indent=1) + "\n")
-    return result
-
-
-def curve(steps: Sequence[int], returns: Sequence[float], length: int) -> list[list[float]]:
-    """[last step, mean return] of the parts of a run in which an episode ended.
-
-    >>> curve([10, 20, 95], [1.0, 3.0, 7.0], 100)
-    [[10.0, 1.0], [20.0, 3.0], [100.0, 7.0]]
-    """
-    ends = np.arange(1, PARTS + 1) * length / PARTS
-    part = np.searchsorted(ends, steps)
-    return [
-        [float(end), float(np.asarray(returns)[part == i].mean())]
-        for i, end in enumerate(ends)
-        if (part == i).any()
-    ]
-
-
-def _read(cell: Cell, out: Path) -> dict[str, Any] | None:
-    """The result of a finished training, None where there is none; it is never replaced."""
-    path = cell.path(out)
-    found = read_record(path, ("cell", "curve", "evaluation", "cpu_seconds"))
-    if found is None:
-        return None
-    if found["cell"] != asdict(cell):
-        raise ValueError(
-            f"{path}: got a training of {found['cell']}, expected {asdict(cell)}; "
-            "move it away or name another --out"
-        )
-    pairs, scores = found["curve"], [found["evaluation"], found["cpu_seconds"]]
-    legal = isinstance(pairs, list) and len(pairs) > 0
-    for row in [*pairs, scores] if legal else ():  # each holds two numbers
-        legal &= isinstance(row, list) and [type(n) in (int, float) for n in row] == [True, True]
-    if not legal:
-        raise ValueError(
-            f"{path}: got a curve or a score of another form, expected [step, return] pairs and "
-            "numbers; delete it to make it again"
-        )
-    return found
-
-
-def assemble(results: Mapping[Cell, Mapping[str, Any]], command: str) -> dict[str, Any]:
-    """The table: a row an environment and a learner, means over seeds."""
-    rows = []
-    for env, learner in dict.fromkeys((cell.env, cell.learner) for cell in results):
-        own = [r for cell, r in results.items() if (cell.env, cell.learner) == (env, learner)]
-        steps = next(cell.steps for cell in results if cell.env == env)
-        curves = [np.array(r["curve"]) for r in own]
-        rows.append(
-            [
-                env,
-                learner,
-                f"{steps:,}",
-                str(len(own)),
-                interval([float(c[:, 1].mean()) for c in curves], 0),
-                interval([float(c[c[:, 0] > 0.8 * steps, 1].mean()) for c in curves], 0),
-                interval([r["evaluation"] for r in own], 0),
-                f"{np.mean([r['cpu_seconds'] for r in own]) * 1000 / steps:.1f}",
-            ]
-        )
-    return {
-        "title": "Learning curves of SAC with a Gaussian policy",
-        "command": command,
-        "caption": (
-            "Mean return with the 95 % interval (Student's t) over seeds: of all training episodes "
-            "(each tenth of a run counts alike), of those in its last fifth, and of "
-            f"{EPISODES} episodes with the best action after it. stable-baselines3's defaults for "
-            "all. CPU seconds: of training, one thread, beside other work."
-        ),
-        "columns": [
-            "environment", "learner", "steps", "seeds", "whole run", "last fifth", "evaluation",
-            "CPU seconds per 1000 steps",
-        ],
-        "rows": rows,
-        "data": {
-            f"{cell.env} {cell.learner} seed {cell.seed}": r["curve"] for cell, r in results.items()
-        },
-        "versions": {**versions(), "cores": os.cpu_count()},
-    }  # fmt: skip
+    return compare(CURVES, out, preset, envs, learners, seeds, jobs)

@@ -10,13 +10,14 @@ import pytest
 from stable_baselines3 import SAC as SB3SAC
 
 from vaerl.agents import SAC
-from vaerl.experiments.curves import DEBUG_STEPS, LEARNERS, STEPS, Cell, assemble, run
+from vaerl.experiments.comparison import DEBUG_STEPS, Cell, assemble
+from vaerl.experiments.curves import CURVES, run
 from vaerl.runs import jsonio
 
 
 def test_learners_differ_in_what_their_names_say() -> None:
     """SB3's own agent, ours, and ours in bfloat16: the same defaults but for the precision."""
-    made = {name: make(env="Pendulum-v1", buffer_size=10) for name, make in LEARNERS.items()}
+    made = {name: make(env="Pendulum-v1", buffer_size=10) for name, make in CURVES.learners.items()}
     assert type(made["SB3"]) is SB3SAC
     assert [a.matmul_precision for a in made.values() if isinstance(a, SAC)] == ["float32", "bf16"]
     for option in ("learning_rate", "batch_size", "gamma", "tau", "learning_starts"):
@@ -42,7 +43,7 @@ def test_a_finished_training_is_kept(tmp_path: Path) -> None:
 
     The full run of the same learner and seed in the same folder is left alone by both.
     """
-    full = keep(tmp_path, Cell("Pendulum-v1", "vaerl", 0, STEPS["Pendulum-v1"]))
+    full = keep(tmp_path, Cell("Pendulum-v1", "vaerl", 0, CURVES.steps["Pendulum-v1"]))
     assert full.name == "Pendulum-v1-vaerl-s0.json", "as those that exist are named"
     before_full = full.read_bytes()
     record = json.loads(run(tmp_path, "debug", learners=["vaerl"], jobs=1).read_text())
@@ -81,7 +82,7 @@ def test_a_damaged_training_is_one_line(
 
 
 def test_half_a_file_is_one_line(tmp_path: Path) -> None:
-    path = keep(tmp_path, Cell("Pendulum-v1", "SB3", 0, STEPS["Pendulum-v1"]))
+    path = keep(tmp_path, Cell("Pendulum-v1", "SB3", 0, CURVES.steps["Pendulum-v1"]))
     for text in ("", path.read_text()[:40], '{"cell": {}}'):
         path.write_text(text)
         with pytest.raises(ValueError, match=r"SB3-s0\.json: .*delete it"):
@@ -106,5 +107,5 @@ def test_the_table_averages_over_seeds() -> None:
         }
         for seed in (0, 2)
     }
-    row = assemble(results, "command")["rows"][0]
+    row = assemble(CURVES, results, "command")["rows"][0]
     assert row == ["Pendulum-v1", "SB3", "1,000", "2", "11 ± 8", "16 ± 13", "30 ± 0", "5.0"]

@@ -1,0 +1,66 @@
+"""Does a learned model save real steps on MuJoCo?
+
+Protocol. Hopper-v5, 20,000 real steps × learners × seeds, one torch thread a run, all with a
+Gaussian policy, two layers of 128, batches of 128, the first 400 steps at random, the same rates:
+`vaerl.agents.SAC` with one update a step and with as many as MBPO takes, and `vaerl.agents.MBPO`
+over ensembles of five that learn changes, reward and end of an episode. Curves and scores as in
+`comparison`.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from vaerl.agents import MBPO, SAC
+from vaerl.experiments.comparison import Comparison, compare
+
+UPDATES = 4  # a real step
+_POLICY: dict[str, Any] = {
+    "batch_size": 128,
+    "learning_starts": 400,
+    "policy_kwargs": {"net_arch": [128, 128]},
+}
+_MODEL: dict[str, Any] = {
+    "gradient_steps": UPDATES,
+    "members": 5,
+    "model_train_freq": 500,
+    "fit_kwargs": {"steps": 500, "learning_rate": 1e-3},
+    "rollout_batch_size": 10_000,
+}
+
+MODEL_BASED = Comparison(
+    name="mbpo",
+    title="MBPO beside SAC at the same real steps",
+    caption=(
+        f"Two layers of 128, batches of 128, 400 random steps for all; {UPDATES} updates a real "
+        "step for MBPO, and for SAC where it says so."
+    ),
+    learners={
+        "SAC": partial(SAC, "gaussian", **_POLICY),
+        f"SAC {UPDATES} updates": partial(SAC, "gaussian", gradient_steps=UPDATES, **_POLICY),
+        "MBPO gaussian": partial(MBPO, "gaussian", dynamics="gaussian", **_POLICY, **_MODEL),
+        "MBPO cvae": partial(MBPO, "gaussian", dynamics="cvae", **_POLICY, **_MODEL),
+    },
+    steps={"Hopper-v5": 20_000},
+)
+
+
+def run(
+    out: Path,
+    preset: str = "full",
+    learners: list[str] | None = None,
+    seeds: list[int] | None = None,
+    jobs: int = 2,
+) -> Path:
+    """Train what is not trained, print the table, draw the curves; give results.json.
+
+    Args:
+        out: folder of the results; finished trainings found there are reused.
+        preset: "full", or "debug", a few dozen updates on a few hundred steps.
+        learners: SAC, "SAC 4 updates", "MBPO gaussian", "MBPO cvae"; all if None.
+        seeds: 0, 1, 2 if None ("debug": 0).
+        jobs: processes, each with one torch thread.
+    """
+    return compare(MODEL_BASED, out, preset, None, learners, seeds, jobs)
