@@ -7,6 +7,7 @@ Files: out/cells/ (one JSON a run; finished ones are not repeated or replaced), 
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -151,7 +152,7 @@ def compare(
     results = {cell: _read(cell, out) or {} for cell in cells}
     words = [f"--preset {preset}"] if debug else []
     for name, values in (("envs", envs), ("learners", learners), ("seeds", seeds)):
-        words += [f"--{name} {','.join(map(str, values))}"] if values else []
+        words += [f"--{name} {shlex.quote(','.join(map(str, values)))}"] if values else []
     command = " ".join([f"vaerl experiment {comparison.name}", *words])
     record = assemble(comparison, results, command)
     path = out / "results.json"
