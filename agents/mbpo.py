@@ -109,7 +109,7 @@ class MBPO(LearnsModel, SAC):
             **self._model_options(),
         ).to(self.device)
         self.world_noise = NoiseSource(self.seed)
-        self._bind()
+        self._bind(self.env)
 
     # -- the update --------------------------------------------------------------------------------
 

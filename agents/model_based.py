@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.type_aliases import GymEnv, ReplayBufferSamples
+from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
 from vaerl.densities.options import check_choice
@@ -86,11 +87,15 @@ class LearnsModel(OffPolicyAlgorithm):
         """As in SB3; known functions are those of the new environment."""
         super().set_env(env, force_reset)
         check_model_env(self.env)
-        self._bind()
+        self._bind(self.env)
 
-    def _bind(self) -> None:
+    def ask(self, env: VecEnv) -> None:
+        """Take known functions from an environment, without training in it: to act when loaded."""
+        self._bind(env)
+
+    def _bind(self, env: VecEnv | None) -> None:
         parts = {"reward": self.reward, "termination": self.termination}
-        bind_known(self.world, self.env, self.action_space, parts)
+        bind_known(self.world, env, self.action_space, parts)
 
     def _fit_world(self, options: FitOptions, noise: NoiseSource) -> tuple[FitReport, Transitions]:
         """Fit the model to everything in the buffer, and log it."""

@@ -144,7 +144,7 @@ class MPC(LearnsModel):
             super()._setup_model()
         finally:
             self.policy_kwargs = given  # as the caller gave them: they are saved
-        self._bind()
+        self._bind(self.env)
 
     def set_random_seed(self, seed: int | None = None) -> None:
         """Seed everything as SB3 does, and the policy's own noise."""

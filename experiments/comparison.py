@@ -6,9 +6,10 @@ Files: out/cells/ (one JSON a run; finished ones are not repeated or replaced), 
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,6 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from stable_baselines3 import SAC as SB3SAC
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
@@ -46,15 +46,22 @@ class Comparison:
     Args:
         name: of the experiment.
         title, caption: of the table; what is measured is said after the caption.
-        learners: agents by name, called with env, seed, device and buffer_size.
+        learners: agents by name, with plain data for settings; called with env, seed, device and
+            buffer_size.
         steps: of the full preset, by environment; the first is that of the preset "debug".
     """
 
     name: str
     title: str
     caption: str
-    learners: Mapping[str, Callable[..., SB3SAC]]
+    learners: Mapping[str, partial[Any]]
     steps: Mapping[str, int]
+
+    def record(self, cell: Cell) -> dict[str, Any]:
+        """The cell with its learner's settings: a saved training with the same record is reused."""
+        learner = self.learners[cell.learner]
+        settings = {"arguments": learner.args, **learner.keywords}
+        return json.loads(json.dumps({**asdict(cell), "settings": settings}))
 
 
 @dataclass(frozen=True)
@@ -143,13 +150,13 @@ def compare(
         for learner in learners or comparison.learners
     ]
     cells = list(dict.fromkeys(cells))
-    missing = [cell for cell in cells if _read(cell, out) is None]
+    missing = [cell for cell in cells if _read(comparison, cell, out) is None]
     with training_bar({"runs": len(cells)}) as advance:
         first = len(cells) - len(missing) + 1
         train = partial(train_cell, comparison, out)
         for number, _ in enumerate(each_result(train, missing, jobs), first):
             advance("runs", number)
-    results = {cell: _read(cell, out) or {} for cell in cells}
+    results = {cell: _read(comparison, cell, out) or {} for cell in cells}
     words = [f"--preset {preset}"] if debug else []
     for name, values in (("envs", envs), ("learners", learners), ("seeds", seeds)):
         words += [f"--{name} {shlex.quote(','.join(map(str, values)))}"] if values else []
@@ -175,7 +182,7 @@ def train_cell(comparison: Comparison, out: Path, cell: Cell) -> dict[str, Any]:
         env.reset(seed=cell.seed + 10_000)
         evaluation, _ = evaluate_policy(agent, env, EPISODES, deterministic=True)
     result = {
-        "cell": asdict(cell),
+        "cell": comparison.record(cell),
         "curve": curve(episodes.steps, episodes.returns, cell.steps),
         "evaluation": float(np.mean(evaluation)),
         "cpu_seconds": seconds,
@@ -201,15 +208,16 @@ def curve(steps: Sequence[int], returns: Sequence[float], length: int) -> list[l
     ]
 
 
-def _read(cell: Cell, out: Path) -> dict[str, Any] | None:
+def _read(comparison: Comparison, cell: Cell, out: Path) -> dict[str, Any] | None:
     """The result of a finished training, None where there is none; it is never replaced."""
     path = cell.path(out)
     found = read_record(path, ("cell", "curve", "evaluation", "cpu_seconds"))
     if found is None:
         return None
-    if found["cell"] != asdict(cell):
+    wanted = comparison.record(cell)
+    if found["cell"] != wanted:
         raise ValueError(
-            f"{path}: got a training of {found['cell']}, expected {asdict(cell)}; "
+            f"{path}: got a training of {found['cell']}, expected {wanted}; "
             "move it away or name another --out"
         )
     pairs, scores = found["curve"], [found["evaluation"], found["cpu_seconds"]]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -130,13 +132,11 @@ def _notes(results: Sequence[Mapping[str, Any]]) -> list[str]:
     apart = []
     for cell in (r["cell"] for r in results):
         name, own = cell["model"], cell["settings"]
-        heads = TASKS[cell["task"]].heads.get(name.removesuffix("-x5"), {})
-        settings[name] = own | {
-            "options": {k: v for k, v in own["options"].items() if k not in heads}
-        }
-        if heads:
-            added = ", ".join(f"{k}={own['options'][k]!r}" for k in heads)
-            apart.append(f"on {cell['task']} {name} with {added}")
+        settings[name] = json.loads(json.dumps(asdict(MODELS[name])))
+        usual = settings[name]["options"]
+        added = [f"{k}={v!r}" for k, v in own["options"].items() if usual.get(k) != v]
+        if added:
+            apart.append(f"on {cell['task']} {name} with {', '.join(added)}")
     told = "; ".join(
         f"{name}: {s['density']}({', '.join(f'{k}={v!r}' for k, v in s['options'].items())}) "
         f"lr {s['learning_rate']:g}" + (f", {s['members']} members" if s["members"] > 1 else "")

@@ -165,7 +165,7 @@ def measure_grid(setting: Setting) -> Scored:
     noise = 0.0 if world.whole else setting.budget.noise
     test = blurred(observe(env, scores.PIT_ROWS, rng), noise, generator)
     numbers["calibration"], values = scores.calibration(env, world, test, generator)
-    return Scored(numbers, dict(scores.looks(env, world, values, noise, generator)._asdict()))
+    return Scored(numbers, dict(scores.looks(env, world, values, 0.0, generator)._asdict()))
 
 
 def measure_friction(setting: Setting) -> Scored:

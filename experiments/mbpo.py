@@ -58,7 +58,7 @@ def run(
 
     Args:
         out: folder of the results; finished trainings found there are reused.
-        preset: "full", or "debug", a few dozen updates on a few hundred steps.
+        preset: "full", or "debug", 50 steps with updates after 400 random ones.
         learners: SAC, "SAC 4 updates", "MBPO gaussian", "MBPO cvae"; all if None.
         seeds: 0, 1, 2 if None ("debug": 0).
         jobs: processes, each with one torch thread.

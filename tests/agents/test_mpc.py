@@ -7,9 +7,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
+from gymnasium import wrappers
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
@@ -148,6 +150,39 @@ def test_known_reward_and_end_come_from_the_environment() -> None:
     agent.learn(60)
 
 
+def test_known_functions_of_a_wrapper_and_not_through_one_that_changes_them() -> None:
+    """A wrapper's own functions win; a plain wrapper is looked through; others are refused."""
+
+    class Halved(gymnasium.RewardWrapper):
+        def reward(self, reward: Any) -> Any:
+            return 0.5 * reward
+
+    class HalvedAndKnown(gymnasium.Wrapper):
+        def reward(self, s: Any, a: Any, after: Any) -> Any:
+            return 0.5 * self.unwrapped.reward(s, a, after)  # type: ignore[attr-defined]
+
+    def rewards(env: gymnasium.Env, **options: Any) -> torch.Tensor:
+        agent = MPC("gaussian", env, reward="known", **options, **TINY)
+        at = torch.tensor([[3.0]])
+        found = agent.world.reward
+        assert callable(found)
+        return found(at, torch.ones(1, 1), at)
+
+    plain = rewards(KnownWalk())
+    assert torch.equal(rewards(wrappers.TimeLimit(KnownWalk(), 5)), plain)
+    assert torch.equal(rewards(HalvedAndKnown(Halved(KnownWalk()))), 0.5 * plain)
+    for wrapped in (
+        Halved(KnownWalk()),
+        wrappers.RescaleAction(KnownWalk(), -1.0, 1.0),
+        wrappers.NormalizeObservation(KnownWalk()),
+        wrappers.NormalizeReward(KnownWalk()),
+    ):
+        name = type(wrapped).__name__
+        with pytest.raises(ValueError, match=f"reward: got 'known', but {name} changes"):
+            rewards(wrapped)
+    MPC("gaussian", Halved(KnownWalk()), termination="known", **TINY)  # ends are as they were
+
+
 def test_a_known_reward_needs_its_environment(tmp_path: Path) -> None:
     """Loaded without one, planning says so in one line; loaded with one, it plans."""
     agent = MPC("gaussian", KnownWalk(), reward="known", **TINY).learn(40)
@@ -193,7 +228,9 @@ def test_known_functions_of_another_process_are_refused() -> None:
     """They cannot be called from here."""
     env = SubprocVecEnv([KnownWalk])
     try:
-        with pytest.raises(ValueError, match="an env in another process has no method"):
+        with pytest.raises(
+            ValueError, match="the environment runs in another process; use a Dummy"
+        ):
             MPC("gaussian", env, reward="known", buffer_size=10)
     finally:
         env.close()

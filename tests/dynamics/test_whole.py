@@ -46,9 +46,18 @@ def test_a_walk_on_cells(density: str) -> None:
 def test_refusals() -> None:
     with pytest.raises(ValueError, match="reward: got 'learned' with whole=True"):
         model(reward="learned")
+    with pytest.raises(ValueError, match="propagation: got 'expectation' with whole=True"):
+        model(propagation="expectation")
+    with pytest.raises(ValueError, match="whole: unknown option of density 'flow'"):
+        model("flow", reward="learned")
     data = walks(50)
     with pytest.raises(ValueError, match=r"blur: got 0\.5, expected 0: the changes are whole"):
         fit(model(), data, FitOptions(steps=1, blur=0.5))
+    far = Transitions(data.states, data.actions, data.states + 40.0 * data.actions[:, None])
+    with pytest.raises(ValueError, match=r"changes with a spread of .* at most 10 with whole=True"):
+        fit(model(), far, FitOptions(steps=1))
+    rounded = Transitions(data.states + 0.1, data.actions, data.next_states + 0.1)
+    assert torch.equal(model().targets(rounded), (data.next_states - data.states))
     data.next_states[7, 1] += 0.25
     with pytest.raises(ValueError, match=r"next_states: got a change of 0\.25 in row 7"):
         fit(model(), data, FitOptions(steps=1))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -27,7 +26,7 @@ def test_learners_differ_in_what_their_names_say() -> None:
 def keep(out: Path, cell: Cell, changes: dict[str, object] | None = None) -> Path:
     """A finished training on disk."""
     result = {
-        "cell": asdict(cell),
+        "cell": CURVES.record(cell),
         "curve": [[800.0, -900.0], [8000.0, -150.0]],
         "evaluation": -150.0,
         "cpu_seconds": 80.0,

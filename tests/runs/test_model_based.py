@@ -41,8 +41,22 @@ def test_densities_of_policy_and_model_are_settled() -> None:
         TrainConfig("Hopper-v5", "sac", dynamics="cvae")
 
 
-@pytest.mark.parametrize(("agent", "env"), [("mpc", "CartPole-v1"), ("mbpo", "Pendulum-v1")])
-def test_a_run_learns_a_model_and_comes_back(agent: str, env: str, tmp_path: Path) -> None:
+KNOWN = {"reward": "known", "termination": "known"}
+WHOLE = {"policy_kwargs": {"density_kwargs": {"whole": True}}}
+
+
+@pytest.mark.parametrize(
+    ("agent", "env", "options"),
+    [
+        ("mpc", "CartPole-v1", {}),
+        ("mbpo", "Pendulum-v1", {}),
+        ("mpc", "vaerl/GhostGrid-v0", KNOWN | WHOLE),
+        ("mbpo", "vaerl/WetChicken-v0", {"reward": "known"}),
+    ],
+)
+def test_a_run_learns_a_model_and_comes_back(
+    agent: str, env: str, options: dict[str, Any], tmp_path: Path
+) -> None:
     """It evaluates, logs its model, reports, and its last checkpoint acts again."""
     config = TrainConfig(
         env,
@@ -51,7 +65,7 @@ def test_a_run_learns_a_model_and_comes_back(agent: str, env: str, tmp_path: Pat
         dynamics="gaussian",
         steps=60,
         out=str(tmp_path / "run"),
-        agent_options=TINY | OPTIONS[agent],
+        agent_options=TINY | OPTIONS[agent] | options,
         eval_every=0,
         final_episodes=1,
         picture_every=60,
@@ -64,7 +78,7 @@ def test_a_run_learns_a_model_and_comes_back(agent: str, env: str, tmp_path: Pat
     assert any("model/holdout_score" in row for row in rows)
     loaded, back, step = load_run(run.path)
     assert (back, step) == (config.resolved(), 60)
-    observation = np.zeros(loaded.observation_space.shape, np.float32)
+    observation = np.ones(loaded.observation_space.shape, np.float32)
     assert loaded.action_space.contains(loaded.predict(observation)[0])
     assert any("model/calibration_error" in row for row in rows)
     drawn = {path.name.rpartition("-")[0] for path in run.figures_path.glob("model-*.png")}

@@ -17,7 +17,7 @@ from vaerl.densities.mixture import MixtureValue
 from vaerl.densities.noise import Shape, standard_normal, uniform
 from vaerl.densities.normal import DiagonalNormal, NormalMixture
 from vaerl.densities.squash import SquashedValue
-from vaerl.densities.whole import WholeMixture, WholeNormal
+from vaerl.densities.whole import WholeMixture, WholeNormal, check_no_gradient
 
 if TYPE_CHECKING:
     from vaerl.densities.cvae import CVAE
@@ -79,6 +79,8 @@ class FrozenValue(MixtureValue):
         log_weights = u.new_full((len(self._codes),), -math.log(len(self._codes)))
         drawn = torch.bucketize(u, torch.exp(log_weights).cumsum(0)[:-1], right=True)
         law = _decode(self._chain, self._p, _place(self._chain, self._p, self._codes[drawn]))
+        if isinstance(law, WholeNormal):
+            check_no_gradient(law.mean)
         return law.at(standard_normal((*batch, self.event_dim), u, generator))
 
     def log_prob(self, x: Tensor) -> Tensor:

@@ -16,9 +16,10 @@ from torch import Tensor
 
 from vaerl.densities.base import IntractableError
 from vaerl.densities.noise import Shape
-from vaerl.densities.normal import DiagonalNormal, NormalMixture
+from vaerl.densities.normal import HALF_LOG_TWO_PI, DiagonalNormal, NormalMixture
 from vaerl.densities.options import check_range
 
+FAR_DOWN = -8.0
 LEAST_LOG_SIGMA = -2.5
 """Nothing is gained below: the cell of the mean holds all but 1e-9 of the law."""
 
@@ -49,9 +50,17 @@ def log_cell_mass(distance: Tensor, precision: Tensor) -> Tensor:
     >>> log_cell_mass(torch.tensor(0.0), torch.tensor(2.0)).exp()  # within one σ on either side
     tensor(0.6827)
     """
-    far = torch.special.log_ndtr((-distance - 0.5) * precision)
-    near = torch.special.log_ndtr((0.5 - distance) * precision)
+    far = _log_ndtr((-distance - 0.5) * precision)
+    near = _log_ndtr((0.5 - distance) * precision)
     return near + torch.log1p(-torch.exp((far - near).clamp(max=-1e-7)))
+
+
+def _log_ndtr(x: Tensor) -> Tensor:
+    """log Φ(x), far down by its expansion: torch's gradient there is exp(x²/2 + …) in float32."""
+    down = x < FAR_DOWN
+    tail = torch.where(down, x, FAR_DOWN)
+    series = -0.5 * tail.square() - torch.log(-tail) - HALF_LOG_TWO_PI - tail.square().reciprocal()
+    return torch.where(down, series, torch.special.log_ndtr(x.clamp_min(FAR_DOWN)))
 
 
 class WholeNormal(DiagonalNormal):
@@ -67,7 +76,7 @@ class WholeNormal(DiagonalNormal):
         return log_cell_mass((x - self.mean).abs(), self._precision).sum(-1)
 
     def rsample(self, sample_shape: Shape = (), generator: torch.Generator | None = None) -> Tensor:
-        _check_no_gradient(self.mean)
+        check_no_gradient(self.mean)
         return super().rsample(sample_shape, generator)
 
     def at(self, noise: Tensor) -> Tensor:
@@ -92,7 +101,7 @@ class WholeMixture(NormalMixture):
         return self.mean.round()
 
     def rsample(self, sample_shape: Shape = (), generator: torch.Generator | None = None) -> Tensor:
-        _check_no_gradient(self.mean)
+        check_no_gradient(self.mean)
         return super().rsample(sample_shape, generator)
 
     def at(self, u: Tensor, noise: Tensor) -> Tensor:
@@ -106,7 +115,8 @@ class WholeMixture(NormalMixture):
         return log_cell_mass((points - mean).abs(), precision).sum(1)
 
 
-def _check_no_gradient(parameter: Tensor) -> None:
+def check_no_gradient(parameter: Tensor) -> None:
+    """Raise IntractableError where a draw would be asked for a gradient."""
     if torch.is_grad_enabled() and parameter.requires_grad:
         raise IntractableError(
             "rsample: whole numbers have no pathwise gradient; "

@@ -46,6 +46,12 @@ DENSITY_OPTIONS: dict[str, dict[str, Any]] = {
 and with a mixture prior few importance samples do."""
 
 
+WHOLE_ENOUGH = 1e-3
+"""How far a change may lie from a whole number: states are rounded to float32."""
+WIDEST = 10.0
+"""Largest standard deviation of whole changes, which are not standardised."""
+
+
 class DynamicsModel(nn.Module):
     """An ensemble of E conditional densities p(Δs, r | s, a), any density by name.
 
@@ -121,12 +127,6 @@ class DynamicsModel(nn.Module):
         self.propagation = check_choice("propagation", propagation, PROPAGATIONS)
         self.density_name = density
         self._density_kwargs = {**DENSITY_OPTIONS.get(density, {}), **(density_kwargs or {})}
-        self.whole = bool(self._density_kwargs.get("whole", False))
-        if self.whole and reward == "learned":
-            raise ValueError(
-                "reward: got 'learned' with whole=True, expected a known function or None: "
-                "a learned reward stands beside Δs, where all are whole numbers"
-            )
         self.features = features
         self.predicted = _check_predicted(predicted, complete, state_dim)
         self.complete = complete
@@ -142,6 +142,17 @@ class DynamicsModel(nn.Module):
         self.networks = nn.ModuleDict(
             {"density": batch_members([self._plain_density() for _ in range(members)])}
         )
+        self.whole = bool(getattr(self.networks["density"], "whole", False))
+        if self.whole and reward == "learned":
+            raise ValueError(
+                "reward: got 'learned' with whole=True, expected a known function or None: "
+                "a learned reward stands beside Δs, where all are whole numbers"
+            )
+        if self.whole and propagation == "expectation":
+            raise ValueError(
+                "propagation: got 'expectation' with whole=True, expected 'ts1' or 'tsinf': "
+                "a mean is no whole number"
+            )
         if termination == "learned":
             sizes = (self.context_dim + self.change_dim, self._hidden, 1)
             self.networks["termination"] = batch_members([mlp(*sizes) for _ in range(members)])
@@ -174,8 +185,9 @@ class DynamicsModel(nn.Module):
         return torch.cat((seen, actions), dim=-1)
 
     def targets(self, data: Transitions) -> Tensor:
-        """Standardised events (Δs, r) ``(N, X)``."""
-        return self.target_normaliser(self._events(data))
+        """Standardised events (Δs, r) ``(N, X)``; whole numbers as they are."""
+        events = self._events(data)
+        return events.round() if self.whole else self.target_normaliser(events)
 
     def _events(self, data: Transitions) -> Tensor:
         change = (data.next_states - data.states)[:, self.predicted]
@@ -203,12 +215,20 @@ class DynamicsModel(nn.Module):
 
     def _check_whole(self, data: Transitions) -> None:
         change = self._events(data)
-        broken = (change != change.round()).nonzero()
+        broken = ((change - change.round()).abs() > WHOLE_ENOUGH).nonzero()
         if len(broken):
             row, place = broken[0].tolist()
             raise ValueError(
-                f"next_states: got a change of {change[row, place].item():.6g} in row {row}, "
+                f"next_states: got a change of {change[row, place].item():.9g} in row {row}, "
                 "expected whole numbers: the density has whole=True"
+            )
+        spread = change.std(0, correction=0)
+        if bool((spread > WIDEST).any()):
+            place = int(spread.argmax())
+            raise ValueError(
+                f"next_states: got changes with a spread of {spread[place].item():.6g} in "
+                f"coordinate {self.predicted[place]}, expected at most {WIDEST:g} with whole=True: "
+                "larger ones are better taken as real numbers"
             )
 
     def _check_actions(self, actions: Tensor) -> None:

@@ -6,8 +6,9 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import gymnasium
 import torch
-from gymnasium import spaces
+from gymnasium import spaces, wrappers
 from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 from torch import Tensor
 
@@ -19,6 +20,12 @@ REWARDS = ("learned", "known")
 TERMINATIONS = ("learned", "known", "never")
 KNOWN = {"reward": "reward", "termination": "terminated"}
 """Methods of an environment that are its known functions of (states, actions, next_states)."""
+_UNITS = (gymnasium.ObservationWrapper, gymnasium.ActionWrapper, wrappers.NormalizeObservation)
+CHANGING: dict[str, tuple[type, ...]] = {
+    "reward": (*_UNITS, gymnasium.RewardWrapper, wrappers.NormalizeReward),
+    "termination": _UNITS,
+}
+"""Wrappers inside of which the functions are about other numbers than outside."""
 
 
 def make_model(
@@ -91,24 +98,44 @@ def bind_known(
     torch tensors, with actions as the environment takes them. Without an environment they stay
     unbound and say so when called.
 
-    Raises ValueError: an environment without such a method, or in another process.
+    Raises ValueError: an environment without such a method, or in another process, or with a
+    wrapper around it that changes rewards, observations or actions.
     """
     if env is None:
         return
+    copies = getattr(env.unwrapped, "envs", None)
     for part, kind in parts.items():
         if kind != "known":
             continue
-        copies = getattr(env.unwrapped, "envs", None)
-        owner = copies[0] if copies else None
-        found = owner is not None and owner.has_wrapper_attr(KNOWN[part])
-        method = owner.get_wrapper_attr(KNOWN[part]) if owner is not None and found else None
-        if not callable(method):
-            where = type(owner.unwrapped).__name__ if owner else "an env in another process"
+        if not copies:
             raise ValueError(
-                f"{part}: got 'known', but {where} has no method "
+                f"{part}: got 'known', but the environment runs in another process; "
+                f"use a DummyVecEnv, or {part}='learned'"
+            )
+        method = _known_method(copies[0], part)
+        setattr(model, part, _in_units_of(action_space, method))
+
+
+def _known_method(env: gymnasium.Env, part: str) -> Callable[..., Any]:
+    """The method of the outermost wrapper that has its own, or of the environment."""
+    layer: Any = env
+    while True:
+        own = layer if layer is env.unwrapped else type(layer)  # a wrapper may pass on others'
+        method = getattr(layer, KNOWN[part], None) if hasattr(own, KNOWN[part]) else None
+        if callable(method) and not isinstance(layer, gymnasium.RewardWrapper):
+            return method
+        if isinstance(layer, CHANGING[part]):
+            raise ValueError(
+                f"{part}: got 'known', but {type(layer).__name__} changes what the environment's "
+                f"own functions are about; use {part}='learned', or a wrapper around it with "
+                f"{KNOWN[part]}(states, actions, next_states)"
+            )
+        if layer is env.unwrapped:
+            raise ValueError(
+                f"{part}: got 'known', but {type(layer).__name__} has no method "
                 f"{KNOWN[part]}(states, actions, next_states); use {part}='learned'"
             )
-        setattr(model, part, _in_units_of(action_space, method))
+        layer = layer.env
 
 
 def _unbound(part: str) -> Function:

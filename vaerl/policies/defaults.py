@@ -70,6 +70,8 @@ def make_head(
     squash).
     """
     own = check_density_kwargs(density_kwargs)
+    if own.get("whole"):
+        raise ValueError("whole: got True, expected False: the actions of a Box are real numbers")
     low, high = defaults.get(density, {}).get("log_sigma_bounds", (-math.inf, math.inf))
     if not low < log_sigma < high:
         raise ValueError(

@@ -185,8 +185,7 @@ class SACPolicy(SB3SACPolicy):
     """SB3's SAC policy with a density for an actor; works in unmodified `stable_baselines3.SAC`.
 
     One class serves vectors, images and Dict observations: the features extractor follows the
-        space. Adam runs
-    fused unless `optimizer_kwargs` says otherwise: the same update in one pass.
+    space. Adam runs fused unless `optimizer_kwargs` says otherwise: the same update in one pass.
 
     Args:
         density, density_kwargs: name and options of the density; see `vaerl.policies.defaults`.

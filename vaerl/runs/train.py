@@ -29,7 +29,7 @@ from vaerl.runs.directory import RunDirectory, versions
 from vaerl.runs.errors import one_line
 from vaerl.runs.evaluate import EvalResult, episodes_wanted, evaluate
 from vaerl.runs.pictures import Painter
-from vaerl.runs.vec import make_vec, spawn_seeds
+from vaerl.runs.vec import ask_env, make_vec, spawn_seeds
 from vaerl.runs.video import record, video_format
 
 EVALUATION = "evaluation.json"
@@ -112,7 +112,9 @@ def load_run(path: Path) -> tuple[BaseAlgorithm, TrainConfig, int]:
     run = RunDirectory.open(path)
     config = read_config(run)
     checkpoint = find_checkpoint(run.checkpoints_path)
-    return load_checkpoint(checkpoint, device="cpu"), config, checkpoint.num_timesteps
+    agent = load_checkpoint(checkpoint, device="cpu")
+    ask_env(agent, config.env, config.env_options)
+    return agent, config, checkpoint.num_timesteps
 
 
 def read_config(run: RunDirectory) -> TrainConfig:

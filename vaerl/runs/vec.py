@@ -15,6 +15,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
 import vaerl  # noqa: F401  (registers the vaerl/ environments, in worker processes too)
+from vaerl.agents.model_based import LearnsModel
 from vaerl.policies.spaces import check_action_space
 from vaerl.runs.config import check_env_id
 
@@ -72,6 +73,12 @@ def make_env(env_id: str, **arguments: Any) -> gymnasium.Env:
         return gymnasium.make(env_id, **arguments)
     finally:
         mujoco.set_mju_user_warning(before)
+
+
+def ask_env(agent: Any, env_id: str, env_options: Mapping[str, Any]) -> None:
+    """Give a loaded agent the known functions of its environment, if it plans with any."""
+    if isinstance(agent, LearnsModel) and "known" in (agent.reward, agent.termination):
+        agent.ask(DummyVecEnv([lambda: make_env(env_id, **env_options)]))
 
 
 def make_vec(
