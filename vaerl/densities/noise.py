@@ -4,6 +4,7 @@ through."""
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -12,17 +13,42 @@ Shape = torch.Size | list[int] | tuple[int, ...]
 """What torch takes as a sample shape."""
 
 
+class RowGenerators:
+    """Stands for a generator where every row of a draw has its own: row i takes what generator
+    ``rows[i]`` alone would have given it.
+
+    >>> one, two = (torch.Generator().manual_seed(seed) for seed in (1, 2))
+    >>> draws = standard_normal((3, 2), torch.zeros(1), RowGenerators([one, two], [1, 0, 1]))
+    >>> torch.equal(draws[0], standard_normal((3, 2), torch.zeros(1), two.manual_seed(2))[0])
+    True
+    """
+
+    def __init__(self, generators: Sequence[torch.Generator], rows: Sequence[int]) -> None:
+        self.generators, self.rows = generators, torch.as_tensor(rows)
+
+    def draw(self, sampler: Callable[..., Tensor], shape: tuple[int, ...], like: Tensor) -> Tensor:
+        """Draws ``(rows, …)`` by `sampler`, torch.randn or torch.rand."""
+        assert shape[0] == len(self.rows), (shape, self.rows)
+        options = {"dtype": like.dtype, "device": like.device}
+        draws = torch.stack([sampler(shape, generator=g, **options) for g in self.generators])
+        return draws[self.rows, torch.arange(len(self.rows))]
+
+
 def standard_normal(
-    shape: tuple[int, ...], like: Tensor, generator: torch.Generator | None = None
+    shape: tuple[int, ...], like: Tensor, generator: torch.Generator | RowGenerators | None = None
 ) -> Tensor:
     """N(0, 1) draws of the given shape, with the dtype and device of `like`."""
+    if isinstance(generator, RowGenerators):
+        return generator.draw(torch.randn, shape, like)
     return torch.randn(shape, dtype=like.dtype, device=like.device, generator=generator)
 
 
 def uniform(
-    shape: tuple[int, ...], like: Tensor, generator: torch.Generator | None = None
+    shape: tuple[int, ...], like: Tensor, generator: torch.Generator | RowGenerators | None = None
 ) -> Tensor:
     """U[0, 1) draws of the given shape, with the dtype and device of `like`."""
+    if isinstance(generator, RowGenerators):
+        return generator.draw(torch.rand, shape, like)
     return torch.rand(shape, dtype=like.dtype, device=like.device, generator=generator)
 
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from vaerl.densities import ConditionalValue
 from vaerl.densities.cvae import CVAE
 from vaerl.densities.held import value_given_codes
+from vaerl.densities.noise import RowGenerators
 from vaerl.densities.options import check_positive
 from vaerl.policies.acting import MOST_ROWS, FastActor, make_fast_actor
 from vaerl.policies.defaults import OFF_POLICY, check_density_kwargs, make_head
@@ -144,14 +145,15 @@ class DensityActor(BasePolicy):
         return value.rsample(generator=self.noise.generator(self.device))
 
     def _act_with_noise(self, obs: PyTorchObs, windows: Tensor) -> Tensor:
-        """A draw of every row in its own window of the noise: one pass for each that is open."""
-        value = self.action_density(obs)
-        actions = torch.empty((*value.batch_shape, *value.event_shape), device=self.device)
-        for window in windows.unique():
+        """A draw of every row in its own window of the noise."""
+        open_ones, rows = windows.unique(return_inverse=True)
+        generators = []
+        for window in open_ones.tolist():
             with self.noise.repeat(int(window)):
-                drawn = value.rsample(generator=self.noise.generator(self.device))
-            actions[windows == window] = drawn[windows == window]
-        return actions
+                seed = self.noise.next_seed()
+            generators.append(torch.Generator(self.device).manual_seed(seed))
+        own: Any = RowGenerators(generators, rows.tolist())
+        return self.action_density(obs).rsample(generator=own)
 
     def action_log_prob(self, obs: PyTorchObs) -> tuple[Tensor, Tensor]:
         """Reparameterised actions ``(B, X)`` and log π ``(B,)``: exact, or the upper bound U_k.
