@@ -3,7 +3,8 @@
 Protocol. Tasks with several equally good goals × policies × seeds, `vaerl.agents.SAC` with the same
 critic, budget and learning rates for every policy of a task (`mode_tasks`), one torch thread a run.
 After the last step 1000 episodes with drawn actions (bandit 2000, mazes 400, and 500 in groups of
-five with obstacles) count the goals.
+five with obstacles) count the goals. In the mazes the noise of a draw is kept for 50 steps, while
+collecting and here (`noise_hold`).
 Reported: goals reached, the multi-goal score Σ_i min(n_i / E, 1/G) beside the ceiling that E
 episodes of a perfect policy score, the share of episodes that end in no goal, and the return; on
 the mazes also DrAC's two tests of robustness. Mean with the 95 % interval of Student's t over
