@@ -255,12 +255,11 @@ def test_collection_with_held_noise_changes_it_at_the_end_of_an_episode() -> Non
     agent = SAC(
         "gaussian",
         TinyEnv(length=5),
-        learning_starts=100,
+        learning_starts=0,
+        gradient_steps=0,
         buffer_size=100,
         policy_kwargs={**SMALL, "noise_hold": "episode"},
     )
-    agent.learning_starts = 0
-    agent.gradient_steps = 0
     windows = []
     predict = agent.predict
 

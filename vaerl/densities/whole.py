@@ -19,7 +19,7 @@ from vaerl.densities.noise import Shape
 from vaerl.densities.normal import HALF_LOG_TWO_PI, DiagonalNormal, NormalMixture
 from vaerl.densities.options import check_range
 
-FAR_DOWN = -8.0
+FAR_DOWN = -8.0  # where log Φ is its expansion to 1e-3
 LEAST_LOG_SIGMA = -2.5
 """Nothing is gained below: the cell of the mean holds all but 1e-9 of the law."""
 

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 _WORD = 0xFFFFFFFF
-_HELD = 1 << 31
-_HELD_CALLS = 4  # of a visit at most before its numbers become the next window's
+_WINDOWS = 1 << 31  # where the numbers of windows begin, far from where the stream itself gets
 
 
 class NoiseSource(nn.Module):
@@ -48,29 +45,24 @@ class NoiseSource(nn.Module):
     def next_seed(self) -> int:
         """A 32-bit number that no other call of this stream returns (up to 2^32 calls)."""
         self.calls += 1
-        x = (self.seed + self.calls * 0x9E3779B9) & _WORD
+        return self._number(self.calls)
+
+    def _number(self, place: int) -> int:
+        """What stands at a place of the stream."""
+        x = (self.seed + place * 0x9E3779B9) & _WORD
         for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):  # a bijection of 32 bits
             x = ((x ^ (x >> shift)) * factor) & _WORD
         return x ^ (x >> 16)
 
-    @contextmanager
-    def repeat(self, window: int) -> Iterator[None]:
-        """Inside, begin where every other visit with that number began; after it, go on as if not.
+    def window_seed(self, window: int) -> int:
+        """The seed of a window: the same one at every call, beside the stream, which does not move.
 
         >>> noise = NoiseSource(seed=1)
-        >>> seeds = []
-        >>> for window in (0, 0, 1):
-        ...     with noise.repeat(window):
-        ...         seeds.append(noise.next_seed())
-        >>> seeds[0] == seeds[1], seeds[1] == seeds[2], noise.calls
-        (True, False, 0)
+        >>> first, again, other = (noise.window_seed(window) for window in (0, 0, 1))
+        >>> first == again, first == other
+        (True, False)
         """
-        calls = self.calls
-        self.calls = _HELD + window * _HELD_CALLS  # far from where the stream itself gets
-        try:
-            yield
-        finally:
-            self.calls = calls
+        return self._number(_WINDOWS + 4 * window + 1)
 
     def generator(self, device: torch.device | str = "cpu") -> torch.Generator:
         """A generator on `device`, freshly seeded for one call; valid until the next one."""

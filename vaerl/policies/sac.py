@@ -147,11 +147,8 @@ class DensityActor(BasePolicy):
     def _act_with_noise(self, obs: PyTorchObs, windows: Tensor) -> Tensor:
         """A draw of every row in its own window of the noise."""
         open_ones, rows = windows.unique(return_inverse=True)
-        generators = []
-        for window in open_ones.tolist():
-            with self.noise.repeat(int(window)):
-                seed = self.noise.next_seed()
-            generators.append(torch.Generator(self.device).manual_seed(seed))
+        seeds = [self.noise.window_seed(int(window)) for window in open_ones]
+        generators = [torch.Generator(self.device).manual_seed(seed) for seed in seeds]
         own: Any = RowGenerators(generators, rows.tolist())
         return self.action_density(obs).rsample(generator=own)
 
