@@ -38,7 +38,7 @@ class MBPO(LearnsModel, SAC):
         dynamics, dynamics_kwargs: the model's density by name, and its options.
         members, elites, propagation: of the ensemble (`vaerl.dynamics.DynamicsModel`).
         reward, termination: "learned", or "known": the environment's methods `reward` and
-            `terminated`; termination may be "never" too.
+            `terminated`, and the ends of Gymnasium's MuJoCo tasks; termination may be "never" too.
         model_train_freq: environment steps between two fits of the model.
         fit_kwargs: `vaerl.dynamics.FitOptions`, over `FIT`.
         rollout_schedule: (from step, to step, shortest, longest): the length of roll-outs rises

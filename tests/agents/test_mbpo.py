@@ -6,9 +6,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
+from gymnasium import wrappers
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
@@ -139,6 +141,21 @@ def test_saved_and_loaded_it_is_the_same(tmp_path: Path) -> None:
         fits = int(other.world.fits)
         other.learn(40, reset_num_timesteps=False)
         assert int(other.world.fits) > fits and len(other.imagined)
+
+
+def test_the_ends_of_a_mujoco_task_are_known_without_a_method() -> None:
+    """The model learns none, and roll-outs end where the task does; units changed, it refuses."""
+    options = {"dynamics": "gaussian", "termination": "known", **FAST}
+    agent = MBPO("gaussian", "InvertedPendulum-v5", **options)
+    assert "termination" not in agent.world.networks
+    upright, fallen = torch.zeros(4), torch.tensor([0.0, 0.3, 0.0, 0.0])
+    step = agent.world.step(torch.stack((upright, fallen)), torch.zeros(2, 1))
+    assert step.dones.tolist() == [False, True]
+    agent.learn(60)
+    assert len(agent.imagined)
+    changed = wrappers.NormalizeObservation(gymnasium.make("InvertedPendulum-v5"))
+    with pytest.raises(ValueError, match="termination: got 'known', but NormalizeObservation"):
+        MBPO("gaussian", changed, **options)
 
 
 @pytest.mark.parametrize(

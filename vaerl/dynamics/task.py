@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vaerl.densities.options import check_choice
 from vaerl.dynamics.model import DynamicsModel, Function
+from vaerl.dynamics.mujoco_ends import mujoco_ends
 from vaerl.names import check_name
 
 REWARDS = ("learned", "known")
@@ -95,8 +96,9 @@ def bind_known(
     """Take the known functions that `parts` asks for from the environment.
 
     They are its methods `reward` and `terminated`, or those of a wrapper around it, over batches of
-    torch tensors, with actions as the environment takes them. Without an environment they stay
-    unbound and say so when called.
+    torch tensors, with actions as the environment takes them; Gymnasium's MuJoCo tasks need no
+    method `terminated` (`mujoco_ends`). Without an environment they stay unbound and say so when
+    called.
 
     Raises ValueError: an environment without such a method, or in another process, or with a
     wrapper around it that changes rewards, observations or actions.
@@ -131,6 +133,9 @@ def _known_method(env: gymnasium.Env, part: str) -> Callable[..., Any]:
                 f"{KNOWN[part]}(states, actions, next_states)"
             )
         if layer is env.unwrapped:
+            ends = mujoco_ends(layer) if part == "termination" else None
+            if ends is not None:
+                return ends
             raise ValueError(
                 f"{part}: got 'known', but {type(layer).__name__} has no method "
                 f"{KNOWN[part]}(states, actions, next_states); use {part}='learned'"
