@@ -1,10 +1,10 @@
 """Does a learned model save real steps on MuJoCo?
 
-Protocol. Hopper-v5, 20,000 real steps × learners × seeds, one torch thread a run, all with a
-Gaussian policy, two layers of 128, batches of 128, the first 400 steps at random, the same rates:
-`vaerl.agents.SAC` with one update a step and with as many as MBPO takes, and `vaerl.agents.MBPO`
-over ensembles of five that learn changes, reward and end of an episode. Curves and scores as in
-`comparison`.
+Protocol. {Hopper-v5, HalfCheetah-v5}, 20,000 real steps × learners × seeds, one torch thread a run,
+all with a Gaussian policy, two layers of 128, batches of 128, the first 400 steps at random, the
+same rates: `vaerl.agents.SAC` with one update a step and with as many as MBPO takes, and
+`vaerl.agents.MBPO` over ensembles of five that learn changes and reward; the ends of these tasks
+are known. Half of MBPO's batches is real. Curves and scores as in `comparison`.
 """
 
 from __future__ import annotations
@@ -19,37 +19,52 @@ from vaerl.experiments.comparison import Comparison, compare
 UPDATES = 4  # a real step
 _POLICY: dict[str, Any] = {
     "batch_size": 128,
+    "learning_rate": 1e-3,
     "learning_starts": 400,
     "policy_kwargs": {"net_arch": [128, 128]},
 }
 _MODEL: dict[str, Any] = {
     "gradient_steps": UPDATES,
     "members": 5,
+    "termination": "known",
     "model_train_freq": 500,
-    "fit_kwargs": {"steps": 500, "learning_rate": 1e-3},
-    "rollout_batch_size": 10_000,
+    "fit_kwargs": {"steps": 500, "patience": 10},
+    "rollout_batch_size": 25_000,
+    "rollouts_kept": 2,
+    "real_share": 0.5,
 }
+_HIDDEN: dict[str, dict[str, Any]] = {
+    "gaussian": {"hidden": [200, 200]},
+    "cvae": {"hidden": 128, "context_hidden": [128, 128]},
+}
+
+
+def _model_based(density: str) -> partial[MBPO]:
+    wide = {"dynamics": density, "dynamics_kwargs": _HIDDEN[density]}
+    return partial(MBPO, "gaussian", **wide, **_POLICY, **_MODEL)
+
 
 MODEL_BASED = Comparison(
     name="mbpo",
     title="MBPO beside SAC at the same real steps",
     caption=(
         f"Two layers of 128, batches of 128, 400 random steps for all; {UPDATES} updates a real "
-        "step for MBPO, and for SAC where it says so."
+        "step for MBPO, and for SAC where it says so; half of MBPO's batches is real."
     ),
     learners={
         "SAC": partial(SAC, "gaussian", **_POLICY),
         f"SAC {UPDATES} updates": partial(SAC, "gaussian", gradient_steps=UPDATES, **_POLICY),
-        "MBPO gaussian": partial(MBPO, "gaussian", dynamics="gaussian", **_POLICY, **_MODEL),
-        "MBPO cvae": partial(MBPO, "gaussian", dynamics="cvae", **_POLICY, **_MODEL),
+        "MBPO gaussian": _model_based("gaussian"),
+        "MBPO cvae": _model_based("cvae"),
     },
-    steps={"Hopper-v5": 20_000},
+    steps={"Hopper-v5": 20_000, "HalfCheetah-v5": 20_000},
 )
 
 
 def run(
     out: Path,
     preset: str = "full",
+    envs: list[str] | None = None,
     learners: list[str] | None = None,
     seeds: list[int] | None = None,
     jobs: int = 2,
@@ -58,9 +73,10 @@ def run(
 
     Args:
         out: folder of the results; finished trainings found there are reused.
-        preset: "full", or "debug", 50 steps with updates after 400 random ones.
+        preset: "full", or "debug", 50 steps of Hopper with updates after 400 random ones.
+        envs: Hopper-v5, HalfCheetah-v5; both if None ("debug": the first).
         learners: SAC, "SAC 4 updates", "MBPO gaussian", "MBPO cvae"; all if None.
         seeds: 0, 1, 2 if None ("debug": 0).
         jobs: processes, each with one torch thread.
     """
-    return compare(MODEL_BASED, out, preset, None, learners, seeds, jobs)
+    return compare(MODEL_BASED, out, preset, envs, learners, seeds, jobs)
