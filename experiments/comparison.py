@@ -10,7 +10,7 @@ import json
 import os
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from time import process_time
@@ -49,6 +49,7 @@ class Comparison:
         learners: agents by name, with plain data for settings; called with env, seed, device and
             buffer_size.
         steps: of the full preset, by environment; the first is that of the preset "debug".
+        debug: what that preset has over every learner's settings.
     """
 
     name: str
@@ -56,10 +57,17 @@ class Comparison:
     caption: str
     learners: Mapping[str, partial[Any]]
     steps: Mapping[str, int]
+    debug: Mapping[str, Any] = field(default_factory=dict)
+
+    def learner(self, cell: Cell) -> partial[Any]:
+        """Who is trained in a cell."""
+        return partial(
+            self.learners[cell.learner], **(self.debug if cell.steps == DEBUG_STEPS else {})
+        )
 
     def record(self, cell: Cell) -> dict[str, Any]:
         """The cell with its learner's settings: a saved training with the same record is reused."""
-        learner = self.learners[cell.learner]
+        learner = self.learner(cell)
         settings = {"arguments": learner.args, **learner.keywords}
         return json.loads(json.dumps({**asdict(cell), "settings": settings}))
 
@@ -173,7 +181,7 @@ def train_cell(comparison: Comparison, out: Path, cell: Cell) -> dict[str, Any]:
     """Train and evaluate one learner on one torch thread; write and give the result."""
     with torch_threads(1):
         env = Monitor(gymnasium.make(cell.env))
-        agent = comparison.learners[cell.learner](
+        agent = comparison.learner(cell)(
             env=env, seed=cell.seed, device="cpu", buffer_size=cell.steps
         )
         episodes, start = _Returns(), process_time()

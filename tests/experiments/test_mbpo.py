@@ -17,12 +17,16 @@ def test_learners_differ_in_what_their_names_say() -> None:
     made = {
         name: make(env="Hopper-v5", buffer_size=10) for name, make in MODEL_BASED.learners.items()
     }
-    for option in ("learning_rate", "batch_size", "gamma", "tau", "learning_starts"):
+    for option in ("learning_rate", "batch_size", "gamma", "tau"):
         assert len({getattr(agent, option) for agent in made.values()}) == 1, option
     assert {agent.policy.actor.density_name for agent in made.values()} == {"gaussian"}
     assert {agent.policy.net_arch[0] for agent in made.values()} == {128}
     updates = {name: agent.gradient_steps for name, agent in made.items()}
     assert updates.pop("SAC") == 1 and set(updates.values()) == {UPDATES}
+    assert {name: agent.learning_starts for name, agent in made.items()} == {
+        "SAC": 400, "SAC 4 updates": 400, "MBPO gaussian": 1000, "MBPO cvae": 1000
+    }  # fmt: skip
+    assert {a.termination for a in made.values() if isinstance(a, MBPO)} == {"known"}
     models = {name: a.world.density_name for name, a in made.items() if isinstance(a, MBPO)}
     assert models == {"MBPO gaussian": "gaussian", "MBPO cvae": "cvae"}
     assert sum(type(agent) is SAC for agent in made.values()) == 2
