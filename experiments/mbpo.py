@@ -40,7 +40,7 @@ _HIDDEN: dict[str, dict[str, Any]] = {
 
 
 def _model_based(density: str) -> partial[MBPO]:
-    wide = {"dynamics": density, "dynamics_kwargs": _HIDDEN[density]}
+    wide: dict[str, Any] = {"dynamics": density, "dynamics_kwargs": _HIDDEN[density]}
     return partial(MBPO, "gaussian", **wide, **_POLICY, **_MODEL)
 
 

@@ -17,6 +17,9 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
     "gelu": nn.GELU,
 }
 
+VECTOR = 16
+"""Floats that go through the processor at once."""
+
 
 def mlp(
     in_dim: int, hidden: Sequence[int], out_dim: int | None = None, activation: str = "silu"
@@ -53,6 +56,20 @@ def smooth_range_terms(low: float, high: float) -> tuple[float, float, float, fl
         share = -low / width
         return 1.0 / (width * share * (1.0 - share)), math.log(share / (1.0 - share)), width, low
     return 4.0 / width, 0.0, width, low
+
+
+def log_shares(logits: Tensor) -> Tensor:
+    """log-softmax over the last dimension, that of components.
+
+    A few of them are worked out with the components first: over a last dimension shorter than a
+    vector register torch's own takes up to eight times as long.
+
+    >>> log_shares(torch.zeros(3, 2)).exp()[0]
+    tensor([0.5000, 0.5000])
+    """
+    if logits.shape[-1] < VECTOR:
+        return functional.log_softmax(logits.movedim(-1, 0), dim=0).movedim(0, -1)
+    return functional.log_softmax(logits, dim=-1)
 
 
 class FiLMNet(nn.Module):

@@ -187,9 +187,11 @@ def planning(device: str) -> Group:
     def upright(states: torch.Tensor, actions: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
         return -after[:, 2].abs()
 
-    def plan(density: str) -> Callable[[], float]:
+    def plan(density: str, **options: Any) -> Callable[[], float]:
         torch.manual_seed(0)
-        model = DynamicsModel(4, 1, density=density, members=5, reward=None).to(device)
+        model = DynamicsModel(
+            4, 1, density=density, density_kwargs=options, members=5, reward=None
+        ).to(device)
 
         def work() -> float:
             for _ in range(3):
@@ -199,6 +201,7 @@ def planning(device: str) -> Group:
         return work
 
     cases = [Case(name, plan(name)) for name in ("gaussian", "mixture", "cvae")]
+    cases.append(Case("cvae, light", plan("cvae", hidden=32, context_hidden=(64,))))
     return Group("planning", "Planning an action with five members", "action", cases)
 
 

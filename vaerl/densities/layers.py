@@ -12,12 +12,11 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from vaerl.densities.noise import sobol_codes
 from vaerl.densities.normal import DiagonalNormal, NormalMixture
 from vaerl.densities.whole import WholeNormal
-from vaerl.nets import FiLMNet, smooth_range
+from vaerl.nets import FiLMNet, log_shares, smooth_range
 
 PRIORS = ("standard", "gaussian", "mixture")
 PRIOR_LOG_SIGMA = (-5.0, 2.0)
@@ -130,7 +129,7 @@ class MixturePrior(nn.Module):
         shape = (*context.shape[:-1], self.components, self.latent_dim)
         mean, raw = self.head(context).chunk(2, dim=-1)
         if self.logits is not None:
-            log_weights = functional.log_softmax(self.logits(context), dim=-1)
+            log_weights = log_shares(self.logits(context))
         else:
             log_weights = mean.new_full(shape[:-1], -math.log(self.components))
         log_sigma = smooth_range(raw.reshape(shape), *PRIOR_LOG_SIGMA)

@@ -7,14 +7,13 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from vaerl.densities.base import ConditionalDensity, ConditionalValue
 from vaerl.densities.noise import Shape, sobol_codes
 from vaerl.densities.normal import NormalMixture
 from vaerl.densities.options import check_choice, check_positive, check_sizes
 from vaerl.densities.whole import WholeMixture, log_sigma_range
-from vaerl.nets import mlp, smooth_range
+from vaerl.nets import log_shares, mlp, smooth_range
 
 
 class MixtureValue(ConditionalValue):
@@ -103,7 +102,7 @@ class Mixture(ConditionalDensity):
         law = WholeMixture if self.whole else NormalMixture
         return MixtureValue(
             law(
-                functional.log_softmax(logits, dim=-1),
+                log_shares(logits),
                 mean.reshape(shape),
                 smooth_range(raw.reshape(shape), *self.log_sigma_bounds),
             )
