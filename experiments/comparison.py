@@ -49,7 +49,9 @@ class Comparison:
         learners: agents by name, with plain data for settings; called with env, seed, device and
             buffer_size.
         steps: of the full preset, by environment; the first is that of the preset "debug".
-        debug: what that preset has over every learner's settings.
+        settings: what an environment has over every learner's settings.
+        debug: what that preset has over them.
+        notes: below the table.
     """
 
     name: str
@@ -57,13 +59,14 @@ class Comparison:
     caption: str
     learners: Mapping[str, partial[Any]]
     steps: Mapping[str, int]
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     debug: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def learner(self, cell: Cell) -> partial[Any]:
         """Who is trained in a cell."""
-        return partial(
-            self.learners[cell.learner], **(self.debug if cell.steps == DEBUG_STEPS else {})
-        )
+        short = self.debug if cell.steps == DEBUG_STEPS else {}
+        return partial(self.learners[cell.learner], **{**self.settings.get(cell.env, {}), **short})
 
     def record(self, cell: Cell) -> dict[str, Any]:
         """The cell with its learner's settings: a saved training with the same record is reused."""
@@ -278,5 +281,6 @@ def assemble(
         "data": {
             f"{cell.env} {cell.learner} seed {cell.seed}": r["curve"] for cell, r in results.items()
         },
+        "notes": [*comparison.notes],
         "versions": {**versions(), "cores": os.cpu_count()},
     }  # fmt: skip
