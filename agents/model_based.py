@@ -22,12 +22,13 @@ from vaerl.dynamics import (
     fit,
     replay_transitions,
 )
+from vaerl.dynamics.model import Function
 from vaerl.dynamics.task import (
     REWARDS,
     TERMINATIONS,
-    bind_known,
     check_model_env,
     check_observation_space,
+    find_known,
 )
 from vaerl.names import check_name
 from vaerl.policies.noise import NoiseSource
@@ -85,17 +86,26 @@ class LearnsModel(OffPolicyAlgorithm):
 
     def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
         """As in SB3; known functions are those of the new environment."""
+        env = self._wrap_env(env, self.verbose)
+        check_model_env(env)
+        known = self._known(env)  # a refusal leaves the agent in its old environment
         super().set_env(env, force_reset)
-        check_model_env(self.env)
-        self._bind(self.env)
+        self._take(known)
 
     def ask(self, env: VecEnv) -> None:
         """Take known functions from an environment, without training in it: to act when loaded."""
         self._bind(env)
 
     def _bind(self, env: VecEnv | None) -> None:
+        self._take(self._known(env))
+
+    def _known(self, env: VecEnv | None) -> dict[str, Function]:
         parts = {"reward": self.reward, "termination": self.termination}
-        bind_known(self.world, env, self.action_space, parts)
+        return find_known(env, self.action_space, parts)
+
+    def _take(self, known: dict[str, Function]) -> None:
+        for part, function in known.items():
+            setattr(self.world, part, function)
 
     def _fit_world(self, options: FitOptions, noise: NoiseSource) -> tuple[FitReport, Transitions]:
         """Fit the model to everything in the buffer, and log it."""

@@ -50,7 +50,7 @@ class Comparison:
             buffer_size.
         steps: of the full preset, by environment; the first is that of the preset "debug".
         settings: what an environment has over every learner's settings.
-        debug: what that preset has over them.
+        debug: what that preset has over them, by learner.
         notes: below the table.
     """
 
@@ -60,12 +60,12 @@ class Comparison:
     learners: Mapping[str, partial[Any]]
     steps: Mapping[str, int]
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    debug: Mapping[str, Any] = field(default_factory=dict)
+    debug: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     def learner(self, cell: Cell) -> partial[Any]:
         """Who is trained in a cell."""
-        short = self.debug if cell.steps == DEBUG_STEPS else {}
+        short = self.debug.get(cell.learner, {}) if cell.steps == DEBUG_STEPS else {}
         return partial(self.learners[cell.learner], **{**self.settings.get(cell.env, {}), **short})
 
     def record(self, cell: Cell) -> dict[str, Any]:
@@ -225,11 +225,10 @@ def _read(comparison: Comparison, cell: Cell, out: Path) -> dict[str, Any] | Non
     found = read_record(path, ("cell", "curve", "evaluation", "cpu_seconds"))
     if found is None:
         return None
-    wanted = comparison.record(cell)
-    if found["cell"] != wanted:
+    other = _differences(found["cell"], comparison.record(cell))
+    if other:
         raise ValueError(
-            f"{path}: got a training of {found['cell']}, expected {wanted}; "
-            "move it away or name another --out"
+            f"{path}: got a training of other settings, move it away or name another --out: {other}"
         )
     pairs, scores = found["curve"], [found["evaluation"], found["cpu_seconds"]]
     legal = isinstance(pairs, list) and len(pairs) > 0
@@ -241,6 +240,15 @@ def _read(comparison: Comparison, cell: Cell, out: Path) -> dict[str, Any] | Non
             "numbers; delete it to make it again"
         )
     return found
+
+
+def _differences(found: Any, wanted: Mapping[str, Any]) -> str:
+    """What a cell's record has other than wanted: "name got, expected", settings one by one."""
+    if not isinstance(found, dict) or not isinstance(found.get("settings"), dict):
+        return f"got {found!r:.80}, expected a cell with settings"
+    pairs = [({**each, **each["settings"], "settings": None}) for each in (found, wanted)]
+    names = [name for name in {**pairs[0], **pairs[1]} if pairs[0].get(name) != pairs[1].get(name)]
+    return "; ".join(f"{n}: got {pairs[0].get(n)}, expected {pairs[1].get(n)}" for n in names)
 
 
 def assemble(

@@ -52,7 +52,7 @@ MODELS: Mapping[str, Model] = MappingProxyType(
     }
 )
 """The mean model is the Gaussian of one spread for all states, planned with by its mean; the light
-cvae is one whose plans take two thirds of the time; the last one has a latent code an episode, and
+cvae is one whose plans take half of the time; the last one has a latent code an episode, and
 stands where episodes hide something."""
 
 EVERYWHERE = tuple(name for name, model in MODELS.items() if model.latent == "step")

@@ -33,6 +33,11 @@ _MODEL: dict[str, Any] = {
     "rollouts_kept": 1,
     "real_share": 0.5,
 }
+_SHORT: dict[str, Any] = {
+    "learning_starts": 400,
+    "fit_kwargs": {"steps": 20},
+    "rollout_batch_size": 500,
+}
 _HIDDEN: dict[str, dict[str, Any]] = {
     "gaussian": {"hidden": [200, 200]},
     "cvae": {"hidden": 128, "context_hidden": [128, 128]},
@@ -49,8 +54,9 @@ MODEL_BASED = Comparison(
     title="MBPO beside SAC at the same real steps",
     caption=(
         "Two layers of 128, batches of 128, learning rate 3e-4 on Hopper and 1e-3 on HalfCheetah "
-        f"for all; 400 random steps for SAC, 1,000 for MBPO; {UPDATES} updates a real step for "
-        "MBPO, and for SAC where it says so; half of MBPO's batches is real."
+        "for all; 400 random steps for SAC, 1,000 for MBPO (400 in debug); "
+        f"{UPDATES} updates a real step for MBPO, and for SAC where it says so; "
+        "half of MBPO's batches is real."
     ),
     learners={
         "SAC": partial(SAC, "gaussian", **_POLICY, learning_starts=400),
@@ -65,7 +71,7 @@ MODEL_BASED = Comparison(
         "Hopper-v5": {"learning_rate": 3e-4},
         "HalfCheetah-v5": {"learning_rate": 1e-3},
     },
-    debug={"learning_starts": 400},
+    debug={"MBPO gaussian": _SHORT, "MBPO cvae": _SHORT},
     notes=(
         "Tried on seed 100 (10 episodes of the best action). HalfCheetah: SAC, lr 3e-4 −154, 1e-3 "
         "2336; 4 updates, 1e-3 2972. MBPO with a twentieth of each batch real: layers of 64 in the "

@@ -15,7 +15,7 @@ from gymnasium import wrappers
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecFrameStack, VecNormalize
 
 from tests.agents.model_tasks import KnownWalk, Walk
 from tests.policies.common import TinyEnv
@@ -176,11 +176,46 @@ def test_known_functions_of_a_wrapper_and_not_through_one_that_changes_them() ->
         wrappers.RescaleAction(KnownWalk(), -1.0, 1.0),
         wrappers.NormalizeObservation(KnownWalk()),
         wrappers.NormalizeReward(KnownWalk()),
+        wrappers.MaxAndSkipObservation(KnownWalk(), 2),
     ):
         name = type(wrapped).__name__
         with pytest.raises(ValueError, match=f"reward: got 'known', but {name} changes"):
             rewards(wrapped)
     MPC("gaussian", Halved(KnownWalk()), termination="known", **TINY)  # ends are as they were
+
+
+def test_known_functions_are_not_asked_about_observations_of_another_size() -> None:
+    """A stack of observations is not what they are functions of."""
+    pendulum = DummyVecEnv([lambda: gymnasium.make("InvertedPendulum-v5")])
+    for env in (DummyVecEnv([KnownWalk]), pendulum):
+        with pytest.raises(
+            ValueError, match=r"termination: got 'known', but a wrapper changes obs"
+        ):
+            MPC("gaussian", VecFrameStack(env, 3), termination="known", **TINY)
+
+
+def test_a_refused_environment_is_not_taken() -> None:
+    """`set_env` leaves the agent where it was, with the functions of its own environment."""
+    agent = MPC("gaussian", KnownWalk(), reward="known", **TINY)
+    before, known = agent.env, agent.world.reward
+    for env in (wrappers.NormalizeReward(KnownWalk()), VecNormalize(DummyVecEnv([KnownWalk]))):
+        with pytest.raises(ValueError, match="got"):
+            agent.set_env(env)
+        assert agent.env is before and agent.world.reward is known
+
+
+def test_known_functions_give_one_number_a_row() -> None:
+    """A column is no row of numbers: one line, not an error of torch."""
+
+    class Column(KnownWalk):
+        def reward(self, states: Any, actions: Any, next_states: Any) -> Any:
+            return -abs(next_states)
+
+    agent = MPC("gaussian", Column(), reward="known", **TINY)
+    with pytest.raises(ValueError, match=r"reward: got shape \(4, 1\) for 4 rows, expected \(4,\)"):
+        agent.world.step(torch.zeros(4, 1), torch.zeros(4, 1))
+    with pytest.raises(ValueError, match=r"reward: got shape \(\d+, 1\) for \d+ rows"):
+        agent.learn(60)
 
 
 def test_a_known_reward_needs_its_environment(tmp_path: Path) -> None:

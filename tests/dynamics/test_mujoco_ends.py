@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import gymnasium
 import numpy as np
 import pytest
@@ -76,6 +78,19 @@ def test_states_may_be_laid_out_in_any_shape_and_bad_numbers_end() -> None:
     states[1, 2, 1] = -0.25
     states[0, 1, 3] = torch.nan
     assert _said(ends, states.numpy()).tolist() == [[False, True, False], [False, False, True]]
+
+
+def test_the_poles_of_another_model_file_are_measured(tmp_path: Path) -> None:
+    """Lengths and heights are those of the environment's own model."""
+    folder = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets"
+    text = (folder / "inverted_double_pendulum.xml").read_text()
+    changed = text.replace('pos="0 0 0.6"', 'pos="0 0 0.9"').replace('pos="0 0 .6"', 'pos="0 0 .7"')
+    assert changed.count("0.9") == 1 + text.count("0.9"), "the model file has another form"
+    path = tmp_path / "longer.xml"
+    path.write_text(changed)
+    seen, ended, ends = _visits("InvertedDoublePendulum-v5", {"xml_file": str(path)}, 300)
+    assert 10 < ended.sum() < 290
+    assert np.array_equal(_said(ends, seen), ended)
 
 
 def test_other_tasks_have_no_rule() -> None:

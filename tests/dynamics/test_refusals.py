@@ -8,7 +8,16 @@ from typing import Any
 import pytest
 import torch
 
-from vaerl.dynamics import DynamicsModel, FitOptions, Transitions, fit, score
+from vaerl.dynamics import (
+    DynamicsModel,
+    FitOptions,
+    Transitions,
+    fit,
+    roll_out,
+    score,
+    spread,
+)
+from vaerl.planning import BoxActions, make_planner
 
 ROWS = [[0.0, 1.0], [1.0, 2.0]]
 NAN = [[0.0, float("nan")], [1.0, 2.0]]
@@ -113,3 +122,49 @@ def test_fit_options(options: dict[str, Any], message: str) -> None:
     """Illegal settings of a fit."""
     with pytest.raises(ValueError, match=re.escape(message)):
         FitOptions(**options)
+
+
+@pytest.mark.parametrize("density", ["gaussian", "cvae"])
+def test_states_and_actions_of_another_size(density: str) -> None:
+    """Wherever they come in: steps, roll-outs, planners, spreads."""
+    model = DynamicsModel(2, 1, density=density, members=2, reward=None)
+    three, two = torch.zeros(1, 3), torch.zeros(1, 2)
+    value = lambda s, a, after: after[:, 0]  # noqa: E731
+    one = make_planner("cem", BoxActions([-1.0], [1.0]), horizon=2)
+    pair = make_planner("cem", BoxActions([-1.0] * 2, [1.0] * 2), horizon=2)
+    for wrong in (
+        lambda: model.step(three, torch.zeros(1, 1)),
+        lambda: model.begin(1).step(three, torch.zeros(1, 1)),
+        lambda: one.plan(model, three, reward=value),
+        lambda: roll_out(model, three[0], torch.zeros(4, 1), 5),
+        lambda: spread(model, three, torch.zeros(1, 1)),
+    ):
+        with pytest.raises(ValueError, match=r"^states: got .*3.*expected .*2"):
+            wrong()
+    for wrong in (
+        lambda: model.begin(1).step(two, two),
+        lambda: pair.plan(model, two, reward=value),
+        lambda: roll_out(model, two[0], torch.zeros(4, 2), 5),
+        lambda: spread(model, two, two),
+    ):
+        with pytest.raises(ValueError, match=r"^actions: got size 2, expected 1"):
+            wrong()
+
+
+def test_functions_of_a_planner_give_one_number_a_row() -> None:
+    """A reward of shape (B, 1) is refused, not broadcast."""
+    model = DynamicsModel(2, 1, density="gaussian", members=2, reward=None)
+    planner = make_planner("cem", BoxActions([-1.0], [1.0]), horizon=2)
+    start = torch.zeros(1, 2)
+    for wrong, name in (
+        ({"reward": lambda s, a, after: after[:, :1]}, "reward"),
+        (
+            {
+                "reward": lambda s, a, after: after[:, 0],
+                "termination": lambda s, a, after: torch.zeros(3, dtype=torch.bool),
+            },
+            "termination",
+        ),
+    ):
+        with pytest.raises(ValueError, match=rf"^{name}: got shape \(.*\) for \d+ rows, expected"):
+            planner.plan(model, start, **wrong)

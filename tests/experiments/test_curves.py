@@ -80,6 +80,15 @@ def test_a_damaged_training_is_one_line(
     assert path.read_bytes() == before
 
 
+def test_a_training_of_other_settings_names_what_differs(tmp_path: Path) -> None:
+    cell = Cell("Pendulum-v1", "vaerl bf16", 0, DEBUG_STEPS)
+    keep(tmp_path, cell)
+    path = cell.path(tmp_path)
+    path.write_text(path.read_text().replace('"bf16"', '"float32"'))
+    with pytest.raises(ValueError, match="another --out: matmul_precision: got float32, expected"):
+        run(tmp_path, "debug", learners=["vaerl bf16"], jobs=1)
+
+
 def test_half_a_file_is_one_line(tmp_path: Path) -> None:
     path = keep(tmp_path, Cell("Pendulum-v1", "SB3", 0, CURVES.steps["Pendulum-v1"]))
     for text in ("", path.read_text()[:40], '{"cell": {}}'):

@@ -7,7 +7,7 @@ so. Shapes: B pairs (s, a), S coordinates, n draws of each pair ``(n, B, S)``.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -100,16 +100,17 @@ def pit(draws: Tensor, outcomes: Tensor, generator: torch.Generator | None = Non
     return (below + ties * u) / (len(draws) + 1)
 
 
-def coverage(pit_values: Tensor, levels: Tensor) -> Tensor:
+def coverage(pit_values: Tensor, levels: Tensor | Sequence[float]) -> Tensor:
     """Share of outcomes inside the central interval of each of the L levels, ``(L,)``.
 
     A calibrated model has `levels` themselves.
 
-    >>> coverage(torch.tensor([0.05, 0.4, 0.6, 0.9]), torch.tensor([0.5, 0.9]))
+    >>> coverage(torch.tensor([0.05, 0.4, 0.6, 0.9]), [0.5, 0.9])
     tensor([0.5000, 1.0000])
     """
     distance = 2.0 * (pit_values.flatten() - 0.5).abs()
-    return (distance.unsqueeze(0) <= levels.unsqueeze(1)).float().mean(1)
+    wanted = torch.as_tensor(levels).to(distance)
+    return (distance.unsqueeze(0) <= wanted.unsqueeze(1)).float().mean(1)
 
 
 def calibration_error(pit_values: Tensor, bins: int = 20) -> float:

@@ -29,7 +29,7 @@ from vaerl.dynamics.folded import FoldedSampler, can_fold
 from vaerl.dynamics.normaliser import Normaliser
 from vaerl.dynamics.propagation import PROPAGATIONS, Propagation
 from vaerl.nets import mlp
-from vaerl.planning.model import Step
+from vaerl.planning.model import Step, per_row
 
 Function = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Known reward or termination: (states, actions, next_states) of B rows → ``(B,)``."""
@@ -179,6 +179,9 @@ class DynamicsModel(nn.Module):
 
     def raw_inputs(self, states: Tensor, actions: Tensor) -> Tensor:
         """What is standardised: features of the states, then actions."""
+        if states.shape[-1] != self.state_dim:
+            raise ValueError(f"states: got size {states.shape[-1]}, expected {self.state_dim}")
+        self._check_actions(actions)
         if self.discrete_actions:
             actions = functional.one_hot(actions, self.action_dim).to(states)
         seen = states if self.features is None else self.features(states)
@@ -275,7 +278,6 @@ class DynamicsModel(nn.Module):
             )
         if len(actions) != len(states):
             raise ValueError(f"actions: got {len(actions)} rows, expected {len(states)}")
-        self._check_actions(actions)
         return self.begin(len(states), generator).step(states, actions, generator)
 
     def finish(
@@ -299,12 +301,13 @@ class DynamicsModel(nn.Module):
         if self.reward == "learned":
             reward = event[:, self.change_dim]
         elif callable(self.reward):
-            reward = self.reward(states, actions, after)
+            reward = per_row("reward", self.reward(states, actions, after), len(after))
         if ending is not None:
             draw = torch.rand(ending.shape, generator=generator, device=ending.device)
             done = draw < ending
         elif callable(self.termination):
-            done = self.termination(states, actions, after).bool()
+            done = per_row("termination", self.termination(states, actions, after), len(after))
+            done = done.bool()
         return Step(after, reward, done)
 
     def acting(self, first: int = 0) -> nn.ModuleDict:

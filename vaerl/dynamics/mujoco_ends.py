@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 Ends = Callable[[Tensor, Tensor, Tensor], Tensor]
-_POLE = 0.6  # m, length of each of the two poles of InvertedDoublePendulum
 
 
 def mujoco_ends(env: gymnasium.Env) -> Ends | None:
@@ -101,10 +100,18 @@ def _pendulum(env: Any, states: Tensor) -> Tensor:
 
 
 def _double_pendulum(env: Any, states: Tensor) -> Tensor:
-    """The tip is at or below 1 m: ℓ (cos q₁ + cos(q₁ + q₂))."""
+    """The tip is at or below 1 m: h + ℓ₁ cos q₁ + ℓ₂ cos(q₁ + q₂)."""
+    model = env.model
+    outer = int(model.site_bodyid[0])
+    inner = int(model.body_parentid[outer])
+    height, below = 0.0, inner
+    while below:
+        height += float(model.body_pos[below, 2])
+        below = int(model.body_parentid[below])
+    first, second = float(model.body_pos[outer, 2]), float(model.site_pos[0, 2])
     sines, cosines = states[..., 1:3], states[..., 3:5]
     both = cosines[..., 0] * cosines[..., 1] - sines[..., 0] * sines[..., 1]
-    return _POLE * (cosines[..., 0] + both) <= 1.0
+    return height + first * cosines[..., 0] + second * both <= 1.0
 
 
 _RULES: dict[str, Callable[[Any, Tensor], Tensor]] = {

@@ -21,7 +21,13 @@ REWARDS = ("learned", "known")
 TERMINATIONS = ("learned", "known", "never")
 KNOWN = {"reward": "reward", "termination": "terminated"}
 """Methods of an environment that are its known functions of (states, actions, next_states)."""
-_UNITS = (gymnasium.ObservationWrapper, gymnasium.ActionWrapper, wrappers.NormalizeObservation)
+_UNITS = (
+    gymnasium.ObservationWrapper,
+    gymnasium.ActionWrapper,
+    wrappers.NormalizeObservation,
+    wrappers.FrameStackObservation,
+    wrappers.MaxAndSkipObservation,
+)
 CHANGING: dict[str, tuple[type, ...]] = {
     "reward": (*_UNITS, gymnasium.RewardWrapper, wrappers.NormalizeReward),
     "termination": _UNITS,
@@ -90,21 +96,23 @@ def check_model_env(env: VecEnv | None) -> None:
         )
 
 
-def bind_known(
-    model: DynamicsModel, env: VecEnv | None, action_space: spaces.Space, parts: Mapping[str, str]
-) -> None:
-    """Take the known functions that `parts` asks for from the environment.
+def find_known(
+    env: VecEnv | None, action_space: spaces.Space, parts: Mapping[str, str]
+) -> dict[str, Function]:
+    """The known functions that `parts` asks for, from the environment, by part.
 
     They are its methods `reward` and `terminated`, or those of a wrapper around it, over batches of
     torch tensors, with actions as the environment takes them; Gymnasium's MuJoCo tasks need no
-    method `terminated` (`mujoco_ends`). Without an environment they stay unbound and say so when
-    called.
+    method `terminated` (`mujoco_ends`). Copies are taken to be alike: the first is asked. Without
+    an environment there are none.
 
     Raises ValueError: an environment without such a method, or in another process, or with a
-    wrapper around it that changes rewards, observations or actions.
+    wrapper around it that changes rewards, observations or actions, as far as that can be seen: a
+    wrapper of one's own that keeps the size of the observations is trusted.
     """
+    known: dict[str, Function] = {}
     if env is None:
-        return
+        return known
     copies = getattr(env.unwrapped, "envs", None)
     for part, kind in parts.items():
         if kind != "known":
@@ -114,18 +122,26 @@ def bind_known(
                 f"{part}: got 'known', but the environment runs in another process; "
                 f"use a DummyVecEnv, or {part}='learned'"
             )
-        method = _known_method(copies[0], part)
-        setattr(model, part, _in_units_of(action_space, method))
+        layer, method = _known_method(copies[0], part)
+        inner, outer = layer.observation_space.shape, env.observation_space.shape
+        if inner != outer:
+            raise ValueError(
+                f"{part}: got 'known', but a wrapper changes observations of shape {inner} to "
+                f"{outer}; use {part}='learned', or a wrapper around it with "
+                f"{KNOWN[part]}(states, actions, next_states)"
+            )
+        known[part] = _in_units_of(action_space, method)
+    return known
 
 
-def _known_method(env: gymnasium.Env, part: str) -> Callable[..., Any]:
-    """The method of the outermost wrapper that has its own, or of the environment."""
+def _known_method(env: gymnasium.Env, part: str) -> tuple[gymnasium.Env, Callable[..., Any]]:
+    """The outermost wrapper that has a method of its own, or the environment, and the method."""
     layer: Any = env
     while True:
         own = layer if layer is env.unwrapped else type(layer)  # a wrapper may pass on others'
         method = getattr(layer, KNOWN[part], None) if hasattr(own, KNOWN[part]) else None
         if callable(method) and not isinstance(layer, gymnasium.RewardWrapper):
-            return method
+            return layer, method
         if isinstance(layer, CHANGING[part]):
             raise ValueError(
                 f"{part}: got 'known', but {type(layer).__name__} changes what the environment's "
@@ -135,7 +151,7 @@ def _known_method(env: gymnasium.Env, part: str) -> Callable[..., Any]:
         if layer is env.unwrapped:
             ends = mujoco_ends(layer) if part == "termination" else None
             if ends is not None:
-                return ends
+                return layer, ends
             raise ValueError(
                 f"{part}: got 'known', but {type(layer).__name__} has no method "
                 f"{KNOWN[part]}(states, actions, next_states); use {part}='learned'"

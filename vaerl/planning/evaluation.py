@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from vaerl.planning.model import Model, as_step, begin
+from vaerl.planning.model import Model, as_step, begin, per_row
 
 Function = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(states, actions, next_states) of B rows → ``(B,)``."""
@@ -44,7 +44,8 @@ def plan_returns(
         generator: of everything random in the model.
 
     Raises:
-        ValueError: no reward function for a model without rewards.
+        ValueError: no reward function for a model without rewards; rewards or ends that are not
+            one number a row.
 
     >>> class Walk:
     ...     def step(self, states, actions, generator=None):
@@ -69,13 +70,14 @@ def plan_returns(
             gained = reward(at, action, after)
         if gained is None:
             raise ValueError(NO_REWARD)
+        per_row("reward", gained, rows)
         if termination is not None:
             done = termination(at, action, after)
         if alive is not None:
             gained = gained * alive
         total = torch.add(total, gained, alpha=discount**t)
         if done is not None:
-            going = 1.0 - done.to(total)
+            going = 1.0 - per_row("termination", done, rows).to(total)
             alive = going if alive is None else alive * going
         at = after
     return total.view(len(states), count, particles)

@@ -37,6 +37,21 @@ class Model(Protocol):
         ...
 
 
+def per_row(argument: str, values: Tensor, rows: int) -> Tensor:
+    """Return what a function of B rows gave if it is one number a row, else raise one line.
+
+    >>> per_row("reward", torch.zeros(3, 1), 3)
+    Traceback (most recent call last):
+    ...
+    ValueError: reward: got shape (3, 1) for 3 rows, expected (3,)
+    """
+    if values.shape != (rows,):
+        raise ValueError(
+            f"{argument}: got shape {tuple(values.shape)} for {rows} rows, expected ({rows},)"
+        )
+    return values
+
+
 def begin(model: Model, rows: int, generator: torch.Generator | None = None) -> Model:
     """What is stepped in a roll-out of `rows` particles."""
     start = getattr(model, "begin", None)
