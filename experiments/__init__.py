@@ -3,7 +3,7 @@
 Modules are imported when an experiment is loaded, so that listing the names stays quick.
 
 >>> len(experiment_names()), experiment_names()[:3]
-(11, ('captions', 'curves', 'density-suite'))
+(12, ('captions', 'curves', 'density-suite'))
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ EXPERIMENTS: dict[str, str] = {
     "demo": "vaerl.experiments.demo:run",
     "dynamics": "vaerl.experiments.dynamics:run",
     "gradients": "vaerl.experiments.gradients:run",
+    "improvement": "vaerl.experiments.improvement:run",
     "instructions": "vaerl.experiments.instructions:run",
     "iwae-mnist": "vaerl.experiments.iwae_mnist:run",
     "mbpo": "vaerl.experiments.mbpo:run",

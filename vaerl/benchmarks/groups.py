@@ -202,7 +202,8 @@ def planning(device: str) -> Group:
 
     cases = [Case(name, plan(name)) for name in ("gaussian", "mixture", "cvae")]
     cases.append(Case("cvae, light", plan("cvae", hidden=32, context_hidden=(64,))))
-    return Group("planning", "Planning an action with five members", "action", cases)
+    goals = [Limit(case.name, 20.0) for case in cases]
+    return Group("planning", "Planning an action with five members", "action", cases, goals)
 
 
 def storage(device: str) -> Group:
