@@ -204,8 +204,8 @@ TRIED: Mapping[str, str] = MappingProxyType(
             "32 or 64 components). These settings with learned weights .025, −.520, score .919. "
             "Gaussian, lr 2e-3 and 1e-3 down to a hundredth: 3 modes, .012, −3.91, both; wider, 4, "
             ".039, −3.18; batches of 256, 3, .017, −3.98. mixture-both: with 32 equal components, "
-            "lr 1e-3, reverse weight 2 from .4 on, 39 modes, .045, −.878; with learned weights, reverse from half-way, lr "
-            "2e-3 to 2e-5 .014, −.538, and those of the table .015, −.528"
+            "lr 1e-3, reverse weight 2 from .4 on, 39 modes, .045, −.878; with learned weights, "
+            "reverse from half-way, lr 2e-3 to 2e-5 .014, −.538, and those of the table .015, −.528"
         ),
         "multigoal": (
             "tried on seed 100 (score, return). Gaussian: α 10 .922, −192; α 1 .501, −119; α "
