@@ -246,7 +246,7 @@ def _differences(found: Any, wanted: Mapping[str, Any]) -> str:
     """What a cell's record has other than wanted: "name got, expected", settings one by one."""
     if not isinstance(found, dict) or not isinstance(found.get("settings"), dict):
         return f"got {found!r:.80}, expected a cell with settings"
-    pairs = [({**each, **each["settings"], "settings": None}) for each in (found, wanted)]
+    pairs = [{**each, **each["settings"], "settings": None} for each in (found, wanted)]
     names = [name for name in {**pairs[0], **pairs[1]} if pairs[0].get(name) != pairs[1].get(name)]
     return "; ".join(f"{n}: got {pairs[0].get(n)}, expected {pairs[1].get(n)}" for n in names)
 
