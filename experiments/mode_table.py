@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from statistics import mean
 from typing import Any
 
 from vaerl.experiments.intervals import interval
-from vaerl.experiments.mode_tasks import TASKS, TRIED, Task
+from vaerl.experiments.mode_scores import BASE
+from vaerl.experiments.mode_tasks import POLICIES, TASKS, TRIED, Task
+from vaerl.experiments.records import read_record
 from vaerl.runs.directory import versions
 
 Numbers = Mapping[str, float]
@@ -34,8 +37,13 @@ COLUMNS = (
 DIGITS = {"return": 1, "best_return": 1, "minutes": 1, "goals": 1}
 
 
-def assemble(cells: Mapping[tuple[str, str, int], Numbers], command: str) -> dict[str, Any]:
-    """Put the numbers, by (task, policy, seed), into a table of plain data."""
+def assemble(
+    cells: Mapping[tuple[str, str, int], Numbers], command: str, preset: str = "full"
+) -> dict[str, Any]:
+    """Put the numbers, by (task, policy, seed), into a table of plain data.
+
+    The record holds the runs too, so that others can be added to its table (`read_runs`).
+    """
     rows = [
         _row(
             task, name, [numbers for (t, n, _), numbers in cells.items() if (t, n) == (task, name)]
@@ -53,6 +61,63 @@ def assemble(cells: Mapping[tuple[str, str, int], Numbers], command: str) -> dic
         "notes": [f"{name}: goal {TASKS[name].goal}." for name in tasks if TASKS[name].goal]
         + [f"{name}: {TRIED[name]}." for name in tasks if name in TRIED],
         "versions": {**versions(), "cores": os.cpu_count()},
+        "made": _made(tasks, preset),
+        "runs": [
+            {"task": task, "policy": policy, "seed": seed, **numbers}
+            for (task, policy, seed), numbers in cells.items()
+        ],
+    }
+
+
+def read_runs(path: Path, preset: str = "full") -> dict[tuple[str, str, int], Numbers]:
+    """The numbers of the runs that a record of `assemble` holds, by (task, policy, seed).
+
+    Raises ValueError, one line that names the file, where it is no such record, or one of another
+    preset, of other versions, or of settings that a task no longer has.
+    """
+    if not path.is_file():
+        raise ValueError(f"onto: {path} is no file, expected a results.json of this experiment")
+    record = read_record(path, ["runs", "made"])
+    assert record is not None
+    made = record["made"]
+    if not isinstance(made, dict) or not isinstance(made.get("settings"), dict):
+        raise ValueError(f"onto: {path} does not say with which settings it was made")
+    here = _made(made["settings"], preset)
+    for key in ("preset", "versions"):
+        if made.get(key) != here[key]:
+            raise ValueError(
+                f"onto: {path} was made with {key} {made.get(key)!r}, not {here[key]!r}"
+            )
+    for task, settings in made["settings"].items():
+        if settings != here["settings"].get(task):
+            raise ValueError(f"onto: {path} was made with other settings of {task!r} than today's")
+    runs: dict[tuple[str, str, int], Numbers] = {}
+    for run in record["runs"] if isinstance(record["runs"], list) else [record["runs"]]:
+        cell, numbers = _split(run)
+        if cell is None or cell in runs:
+            raise ValueError(f"onto: {path} holds {run!r}, no run of this experiment or one twice")
+        runs[cell] = numbers
+    return runs
+
+
+def _split(run: Any) -> tuple[tuple[str, str, int] | None, Numbers]:
+    """Task, policy and seed of a recorded run, None where it is not one, and its numbers."""
+    if not isinstance(run, dict):
+        return None, {}
+    numbers = {key: value for key, value in run.items() if key not in ("task", "policy", "seed")}
+    task, policy, seed = str(run.get("task")), str(run.get("policy")), run.get("seed")
+    if task not in TASKS or policy not in POLICIES or not isinstance(seed, int):
+        return None, {}
+    legal = all(isinstance(numbers.get(key), int | float) for key in {*BASE, *numbers})
+    return (task, policy, seed) if legal else None, numbers
+
+
+def _made(tasks: Iterable[str], preset: str) -> dict[str, Any]:
+    """With what runs were made; those of another kind have no place in the same table."""
+    return {
+        "preset": preset,
+        "versions": versions(),
+        "settings": {name: _settings(TASKS[name]) for name in tasks if name in TASKS},
     }
 
 

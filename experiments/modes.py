@@ -12,14 +12,14 @@ seeds. A policy is a density with an improvement step: "both" and "forward" fit 
 "reverse" is SAC's own (`vaerl.agents.improvement`).
 
 Files: out/<task>-<policy>-s<seed>/ (one run each; finished ones are not repeated, interrupted ones
-go on), out/results.json (the table of all finished runs), out/figures/.
+go on), out/results.json (the table of all finished runs, and their numbers), out/figures/.
 """
 
 from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,7 +28,7 @@ from vaerl.densities.options import check_positive
 from vaerl.experiments.commands import calls_for
 from vaerl.experiments.mode_figures import draw_figures
 from vaerl.experiments.mode_scores import Measured, measure
-from vaerl.experiments.mode_table import assemble
+from vaerl.experiments.mode_table import Numbers, assemble, read_runs
 from vaerl.experiments.mode_tasks import POLICIES, TASKS
 from vaerl.names import check_name
 from vaerl.runs import RunDirectory, files, jsonio
@@ -108,6 +108,7 @@ def run(
     seeds: list[int] | None = None,
     jobs: int = 2,
     table: bool = False,
+    onto: Path | None = None,
 ) -> Path:
     """Train what is not finished, print the table of all finished runs, draw the pictures.
 
@@ -121,17 +122,20 @@ def run(
         seeds: as many as the task gives each policy, from 0 on, if None.
         jobs: processes, each with one torch thread.
         table: train nothing, only make table and pictures again.
+        onto: a results.json made before with the same settings: its runs count in the table where
+            `out` does not hold the same ones. The pictures show those of `out` alone.
     """
     check_positive("jobs", jobs)
     cells = make_cells(preset, tasks, policies, seeds)
     out = Path(out)
+    before = {} if onto is None else read_runs(Path(onto), preset)
     for seed in [] if table else dict.fromkeys(cell.seed for cell in cells):
         own = {c.folder: _config(c, preset, out) for c in cells if c.seed == seed}
         for run_directory in train_all(own, jobs=jobs).values():
             measure(run_directory)
-        path = write_table(out, preset)
+        path = write_table(out, preset, before)
     if table:
-        path = write_table(out, preset)
+        path = write_table(out, preset, before)
     record = jsonio.loads(path.read_bytes(), str(path))
     print_table(record["title"], record["columns"], record["rows"])
     for line in (record["caption"], *record["notes"]):
@@ -139,16 +143,25 @@ def run(
     return path
 
 
-def write_table(out: Path, preset: str = "full") -> Path:
-    """The table of all finished runs as out/results.json, and the pictures."""
+def write_table(
+    out: Path, preset: str = "full", before: Mapping[tuple[str, str, int], Numbers] | None = None
+) -> Path:
+    """The table of all finished runs as out/results.json, and the pictures.
+
+    `before` holds runs of an earlier table, which those of `out` replace.
+    """
     finished = read_cells(out, preset)
-    if not finished:
+    numbers = {Cell(*place): found for place, found in (before or {}).items()}
+    numbers |= {cell: found.numbers for cell, found in finished.items()}
+    if not numbers:
         raise ValueError(f"out: {out} holds no finished run; run without --table first")
+    tasks, policies = list(TASKS), list(POLICIES)
+    order = sorted(numbers, key=lambda c: (tasks.index(c.task), policies.index(c.policy), c.seed))
     record = assemble(
-        {cell: found.numbers for cell, found in finished.items()},
-        "\n".join(command_lines(finished, preset)),
+        {cell: numbers[cell] for cell in order}, "\n".join(command_lines(order, preset)), preset
     )
     path = out / "results.json"
+    files.make_directory(out)
     files.write_text(path, jsonio.dumps(record, indent=1) + "\n")
     first: dict[tuple[str, str], Path] = {}
     for cell, found in finished.items():

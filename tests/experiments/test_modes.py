@@ -86,6 +86,66 @@ def test_commands_make_the_cells_that_are_there() -> None:
     assert len(found) == len(wanted) and set(found) == wanted
 
 
+def recorded(path: Path, cells: dict[tuple[str, str, int], Any], **changed: Any) -> Path:
+    """A record of these runs as a file."""
+    path.write_text(jsonio.dumps(assemble(cells, "", "debug") | changed))
+    return path
+
+
+def _made(**changed: Any) -> dict[str, Any]:
+    """What a record says of its making, changed."""
+    return {"made": assemble({}, "", "debug")["made"] | changed}
+
+
+def test_runs_of_an_earlier_table_count_beside_the_own(tmp_path: Path) -> None:
+    """Its other runs fill the rows; the same run is the folder's own."""
+    own = tmp_path / "own"
+    run(own, preset="debug", tasks=["bandit"], policies=["gaussian"], jobs=1)
+    alone = rows({c: found.numbers for c, found in read_cells(own, "debug").items()})
+    before = {
+        ("bandit", "gaussian", 0): cell(0.1),
+        ("bandit", "flow", 3): cell(0.2),
+        ("bandit", "flow", 1): cell(0.4),
+        ("multigoal", "cvae", 0): cell(0.5),
+    }
+    path = run(own, "debug", table=True, onto=recorded(tmp_path / "before.json", before))
+    table = json.loads(path.read_text())
+    first, *others = (dict(zip(table["columns"], row, strict=True)) for row in table["rows"])
+    assert first == first | alone[0]
+    assert [(o["task"], o["policy"], o["score"][:5]) for o in others] == [
+        ("bandit", "flow", "0.300"),
+        ("multigoal", "cvae", "0.500"),
+    ]
+    assert "--tasks bandit --policies flow --seeds 1,3" in table["command"]
+    again = run(tmp_path / "empty", "debug", table=True, onto=path)
+    assert json.loads(again.read_text()) == table, "a record alone gives the same table"
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"runs": [{"task": "bandit", "policy": "cave", "seed": 0} | cell(0.1)]}, "'cave'"),
+        ({"runs": [{"task": "bandit", "policy": "cvae", "seed": 0, "score": 0.1}]}, "no run of"),
+        ({"runs": 3}, "holds 3, no run"),
+        ({"made": 3}, "does not say with which settings"),
+        (_made(settings={"bandit": "10 steps"}), "other settings of 'bandit' than"),
+        (_made(settings={"bandid": "10 steps"}), "other settings of 'bandid' than"),
+        (_made(preset="full"), "preset 'full', not 'debug'"),
+        (_made(versions={"torch": "1"}), "versions {'torch': '1'}, not"),
+    ],
+)
+def test_a_record_of_something_else_is_not_added_to(
+    changed: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    path = recorded(tmp_path / "before.json", {("bandit", "flow", 0): cell(0.1)}, **changed)
+    with pytest.raises(ValueError, match=words) as caught:
+        run(tmp_path / "out", "debug", table=True, onto=path)
+    assert "\n" not in str(caught.value) and "before.json" in str(caught.value)
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(ValueError, match="no file"):
+        run(tmp_path / "out", "debug", table=True, onto=tmp_path / "none.json")
+
+
 @pytest.mark.parametrize(
     ("names", "words"),
     [
