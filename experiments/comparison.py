@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -112,6 +112,33 @@ class _Returns(BaseCallback):
                 self.steps.append(self.num_timesteps)
                 self.returns.append(float(info["episode"]["r"]))
         return True
+
+
+def as_command(comparison: Comparison) -> Callable[..., Path]:
+    """The function behind `vaerl experiment NAME`, whose options say what can be compared."""
+
+    def run(
+        out: Path,
+        preset: str = "full",
+        envs: list[str] | None = None,
+        learners: list[str] | None = None,
+        seeds: list[int] | None = None,
+        jobs: int = 2,
+    ) -> Path:
+        return compare(comparison, out, preset, envs, learners, seeds, jobs)
+
+    shown = (f'"{name}"' if " " in name else name for name in comparison.learners)
+    run.__doc__ = f"""Train what is not trained, print the table, draw the curves.
+
+    Args:
+        out: folder of the results; finished trainings found there are reused.
+        preset: "full", or "debug", {DEBUG_STEPS} steps of {next(iter(comparison.steps))}.
+        envs: of {", ".join(comparison.steps)}; all if None ("debug": the first).
+        learners: of {", ".join(shown)}; all if None.
+        seeds: {", ".join(map(str, SEEDS))} if None ("debug": 0).
+        jobs: processes, each with one torch thread.
+    """
+    return run
 
 
 def compare(

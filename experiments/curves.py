@@ -10,12 +10,11 @@ end in each tenth of it; reported are the means over the whole run and over its 
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 
 from stable_baselines3 import SAC as SB3SAC
 
 from vaerl.agents import SAC
-from vaerl.experiments.comparison import Comparison, compare
+from vaerl.experiments.comparison import Comparison, as_command
 
 CURVES = Comparison(
     name="curves",
@@ -29,23 +28,4 @@ CURVES = Comparison(
     steps={"Pendulum-v1": 8_000, "HalfCheetah-v5": 20_000},
 )
 
-
-def run(
-    out: Path,
-    preset: str = "full",
-    envs: list[str] | None = None,
-    learners: list[str] | None = None,
-    seeds: list[int] | None = None,
-    jobs: int = 2,
-) -> Path:
-    """Train what is not trained, print the table, draw the curves; give results.json.
-
-    Args:
-        out: folder of the results; finished trainings found there are reused.
-        preset: "full", or "debug", which runs Pendulum for two episodes.
-        envs: Pendulum-v1, HalfCheetah-v5; both if None ("debug": the first).
-        learners: SB3, vaerl, "vaerl bf16"; all if None.
-        seeds: 0, 1, 2 if None ("debug": 0).
-        jobs: processes, each with one torch thread.
-    """
-    return compare(CURVES, out, preset, envs, learners, seeds, jobs)
+run = as_command(CURVES)

@@ -9,11 +9,10 @@ ways are equally good, `modes` compares the steps.
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from vaerl.agents import SAC
-from vaerl.experiments.comparison import Comparison, compare
+from vaerl.experiments.comparison import Comparison, as_command
 
 _COMMON: dict[str, Any] = {
     "batch_size": 128,
@@ -34,23 +33,4 @@ STEPS = Comparison(
     steps={"Hopper-v5": 20_000, "HalfCheetah-v5": 20_000},
 )
 
-
-def run(
-    out: Path,
-    preset: str = "full",
-    envs: list[str] | None = None,
-    learners: list[str] | None = None,
-    seeds: list[int] | None = None,
-    jobs: int = 2,
-) -> Path:
-    """Train what is not trained, print the table, draw the curves; give results.json.
-
-    Args:
-        out: folder of the results; finished trainings found there are reused.
-        preset: "full", or "debug", 50 steps of Hopper with updates after 400 random ones.
-        envs: Hopper-v5, HalfCheetah-v5; both if None ("debug": the first).
-        learners: gaussian, cvae, "cvae both"; all if None.
-        seeds: 0, 1, 2 if None ("debug": 0).
-        jobs: processes, each with one torch thread.
-    """
-    return compare(STEPS, out, preset, envs, learners, seeds, jobs)
+run = as_command(STEPS)

@@ -11,11 +11,10 @@ step 400 on, and `vaerl.agents.MBPO` over ensembles of five that learn changes a
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from vaerl.agents import MBPO, SAC
-from vaerl.experiments.comparison import Comparison, compare
+from vaerl.experiments.comparison import Comparison, as_command
 
 UPDATES = 4  # a real step
 _POLICY: dict[str, Any] = {
@@ -84,23 +83,4 @@ MODEL_BASED = Comparison(
     ),
 )
 
-
-def run(
-    out: Path,
-    preset: str = "full",
-    envs: list[str] | None = None,
-    learners: list[str] | None = None,
-    seeds: list[int] | None = None,
-    jobs: int = 2,
-) -> Path:
-    """Train what is not trained, print the table, draw the curves; give results.json.
-
-    Args:
-        out: folder of the results; finished trainings found there are reused.
-        preset: "full", or "debug", 50 steps of Hopper with updates after 400 random ones.
-        envs: Hopper-v5, HalfCheetah-v5; both if None ("debug": the first).
-        learners: SAC, "SAC 4 updates", "MBPO gaussian", "MBPO cvae"; all if None.
-        seeds: 0, 1, 2 if None ("debug": 0).
-        jobs: processes, each with one torch thread.
-    """
-    return compare(MODEL_BASED, out, preset, envs, learners, seeds, jobs)
+run = as_command(MODEL_BASED)
