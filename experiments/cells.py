@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
+
+from vaerl.runs.workers import worker_pool
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -25,8 +26,7 @@ def each_result(
     if jobs == 1:
         yield from ((item, work(item)) for item in items)
         return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
+    with worker_pool(jobs) as pool:
         waiting = {pool.submit(work, item): item for item in items}
         for future in as_completed(waiting):
             yield waiting[future], future.result()

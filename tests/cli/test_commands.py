@@ -128,25 +128,60 @@ def test_list_gives_a_name_and_a_line_each(kind: str, words: list[str]) -> None:
 def test_a_killed_experiment_takes_its_runs_along(tmp_path: Path) -> None:
     """The parent dies of SIGKILL; its worker saves the last state, says "stopped" and ends."""
     out = tmp_path / "run"
-    code = (
-        "from vaerl.runs.config import TrainConfig\n"
-        "from vaerl.runs.parallel import train_all\n"
-        "if __name__ == '__main__':\n"
-        "    config = TrainConfig(env='vaerl/PointMass-v0', agent='ppo', density='gaussian',\n"
-        f"        steps=10**6, out={str(out)!r}, eval_every=0, picture_every=0,\n"
-        "        agent_options={'n_steps': 64})\n"
-        "    train_all({'a': config}, shown=False)\n"
+    work = (
+        f"train_all({{'a': TrainConfig(env='vaerl/PointMass-v0', agent='ppo', density='gaussian', "
+        f"steps=10**6, out={str(out)!r}, eval_every=0, picture_every=0, "
+        "agent_options={'n_steps': 64})}, shown=False)"
     )
-    script = tmp_path / "script.py"
-    script.write_text(code)
-    with (tmp_path / "said").open("w") as said:
-        parent = subprocess.Popen([sys.executable, str(script)], stderr=said)
-    wait_for(lambda: (out / "metrics.jsonl").exists())
-    parent.kill()
-    parent.wait()
+    workers = kill_parent_of(work, tmp_path, lambda: (out / "metrics.jsonl").exists())
     wait_for(lambda: RunDirectory(out).status()["state"] == "stopped")
     assert list(out.glob("checkpoints/*/manifest.json"))
-    assert "Traceback" not in (tmp_path / "said").read_text()
+    wait_for(lambda: not any(map(is_alive, workers)))
+
+
+def test_a_killed_experiment_takes_its_cells_along(tmp_path: Path) -> None:
+    """Workers that compute, and those that wait, end with their parent."""
+    workers = kill_parent_of("list(each_result(time.sleep, [600, 0.01], 2))", tmp_path)
+    assert len(workers) == 2
+    wait_for(lambda: not any(map(is_alive, workers)), seconds=20.0)
+
+
+def kill_parent_of(work: str, folder: Path, ready: Callable[[], bool] = lambda: True) -> list[int]:
+    """Start a process that does `work`, kill it when `ready`; the ids of its workers."""
+    pids = folder / "pids"
+    code = (
+        "import multiprocessing, threading, time\n"
+        "from pathlib import Path\n"
+        "from vaerl.experiments.cells import each_result\n"
+        "from vaerl.runs.config import TrainConfig\n"
+        "from vaerl.runs.parallel import train_all\n"
+        "def tell():\n"
+        "    time.sleep(3.0)\n"
+        "    while not (found := multiprocessing.active_children()):\n"
+        "        time.sleep(0.1)\n"
+        f"    Path({str(pids)!r}).write_text(' '.join(str(child.pid) for child in found))\n"
+        "if __name__ == '__main__':\n"
+        "    threading.Thread(target=tell, daemon=True).start()\n"
+        f"    {work}\n"
+    )
+    script = folder / "script.py"
+    script.write_text(code)
+    with (folder / "said").open("w") as said:
+        parent = subprocess.Popen([sys.executable, str(script)], stderr=said)
+    wait_for(lambda: pids.exists() and bool(pids.read_text()) and ready())
+    parent.kill()
+    parent.wait()
+    assert "Traceback" not in (folder / "said").read_text()
+    return [int(pid) for pid in pids.read_text().split()]
+
+
+def is_alive(pid: int) -> bool:
+    """Whether there is such a process."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 120.0) -> None:

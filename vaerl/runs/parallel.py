@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from multiprocessing.sharedctypes import SynchronizedArray
 from multiprocessing.synchronize import Event
 from typing import NamedTuple
@@ -16,6 +16,7 @@ from vaerl.cli_output import training_bar
 from vaerl.runs.config import TrainConfig
 from vaerl.runs.directory import RunDirectory
 from vaerl.runs.errors import one_line
+from vaerl.runs.workers import ends_first, worker_pool
 
 POLL = 0.25  # seconds between two looks at the steps done
 SAME = ("agent", "env", "density", "steps", "seed", "n_envs")
@@ -80,12 +81,7 @@ def train_all(
                     advance(title, step)
 
         show()
-        pool = ProcessPoolExecutor(
-            min(jobs, max(1, len(waiting))),
-            mp_context=context,
-            initializer=_begin,
-            initargs=(steps, stop, os.getpid()),
-        )
+        pool = worker_pool(min(jobs, max(1, len(waiting))), _begin, (steps, stop, os.getpid()))
         futures: dict[Future[str], str] = {
             pool.submit(_train_one, configs[t], titles.index(t)): t for t in waiting
         }
@@ -154,4 +150,5 @@ def _train_one(config: TrainConfig, index: int) -> str:
 
     if is_over():
         return "stopped"
-    return str(train(config, resume=True, on_step=on_step).status()["state"])
+    with ends_first():
+        return str(train(config, resume=True, on_step=on_step).status()["state"])
