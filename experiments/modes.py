@@ -124,18 +124,25 @@ def run(
         table: train nothing, only make table and pictures again.
         onto: a results.json made before with the same settings: its runs count in the table where
             `out` does not hold the same ones. The pictures show those of `out` alone.
+
+    Raises RuntimeError, when all others have ended and are in the table, if some runs failed.
     """
     check_positive("jobs", jobs)
     cells = make_cells(preset, tasks, policies, seeds)
     out = Path(out)
     before = {} if onto is None else read_runs(Path(onto), preset)
+    failures: list[str] = []
     for seed in [] if table else dict.fromkeys(cell.seed for cell in cells):
         own = {c.folder: _config(c, preset, out) for c in cells if c.seed == seed}
-        for run_directory in train_all(own, jobs=jobs).values():
-            measure(run_directory)
-        path = write_table(out, preset, before)
-    if table:
-        path = write_table(out, preset, before)
+        try:
+            train_all(own, jobs=jobs)
+        except RuntimeError as error:  # the other seeds are worth their time all the same
+            failures.append(f"seed {seed}: {error}")
+        if any(map(is_finished, own.values())):
+            write_table(out, preset, before)
+    if failures:
+        raise RuntimeError("; ".join(failures))
+    path = write_table(out, preset, before)
     record = jsonio.loads(path.read_bytes(), str(path))
     print_table(record["title"], record["columns"], record["rows"])
     for line in (record["caption"], *record["notes"]):

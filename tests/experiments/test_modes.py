@@ -202,6 +202,17 @@ def test_the_bandit_is_scored_by_its_target(tmp_path: Path) -> None:
     assert (tmp_path / "figures" / "bandit.png").stat().st_size > 1000
 
 
+def test_a_run_that_fails_does_not_stop_other_seeds(tmp_path: Path) -> None:
+    """A file where the checkpoints belong fails seed 0; seed 1 is trained and in the table."""
+    broken = tmp_path / "bandit-gaussian-s0"
+    broken.mkdir()
+    (broken / "checkpoints").write_text("")
+    with pytest.raises(RuntimeError, match=r"^seed 0: 1 of 1 runs failed: bandit-gaussian-s0: "):
+        run(tmp_path, "debug", tasks=["bandit"], policies=["gaussian"], seeds=[0, 1], jobs=1)
+    table = json.loads((tmp_path / "results.json").read_text())
+    assert [(r["policy"], r["seed"]) for r in table["runs"]] == [("gaussian", 1)]
+
+
 def test_a_maze_is_also_run_with_obstacles(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
