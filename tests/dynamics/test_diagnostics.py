@@ -65,6 +65,11 @@ def test_energy_distance_has_its_closed_form() -> None:
     assert energy_distance(*points).item() == pytest.approx(10.0)
     with pytest.raises(ValueError, match="y: got 1 draw, expected at least 2"):
         energy_distance(x, y[:1])
+    for other in (y.repeat(1, 1, 2), y[:, :1], y[0]):
+        with pytest.raises(ValueError, match=r"^x and y: got shapes .* expected \(n, B, S\)"):
+            energy_distance(x, other)
+        with pytest.raises(ValueError, match=r"^draws: got shape .* expected \(n, 4, 2\) for"):
+            pit(other, torch.zeros(4, 2))
 
 
 def test_mode_scores_tell_collapse_from_averaging() -> None:

@@ -91,9 +91,16 @@ def pit(draws: Tensor, outcomes: Tensor, generator: torch.Generator | None = Non
     (Gneiting, Balabdaoui & Raftery 2007). Values heaped at 0 and 1 say that the model is too sure,
     in the middle that it is not sure enough, on one side that it is off.
 
+    Raises ValueError for draws that are not ``(n, B, S)``.
+
     >>> pit(torch.zeros(3, 1, 1), torch.ones(1, 1)).item() > 0.75
     True
     """
+    if draws.shape[1:] != outcomes.shape:
+        raise ValueError(
+            f"draws: got shape {tuple(draws.shape)}, expected (n, "
+            f"{', '.join(map(str, outcomes.shape))}) for these outcomes"
+        )
     below = (draws < outcomes).sum(0)
     ties = (draws == outcomes).sum(0) + 1
     u = torch.rand(outcomes.shape, generator=generator, device=outcomes.device)
@@ -130,8 +137,13 @@ def energy_distance(x: Tensor, y: Tensor) -> Tensor:
     0 where both follow one law, else above; an unbiased estimate, so it may fall below 0. It needs
     no density (Székely & Rizzo 2013). In units of the coordinates: scale them first.
 
-    Raises ValueError for fewer than two draws.
+    Raises ValueError for fewer than two draws, or draws of other pairs or coordinates.
     """
+    if x.ndim != 3 or x.shape[1:] != y.shape[1:]:
+        raise ValueError(
+            f"x and y: got shapes {tuple(x.shape)} and {tuple(y.shape)}, expected (n, B, S) and "
+            "(m, B, S)"
+        )
     for name, draws in (("x", x), ("y", y)):
         if len(draws) < 2:
             raise ValueError(f"{name}: got {len(draws)} draw, expected at least 2")
