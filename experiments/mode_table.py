@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from statistics import mean
 from typing import Any
 
 from vaerl.experiments.intervals import interval
-from vaerl.experiments.mode_scores import BASE
 from vaerl.experiments.mode_tasks import POLICIES, TASKS, TRIED, Task
-from vaerl.experiments.records import read_record
 from vaerl.runs.directory import versions
 
 Numbers = Mapping[str, float]
 """What `mode_scores.measure` says of one run."""
+Place = tuple[str, str, int]
+"""Task, policy and seed of a run."""
 
 COLUMNS = (
     ("task", ""),
@@ -38,30 +37,33 @@ DIGITS = {"return": 1, "best_return": 1, "minutes": 1, "goals": 1}
 
 
 def assemble(
-    cells: Mapping[tuple[str, str, int], Numbers], command: str, preset: str = "full"
+    cells: Mapping[Place, Numbers],
+    command: str,
+    preset: str = "full",
+    rows: Mapping[tuple[str, str], list[str]] | None = None,
 ) -> dict[str, Any]:
     """Put the numbers, by (task, policy, seed), into a table of plain data.
 
-    The record holds the runs too, so that others can be added to its table (`read_runs`).
+    `rows` has more of its rows, by (task, policy). The record holds the runs too, so that others
+    can be added to its table (`mode_record`).
     """
-    rows = [
-        _row(
-            task, name, [numbers for (t, n, _), numbers in cells.items() if (t, n) == (task, name)]
-        )
-        for task, name in dict.fromkeys((task, name) for task, name, _ in cells)
-    ]
-    filled = [i for i in range(len(COLUMNS)) if any(row[i] for row in rows)]
-    tasks = list(dict.fromkeys(task for task, _, _ in cells))
+    members: dict[tuple[str, str], list[Numbers]] = {}
+    for (task, policy, _), numbers in cells.items():
+        members.setdefault((task, policy), []).append(numbers)
+    all_rows = {**(rows or {}), **{place: _row(*place, own) for place, own in members.items()}}
+    table = [all_rows[place] for place in sorted(all_rows, key=in_order)]
+    filled = [i for i in range(len(COLUMNS)) if any(row[i] for row in table)]
+    tasks = list(dict.fromkeys(row[0] for row in table))
     return {
         "title": "Which policies keep every mode",
         "command": command,
         "caption": _caption(tasks),
         "columns": [COLUMNS[i][0] for i in filled],
-        "rows": [[row[i] for i in filled] for row in rows],
+        "rows": [[row[i] for i in filled] for row in table],
         "notes": [f"{name}: goal {TASKS[name].goal}." for name in tasks if TASKS[name].goal]
         + [f"{name}: {TRIED[name]}." for name in tasks if name in TRIED],
         "versions": {**versions(), "cores": os.cpu_count()},
-        "made": _made(tasks, preset),
+        "made": made_with(tasks, preset),
         "runs": [
             {"task": task, "policy": policy, "seed": seed, **numbers}
             for (task, policy, seed), numbers in cells.items()
@@ -69,50 +71,13 @@ def assemble(
     }
 
 
-def read_runs(path: Path, preset: str = "full") -> dict[tuple[str, str, int], Numbers]:
-    """The numbers of the runs that a record of `assemble` holds, by (task, policy, seed).
-
-    Raises ValueError, one line that names the file, where it is no such record, or one of another
-    preset, of other versions, or of settings that a task no longer has.
-    """
-    if not path.is_file():
-        raise ValueError(f"onto: {path} is no file, expected a results.json of this experiment")
-    record = read_record(path, ["runs", "made"])
-    assert record is not None
-    made = record["made"]
-    if not isinstance(made, dict) or not isinstance(made.get("settings"), dict):
-        raise ValueError(f"onto: {path} does not say with which settings it was made")
-    here = _made(made["settings"], preset)
-    for key in ("preset", "versions"):
-        if made.get(key) != here[key]:
-            raise ValueError(
-                f"onto: {path} was made with {key} {made.get(key)!r}, not {here[key]!r}"
-            )
-    for task, settings in made["settings"].items():
-        if settings != here["settings"].get(task):
-            raise ValueError(f"onto: {path} was made with other settings of {task!r} than today's")
-    runs: dict[tuple[str, str, int], Numbers] = {}
-    for run in record["runs"] if isinstance(record["runs"], list) else [record["runs"]]:
-        cell, numbers = _split(run)
-        if cell is None or cell in runs:
-            raise ValueError(f"onto: {path} holds {run!r}, no run of this experiment or one twice")
-        runs[cell] = numbers
-    return runs
+def in_order(place: tuple[str, str] | Place) -> tuple[int, ...]:
+    """The key that sorts (task, policy) or (task, policy, seed) as the table does."""
+    task, policy, *seed = place
+    return list(TASKS).index(task), list(POLICIES).index(policy), *seed
 
 
-def _split(run: Any) -> tuple[tuple[str, str, int] | None, Numbers]:
-    """Task, policy and seed of a recorded run, None where it is not one, and its numbers."""
-    if not isinstance(run, dict):
-        return None, {}
-    numbers = {key: value for key, value in run.items() if key not in ("task", "policy", "seed")}
-    task, policy, seed = str(run.get("task")), str(run.get("policy")), run.get("seed")
-    if task not in TASKS or policy not in POLICIES or not isinstance(seed, int):
-        return None, {}
-    legal = all(isinstance(numbers.get(key), int | float) for key in {*BASE, *numbers})
-    return (task, policy, seed) if legal else None, numbers
-
-
-def _made(tasks: Iterable[str], preset: str) -> dict[str, Any]:
+def made_with(tasks: Iterable[str], preset: str) -> dict[str, Any]:
     """With what runs were made; those of another kind have no place in the same table."""
     return {
         "preset": preset,

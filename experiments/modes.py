@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,8 +27,9 @@ from vaerl.cli_output import print_table
 from vaerl.densities.options import check_positive
 from vaerl.experiments.commands import calls_for
 from vaerl.experiments.mode_figures import draw_figures
+from vaerl.experiments.mode_record import NOTHING, Earlier, read_earlier
 from vaerl.experiments.mode_scores import Measured, measure
-from vaerl.experiments.mode_table import Numbers, assemble, read_runs
+from vaerl.experiments.mode_table import assemble
 from vaerl.experiments.mode_tasks import POLICIES, TASKS
 from vaerl.names import check_name
 from vaerl.runs import RunDirectory, files, jsonio
@@ -130,7 +131,7 @@ def run(
     check_positive("jobs", jobs)
     cells = make_cells(preset, tasks, policies, seeds)
     out = Path(out)
-    before = {} if onto is None else read_runs(Path(onto), preset)
+    before = NOTHING if onto is None else read_earlier(Path(onto), preset)
     failures: list[str] = []
     for seed in [] if table else dict.fromkeys(cell.seed for cell in cells):
         own = {c.folder: _config(c, preset, out) for c in cells if c.seed == seed}
@@ -150,29 +151,23 @@ def run(
     return path
 
 
-def write_table(
-    out: Path, preset: str = "full", before: Mapping[tuple[str, str, int], Numbers] | None = None
-) -> Path:
+def write_table(out: Path, preset: str = "full", before: Earlier = NOTHING) -> Path:
     """The table of all finished runs as out/results.json, and the pictures.
 
     `before` holds runs of an earlier table, which those of `out` replace.
     """
     finished = read_cells(out, preset)
-    numbers = {Cell(*place): found for place, found in (before or {}).items()}
-    numbers |= {cell: found.numbers for cell, found in finished.items()}
-    if not numbers:
+    found = before.with_runs({cell: found.numbers for cell, found in finished.items()})
+    if not found.places():
         raise ValueError(f"out: {out} holds no finished run; run without --table first")
-    tasks, policies = list(TASKS), list(POLICIES)
-    order = sorted(numbers, key=lambda c: (tasks.index(c.task), policies.index(c.policy), c.seed))
-    record = assemble(
-        {cell: numbers[cell] for cell in order}, "\n".join(command_lines(order, preset)), preset
-    )
+    command = "\n".join(command_lines(map(Cell._make, found.places()), preset))
+    record = assemble(found.runs, command, preset, found.rows)
     path = out / "results.json"
     files.make_directory(out)
     files.write_text(path, jsonio.dumps(record, indent=1) + "\n")
     first: dict[tuple[str, str], Path] = {}
-    for cell, found in finished.items():
-        first.setdefault((cell.task, cell.policy), found.traces)
+    for cell, measured in finished.items():
+        first.setdefault((cell.task, cell.policy), measured.traces)
     draw_figures(first, out)
     return path
 

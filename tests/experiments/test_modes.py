@@ -15,6 +15,7 @@ from scipy import stats
 
 from vaerl.envs.bandit import LOG_THRESHOLD_99, SCALE, log_prob
 from vaerl.experiments.intervals import interval
+from vaerl.experiments.mode_record import read_earlier
 from vaerl.experiments.mode_table import assemble
 from vaerl.experiments.mode_tasks import POLICIES, TASKS
 from vaerl.experiments.modes import Cell, command_lines, make_cells, read_cells, run
@@ -92,6 +93,24 @@ def recorded(path: Path, cells: dict[tuple[str, str, int], Any], **changed: Any)
     return path
 
 
+def test_a_row_without_its_runs_stays_until_there_are_as_many(tmp_path: Path) -> None:
+    before = {("bandit", "gaussian", seed): cell(0.1) for seed in (0, 1)}
+    path = recorded(tmp_path / "before.json", before, runs=[])
+    row = jsonio.loads(path.read_bytes(), "")["rows"][0]
+    earlier = read_earlier(path, "debug")
+    places = [("bandit", "gaussian", seed) for seed in (0, 1, 2)]
+    other = ("bandit", "flow", 0)
+    fewer = earlier.with_runs({places[2]: cell(0.4), other: cell(0.2)})
+    assert fewer.places() == [places[0], places[1], other] and set(fewer.runs) == {other}
+    table = assemble(fewer.runs, "", "debug", fewer.rows)
+    assert [r[:3] for r in table["rows"]] == [
+        ["bandit", p, n] for p, n in (("gaussian", "2"), ("flow", "1"))
+    ]
+    assert table["rows"][0] == row
+    as_many = earlier.with_runs({places[0]: cell(0.4), places[2]: cell(0.2)})
+    assert not as_many.rows and as_many.places() == [places[0], places[2]]
+
+
 def _made(**changed: Any) -> dict[str, Any]:
     """What a record says of its making, changed."""
     return {"made": assemble({}, "", "debug")["made"] | changed}
@@ -117,6 +136,7 @@ def test_runs_of_an_earlier_table_count_beside_the_own(tmp_path: Path) -> None:
         ("multigoal", "cvae", "0.500"),
     ]
     assert "--tasks bandit --policies flow --seeds 1,3" in table["command"]
+    assert len(table["runs"]) == 4
     again = run(tmp_path / "empty", "debug", table=True, onto=path)
     assert json.loads(again.read_text()) == table, "a record alone gives the same table"
 
@@ -126,7 +146,11 @@ def test_runs_of_an_earlier_table_count_beside_the_own(tmp_path: Path) -> None:
     [
         ({"runs": [{"task": "bandit", "policy": "cave", "seed": 0} | cell(0.1)]}, "'cave'"),
         ({"runs": [{"task": "bandit", "policy": "cvae", "seed": 0, "score": 0.1}]}, "no run of"),
+        ({"runs": [{"task": "bandit", "policy": "cvae", "seed": -1} | cell(0.1)]}, "no run of"),
+        ({"runs": [{"task": "multigoal", "policy": "cvae", "seed": 0} | cell(0.1)]}, "no run of"),
         ({"runs": 3}, "holds 3, no run"),
+        ({"rows": [["bandit", "cvae", "many"]]}, "'many'.*, no row of"),
+        ({"rows": None}, "holds None, no row"),
         ({"made": 3}, "does not say with which settings"),
         (_made(settings={"bandit": "10 steps"}), "other settings of 'bandit' than"),
         (_made(settings={"bandid": "10 steps"}), "other settings of 'bandid' than"),

@@ -1,0 +1,115 @@
+"""A table of `modes` that was made before, read back so that runs can be added to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from vaerl.experiments.mode_scores import BASE
+from vaerl.experiments.mode_table import COLUMNS, Numbers, Place, in_order, made_with
+from vaerl.experiments.mode_tasks import POLICIES, TASKS
+from vaerl.runs import jsonio
+
+
+class Earlier(NamedTuple):
+    """What a record holds."""
+
+    runs: dict[Place, Numbers]
+    rows: dict[tuple[str, str], list[str]]
+    """Rows, by (task, policy), whose runs it does not hold."""
+
+    def with_runs(self, runs: Mapping[Place, Numbers]) -> Earlier:
+        """More runs in the order of the table, in place of equal ones and of rows of no more."""
+        joined = {**self.runs, **runs}
+        have = [(task, policy) for task, policy, _ in joined]
+        rows = {p: row for p, row in self.rows.items() if have.count(p) < _seeds(row)}
+        kept = [place for place in joined if place[:2] not in rows]
+        return Earlier({place: joined[place] for place in sorted(kept, key=in_order)}, rows)
+
+    def places(self) -> list[Place]:
+        """All runs that the table is about."""
+        of_rows = [
+            (*place, seed) for place, row in self.rows.items() for seed in range(_seeds(row))
+        ]
+        return sorted([*self.runs, *of_rows], key=in_order)
+
+
+NOTHING = Earlier({}, {})
+
+
+def read_earlier(path: Path, preset: str = "full") -> Earlier:
+    """The runs and rows of a results.json of `modes`.
+
+    Raises ValueError, one line that names the file, where it is no such record, or one of another
+    preset, of other versions, or of settings that a task no longer has.
+    """
+    if not path.is_file():
+        raise ValueError(f"onto: {path} is no file, expected a results.json of `modes`")
+    try:
+        record = jsonio.loads(path.read_bytes(), str(path))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"onto: {path} cannot be read ({error})") from error
+    for key in ("made", "runs", "columns", "rows"):
+        if not isinstance(record, dict) or key not in record:
+            raise ValueError(f"onto: {path} has no {key!r}, expected a results.json of `modes`")
+    _check_made(path, record["made"], preset)
+    settled = record["made"]["settings"]
+    runs: dict[Place, Numbers] = {}
+    for run in _list(record["runs"]):
+        place, numbers = _split(run)
+        if place is None or place in runs or place[0] not in settled:
+            raise ValueError(f"onto: {path} holds {run!r}, no run of this experiment or one twice")
+        runs[place] = numbers
+    rows: dict[tuple[str, str], list[str]] = {}
+    for row in _list(record["rows"]):
+        cells = _cells(record["columns"], row)
+        if cells is None or cells[0] not in settled:
+            raise ValueError(f"onto: {path} holds {row!r}, no row of this experiment's table")
+        rows[cells[0], cells[1]] = cells
+    return Earlier({}, rows).with_runs(runs)
+
+
+def _list(found: Any) -> list[Any]:
+    return found if isinstance(found, list) else [found]
+
+
+def _seeds(row: list[str]) -> int:
+    return int(row[2])
+
+
+def _check_made(path: Path, made: Any, preset: str) -> None:
+    if not isinstance(made, dict) or not isinstance(made.get("settings"), dict):
+        raise ValueError(f"onto: {path} does not say with which settings it was made")
+    here = made_with(made["settings"], preset)
+    for key in ("preset", "versions"):
+        if made.get(key) != here[key]:
+            raise ValueError(
+                f"onto: {path} was made with {key} {made.get(key)!r}, not {here[key]!r}"
+            )
+    for task, settings in made["settings"].items():
+        if settings != here["settings"].get(task):
+            raise ValueError(f"onto: {path} was made with other settings of {task!r} than today's")
+
+
+def _split(run: Any) -> tuple[Place | None, Numbers]:
+    """Task, policy and seed of a recorded run, None where it is not one, and its numbers."""
+    if not isinstance(run, dict):
+        return None, {}
+    numbers = {key: value for key, value in run.items() if key not in ("task", "policy", "seed")}
+    task, policy, seed = str(run.get("task")), str(run.get("policy")), run.get("seed")
+    if task not in TASKS or policy not in POLICIES or type(seed) is not int or seed < 0:
+        return None, {}
+    legal = all(type(numbers.get(key)) in (int, float) for key in {*BASE, *numbers})
+    return (task, policy, seed) if legal else None, numbers
+
+
+def _cells(columns: Any, row: Any) -> list[str] | None:
+    """A row's cells under all of `COLUMNS`, None where it is none."""
+    if not isinstance(columns, list) or not isinstance(row, list) or len(row) != len(columns):
+        return None
+    named = {str(name): str(cell) for name, cell in zip(columns, row, strict=True)}
+    cells = [named.get(name, "") for name, _ in COLUMNS]
+    task, policy, seeds, *_ = cells
+    legal = task in TASKS and policy in POLICIES and seeds.isdecimal() and len(seeds) < 5
+    return cells if legal else None
