@@ -231,8 +231,8 @@ TRIED: Mapping[str, str] = MappingProxyType(
             "mixture-both, batches of 128, 4 updates a step: .943 and .709; five critics "
             ".960 and .930; ten .938 and .901; on 101 α from 10 at half-way to 1, the forward "
             "step ended at .55 .844, at .7 .905. Batches of 512: .926 and .952; on 101 with five "
-            "critics .912, with α from 10 at half-way, ended at .7 .956, −120; 8 updates, as in the "
-            "table, .981, −116. cvae-both: as in the table .939, −116 on 100"
+            "critics .912, with α from 10 at half-way, ended at .7 .956, −120; 8 updates, as in "
+            "the table, .981, −116. cvae-both: as in the table .939, −116 on 100"
         ),
         "point-mass": (
             "tried on seed 100 (score, return). Gaussian: α .5 .970, 19.3; α .2 .795, 19.4. "
