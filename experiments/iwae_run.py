@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, wait
+from concurrent.futures import wait
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from vaerl.experiments.mnist import PIXELS
 from vaerl.experiments.records import read_record
 from vaerl.runs import files, jsonio
 from vaerl.runs.directory import versions
+from vaerl.runs.workers import worker_pool
 
 RESULT = "result.json"
 PARAMETERS = "density.safetensors"
@@ -163,11 +164,8 @@ def _in_processes(
     order: Sequence[tuple[Path, Cell]], data: str | None, jobs: int, threads: int, device: str
 ) -> Iterator[tuple[int, float]]:
     """Progress of cells that run in processes of their own: (2 · cell + stage, cost done)."""
-    context = multiprocessing.get_context("spawn")
-    progress = context.Array(ctypes.c_double, 2 * len(order))
-    with ProcessPoolExecutor(
-        jobs, mp_context=context, initializer=_share, initargs=(progress,)
-    ) as pool:
+    progress = multiprocessing.get_context("spawn").Array(ctypes.c_double, 2 * len(order))
+    with worker_pool(jobs, _share, (progress,)) as pool:
         waiting = {
             pool.submit(_run_and_report, place, cell, folder, data, threads, device)
             for place, (folder, cell) in enumerate(order)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -127,61 +128,84 @@ def test_list_gives_a_name_and_a_line_each(kind: str, words: list[str]) -> None:
 
 def test_a_killed_experiment_takes_its_runs_along(tmp_path: Path) -> None:
     """The parent dies of SIGKILL; its worker saves the last state, says "stopped" and ends."""
-    out = tmp_path / "run"
-    work = (
-        f"train_all({{'a': TrainConfig(env='vaerl/PointMass-v0', agent='ppo', density='gaussian', "
-        f"steps=10**6, out={str(out)!r}, eval_every=0, picture_every=0, "
-        "agent_options={'n_steps': 64})}, shown=False)"
-    )
-    workers = kill_parent_of(work, tmp_path, lambda: (out / "metrics.jsonl").exists())
-    wait_for(lambda: RunDirectory(out).status()["state"] == "stopped")
-    assert list(out.glob("checkpoints/*/manifest.json"))
+    parent, workers = start_long_runs(tmp_path, ["a"])
+    parent.kill()
+    parent.wait()
+    wait_for(lambda: RunDirectory(tmp_path / "a").status()["state"] == "stopped")
     wait_for(lambda: not any(map(is_alive, workers)))
+    assert list((tmp_path / "a").glob("checkpoints/*/manifest.json"))
+    assert "Traceback" not in (tmp_path / "said").read_text()
+
+
+def test_an_interrupt_of_all_processes_stops_every_run(tmp_path: Path) -> None:
+    """Ctrl-C reaches parent and workers at once: all runs save their last state, no more begin."""
+    parent, workers = start_long_runs(tmp_path, ["a", "b", "c"])
+    os.killpg(parent.pid, signal.SIGINT)
+    assert parent.wait(60) != 0
+    assert not any(map(is_alive, workers))
+    for name in "ab":
+        assert RunDirectory(tmp_path / name).status()["state"] == "stopped"
+        assert list((tmp_path / name).glob("checkpoints/*/manifest.json"))
+    assert not (tmp_path / "c").exists()
 
 
 def test_a_killed_experiment_takes_its_cells_along(tmp_path: Path) -> None:
     """Workers that compute, and those that wait, end with their parent."""
-    workers = kill_parent_of("list(each_result(time.sleep, [600, 0.01], 2))", tmp_path)
-    assert len(workers) == 2
+    parent, workers = start("list(each_result(time.sleep, [600, 0.01], 2))", 2, tmp_path)
+    parent.kill()
+    parent.wait()
     wait_for(lambda: not any(map(is_alive, workers)), seconds=20.0)
 
 
-def kill_parent_of(work: str, folder: Path, ready: Callable[[], bool] = lambda: True) -> list[int]:
-    """Start a process that does `work`, kill it when `ready`; the ids of its workers."""
+def start_long_runs(folder: Path, names: list[str]) -> tuple[subprocess.Popen[bytes], list[int]]:
+    """Runs two at a time, of a million steps each, once they have begun."""
+    work = (
+        "train_all({name: TrainConfig(env='vaerl/PointMass-v0', agent='ppo', steps=10**6, "
+        f"density='gaussian', out={str(folder)!r} + '/' + name, eval_every=0, picture_every=0, "
+        f"agent_options={{'n_steps': 64}}) for name in {names}}}, shown=False)"
+    )
+    begun = names[:2]
+    started = start(work, len(begun), folder)
+    wait_for(lambda: all((folder / name / "metrics.jsonl").exists() for name in begun))
+    return started
+
+
+def start(work: str, workers: int, folder: Path) -> tuple[subprocess.Popen[bytes], list[int]]:
+    """A process that does `work`, in a group of its own, and the ids of its so many workers."""
     pids = folder / "pids"
     code = (
-        "import multiprocessing, threading, time\n"
+        "import multiprocessing, signal, threading, time\n"
         "from pathlib import Path\n"
         "from vaerl.experiments.cells import each_result\n"
         "from vaerl.runs.config import TrainConfig\n"
         "from vaerl.runs.parallel import train_all\n"
         "def tell():\n"
-        "    time.sleep(3.0)\n"
-        "    while not (found := multiprocessing.active_children()):\n"
+        f"    while len(found := multiprocessing.active_children()) < {workers}:\n"
         "        time.sleep(0.1)\n"
-        f"    Path({str(pids)!r}).write_text(' '.join(str(child.pid) for child in found))\n"
+        f"    Path({str(pids)!r}).write_text(' '.join(str(child.pid) for child in found) + '.')\n"
         "if __name__ == '__main__':\n"
+        "    signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "    threading.Thread(target=tell, daemon=True).start()\n"
         f"    {work}\n"
     )
     script = folder / "script.py"
     script.write_text(code)
     with (folder / "said").open("w") as said:
-        parent = subprocess.Popen([sys.executable, str(script)], stderr=said)
-    wait_for(lambda: pids.exists() and bool(pids.read_text()) and ready())
-    parent.kill()
-    parent.wait()
-    assert "Traceback" not in (folder / "said").read_text()
-    return [int(pid) for pid in pids.read_text().split()]
+        parent = subprocess.Popen(
+            [sys.executable, str(script)], stderr=said, start_new_session=True
+        )
+    wait_for(lambda: pids.exists() and pids.read_text().endswith("."))
+    return parent, [int(pid) for pid in pids.read_text()[:-1].split()]
 
 
 def is_alive(pid: int) -> bool:
-    """Whether there is such a process."""
+    """Whether there is such a process, and not only what nobody has asked for its end."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    return True
+    state = Path(f"/proc/{pid}/stat")
+    return not state.exists() or state.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 120.0) -> None:

@@ -16,6 +16,7 @@ from vaerl.cli_output import training_bar
 from vaerl.runs.config import TrainConfig
 from vaerl.runs.directory import RunDirectory
 from vaerl.runs.errors import one_line
+from vaerl.runs.signals import ignore_interrupts
 from vaerl.runs.workers import ends_first, worker_pool
 
 POLL = 0.25  # seconds between two looks at the steps done
@@ -30,8 +31,6 @@ class _Shared(NamedTuple):
     """Steps done, one a run."""
     stop: Event
     """Set once no further run is to begin."""
-    parent: int
-    """Process id of the parent."""
 
 
 _shared: _Shared | None = None  # of a worker process
@@ -81,7 +80,7 @@ def train_all(
                     advance(title, step)
 
         show()
-        pool = worker_pool(min(jobs, max(1, len(waiting))), _begin, (steps, stop, os.getpid()))
+        pool = worker_pool(min(jobs, max(1, len(waiting))), _begin, (steps, stop))
         futures: dict[Future[str], str] = {
             pool.submit(_train_one, configs[t], titles.index(t)): t for t in waiting
         }
@@ -125,10 +124,11 @@ def is_finished(config: TrainConfig) -> bool:
     return run.status()["state"] == "finished" and read_evaluation(run) is not None
 
 
-def _begin(steps: SynchronizedArray, stop: Event, parent: int) -> None:
-    """Keep, in a worker process, what its runs share with the parent."""
+def _begin(steps: SynchronizedArray, stop: Event) -> None:
+    """Keep, in a worker process, what its runs share with the parent, which says when to stop."""
     global _shared
-    _shared = _Shared(steps, stop, parent)
+    _shared = _Shared(steps, stop)
+    ignore_interrupts()
 
 
 def _train_one(config: TrainConfig, index: int) -> str:
@@ -137,14 +137,16 @@ def _train_one(config: TrainConfig, index: int) -> str:
 
     assert _shared is not None
     shared, told = _shared, False
+    parent = multiprocessing.parent_process()
+    assert parent is not None
 
     def is_over() -> bool:
-        return shared.stop.is_set() or os.getppid() != shared.parent
+        return shared.stop.is_set() or not parent.is_alive()
 
     def on_step(step: int) -> None:
         nonlocal told
         shared.steps[index] = step
-        if is_over() and not told:
+        if step < config.steps and not told and is_over():
             told = True  # once: a second signal would not wait for the last state to be saved
             os.kill(os.getpid(), signal.SIGTERM)
 

@@ -7,6 +7,15 @@ import threading
 from types import FrameType
 from typing import Any
 
+_noted = [signal.SIGINT, signal.SIGTERM]
+
+
+def ignore_interrupts() -> None:
+    """Leave Ctrl-C, which reaches a terminal's whole process group, to the parent of this one."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if signal.SIGINT in _noted:
+        _noted.remove(signal.SIGINT)
+
 
 class StopSignals:
     """Notes the first stop signal in `received`; handlers live between `install` and `restore`.
@@ -25,7 +34,7 @@ class StopSignals:
         if self._enabled and not self._former:
             if threading.current_thread() is not threading.main_thread():
                 return
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in _noted:
                 self._former[number] = signal.signal(number, self._handle)
 
     def restore(self) -> None:
