@@ -150,16 +150,7 @@ def compare(
     seeds: Sequence[int] | None,
     jobs: int,
 ) -> Path:
-    """Train what is not trained, print the table, draw the curves; give results.json.
-
-    Args:
-        comparison: what is run.
-        out: folder of the results; finished trainings found there are reused.
-        preset: "full", or "debug", a few hundred steps of the first environment.
-        envs: names in its `steps`, all if None ("debug": the first).
-        learners: names in its `learners`, all if None.
-        seeds: 0, 1, 2 if None ("debug": 0).
-        jobs: processes, each with one torch thread.
+    """What `as_command` describes; gives results.json.
 
     Raises:
         ValueError: an option that is not legal, or a file among the finished trainings that is

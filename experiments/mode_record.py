@@ -58,14 +58,16 @@ def read_earlier(path: Path, preset: str = "full") -> Earlier:
     runs: dict[Place, Numbers] = {}
     for run in _list(record["runs"]):
         place, numbers = _split(run)
-        if place is None or place in runs or place[0] not in settled:
-            raise ValueError(f"onto: {path} holds {run!r}, no run of this experiment or one twice")
+        if place is None or place[0] not in settled:
+            raise ValueError(f"onto: {path} holds {run!r:.120}, no run of this experiment")
+        if place in runs:
+            raise ValueError(f"onto: {path} holds the run {place!r} twice")
         runs[place] = numbers
     rows: dict[tuple[str, str], list[str]] = {}
     for row in _list(record["rows"]):
         cells = _cells(record["columns"], row)
         if cells is None or cells[0] not in settled:
-            raise ValueError(f"onto: {path} holds {row!r}, no row of this experiment's table")
+            raise ValueError(f"onto: {path} holds {row!r:.120}, no row of this experiment's table")
         rows[cells[0], cells[1]] = cells
     return Earlier({}, rows).with_runs(runs)
 
@@ -79,17 +81,23 @@ def _seeds(row: list[str]) -> int:
 
 
 def _check_made(path: Path, made: Any, preset: str) -> None:
-    if not isinstance(made, dict) or not isinstance(made.get("settings"), dict):
+    """ValueError where a record was not made as its table would be made here and now."""
+    parts = ("versions", "settings", "policies")
+    if not isinstance(made, dict) or not all(isinstance(made.get(part), dict) for part in parts):
         raise ValueError(f"onto: {path} does not say with which settings it was made")
     here = made_with(made["settings"], preset)
-    for key in ("preset", "versions"):
-        if made.get(key) != here[key]:
-            raise ValueError(
-                f"onto: {path} was made with {key} {made.get(key)!r}, not {here[key]!r}"
-            )
-    for task, settings in made["settings"].items():
-        if settings != here["settings"].get(task):
-            raise ValueError(f"onto: {path} was made with other settings of {task!r} than today's")
+    pairs = [("preset", made.get("preset"), preset)]
+    for name in {**made["versions"], **here["versions"]}:
+        pairs.append((name, made["versions"].get(name), here["versions"].get(name)))
+    for what, there, wanted in pairs:
+        if there != wanted:
+            raise ValueError(f"onto: {path} was made with {what} {there!r:.60}, not {wanted!r}")
+    for part in ("settings", "policies"):
+        for name, there in made[part].items():
+            if there != here[part].get(name):
+                raise ValueError(
+                    f"onto: {path} was made with other settings of {name!r:.60} than today's"
+                )
 
 
 def _split(run: Any) -> tuple[Place | None, Numbers]:
@@ -98,7 +106,12 @@ def _split(run: Any) -> tuple[Place | None, Numbers]:
         return None, {}
     numbers = {key: value for key, value in run.items() if key not in ("task", "policy", "seed")}
     task, policy, seed = str(run.get("task")), str(run.get("policy")), run.get("seed")
-    if task not in TASKS or policy not in POLICIES or type(seed) is not int or seed < 0:
+    if (
+        task not in TASKS
+        or policy not in POLICIES
+        or type(seed) is not int
+        or not 0 <= seed < 10**9
+    ):
         return None, {}
     legal = all(type(numbers.get(key)) in (int, float) for key in {*BASE, *numbers})
     return (task, policy, seed) if legal else None, numbers

@@ -82,7 +82,13 @@ def made_with(tasks: Iterable[str], preset: str) -> dict[str, Any]:
     return {
         "preset": preset,
         "versions": versions(),
-        "settings": {name: _settings(TASKS[name]) for name in tasks if name in TASKS},
+        "settings": {
+            name: f"{TASKS[name].env}, {_settings(TASKS[name])}" for name in tasks if name in TASKS
+        },
+        "policies": {
+            name: f"{policy.density}, {policy.improvement}, {dict(policy.density_options)}"
+            for name, policy in POLICIES.items()
+        },
     }
 
 

@@ -123,32 +123,61 @@ def run(
         seeds: as many as the task gives each policy, from 0 on, if None.
         jobs: processes, each with one torch thread.
         table: train nothing, only make table and pictures again.
-        onto: a results.json made before with the same settings: its runs count in the table where
-            `out` does not hold the same ones. The pictures show those of `out` alone.
+        onto: a results.json made before with this preset, these settings and versions: its runs
+            count in the table where `out` does not hold the same ones. The pictures show those of
+            `out` alone.
 
-    Raises RuntimeError, when all others have ended and are in the table, if some runs failed.
+    A run that fails does not stop the others; it is said at the end, after their table.
     """
     check_positive("jobs", jobs)
     cells = make_cells(preset, tasks, policies, seeds)
     out = Path(out)
     before = NOTHING if onto is None else read_earlier(Path(onto), preset)
+    _check_nothing_is_lost(out, preset, before)
+    configs = {cell: _config(cell, preset, out) for cell in cells if not table}
+    for config in configs.values():
+        is_finished(config)  # before the first training: folders of other settings
+    path: Path | None = None
     failures: list[str] = []
-    for seed in [] if table else dict.fromkeys(cell.seed for cell in cells):
-        own = {c.folder: _config(c, preset, out) for c in cells if c.seed == seed}
+    for seed in dict.fromkeys(cell.seed for cell in configs):
+        own = {cell.folder: config for cell, config in configs.items() if cell.seed == seed}
         try:
             train_all(own, jobs=jobs)
         except RuntimeError as error:  # the other seeds are worth their time all the same
             failures.append(f"seed {seed}: {error}")
         if any(map(is_finished, own.values())):
-            write_table(out, preset, before)
-    if failures:
+            path = write_table(out, preset, before)
+    if path is None and not failures:
+        path = write_table(out, preset, before)
+    if path is not None:
+        _show(path)
+    if failures or path is None:
         raise RuntimeError("; ".join(failures))
-    path = write_table(out, preset, before)
+    return path
+
+
+def _show(path: Path) -> None:
     record = jsonio.loads(path.read_bytes(), str(path))
     print_table(record["title"], record["columns"], record["rows"])
     for line in (record["caption"], *record["notes"]):
         print(line)
-    return path
+
+
+def _check_nothing_is_lost(out: Path, preset: str, before: Earlier) -> None:
+    """ValueError where the table of `out` has runs that its next one would not have."""
+    path = out / "results.json"
+    try:
+        there = read_earlier(path, preset).places()
+    except ValueError:  # none, or one of another preset, version or other settings
+        return
+    kept = before.places()
+    lost = [Cell(*place).folder for place in there if place not in kept]
+    lost = [folder for folder in lost if not (out / folder).exists()]
+    if lost:
+        raise ValueError(
+            f"out: {path} holds runs that have no folder there, {lost[0]} the first; "
+            "name it with --onto to keep them, or move it away"
+        )
 
 
 def write_table(out: Path, preset: str = "full", before: Earlier = NOTHING) -> Path:

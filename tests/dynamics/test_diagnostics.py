@@ -63,13 +63,15 @@ def test_energy_distance_has_its_closed_form() -> None:
     assert energy_distance(x, y + d).mean().item() == pytest.approx(expected, rel=0.05)
     points = torch.zeros(3, 1, 2), torch.tensor([3.0, 4.0]).expand(2, 1, 2)
     assert energy_distance(*points).item() == pytest.approx(10.0)
-    with pytest.raises(ValueError, match="y: got 1 draw, expected at least 2"):
+    with pytest.raises(ValueError, match="y: got 1, expected at least 2 draws"):
         energy_distance(x, y[:1])
     for other in (y.repeat(1, 1, 2), y[:, :1], y[0]):
         with pytest.raises(ValueError, match=r"^x and y: got shapes .* expected \(n, B, S\)"):
             energy_distance(x, other)
-        with pytest.raises(ValueError, match=r"^draws: got shape .* expected \(n, 4, 2\) for"):
+        with pytest.raises(ValueError, match=r"^draws: got shape .* for outcomes \(4, 2\), exp"):
             pit(other, torch.zeros(4, 2))
+    with pytest.raises(ValueError, match="one draw or more"):
+        pit(x[:0], x[0])
 
 
 def test_mode_scores_tell_collapse_from_averaging() -> None:

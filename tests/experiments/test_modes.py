@@ -148,14 +148,19 @@ def test_runs_of_an_earlier_table_count_beside_the_own(tmp_path: Path) -> None:
         ({"runs": [{"task": "bandit", "policy": "cvae", "seed": 0, "score": 0.1}]}, "no run of"),
         ({"runs": [{"task": "bandit", "policy": "cvae", "seed": -1} | cell(0.1)]}, "no run of"),
         ({"runs": [{"task": "multigoal", "policy": "cvae", "seed": 0} | cell(0.1)]}, "no run of"),
+        ({"runs": [{"task": "bandit", "policy": "cvae", "seed": True} | cell(0.1)]}, "no run of"),
+        ({"runs": [{"task": "bandit", "policy": "cvae", "seed": 0} | cell(True)]}, "no run of"),
+        ({"runs": [{"task": "bandit", "policy": "cvae", "seed": 0} | cell(0.1)] * 2}, "twice"),
         ({"runs": 3}, "holds 3, no run"),
         ({"rows": [["bandit", "cvae", "many"]]}, "'many'.*, no row of"),
         ({"rows": None}, "holds None, no row"),
         ({"made": 3}, "does not say with which settings"),
         (_made(settings={"bandit": "10 steps"}), "other settings of 'bandit' than"),
         (_made(settings={"bandid": "10 steps"}), "other settings of 'bandid' than"),
+        (_made(policies={"flow": "flow, both, {}"}), "other settings of 'flow' than"),
+        (_made(settings={}), "no run of"),
         (_made(preset="full"), "preset 'full', not 'debug'"),
-        (_made(versions={"torch": "1"}), "versions {'torch': '1'}, not"),
+        (_made(versions={"torch": "1"}), "torch '1', not '2"),
     ],
 )
 def test_a_record_of_something_else_is_not_added_to(
@@ -166,8 +171,37 @@ def test_a_record_of_something_else_is_not_added_to(
         run(tmp_path / "out", "debug", table=True, onto=path)
     assert "\n" not in str(caught.value) and "before.json" in str(caught.value)
     assert not (tmp_path / "out").exists()
-    with pytest.raises(ValueError, match="no file"):
-        run(tmp_path / "out", "debug", table=True, onto=tmp_path / "none.json")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (None, "is no file, expected a results.json"),
+        ("{", "cannot be read"),
+        ('{"score": NaN}', "cannot be read"),
+        ('{"rows": []}', "has no 'made', expected a results.json"),
+    ],
+)
+def test_what_is_no_record_is_not_added_to(text: str | None, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "before.json"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(ValueError, match=rf"^onto: .*{words}"):
+        run(tmp_path / "out", "debug", table=True, onto=path)
+    assert not (tmp_path / "out").exists()
+
+
+def test_runs_that_have_no_folder_are_not_lost(tmp_path: Path) -> None:
+    """A table that holds them is not replaced by one without; --onto keeps them."""
+    out = tmp_path / "out"
+    out.mkdir()
+    path = recorded(out / "results.json", {("bandit", "flow", 3): cell(0.1)})
+    before = path.read_text()
+    with pytest.raises(ValueError, match=r"runs that have no folder there, bandit-flow-s3 the"):
+        run(out, "debug", tasks=["bandit"], policies=["gaussian"], jobs=1)
+    assert path.read_text() == before and list(out.iterdir()) == [path]
+    run(out, "debug", tasks=["bandit"], policies=["gaussian"], jobs=1, onto=path)
+    assert [r["policy"] for r in json.loads(path.read_text())["runs"]] == ["gaussian", "flow"]
 
 
 @pytest.mark.parametrize(

@@ -96,10 +96,10 @@ def pit(draws: Tensor, outcomes: Tensor, generator: torch.Generator | None = Non
     >>> pit(torch.zeros(3, 1, 1), torch.ones(1, 1)).item() > 0.75
     True
     """
-    if draws.shape[1:] != outcomes.shape:
+    if outcomes.ndim != 2 or draws.shape[1:] != outcomes.shape or not len(draws):
         raise ValueError(
-            f"draws: got shape {tuple(draws.shape)}, expected (n, "
-            f"{', '.join(map(str, outcomes.shape))}) for these outcomes"
+            f"draws: got shape {tuple(draws.shape)} for outcomes {tuple(outcomes.shape)}, "
+            "expected (n, B, S) with one draw or more for outcomes (B, S)"
         )
     below = (draws < outcomes).sum(0)
     ties = (draws == outcomes).sum(0) + 1
@@ -142,11 +142,11 @@ def energy_distance(x: Tensor, y: Tensor) -> Tensor:
     if x.ndim != 3 or x.shape[1:] != y.shape[1:]:
         raise ValueError(
             f"x and y: got shapes {tuple(x.shape)} and {tuple(y.shape)}, expected (n, B, S) and "
-            "(m, B, S)"
+            "(m, B, S) with the same B and S"
         )
     for name, draws in (("x", x), ("y", y)):
         if len(draws) < 2:
-            raise ValueError(f"{name}: got {len(draws)} draw, expected at least 2")
+            raise ValueError(f"{name}: got {len(draws)}, expected at least 2 draws")
     x, y = x.transpose(0, 1), y.transpose(0, 1)
     return 2.0 * torch.cdist(x, y).mean((1, 2)) - _within(x) - _within(y)
 
