@@ -157,8 +157,16 @@ def run(
 
 
 def _show(path: Path) -> None:
+    """Print the table task by task, each with the columns that it fills."""
     record = jsonio.loads(path.read_bytes(), str(path))
-    print_table(record["title"], record["columns"], record["rows"])
+    for task in dict.fromkeys(row[0] for row in record["rows"]):
+        rows = [row for row in record["rows"] if row[0] == task]
+        filled = [i for i in range(1, len(rows[0])) if any(row[i] for row in rows)]
+        print_table(
+            f"{record['title']}: {task}",
+            [record["columns"][i] for i in filled],
+            [[row[i] for i in filled] for row in rows],
+        )
     for line in (record["caption"], *record["notes"]):
         print(line)
 

@@ -73,7 +73,10 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]
     """Print a table; the first column is text, the others numbers."""
     table = Table(title=title, title_justify="left")
     for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index == 0 else "right")
+        first = index == 0  # names are not cut, numbers go below one another where they must
+        table.add_column(
+            column, justify="left" if first else "right", no_wrap=first, overflow="fold"
+        )
     for row in rows:
         table.add_row(*(cell if isinstance(cell, str) else format_number(cell) for cell in row))
     Console(width=None if sys.stdout.isatty() else WIDTH).print(table)
