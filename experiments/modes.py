@@ -34,7 +34,7 @@ from vaerl.experiments.mode_tasks import POLICIES, TASKS
 from vaerl.names import check_name
 from vaerl.runs import RunDirectory, files, jsonio
 from vaerl.runs.config import TrainConfig
-from vaerl.runs.errors import one_line
+from vaerl.runs.errors import RunsFailed, one_line
 from vaerl.runs.parallel import is_finished, train_all
 
 PRESETS = ("full", "debug")
@@ -143,7 +143,7 @@ def run(
         own = {cell.folder: config for cell, config in configs.items() if cell.seed == seed}
         try:
             train_all(own, jobs=jobs)
-        except RuntimeError as error:  # the other seeds are worth their time all the same
+        except RunsFailed as error:  # the other seeds are worth their time all the same
             failures.append(f"seed {seed}: {error}")
         if any(map(is_finished, own.values())):
             path = write_table(out, preset, before)
@@ -152,7 +152,7 @@ def run(
     if path is not None:
         _show(path)
     if failures or path is None:
-        raise RuntimeError("; ".join(failures))
+        raise RunsFailed("; ".join(failures))
     return path
 
 

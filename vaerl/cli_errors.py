@@ -69,6 +69,8 @@ def describe(error: BaseException) -> str:
 
 def print_error(error: BaseException, *, debug: bool) -> int:
     """Print `error` to stderr, a fault with its traceback when `debug`; return the exit code."""
+    from vaerl.runs.errors import RunsFailed
+
     if isinstance(error, KeyboardInterrupt):
         print("vaerl: interrupted", file=sys.stderr)
         return 130
@@ -80,6 +82,9 @@ def print_error(error: BaseException, *, debug: bool) -> int:
     if isinstance(error, MISTAKES):
         print(f"vaerl: {describe(error)}", file=sys.stderr)
         return 2
+    if isinstance(error, RunsFailed):  # each has its traceback in its own folder
+        print(f"vaerl: {describe(error)}", file=sys.stderr)
+        return 1
     if debug:
         traceback.print_exception(error)
     where = "" if debug else " (add --debug to see where)"

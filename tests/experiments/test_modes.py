@@ -13,6 +13,7 @@ import pytest
 from safetensors.numpy import load_file
 from scipy import stats
 
+from vaerl.cli_errors import print_error
 from vaerl.envs.bandit import LOG_THRESHOLD_99, SCALE, log_prob
 from vaerl.experiments.intervals import interval
 from vaerl.experiments.mode_record import read_earlier
@@ -20,6 +21,7 @@ from vaerl.experiments.mode_table import assemble
 from vaerl.experiments.mode_tasks import POLICIES, TASKS
 from vaerl.experiments.modes import Cell, command_lines, make_cells, read_cells, run
 from vaerl.runs import jsonio
+from vaerl.runs.errors import RunsFailed
 
 
 def cell(score: float, minutes: float = 1.0, **more: float) -> dict[str, float]:
@@ -260,13 +262,20 @@ def test_the_bandit_is_scored_by_its_target(tmp_path: Path) -> None:
     assert (tmp_path / "figures" / "bandit.png").stat().st_size > 1000
 
 
-def test_a_run_that_fails_does_not_stop_other_seeds(tmp_path: Path) -> None:
+def test_a_run_that_fails_does_not_stop_other_seeds(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A file where the checkpoints belong fails seed 0; seed 1 is trained and in the table."""
     broken = tmp_path / "bandit-gaussian-s0"
     broken.mkdir()
     (broken / "checkpoints").write_text("")
-    with pytest.raises(RuntimeError, match=r"^seed 0: 1 of 1 runs failed: bandit-gaussian-s0: "):
+    with pytest.raises(
+        RunsFailed, match=r"^seed 0: 1 of 1 runs failed: bandit-gaussian-s0: "
+    ) as caught:
         run(tmp_path, "debug", tasks=["bandit"], policies=["gaussian"], seeds=[0, 1], jobs=1)
+    assert capsys.readouterr().out.startswith("Which policies keep every mode: bandit")
+    assert print_error(caught.value, debug=False) == 1
+    assert capsys.readouterr().err == f"vaerl: {caught.value}\n"
     table = json.loads((tmp_path / "results.json").read_text())
     assert [(r["policy"], r["seed"]) for r in table["runs"]] == [("gaussian", 1)]
 

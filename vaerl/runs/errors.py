@@ -1,4 +1,4 @@
-"""The two errors of a run on disk: what could not be read, and what could not be written."""
+"""The errors of runs: what could not be read, what could not be written, what failed."""
 
 from __future__ import annotations
 
@@ -16,6 +16,10 @@ def one_line(text: object, limit: int = MAX_LENGTH) -> str:
     line = " ".join(str(text).split())
     line = "".join(c if c.isprintable() else "?" for c in line)
     return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+class RunsFailed(RuntimeError):
+    """Some of several trainings failed; the message says which and why, run by run."""
 
 
 class VaerlLoadError(ValueError):

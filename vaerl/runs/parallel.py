@@ -15,7 +15,7 @@ from typing import NamedTuple
 from vaerl.cli_output import training_bar
 from vaerl.runs.config import TrainConfig
 from vaerl.runs.directory import RunDirectory
-from vaerl.runs.errors import one_line
+from vaerl.runs.errors import RunsFailed, one_line
 from vaerl.runs.signals import ignore_interrupts
 from vaerl.runs.workers import ends_first, worker_pool
 
@@ -56,7 +56,7 @@ def train_all(
 
     Raises:
         ValueError: `jobs` below 1, or a folder that holds another run than the one described.
-        RuntimeError: some trainings failed; one line that names them.
+        RunsFailed: some trainings failed; one line that names them.
     """
     if jobs < 1:
         raise ValueError(f"jobs {jobs!r} must be a whole number, 1 or more")
@@ -100,7 +100,7 @@ def train_all(
             stop.set()
             pool.shutdown(wait=True, cancel_futures=True)
     if failures:
-        raise RuntimeError(f"{len(failures)} of {len(titles)} runs failed: {'; '.join(failures)}")
+        raise RunsFailed(f"{len(failures)} of {len(titles)} runs failed: {'; '.join(failures)}")
     return {title: RunDirectory(config.out) for title, config in configs.items()}
 
 
