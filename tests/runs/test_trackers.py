@@ -185,11 +185,13 @@ class Interrupt(BaseCallback):
 
 @pytest.fixture
 def handlers() -> Iterator[list[Any]]:
-    """The process's handlers, compared afterwards."""
+    """The process's handlers, compared afterwards; SIGINT, which a shell may ignore, as usual."""
     numbers = (signal.SIGINT, signal.SIGTERM)
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)
     before = [signal.getsignal(number) for number in numbers]
     yield before
     assert [signal.getsignal(number) for number in numbers] == before
+    signal.signal(signal.SIGINT, former)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
