@@ -19,6 +19,7 @@ import pytest
 from typer.testing import CliRunner
 
 from vaerl.cli import app
+from vaerl.cli_output import print_table
 from vaerl.experiments import mujoco
 from vaerl.runs import RunDirectory
 from vaerl.runs.video import record, video_format
@@ -214,6 +215,13 @@ def wait_for(condition: Callable[[], bool], seconds: float = 120.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it took too long"
         time.sleep(0.1)
+
+
+def test_a_wide_table_cuts_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    """Names stay on one line; numbers go below one another, whole."""
+    print_table("scores", ["policy", *"abcdefghijkl"], [["gaussian-both", *["0.123 ± 0.456"] * 12]])
+    out = capsys.readouterr().out
+    assert "gaussian-both" in out and out.count("0.456") == 12 and "…" not in out
 
 
 def test_the_table_is_built_from_the_cells() -> None:
