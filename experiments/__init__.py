@@ -16,18 +16,18 @@ from vaerl.names import check_name
 
 #: name -> "module:function"; each function is called as function(out, preset=…, seed=…, …) -> Path
 EXPERIMENTS: dict[str, str] = {
-    "captions": "vaerl.experiments.captions:run",
-    "curves": "vaerl.experiments.curves:run",
-    "density-suite": "vaerl.experiments.density_suite:run",
-    "demo": "vaerl.experiments.demo:run",
-    "dynamics": "vaerl.experiments.dynamics:run",
-    "gradients": "vaerl.experiments.gradients:run",
-    "improvement": "vaerl.experiments.improvement:run",
-    "instructions": "vaerl.experiments.instructions:run",
-    "iwae-mnist": "vaerl.experiments.iwae_mnist:run",
-    "mbpo": "vaerl.experiments.mbpo:run",
-    "modes": "vaerl.experiments.modes:run",
-    "mujoco": "vaerl.experiments.mujoco:run",
+    "captions": "vaerl.experiments.captions.experiment:run",
+    "curves": "vaerl.experiments.curves.experiment:run",
+    "density-suite": "vaerl.experiments.density_suite.experiment:run",
+    "demo": "vaerl.experiments.demo.experiment:run",
+    "dynamics": "vaerl.experiments.dynamics.experiment:run",
+    "gradients": "vaerl.experiments.gradients.experiment:run",
+    "improvement": "vaerl.experiments.improvement.experiment:run",
+    "instructions": "vaerl.experiments.instructions.experiment:run",
+    "iwae-mnist": "vaerl.experiments.iwae.experiment:run",
+    "mbpo": "vaerl.experiments.mbpo.experiment:run",
+    "modes": "vaerl.experiments.modes.experiment:run",
+    "mujoco": "vaerl.experiments.mujoco.experiment:run",
 }
 
 __all__ = ["EXPERIMENTS", "experiment_names", "load_experiment"]

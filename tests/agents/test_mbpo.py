@@ -17,8 +17,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from tests.agents.model_tasks import KnownWalk, Walk
 from tests.policies.common import TinyEnv
 from vaerl.agents import MBPO
-from vaerl.runs.checkpoint import save_checkpoint
-from vaerl.runs.checkpoint_load import load_checkpoint
+from vaerl.checkpoint.load import load_checkpoint
+from vaerl.checkpoint.save import save_checkpoint
 
 FAST: dict[str, Any] = {
     "learning_starts": 20,

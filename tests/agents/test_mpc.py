@@ -20,9 +20,9 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecFram
 from tests.agents.model_tasks import KnownWalk, Walk
 from tests.policies.common import TinyEnv
 from vaerl.agents import MPC
+from vaerl.checkpoint.load import load_checkpoint
+from vaerl.checkpoint.save import save_checkpoint
 from vaerl.dynamics import replay_transitions
-from vaerl.runs.checkpoint import save_checkpoint
-from vaerl.runs.checkpoint_load import load_checkpoint
 
 PLANNER = {"horizon": 3, "population": 16, "elites": 4, "iterations": 2, "particles": 2}
 FAST: dict[str, Any] = {

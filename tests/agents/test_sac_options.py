@@ -19,8 +19,8 @@ from vaerl.agents import MBPO, SAC
 from vaerl.agents.compiled import Compiled
 from vaerl.agents.critics import Critics, MlpCritics, regression, slopes, slopes_by_row
 from vaerl.agents.precision import low_layers, low_products
-from vaerl.runs.checkpoint import save_checkpoint
-from vaerl.runs.checkpoint_load import load_checkpoint
+from vaerl.checkpoint.load import load_checkpoint
+from vaerl.checkpoint.save import save_checkpoint
 
 FAST: dict[str, Any] = {"learning_starts": 16, "batch_size": 16, "buffer_size": 256, "seed": 0}
 WIDE: dict[str, Any] = {"net_arch": [128, 128]}

@@ -19,9 +19,9 @@ import pytest
 from typer.testing import CliRunner
 
 from vaerl.cli import app
-from vaerl.cli_output import print_table
-from vaerl.experiments import mujoco
+from vaerl.experiments.mujoco.experiment import experiment as mujoco
 from vaerl.runs import RunDirectory
+from vaerl.runs.console import print_table
 from vaerl.runs.video import record, video_format
 
 
@@ -177,9 +177,9 @@ def start(work: str, workers: int, folder: Path) -> tuple[subprocess.Popen[bytes
     code = (
         "import multiprocessing, signal, threading, time\n"
         "from pathlib import Path\n"
-        "from vaerl.experiments.cells import each_result\n"
+        "from vaerl.lab.cells import each_result\n"
         "from vaerl.runs.config import TrainConfig\n"
-        "from vaerl.runs.parallel import train_all\n"
+        "from vaerl.lab.parallel import train_all\n"
         "def tell():\n"
         f"    while len(found := multiprocessing.active_children()) < {workers}:\n"
         "        time.sleep(0.1)\n"

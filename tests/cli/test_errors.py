@@ -116,7 +116,7 @@ def test_a_file_in_the_way_of_a_folder_is_named_before_any_work(
     config = TrainConfig("Pendulum-v1")
     RunDirectory(tmp_path / "run").create(config.to_dict())
     monkeypatch.setattr("vaerl.runs.train.load_run", lambda run: (None, config, 0))
-    monkeypatch.setattr("vaerl.runs.report.build.read_runs", None)
+    monkeypatch.setattr("vaerl.report.build.read_runs", None)
     line = mistaken(arguments)
     assert "out: got 'plain/x" in line and "'plain' is in the way" in line, line
 
@@ -155,7 +155,7 @@ def test_a_fault_of_the_program_is_told_from_a_mistake(monkeypatch: pytest.Monke
     def broken(kind: str, *, every: bool) -> None:
         raise RuntimeError("lost\nits way")
 
-    monkeypatch.setattr("vaerl.cli_output.listing", broken)
+    monkeypatch.setattr("vaerl.runs.console.listing", broken)
     result = CliRunner().invoke(app, ["list", "envs"])
     assert result.exit_code == 1
     line = "vaerl: internal error: RuntimeError: lost its way"

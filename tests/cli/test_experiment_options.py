@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from vaerl.cli_errors import parse_pairs
-from vaerl.cli_experiments import help_text, read_options
-from vaerl.runs.parallel import train_all
+from vaerl.cli.errors import parse_pairs
+from vaerl.cli.experiments import help_text, read_options
+from vaerl.lab.parallel import train_all
 
 
 def sample(

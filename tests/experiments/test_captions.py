@@ -13,8 +13,8 @@ from torch import Tensor
 
 from vaerl.densities.normal import DiagonalNormal
 from vaerl.experiments import load_experiment
-from vaerl.experiments.caption_chain import Reading, Sizes, Window, build_drawer
-from vaerl.experiments.caption_data import (
+from vaerl.experiments.captions.chain import Reading, Sizes, Window, build_drawer
+from vaerl.experiments.captions.data import (
     COLOURS,
     HELD_OUT,
     IMAGE,
@@ -29,12 +29,12 @@ from vaerl.experiments.caption_data import (
     load_glyphs,
     paint,
 )
-from vaerl.experiments.caption_gan import LaplacianGAN
-from vaerl.experiments.caption_judge import Judge
-from vaerl.experiments.caption_rivals import RIVALS, build_rival
-from vaerl.experiments.caption_scores import caption_choice, lower_bounds
-from vaerl.experiments.caption_training import Fit
-from vaerl.experiments.captions import PRESETS, make_fit, run
+from vaerl.experiments.captions.experiment import PRESETS, make_fit, run
+from vaerl.experiments.captions.gan import LaplacianGAN
+from vaerl.experiments.captions.judge import Judge
+from vaerl.experiments.captions.rivals import RIVALS, build_rival
+from vaerl.experiments.captions.scores import caption_choice, lower_bounds
+from vaerl.experiments.captions.training import Fit
 
 TINY = Sizes(steps=3, latent=2, state=6, words=3, alignment=3, pen=3, eye=3)
 

@@ -9,9 +9,9 @@ import pytest
 from stable_baselines3 import SAC as SB3SAC
 
 from vaerl.agents import SAC
-from vaerl.experiments.comparison import DEBUG_STEPS, Cell, assemble
-from vaerl.experiments.curves import CURVES, run
-from vaerl.runs import jsonio
+from vaerl.disk import jsonio
+from vaerl.experiments.curves.experiment import CURVES, run
+from vaerl.lab.comparison import DEBUG_STEPS, Cell, assemble
 
 
 def test_learners_differ_in_what_their_names_say() -> None:

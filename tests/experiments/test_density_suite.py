@@ -13,7 +13,14 @@ from torch import Tensor, nn
 
 from vaerl.densities import Bounds
 from vaerl.experiments import experiment_names, load_experiment
-from vaerl.experiments.density_fit import (
+from vaerl.experiments.density_suite.experiment import (
+    MODELS,
+    command_line,
+    make_fits,
+    run,
+    run_fits,
+)
+from vaerl.experiments.density_suite.fit import (
     Fit,
     Model,
     Standardised,
@@ -26,8 +33,7 @@ from vaerl.experiments.density_fit import (
     train,
     training_batches,
 )
-from vaerl.experiments.density_laws import Target
-from vaerl.experiments.density_suite import MODELS, command_line, make_fits, run, run_fits
+from vaerl.experiments.density_suite.laws import Target
 
 FIT = Fit("ring-2d", "gaussian", 0, 5, 32, 200, 4, Model("gaussian", 1e-2))
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from vaerl.experiments.density_laws import Target, estimate
-from vaerl.experiments.density_targets import (
+from vaerl.experiments.density_suite.laws import Target, estimate
+from vaerl.experiments.density_suite.targets import (
     TARGETS,
     VALIDATION_TARGETS,
     Moerland,

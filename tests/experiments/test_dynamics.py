@@ -13,15 +13,15 @@ import torch
 from vaerl.envs.bimodal_wind import BimodalWindEnv
 from vaerl.envs.fork import ForkEnv
 from vaerl.envs.known_law import KnownLawEnv
-from vaerl.envs.oracles import reference_samples
 from vaerl.envs.wet_chicken import WetChickenEnv
-from vaerl.experiments import dynamics
-from vaerl.experiments import dynamics_planning as planning
-from vaerl.experiments.dynamics_episodes import record_episodes
-from vaerl.experiments.dynamics_models import MODELS, Budget, learn, make_world, observe
-from vaerl.experiments.dynamics_scores import law_scores, modes_of
-from vaerl.experiments.dynamics_table import assemble
-from vaerl.experiments.dynamics_tasks import TASKS, cells_one_hot
+from vaerl.experiments.dynamics import experiment as dynamics
+from vaerl.experiments.dynamics.episodes import record_episodes
+from vaerl.experiments.dynamics.experiment import planning
+from vaerl.experiments.dynamics.models import MODELS, Budget, learn, make_world, observe
+from vaerl.experiments.dynamics.oracles import reference_samples
+from vaerl.experiments.dynamics.scores import law_scores, modes_of
+from vaerl.experiments.dynamics.table import assemble
+from vaerl.experiments.dynamics.tasks import TASKS, cells_one_hot
 from vaerl.planning.model import Step
 
 

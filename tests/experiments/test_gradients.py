@@ -14,19 +14,25 @@ import torch
 from torch import Tensor
 
 from vaerl.experiments import load_experiment
-from vaerl.experiments.gradient_estimators import (
+from vaerl.experiments.gradients.estimators import (
     ELBO,
     ESTIMATORS,
     NEEDS_TWO,
     leave_one_out_bounds,
     surrogate,
 )
-from vaerl.experiments.gradient_linear import NAMES, exact_elbo, linear_density, linear_draws
-from vaerl.experiments.gradient_network import measure_network, spread
-from vaerl.experiments.gradients import PRESETS, run, slope
-from vaerl.experiments.helmholtz import METHODS, build_machine, dream, losses, train_machine
-from vaerl.experiments.iwae_cell import Cell
-from vaerl.experiments.mnist import Digits, drawn_digits
+from vaerl.experiments.gradients.experiment import PRESETS, run, slope
+from vaerl.experiments.gradients.helmholtz import (
+    METHODS,
+    build_machine,
+    dream,
+    losses,
+    train_machine,
+)
+from vaerl.experiments.gradients.linear import NAMES, exact_elbo, linear_density, linear_draws
+from vaerl.experiments.gradients.network import measure_network, spread
+from vaerl.experiments.iwae.cell import Cell
+from vaerl.experiments.iwae.mnist import Digits, drawn_digits
 
 DRAWS = 20_000
 

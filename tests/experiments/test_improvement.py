@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vaerl.experiments.improvement import STEPS, run
+from vaerl.experiments.improvement.experiment import STEPS, run
 
 
 def test_learners_differ_in_density_and_step_alone() -> None:

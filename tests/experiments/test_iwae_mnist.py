@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from vaerl.experiments import load_experiment, mnist
-from vaerl.experiments.iwae_cell import (
+from vaerl.experiments import load_experiment
+from vaerl.experiments.iwae import mnist
+from vaerl.experiments.iwae.cell import (
     Cell,
     Training,
     epoch_cost,
@@ -20,10 +21,10 @@ from vaerl.experiments.iwae_cell import (
     passes,
     train,
 )
-from vaerl.experiments.iwae_mnist import SAMPLES, make_cells, run
-from vaerl.experiments.iwae_networks import build_density, nothing
-from vaerl.experiments.iwae_run import load_density, read_result
-from vaerl.experiments.iwae_score import lower_bounds, score, unit_variances
+from vaerl.experiments.iwae.experiment import SAMPLES, make_cells, run
+from vaerl.experiments.iwae.networks import build_density, nothing
+from vaerl.experiments.iwae.run import load_density, read_result
+from vaerl.experiments.iwae.score import lower_bounds, score, unit_variances
 
 CELL = Cell(1, "iwae", 5, ((5, 3),), 100, images="drawn", test_images=40, test_k=60)
 GREY = torch.full((784,), 0.2)
@@ -373,8 +374,8 @@ def test_a_plan_in_minutes_is_kept_when_resumed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The epochs that the clock gave at first are those that count."""
-    monkeypatch.setattr("vaerl.experiments.iwae_mnist.draw_figures", lambda *_: None)
-    monkeypatch.setattr("vaerl.experiments.iwae_mnist.measure_seconds", lambda *_: [0.24])
+    monkeypatch.setattr("vaerl.experiments.iwae.experiment.draw_figures", lambda *_: None)
+    monkeypatch.setattr("vaerl.experiments.iwae.experiment.measure_seconds", lambda *_: [0.24])
     choice = {"preset": "debug", "layers": [1], "k": [1], "minutes": 0.004}
     run(tmp_path, **choice)  # type: ignore[arg-type]
     path = tmp_path / "cells" / "debug-L1-iwae-k1-s0" / "plan.json"

@@ -11,8 +11,8 @@ import pytest
 
 from vaerl.agents import MBPO, SAC
 from vaerl.dynamics.fitting import fit
-from vaerl.experiments.comparison import DEBUG_STEPS
-from vaerl.experiments.mbpo import MODEL_BASED, UPDATES, run
+from vaerl.experiments.mbpo.experiment import MODEL_BASED, UPDATES, run
+from vaerl.lab.comparison import DEBUG_STEPS
 
 
 def test_learners_differ_in_what_their_names_say() -> None:

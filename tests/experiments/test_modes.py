@@ -13,15 +13,15 @@ import pytest
 from safetensors.numpy import load_file
 from scipy import stats
 
-from vaerl.cli_errors import print_error
+from vaerl.cli.errors import print_error
+from vaerl.disk import jsonio
+from vaerl.disk.errors import RunsFailed
 from vaerl.envs.bandit import LOG_THRESHOLD_99, SCALE, log_prob
-from vaerl.experiments.intervals import interval
-from vaerl.experiments.mode_record import read_earlier
-from vaerl.experiments.mode_table import assemble
-from vaerl.experiments.mode_tasks import POLICIES, TASKS
-from vaerl.experiments.modes import Cell, command_lines, make_cells, read_cells, run
-from vaerl.runs import jsonio
-from vaerl.runs.errors import RunsFailed
+from vaerl.experiments.modes.experiment import Cell, command_lines, make_cells, read_cells, run
+from vaerl.experiments.modes.record import read_earlier
+from vaerl.experiments.modes.table import assemble
+from vaerl.experiments.modes.tasks import POLICIES, TASKS
+from vaerl.lab.stats import interval
 
 
 def cell(score: float, minutes: float = 1.0, **more: float) -> dict[str, float]:

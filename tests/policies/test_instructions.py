@@ -18,7 +18,7 @@ from torch import nn
 import vaerl.envs
 from vaerl.envs.coloured_goals import PLACES
 from vaerl.experiments import load_experiment
-from vaerl.experiments.instructions import KINDS, run
+from vaerl.experiments.instructions.experiment import KINDS, run
 from vaerl.policies import SACPolicy
 from vaerl.policies.instructions import InstructionExtractor
 

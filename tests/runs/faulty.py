@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from vaerl.runs.files import FileOps
+from vaerl.disk.files import FileOps
 
 
 class Crash(BaseException):

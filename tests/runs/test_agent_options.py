@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from stable_baselines3.common.env_util import make_vec_env
 
+from vaerl.checkpoint.load import load_checkpoint
+from vaerl.checkpoint.save import save_checkpoint
 from vaerl.runs.agent_options import check_agent_options
 from vaerl.runs.build import check_config, make_agent
-from vaerl.runs.checkpoint import save_checkpoint
-from vaerl.runs.checkpoint_load import load_checkpoint
 from vaerl.runs.config import TrainConfig
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
+from vaerl.report import report
 from vaerl.runs.config import TrainConfig
-from vaerl.runs.report import report
 from vaerl.runs.train import load_run, read_evaluation, train
 
 TINY: dict[str, Any] = {"learning_starts": 20, "buffer_size": 200, "batch_size": 16, "members": 2}
@@ -90,8 +90,8 @@ def test_a_run_learns_a_model_and_comes_back(
 def test_a_look_at_the_model_is_fair_and_leaves_no_trace() -> None:
     """Fresh steps, the law where it is known; the agent's streams and the global one stay."""
     from vaerl.agents import MPC
-    from vaerl.runs.report.policies import RunPolicy
-    from vaerl.runs.report.world import look_at_world
+    from vaerl.report.policies import RunPolicy
+    from vaerl.report.world import look_at_world
 
     env = "vaerl/WetChicken-v0"
     agent = MPC("gaussian", env, **TINY | OPTIONS["mpc"], seed=0)

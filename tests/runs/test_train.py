@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from vaerl.runs import RunDirectory, VaerlLoadError
+from vaerl.disk import VaerlLoadError
+from vaerl.runs import RunDirectory
 from vaerl.runs.agent_options import agent_options
 from vaerl.runs.config import TrainConfig, agent_defaults
 from vaerl.runs.train import load_run, read_config, read_evaluation, train

@@ -11,14 +11,14 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from vaerl.agents import agent_class, agent_names
 from vaerl.densities import density_names
+from vaerl.disk.errors import one_line
 from vaerl.names import check_name
 from vaerl.runs.agent_options import check_agent_options, with_schedules
 from vaerl.runs.config import TrainConfig
 from vaerl.runs.directory import RunDirectory
-from vaerl.runs.errors import one_line
-from vaerl.runs.tensorboard_tracker import TensorBoardTracker
-from vaerl.runs.trackers import JsonlTracker
-from vaerl.runs.wandb_tracker import WandbTracker
+from vaerl.track.base import JsonlTracker
+from vaerl.track.tensorboard import TensorBoardTracker
+from vaerl.track.wandb import WandbTracker
 
 LOG_STEPS = 2000  # environment steps, at most, between two rows of the algorithm's own numbers
 LOG_ROWS = 25  # of them, at least, in a run however short

@@ -20,13 +20,14 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Figure, Image, KVWriter, Video
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
-from vaerl.runs import checkpoint, media
-from vaerl.runs.checkpoint_agent import describe_agent
-from vaerl.runs.checkpoint_state import Parts
-from vaerl.runs.errors import one_line
-from vaerl.runs.rng import preserve_rng
+from vaerl.checkpoint import save as checkpoint
+from vaerl.checkpoint.agent import describe_agent
+from vaerl.checkpoint.rng import preserve_rng
+from vaerl.checkpoint.state import Parts
+from vaerl.disk.errors import one_line
+from vaerl.runs import media
 from vaerl.runs.signals import StopSignals
-from vaerl.runs.trackers import Trackers, to_stderr
+from vaerl.track.base import Trackers, to_stderr
 
 Hook = Callable[[BaseAlgorithm, int], Mapping[str, Any] | None]
 

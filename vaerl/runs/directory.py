@@ -21,8 +21,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from vaerl.runs import files, jsonio
-from vaerl.runs.errors import VaerlLoadError
+from vaerl.disk import files, jsonio
+from vaerl.disk.errors import VaerlLoadError
 
 STATES = ("running", "finished", "stopped", "failed")
 METRICS_LIMIT = 2**32  # bytes of metrics.jsonl that are read

@@ -17,9 +17,9 @@ from gymnasium.spaces import Discrete
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv
 
+from vaerl.checkpoint.rng import preserve_rng
 from vaerl.envs import metrics
 from vaerl.policies.noise import NoiseSource
-from vaerl.runs.rng import preserve_rng
 from vaerl.runs.vec import make_vec
 
 COPIES = 50  # of the environment at most, stepped side by side: one prediction serves them all

@@ -19,16 +19,16 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
-from vaerl.runs import files, jsonio
+from vaerl.checkpoint.load import find_checkpoint, load_checkpoint
+from vaerl.checkpoint.save import list_checkpoints
+from vaerl.disk import files, jsonio
+from vaerl.disk.errors import one_line
+from vaerl.report.pictures import Painter
 from vaerl.runs.build import check_config, log_every, make_agent, make_trackers
 from vaerl.runs.callback import TrackerCallback
-from vaerl.runs.checkpoint import list_checkpoints
-from vaerl.runs.checkpoint_load import find_checkpoint, load_checkpoint
 from vaerl.runs.config import TrainConfig
 from vaerl.runs.directory import RunDirectory, versions
-from vaerl.runs.errors import one_line
 from vaerl.runs.evaluate import EvalResult, episodes_wanted, evaluate
-from vaerl.runs.pictures import Painter
 from vaerl.runs.vec import ask_env, make_vec, spawn_seeds
 from vaerl.runs.video import record, video_format
 

@@ -18,8 +18,8 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
+from vaerl.disk import files
 from vaerl.names import did_you_mean
-from vaerl.runs import files
 from vaerl.runs.config import check_env_id
 from vaerl.runs.evaluate import Predictor, own_randomness
 from vaerl.runs.skeleton import draw_scene

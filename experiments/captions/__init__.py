@@ -1,0 +1,1 @@
+"""Does a chain of conditional VAEs draw what a caption says?"""

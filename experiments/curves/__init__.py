@@ -1,0 +1,1 @@
+"""Does vaerl's SAC learn as stable-baselines3's does?"""

@@ -1,0 +1,1 @@
+"""The main job: a CVAE policy next to a Gaussian one."""

@@ -1,0 +1,1 @@
+"""How close do the densities come to a known truth?"""

@@ -1,0 +1,124 @@
+"""Pictures of the density suite: samples of the truth and of every model, side by side.
+
+One PNG a target. 1-D: histograms under the true density. 2-D: scatters. Rows are three contexts.
+6-D: rows are three pairs of coordinates, colours the three contexts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from vaerl.experiments.density_suite.fit import Fit, load_model
+from vaerl.experiments.density_suite.laws import Target
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+CONTEXTS = (-0.7, 0.0, 0.7)  # every coordinate of c; in Moerland's toy one in each region
+PAIRS = ((0, 1), (2, 3), (4, 5))
+COLOURS = ("tab:blue", "tab:orange", "tab:green")
+
+Sampler = Callable[[Tensor], Tensor]
+
+
+def draw_figures(
+    fits: Sequence[Fit], results: Sequence[Mapping[str, Any]], out: Path, samples: int = 1_500
+) -> list[Path]:
+    """Draw one picture a target from the saved parameters into out/figures; give the paths."""
+    folder = out / "figures"
+    folder.mkdir(parents=True, exist_ok=True)
+    pairs = sorted(zip(fits, results, strict=True), key=lambda pair: pair[0].law_name)
+    return [
+        _draw_target([*group], out, folder / f"{name}.png", samples)
+        for name, group in groupby(pairs, key=lambda pair: pair[0].law_name)
+    ]
+
+
+def _draw_target(
+    group: Sequence[tuple[Fit, Mapping[str, Any]]], out: Path, path: Path, samples: int
+) -> Path:
+    """One row of panels for each context (or pair of coordinates), one column for each sampler."""
+    from matplotlib.figure import Figure
+
+    target = group[0][0].law()
+    generator = torch.Generator().manual_seed(0)
+    columns: list[tuple[str, Sampler]] = [("truth", lambda c: target.sample(c, generator))]
+    for fit, result in group:
+        title = f"{fit.model}\ngap {result['gap']:.3f}"
+        columns.append((title, _model_sampler(fit, out)))
+    drawn = [
+        [sampler(_contexts(target, value, samples)) for value in CONTEXTS] for _, sampler in columns
+    ]
+    figure = Figure(figsize=(1.8 * len(columns) + 0.6, 6.4))
+    figure.subplots_adjust(0.6 / figure.get_figwidth(), 0.04, 0.99, 0.88, 0.15, 0.15)
+    axes = figure.subplots(3, len(columns), squeeze=False, sharex="row", sharey="row")
+    for column, (title, _) in enumerate(columns):
+        axes[0, column].set_title(title, fontsize=9)
+        for row in range(3):
+            _draw_panel(axes[row, column], target, drawn[column], drawn[0], row)
+            if column == 0:
+                label = f"x{PAIRS[row][0] + 1}, x{PAIRS[row][1] + 1}"
+                axes[row, 0].set_ylabel(label if target.event_dim > 2 else f"c = {CONTEXTS[row]}")
+    for row in range(3):
+        _frame(axes[row, 0], target, drawn[0], row)
+    figure.suptitle(f"{group[0][0].law_name}: {target.summary}", fontsize=10)
+    figure.savefig(path, dpi=80)
+    return path
+
+
+def _model_sampler(fit: Fit, out: Path) -> Sampler:
+    """Sampler of a trained model, seeded and without touching the global generator."""
+    model = load_model(fit, out)
+
+    def sampler(contexts: Tensor) -> Tensor:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(fit.seed)
+            return model.sample(contexts.float())
+
+    return sampler
+
+
+def _contexts(target: Target, value: float, n: int) -> Tensor:
+    return torch.full((n, target.context_dim), value, dtype=torch.float64)
+
+
+def _draw_panel(
+    axis: Axes, target: Target, drawn: Sequence[Tensor], truth: Sequence[Tensor], row: int
+) -> None:
+    """One panel: histogram and true density (1-D), scatter (2-D), projected scatters (6-D)."""
+    axis.tick_params(labelsize=6, length=2)
+    if target.event_dim == 1:
+        grid = torch.linspace(*_range(truth[row][:, 0]), 400, dtype=torch.float64)
+        density = target.log_prob(_contexts(target, CONTEXTS[row], 400), grid.unsqueeze(-1)).exp()
+        axis.hist(drawn[row][:, 0].numpy(), bins=80, density=True, histtype="stepfilled", alpha=0.6)
+        axis.plot(grid.numpy(), density.numpy(), color="black", linewidth=0.8)
+        return
+    dots: dict[str, Any] = {"s": 1.0, "alpha": 0.4, "linewidths": 0}
+    if target.event_dim == 2:
+        axis.scatter(*drawn[row].T.numpy(), color=COLOURS[0], **dots)
+        return
+    for x, colour in zip(drawn, COLOURS, strict=True):
+        axis.scatter(*x[:, list(PAIRS[row])].T.numpy(), color=colour, **dots)
+
+
+def _frame(axis: Axes, target: Target, truth: Sequence[Tensor], row: int) -> None:
+    """Fix the limits of a row by the true samples, so that stray samples cannot hide them."""
+    if target.event_dim == 1:
+        axis.set_xlim(*_range(truth[row][:, 0]))
+        return
+    shown = truth[row] if target.event_dim == 2 else torch.cat([*truth])[:, list(PAIRS[row])]
+    axis.set_xlim(*_range(shown[:, 0]))
+    axis.set_ylim(*_range(shown[:, 1]))
+
+
+def _range(x: Tensor) -> tuple[float, float]:
+    """Smallest and largest value with a margin of a fifth of the span."""
+    low, high = x.min().item(), x.max().item()
+    margin = 0.2 * (high - low)
+    return low - margin, high + margin

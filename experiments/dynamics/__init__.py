@@ -1,0 +1,1 @@
+"""Which densities make good dynamics models, where several things can happen?"""

@@ -1,0 +1,1 @@
+"""Which estimator of the encoder's gradient is right, and how noisy is each?"""

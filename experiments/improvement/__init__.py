@@ -1,0 +1,1 @@
+"""Which improvement step suits a CVAE policy where one way of acting is best?"""

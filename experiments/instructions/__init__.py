@@ -1,0 +1,1 @@
+"""Does a policy obey instructions, also new combinations of words?"""

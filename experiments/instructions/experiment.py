@@ -1,0 +1,338 @@
+"""Does a policy obey instructions, also combinations of words that it never met in training?
+
+Protocol. `vaerl/ColouredGoals-v0` with `combinations="training"`: four combinations of colour and
+side are neither asked for nor to be seen; half of the episodes say both words, a quarter the colour
+alone ("go to the red goal"), a quarter the side alone. The same policy over a density with two ways
+of looking: "words" reads the instruction (`vaerl.policies.instructions.InstructionExtractor`), "no
+words" sees everything but the instruction. The density is fitted to demonstrations of the way
+straight to the goal, or learned by `vaerl.agents.SAC`. After that, deterministic episodes: the
+share that ends at the goal asked for, over each kind of instruction of training and over
+combinations held out. A policy that ignores the words obeys one time in eight, or in four where one
+word is said.
+
+Files: out/cells/<policy>-s<seed>.json (finished ones are not repeated; those of other settings are
+refused), out/results.json (the table), out/figures/.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from time import process_time
+from types import MappingProxyType
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium.wrappers import FilterObservation
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.preprocessing import preprocess_obs
+
+import vaerl.envs
+from vaerl.agents import SAC
+from vaerl.densities import density_names
+from vaerl.densities.options import check_positive, check_seed
+from vaerl.disk import files, jsonio
+from vaerl.envs.coloured_goals import STEP
+from vaerl.experiments.instructions.figures import draw_figures
+from vaerl.lab.cells import torch_threads
+from vaerl.lab.records import check_same, read_record
+from vaerl.lab.stats import interval
+from vaerl.names import check_name
+from vaerl.policies.instructions import InstructionExtractor
+from vaerl.runs.console import print_table, training_bar
+from vaerl.runs.directory import versions
+
+ENV = "vaerl/ColouredGoals-v0"
+POLICIES = ("words", "no words")
+KINDS: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "both words": ("training", "both"),
+        "colour alone": ("training", "colour"),
+        "side alone": ("training", "side"),
+        "held out": ("held-out", "both"),
+    }
+)
+"""Combinations and words of the episodes that measure a policy, by the column of the table."""
+SHOWN = 2  # episodes of each kind in the picture
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Budget of one training and of its evaluation."""
+
+    #: episodes that are demonstrated, and updates on them
+    demonstrations: int
+    updates: int
+    #: of SAC
+    steps: int
+    learning_starts: int
+    seeds: tuple[int, ...]
+    episodes: int
+
+
+PRESETS: Mapping[str, Preset] = MappingProxyType(
+    {
+        "full": Preset(1_200, 2_500, 10_000, 200, (0, 1, 2), 200),
+        "debug": Preset(5, 10, 60, 20, (0,), 5),
+    }
+)
+LEARNERS = ("demonstrations", "sac")
+FIT_RATE, FIT_BATCH = 3e-3, 64
+MIDDLE = 0.6  # half side of the square in which demonstrations start
+SETTINGS: Mapping[str, Any] = MappingProxyType(
+    {"batch_size": 128, "gamma": 0.8, "ent_coef": 0.02, "learning_rate": 1e-3, "tau": 0.02}
+)
+
+
+def run(
+    out: Path,
+    preset: str = "full",
+    seeds: list[int] | None = None,
+    policies: list[str] | None = None,
+    density: str = "cvae",
+    learner: str = "demonstrations",
+    threads: int = 1,
+) -> Path:
+    """Train every cell that is not finished, print the table, draw the picture; give results.json.
+
+    Args:
+        out: folder of the results; finished cells found there are reused, those of other settings
+            refused.
+        preset: "full", or "debug", which runs whole in seconds.
+        seeds: the preset's own if None.
+        policies: "words" and "no words", both if None.
+        density: of the policy.
+        learner: "demonstrations" or "sac".
+        threads: torch threads.
+    """
+    budget = PRESETS[check_name("preset", preset, PRESETS)]
+    names = [check_name("policy", name, POLICIES) for name in policies or POLICIES]
+    check_name("density", density, density_names())
+    check_name("learner", learner, LEARNERS)
+    check_positive("threads", threads)
+    chosen = [check_seed("seeds", seed) for seed in seeds or budget.seeds]
+    out = Path(out)
+    wanted = [(name, seed) for name in names for seed in chosen]
+    length = budget.steps if learner == "sac" else budget.updates
+    settings = {"density": density, "learner": learner, "length": length}
+    settings |= SETTINGS if learner == "sac" else {"demonstrations": budget.demonstrations}
+    settings["episodes"] = budget.episodes
+    finished = read_finished(out / "cells", settings)
+    cells: dict[tuple[str, int], dict[str, Any]] = {}
+    titles = {key: f"{key[0]} seed {key[1]}" for key in wanted}
+    with training_bar({title: length for title in titles.values()}) as advance:
+        for key in wanted:
+            path = out / "cells" / f"{key[0].replace(' ', '-')}-s{key[1]}.json"
+            cell = finished.get(path)
+            if cell is None:
+                with torch_threads(threads):
+                    tick = lambda done, title=titles[key]: advance(title, done)  # noqa: E731
+                    cell = train_cell(*key, density, learner, budget, tick)
+                cell["settings"] = settings
+                files.make_directory(path.parent)
+                files.write_text(path, jsonio.dumps(cell, indent=1) + "\n")
+            cells[key] = cell
+    record = assemble(cells, budget)
+    words = [f"--preset {preset}", f"--seeds {','.join(map(str, seeds))}" if seeds else ""]
+    words += [f"--policies {','.join(map(repr, names))}" if policies else ""]
+    words += [f"--density {density}" if density != "cvae" else ""]
+    words += [f"--learner {learner}" if learner != LEARNERS[0] else ""]
+    record["command"] = " ".join(["vaerl experiment instructions", *filter(None, words)])
+    path = out / "results.json"
+    files.write_text(path, jsonio.dumps(record, indent=1) + "\n")
+    print_table(record["title"], record["columns"], record["rows"])
+    print(record["caption"])
+    draw_figures(cells, KINDS, out)
+    return path
+
+
+def read_finished(folder: Path, settings: Mapping[str, Any]) -> dict[Path, dict[str, Any]]:
+    """The cells of a folder; ValueError, one line, for a damaged one or one of other settings."""
+    cells = {}
+    for path in sorted(folder.glob("*.json")):
+        cell = read_record(path, ("settings", "minutes", *KINDS))
+        assert cell is not None, path
+        check_same(path, cell["settings"], settings)
+        cells[path] = cell
+    return cells
+
+
+def make_env(policy: str, combinations: str, asks: str = "mixed") -> gymnasium.Env[Any, Any]:
+    """The environment as that policy sees it."""
+    vaerl.envs.register_envs()
+    env = gymnasium.make(ENV, combinations=combinations, asks=asks)
+    if policy == "words":
+        return env
+    return FilterObservation(env, ["position", "goals", "colours"])
+
+
+def make_agent(policy: str, density: str, budget: Preset, seed: int) -> SAC:
+    """The untrained agent."""
+    kwargs: dict[str, Any] = {"net_arch": [64, 64]}
+    if policy == "words":
+        kwargs["features_extractor_class"] = InstructionExtractor
+        kwargs["features_extractor_kwargs"] = {"things": "goals", "labels": "colours", "count": 8}
+    return SAC(
+        density,
+        make_env(policy, "training"),
+        seed=seed,
+        learning_starts=budget.learning_starts,
+        buffer_size=budget.steps,
+        policy_kwargs=kwargs,
+        device="cpu",
+        **SETTINGS,
+    )
+
+
+class _Tick(BaseCallback):
+    def __init__(self, tick: Any) -> None:
+        super().__init__()
+        self.tick = tick
+
+    def _on_step(self) -> bool:
+        self.tick(self.num_timesteps)
+        return True
+
+
+def train_cell(
+    policy: str, seed: int, density: str, learner: str, budget: Preset, tick: Any
+) -> dict[str, Any]:
+    """Train and evaluate one policy: what the table and the picture need, as plain data."""
+    start = process_time()
+    agent = make_agent(policy, density, budget, seed)
+    if learner == "sac":
+        agent.learn(budget.steps, callback=_Tick(tick))
+    else:
+        fit(agent, *demonstrate(policy, budget.demonstrations, seed), budget.updates, seed, tick)
+    minutes = (process_time() - start) / 60.0
+    cell: dict[str, Any] = {"minutes": minutes}
+    for kind in KINDS:
+        obeyed, shown = obedience(agent, policy, kind, budget.episodes, seed)
+        cell[kind] = {"obeyed": obeyed, "shown": shown}
+    return cell
+
+
+def demonstrate(policy: str, episodes: int, seed: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Observations and actions of an expert that goes straight to the goal asked for, with noise.
+
+    Episodes start anywhere in the middle, so that where the point is does not tell which goal it is
+    on its way to. Actions keep off the border of the box, where a squashed density has no density
+    to speak of.
+    """
+    env = make_env(policy, "training")
+    inner: Any = env.unwrapped
+    rng = np.random.default_rng(seed)
+    env.reset(seed=seed)
+    observation, _ = env.reset(options={"start": rng.uniform(-MIDDLE, MIDDLE, 2)})
+    rows: list[Any] = []
+    actions = []
+    while episodes > 0:
+        way = inner.goal_positions[inner.target] - inner.position
+        action = 0.85 * way / max(STEP, float(np.abs(way).max())) + 0.04 * rng.normal(size=2)
+        rows.append(observation)
+        actions.append(np.clip(action, -0.98, 0.98).astype(np.float32))
+        observation, _, terminated, truncated, _ = env.step(actions[-1])
+        if terminated or truncated:
+            observation, _ = env.reset(options={"start": rng.uniform(-MIDDLE, MIDDLE, 2)})
+            episodes -= 1
+    return {key: np.stack([row[key] for row in rows]) for key in rows[0]}, np.stack(actions)
+
+
+def fit(
+    agent: SAC,
+    observations: Mapping[str, np.ndarray],
+    actions: np.ndarray,
+    updates: int,
+    seed: int,
+    tick: Any,
+) -> None:
+    """Fit the agent's density to demonstrations: its own loss, over features, trunk and density."""
+    actor: Any = agent.actor
+    generator = torch.Generator().manual_seed(seed)
+    optimiser = torch.optim.Adam(actor.parameters(), FIT_RATE)
+    seen = {key: torch.as_tensor(value) for key, value in observations.items()}
+    done = torch.as_tensor(actions)
+    falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, updates)
+    for update in range(updates):
+        pick = torch.randint(len(done), (FIT_BATCH,), generator=generator)
+        context = actor.context({key: value[pick] for key, value in seen.items()})
+        loss, _ = actor.density.loss(context, done[pick], diagnostics=False, generator=generator)
+        optimiser.zero_grad()
+        loss.mean().backward()
+        torch.nn.utils.clip_grad_norm_(actor.parameters(), 10.0)
+        optimiser.step()
+        falling.step()
+        tick(update + 1)
+
+
+def obedience(
+    agent: SAC, policy: str, kind: str, episodes: int, seed: int
+) -> tuple[float, list[dict[str, Any]]]:
+    """Share of deterministic episodes that end at the goal asked for, and what the first did."""
+    env = make_env(policy, *KINDS[kind])
+    obeyed, shown = 0, []
+    for episode in range(episodes):
+        observation, info = env.reset(seed=1_000 * seed + episode)
+        trace, done = [info["position"].tolist()], False
+        while not done:
+            action = agent.predict(observation, deterministic=True)[0]
+            observation, _, terminated, truncated, info = env.step(action)
+            trace.append(info["position"].tolist())
+            done = terminated or truncated
+        obeyed += bool(info["is_success"])
+        if episode < SHOWN:
+            inner: Any = env.unwrapped
+            shown.append({"words": inner.words, "colours": inner.colours, "trace": trace})
+            if policy == "words":
+                shown[-1]["heard"] = heard(agent, observation)
+    return obeyed / episodes, shown
+
+
+@torch.no_grad()
+def heard(agent: SAC, observation: Mapping[str, np.ndarray]) -> list[float]:
+    """How far the policy hears each word of the instruction, between 0 and 1."""
+    extractor: Any = agent.actor.features_extractor
+    rows = {key: torch.as_tensor(value).unsqueeze(0) for key, value in observation.items()}
+    space: Any = agent.observation_space
+    return extractor.point(preprocess_obs(rows, space))[2][0].tolist()
+
+
+def assemble(cells: Mapping[tuple[str, int], Mapping[str, Any]], budget: Preset) -> dict[str, Any]:
+    """The table: obedience to each kind of instruction, mean and interval over seeds."""
+    rows = []
+    for name in dict.fromkeys(name for name, _ in cells):
+        own: Sequence[Mapping[str, Any]] = [cell for (n, _), cell in cells.items() if n == name]
+        shares = (interval([cell[kind]["obeyed"] for cell in own], 3) for kind in KINDS)
+        minutes = sum(cell["minutes"] for cell in own) / len(own)
+        rows.append([name, str(len(own)), *shares, f"{minutes:.1f}"])
+    settings = next(iter(cells.values()))["settings"]
+    how = f"SAC, {settings['length']:,} steps, {dict(SETTINGS)}"
+    if settings["learner"] != "sac":
+        how = (
+            f"fitted to {budget.demonstrations:,} demonstrated episodes of the combinations of "
+            "training, half of them asked for by one word alone, "
+            f"{settings['length']:,} updates of {FIT_BATCH} steps, Adam from {FIT_RATE:g} to 0"
+        )
+    return {
+        "title": "Does a policy obey instructions",
+        "caption": (
+            f"Share of {budget.episodes} deterministic episodes that end at the goal asked for: "
+            "combinations of training, asked for by both words, by the colour or by the side "
+            "alone; held out: both words of combinations that training neither asked for nor "
+            "showed. Mean with the 95 % interval (Student's t) over seeds; ignoring the words "
+            "gives 1/8 at most, or 1/4 where one word is said. "
+            f"A `{settings['density']}` in {ENV}, {how}. "
+            "CPU minutes: of training, one thread, on a shared machine."
+        ),
+        "columns": ["policy", "seeds", *KINDS, "CPU minutes"],
+        "rows": rows,
+        "data": {
+            f"{name} seed {seed}": {kind: cell[kind]["obeyed"] for kind in KINDS}
+            for (name, seed), cell in cells.items()
+        },
+        "settings": {**asdict(budget), "seeds": list(budget.seeds)},
+        "versions": {name: versions()[name] for name in ("vaerl", "python", "torch")},
+    }

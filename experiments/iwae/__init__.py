@@ -1,0 +1,1 @@
+"""Does the core reproduce the importance-weighted autoencoder on MNIST?"""

@@ -1,0 +1,1 @@
+"""Does a learned model save real steps on MuJoCo?"""

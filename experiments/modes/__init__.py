@@ -1,0 +1,1 @@
+"""Which policies keep every mode when they learn online?"""

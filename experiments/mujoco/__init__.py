@@ -1,0 +1,1 @@
+"""Does a CVAE policy keep up with the Gaussian in SAC on MuJoCo?"""

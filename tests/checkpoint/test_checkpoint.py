@@ -1,0 +1,454 @@
+"""Checkpoints: what is saved comes back, at every point where the machine may fail."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import resource
+import shutil
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from stable_baselines3 import PPO, SAC, HerReplayBuffer
+from stable_baselines3.common.envs import BitFlippingEnv
+from stable_baselines3.common.utils import LinearSchedule
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+from torch import nn
+
+import vaerl.agents
+import vaerl.policies
+from tests.runs.faulty import Crash, FaultyOps, read_all
+from tests.runs.tiny import Corridor, digest, make, observations, trained
+from vaerl.checkpoint import find_checkpoint, load_checkpoint, save_checkpoint
+from vaerl.checkpoint.agent import describe_agent
+from vaerl.checkpoint.rng import capture_rng, preserve_rng
+from vaerl.checkpoint.save import BEST, LATEST, best_checkpoint, list_checkpoints
+from vaerl.checkpoint.spaces import space_from_json, space_to_json
+from vaerl.checkpoint.state import Parts
+from vaerl.disk import files
+from vaerl.disk.errors import VaerlLoadError, WriteError
+
+
+@pytest.mark.parametrize("name", ["sb3-sac", "sb3-ppo", "sb3-a2c"])
+def test_an_agent_comes_back_with_all_it_learned(tmp_path: Path, name: str) -> None:
+    """Parameters, buffers, optimizers, counters and predictions are the saved ones."""
+    agent = trained(name, learning_rate=LinearSchedule(1e-3, 1e-4, 0.5))
+    path = save_checkpoint(agent, tmp_path, env_id="Corridor")
+    loaded = load_checkpoint(path, Corridor())
+    assert type(loaded) is type(agent) and loaded.seed == 0
+    assert digest(loaded) == digest(agent)
+    obs = observations()
+    for other in (loaded, load_checkpoint(path)):
+        np.testing.assert_array_equal(
+            other.predict(obs, deterministic=True)[0], agent.predict(obs, deterministic=True)[0]
+        )
+    assert loaded.learning_rate(0.9) == agent.learning_rate(0.9)
+    before = loaded.num_timesteps
+    loaded.learn(20, reset_num_timesteps=False)
+    assert loaded.num_timesteps > before and digest(loaded) != digest(agent)
+
+
+DENSITIES = [("sac", "cvae"), ("ppo", "cvae"), ("sac", "mixture")]
+
+
+@pytest.mark.parametrize(("name", "density"), DENSITIES)
+def test_a_vaerl_agent_comes_back(tmp_path: Path, name: str, density: str) -> None:
+    """Densities, their options and the heads' own random streams survive."""
+    cls = vaerl.agents.AGENTS[name]
+    options: dict[str, Any] = (
+        {"learning_starts": 4, "buffer_size": 100, "batch_size": 4}
+        if name == "sac"
+        else {"n_steps": 8, "batch_size": 4, "n_epochs": 1, "recognition_steps": 1}
+    )
+    agent = cls(density, Corridor(), seed=1, policy_kwargs={"net_arch": [8]}, **options).learn(8)
+    loaded = load_checkpoint(save_checkpoint(agent, tmp_path))
+    assert digest(loaded) == digest(agent)
+    assert loaded.policy_kwargs["density"] == density
+    obs = observations()
+    for deterministic in (True, False):
+        np.testing.assert_array_equal(
+            loaded.predict(obs, deterministic=deterministic)[0],
+            agent.predict(obs, deterministic=deterministic)[0],
+        )
+
+
+def test_a_vaerl_policy_in_an_sb3_agent_comes_back(tmp_path: Path) -> None:
+    """The unmodified algorithm with our policy class: both go by name."""
+    options = {"learning_starts": 4, "buffer_size": 100, "batch_size": 4}
+    kwargs = {"net_arch": [8], "density": "gaussian"}
+    agent = SAC(vaerl.policies.SACPolicy, Corridor(), policy_kwargs=kwargs, **options).learn(8)
+    loaded = load_checkpoint(save_checkpoint(agent, tmp_path))
+    assert type(loaded) is SAC and type(loaded.policy) is vaerl.policies.SACPolicy
+    assert digest(loaded) == digest(agent)
+
+
+def test_saving_and_loading_leave_every_generator_alone(tmp_path: Path) -> None:
+    """A seeded agent is saved and loaded without a draw and without a reseed (sb3.md, T4)."""
+    agent = trained("sb3-sac")
+    torch.manual_seed(5)
+    random.seed(5)
+    np.random.seed(5)  # noqa: NPY002
+    random.gauss(0, 1)  # leaves a second number waiting
+    before = _rng_bytes()
+    load_checkpoint(save_checkpoint(agent, tmp_path), Corridor())
+    assert _rng_bytes() == before
+    torch.rand(3)
+    agent.action_space.sample()
+    loaded = load_checkpoint(tmp_path, Corridor(), restore_rng=True)
+    assert _rng_bytes() == before
+    saved = find_checkpoint(tmp_path).manifest["rng"]["action_space"]
+    assert capture_rng(loaded.action_space)[1]["action_space"] == saved
+
+
+def _rng_bytes() -> list[bytes]:
+    tensors, data = capture_rng()
+    return [*(t.numpy().tobytes() for t in tensors.values()), repr(data).encode()]
+
+
+def test_preserve_rng_also_holds_a_heads_own_stream() -> None:
+    """What a policy keeps as extra state is put back with the global generators."""
+    agent = vaerl.agents.SAC("cvae", Corridor(), buffer_size=10, seed=0)
+    first = agent.predict(observations())[0]
+    with preserve_rng(agent):
+        inside = agent.predict(observations())[0]
+        agent.action_space.sample()
+    np.testing.assert_array_equal(agent.predict(observations())[0], inside)
+    assert not np.array_equal(first, inside)
+
+
+class _Stream(nn.Module):
+    """Keeps a torch.Generator the way modules keep what is no parameter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.generator = torch.Generator().manual_seed(3)
+
+    def get_extra_state(self) -> Any:
+        return {"state": self.generator.get_state(), "uses": [1, 2]}
+
+    def set_extra_state(self, state: Any) -> None:
+        assert state["uses"] == [1, 2]
+        self.generator.set_state(state["state"])
+
+
+def test_extra_state_and_shared_tensors_survive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A generator kept as extra state goes on where it was; an aliased tensor is stored once."""
+
+    class Policy(PPO.policy_aliases["MlpPolicy"]):  # type: ignore[misc, name-defined]
+        def _build(self, lr_schedule: Any) -> None:
+            super()._build(lr_schedule)
+            self.stream = _Stream()
+            self.same = self.action_net
+
+    monkeypatch.setitem(PPO.policy_aliases, "MlpPolicy", Policy)
+    agent = trained("sb3-ppo")
+    torch.rand(3, generator=agent.policy.stream.generator)
+    path = save_checkpoint(agent, tmp_path)
+    loaded = load_checkpoint(path)
+    aliases = find_checkpoint(path).manifest["modules"]["aliases"]
+    assert aliases["policy/same.weight"] == "policy/action_net.weight"
+    assert loaded.policy.same.weight is loaded.policy.action_net.weight
+    ours, theirs = (torch.rand(4, generator=a.policy.stream.generator) for a in (agent, loaded))
+    assert torch.equal(ours, theirs)
+    assert digest(loaded) == digest(agent)
+
+
+@pytest.mark.parametrize("steps", [60, 250])
+def test_a_replay_buffer_comes_back(tmp_path: Path, steps: int) -> None:
+    """The filled part, its position and its flags; before and after the ring has closed."""
+    agent = trained("sb3-sac", steps, gradient_steps=0)
+    save_checkpoint(agent, tmp_path, include_replay=True)
+    loaded = load_checkpoint(tmp_path, Corridor(), include_replay=True)
+    ours, theirs = agent.replay_buffer, loaded.replay_buffer
+    assert (ours.pos, ours.full) == (theirs.pos, theirs.full) and theirs.full == (steps > 200)
+    for name in ("observations", "next_observations", "actions", "rewards", "dones", "timeouts"):
+        np.testing.assert_array_equal(getattr(ours, name), getattr(theirs, name))
+    without = load_checkpoint(tmp_path, Corridor())
+    assert without.replay_buffer.size() == 0
+    loaded.learn(20, reset_num_timesteps=False)
+
+
+def test_a_replay_buffer_is_split_into_chunks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many files, one buffer."""
+    monkeypatch.setattr("vaerl.checkpoint.replay.CHUNK_BYTES", 500)
+    agent = trained("sb3-sac", 60, gradient_steps=0)
+    path = save_checkpoint(agent, tmp_path, include_replay=True)
+    assert len(list(path.glob("replay-*"))) > 3
+    loaded = load_checkpoint(path, Corridor(), include_replay=True)
+    np.testing.assert_array_equal(agent.replay_buffer.rewards, loaded.replay_buffer.rewards)
+
+
+def test_hindsight_replay_comes_back(tmp_path: Path) -> None:
+    """A HER buffer keeps its episodes; the unfinished one is closed. Without env it can predict."""
+    env = BitFlippingEnv(n_bits=3, continuous=True)
+    agent = SAC(
+        "MultiInputPolicy",
+        env,
+        buffer_size=200,
+        learning_starts=20,
+        batch_size=8,
+        replay_buffer_class=HerReplayBuffer,
+        replay_buffer_kwargs={"n_sampled_goal": 2, "goal_selection_strategy": "future"},
+        policy_kwargs={"net_arch": [8]},
+    ).learn(40)
+    save_checkpoint(agent, tmp_path, include_replay=True)
+    loaded = load_checkpoint(tmp_path, env, include_replay=True)
+    assert isinstance(loaded.replay_buffer, HerReplayBuffer)
+    assert loaded.replay_buffer.n_sampled_goal == 2 and loaded.replay_buffer.pos == 40
+    loaded.learn(20, reset_num_timesteps=False)
+    obs = {key: np.stack([space.sample()]) for key, space in env.observation_space.spaces.items()}
+    alone = load_checkpoint(tmp_path)
+    np.testing.assert_array_equal(
+        alone.predict(obs, deterministic=True)[0], agent.predict(obs, deterministic=True)[0]
+    )
+
+
+def test_a_normaliser_comes_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """VecNormalize's statistics are saved with the agent and put around the environment given."""
+    env = VecNormalize(DummyVecEnv([Corridor, Corridor]))
+    agent = PPO("MlpPolicy", env, n_steps=16, batch_size=8, policy_kwargs={"net_arch": [8]})
+    agent.learn(32)
+    save_checkpoint(agent, tmp_path)
+    loaded = load_checkpoint(tmp_path, DummyVecEnv([Corridor, Corridor]))
+    theirs = loaded.get_vec_normalize_env()
+    np.testing.assert_array_equal(theirs.obs_rms.mean, env.obs_rms.mean)
+    np.testing.assert_array_equal(theirs.returns, env.returns)
+    assert theirs.ret_rms.count == env.ret_rms.count
+    load_checkpoint(tmp_path)
+    assert capsys.readouterr().err.count("normalised observations") == 1
+
+
+def test_spaces_come_back() -> None:
+    """Every space that stable-baselines3 learns on is the same after JSON."""
+    for space in (
+        spaces.Box(-np.inf, np.inf, (3,)),
+        spaces.Box(np.array([-1.0, -np.inf]), np.array([0.1, 2.0]), dtype=np.float64),
+        spaces.Box(0, 255, (4, 4, 3), np.uint8),
+        spaces.Discrete(4, start=2),
+        spaces.MultiDiscrete([2, 3]),
+        spaces.MultiBinary(5),
+        spaces.Dict({"b": spaces.Discrete(2), "a": spaces.Box(0, 1, (2,))}),
+    ):
+        again = space_from_json(space_to_json(space), "x")
+        assert again == space and again.dtype == space.dtype
+        if isinstance(space, spaces.Dict):
+            assert list(again.spaces) == list(space.spaces)
+    with pytest.raises(ValueError, match="cannot go into a checkpoint"):
+        space_to_json(spaces.Tuple([spaces.Discrete(2)]))
+
+
+def test_what_is_not_pure_data_is_refused_by_name(tmp_path: Path) -> None:
+    """A save says which argument is no data, and what a checkpoint can hold."""
+    agent = make("sb3-ppo", policy_kwargs={"net_arch": [8], "activation_fn": nn.Tanh})
+    assert load_checkpoint(save_checkpoint(agent, tmp_path)).policy.activation_fn is nn.Tanh
+    agent.policy_kwargs["activation_fn"] = lambda: nn.Tanh()
+    with pytest.raises(ValueError, match=r"^policy_kwargs:activation_fn: .* is not pure data"):
+        save_checkpoint(agent, tmp_path)
+    with pytest.raises(ValueError, match=r"learning_rate: .* is not pure data"):
+        describe_agent(make("sb3-ppo", learning_rate=lambda progress: 1e-3 * progress))
+    with pytest.raises(ValueError, match="agent_name 'sb3-sak' did you mean 'sb3-sac'"):
+        save_checkpoint(agent, tmp_path, agent_name="sb3-sak")
+    with pytest.raises(ValueError, match="agent_name 'sb3-sac' names SAC; the agent is a PPO"):
+        save_checkpoint(agent, tmp_path, agent_name="sb3-sac")
+
+    class Mine(PPO):
+        pass
+
+    mine = Mine("MlpPolicy", Corridor(), n_steps=16, batch_size=8)
+    with pytest.raises(ValueError, match="agent Mine has no registered name"):
+        save_checkpoint(mine, tmp_path)
+    mine.world_model = nn.Linear(2, 2)
+    with pytest.raises(ValueError, match=r"Mine\.world_model would be lost"):
+        Parts(mine)
+
+
+def test_a_diverged_agent_is_not_saved(tmp_path: Path) -> None:
+    """A parameter that is not finite is named, and the earlier checkpoint stays the last."""
+    agent = trained("sb3-a2c")
+    good = save_checkpoint(agent, tmp_path)
+    agent.policy.value_net.bias.data.fill_(float("nan"))
+    with pytest.raises(ValueError, match=r"parameter policy/value_net\.bias is not finite"):
+        save_checkpoint(agent, tmp_path)
+    assert find_checkpoint(tmp_path).path == good
+
+
+def test_an_environment_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+    """The message shows both spaces."""
+    path = save_checkpoint(trained("sb3-sac"), tmp_path)
+
+    class Wider(Corridor):
+        observation_space = spaces.Box(-5.0, 5.0, (3,))
+
+    with pytest.raises(VaerlLoadError, match=r"observation spaces do not match: .*2.* .*3"):
+        load_checkpoint(path, Wider())
+
+
+def test_inexact_loading_keeps_what_does_not_fit_as_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`exact` refuses tensors that the agent lacks; otherwise one line names them."""
+    path = save_checkpoint(trained("sb3-ppo"), tmp_path)
+
+    class Policy(PPO.policy_aliases["MlpPolicy"]):  # type: ignore[misc, name-defined]
+        def _build(self, lr_schedule: Any) -> None:
+            super()._build(lr_schedule)
+            self.new = nn.Linear(2, 2)
+
+    monkeypatch.setitem(PPO.policy_aliases, "MlpPolicy", Policy)
+    with pytest.raises(VaerlLoadError, match=r"policy/new\.weight: missing"):
+        load_checkpoint(path)
+    load_checkpoint(path, exact=False)
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_old_checkpoints_go_and_the_best_stays(tmp_path: Path) -> None:
+    """keep_last counts from the newest; the best by score is kept beside them."""
+    agent = trained("sb3-a2c")
+    for step, score in ((10, 1.0), (20, 5.0), (30, 2.0), (40, float("nan"))):
+        path = save_checkpoint(
+            agent, tmp_path, num_timesteps=step, score=score, keep_last=1, env_id="C"
+        )
+    kept = [int(p.name.split("-")[0]) for p in list_checkpoints(tmp_path)]
+    assert kept == [40, 20]
+    best = best_checkpoint(tmp_path)
+    assert best is not None and find_checkpoint(best).num_timesteps == 20
+    assert (tmp_path / LATEST).read_text().strip() == path.name
+    assert sorted(os.listdir(tmp_path)) == sorted(
+        [BEST, LATEST, *(p.name for p in list_checkpoints(tmp_path))]
+    )
+
+
+def test_a_damaged_checkpoint_gives_way_to_an_older_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line for each that fails, then the newest that holds together; LATEST is only a hint."""
+    agent = trained("sb3-a2c")
+    run = tmp_path / "run"
+    paths = [
+        save_checkpoint(agent, run / "checkpoints", num_timesteps=step) for step in (10, 20, 30, 40)
+    ]
+    data = (paths[3] / "policy.safetensors").read_bytes()
+    (paths[3] / "policy.safetensors").write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    (paths[2] / "manifest.json").unlink()
+    assert find_checkpoint(run).path == paths[1]
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 2
+    assert "SHA-256" in said[0] and "manifest.json: missing" in said[1]
+    (run / "checkpoints" / LATEST).write_text("../../elsewhere\n")
+    assert find_checkpoint(run / "checkpoints").path == paths[1]
+    (run / "checkpoints" / LATEST).write_text(paths[0].name)
+    assert find_checkpoint(run).path == paths[0]
+    with pytest.raises(VaerlLoadError, match=r"SHA-256"):
+        load_checkpoint(paths[3])
+    for path in paths[:2]:
+        (path / "manifest.json").write_bytes(b"{}")
+    with pytest.raises(VaerlLoadError, match=r"no checkpoint in .* can be loaded: .*SHA-256.*; "):
+        load_checkpoint(run)
+    with pytest.raises(VaerlLoadError, match="holds no checkpoint"):
+        load_checkpoint(tmp_path)
+    with pytest.raises(VaerlLoadError, match="no such checkpoint or run"):
+        load_checkpoint(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize("mode", ["crash", "torn", "ENOSPC"])
+def test_whatever_call_fails_a_complete_checkpoint_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    """At every write, fsync and rename of a save: the old or the new checkpoint verifies."""
+    agent = make("sb3-a2c", policy_kwargs={"net_arch": []})
+    base = tmp_path / "base"
+    for step in (10, 20):
+        save_checkpoint(agent, base, num_timesteps=step)
+    shutil.copytree(base, tmp_path / "count")
+    ops = FaultyOps()
+    monkeypatch.setattr(files, "ops", ops)
+    save_checkpoint(agent, tmp_path / "count", num_timesteps=30, keep_last=1)
+    assert {"open", "write", "fsync", "rename", "replace", "mkdir", "unlink"} <= set(ops.calls)
+    calls = [at for at, call in enumerate(ops.calls) if mode != "torn" or call == "write"]
+    for at in calls:
+        folder = tmp_path / f"{at}"
+        shutil.copytree(base, folder)
+        before = read_all(folder)
+        monkeypatch.setattr(files, "ops", FaultyOps(at, mode))
+        outcome = "saved"
+        try:
+            save_checkpoint(agent, folder, num_timesteps=30, keep_last=1)
+        except WriteError as error:
+            assert error.errno == errno.ENOSPC
+            outcome = "refused"
+        except Crash:
+            outcome = "crashed"
+        monkeypatch.setattr(files, "ops", FileOpsWithoutFsync())
+        found = find_checkpoint(folder).num_timesteps
+        assert found in ((30,) if outcome == "saved" else (20, 30)), (at, ops.calls[at])
+        if outcome == "refused":
+            assert before.items() <= read_all(folder).items(), (at, ops.calls[at])
+        if at % 5 == 0:  # what the failure left is in nobody's way, and gone
+            save_checkpoint(agent, folder, num_timesteps=40)
+            assert find_checkpoint(folder).num_timesteps == 40
+            assert not [name for name in os.listdir(folder) if name.startswith(".")]
+        shutil.rmtree(folder)
+
+
+class FileOpsWithoutFsync(FaultyOps):
+    """Works; leaves out the slow flush."""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_killed_process_leaves_a_complete_checkpoint(tmp_path: Path) -> None:
+    """kill -9 at random moments of saving without pause: never nothing to load."""
+    agent = trained("sb3-a2c")
+    save_checkpoint(agent, tmp_path, num_timesteps=1)
+    pauses = random.Random(0)
+    last = 1
+    for _ in range(5):
+        newest = list_checkpoints(tmp_path)[0].name
+        child = os.fork()
+        if child == 0:
+            try:
+                for step in range(last + 1, last + 10_000):
+                    save_checkpoint(agent, tmp_path, num_timesteps=step, keep_last=2)
+            finally:
+                os._exit(1)
+        until = time.monotonic() + 60
+        while list_checkpoints(tmp_path)[0].name <= newest and time.monotonic() < until:
+            time.sleep(0.005)
+        time.sleep(pauses.uniform(0.0, 0.08))
+        os.kill(child, signal.SIGKILL)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+        found = find_checkpoint(tmp_path)
+        assert found.num_timesteps >= last  # the newest may lack its LATEST yet
+        last = found.num_timesteps
+    loaded = load_checkpoint(tmp_path).policy.state_dict()
+    assert all(torch.equal(loaded[k], v) for k, v in agent.policy.state_dict().items())
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_real_size_limit_costs_the_save_only(tmp_path: Path) -> None:
+    """With a file-size limit of the system the save fails, and the earlier checkpoint loads."""
+    agent = trained("sb3-sac")
+    good = save_checkpoint(agent, tmp_path)
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
+            save_checkpoint(agent, tmp_path, num_timesteps=99)
+        except WriteError as error:
+            code = 0 if error.errno == errno.EFBIG else 2
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert digest(load_checkpoint(tmp_path)) == digest(agent)
+    assert sorted(os.listdir(tmp_path)) == sorted([good.name, LATEST])

@@ -1,0 +1,131 @@
+"""A program that tracks with W&B against a server on this machine that behaves badly.
+
+    python -m tests.track.wandb_child refuse|hang|error|dies DIRECTORY
+
+Prints as JSON the lines said, the longest and the 99th percentile of a `log` call, how long
+`finish` took, and when the last instruction ran (exit may not take longer).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+BUCKET = {
+    "id": "aQ==",
+    "displayName": "run",
+    "config": "{}",
+    "historyLineCount": 0,
+    "project": {"id": "cA==", "name": "vaerl", "entity": {"id": "ZQ==", "name": "someone"}},
+}
+dead = threading.Event()
+received: list[str] = []
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers 500, or as much of W&B's protocol as a run needs until `dead` is set."""
+
+    protocol_version = "HTTP/1.1"
+    kind = ""
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("content-length", 0)))
+        if dead.is_set():
+            time.sleep(1000)
+        received.append(self.path)
+        answer: dict[str, Any] = {}
+        if b"UpsertBucket" in body:
+            bucket = {**BUCKET, "name": json.loads(body)["variables"]["name"]}
+            answer = {"data": {"upsertBucket": {"bucket": bucket, "inserted": True}}}
+        elif self.path.startswith("/graphql"):
+            answer = {"data": None, "errors": [{"message": "not here"}]}
+        data = json.dumps(answer).encode()
+        self.send_response(500 if self.kind == "error" else 200)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    do_GET = do_PUT = do_POST
+
+    def log_message(self, *arguments: Any) -> None:
+        """Keep quiet."""
+
+
+def serve(kind: str) -> int:
+    """The port of a server that refuses, hangs, fails, or dies later."""
+    if kind in ("refuse", "hang"):
+        listener = socket.socket()
+        listener.bind(("127.0.0.1", 0))
+        if kind == "hang":
+            listener.listen(64)
+            globals()["keep"] = listener
+        return listener.getsockname()[1]
+    Handler.kind = kind
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server.server_address[1]
+
+
+def main() -> None:
+    """Train for a second, as far as the tracker can tell."""
+    kind, directory = sys.argv[1], Path(sys.argv[2])
+    for name in ("WANDB_MODE", "WANDB_SILENT", "WANDB_ERROR_REPORTING"):
+        os.environ.pop(name, None)
+    os.environ["WANDB_BASE_URL"] = f"http://127.0.0.1:{serve(kind)}"
+    os.environ["WANDB_API_KEY"] = "0" * 40
+    from vaerl.track.wandb import WandbTracker
+
+    said: list[str] = []
+    tracker = WandbTracker(
+        directory,
+        init_timeout=30.0 if kind == "dies" else 1.0,
+        finish_timeout=6.0 if kind == "dies" else 120.0,
+        queue_size=1_000_000,
+        say=said.append,
+    )
+    tracker.start({"seed": 0})
+    calls = []
+    until = time.monotonic() + 150.0
+    step = 0
+    # As a server that dies can only do so once the run is under way, wait for that.
+    while step < 300 or (not said and time.monotonic() < until):
+        before = time.perf_counter()
+        tracker.log({"x": float(step)}, step)
+        calls.append(time.perf_counter() - before)
+        step += 1
+        time.sleep(0.001)
+    if kind == "dies":
+        dead.set()
+        tracker.log({"x": -1.0}, step)
+    before = time.perf_counter()
+    tracker.finish()
+    calls.sort()
+    print(
+        json.dumps(
+            {
+                "said": said,
+                "p99": calls[int(0.99 * len(calls))],
+                "finish": time.perf_counter() - before,
+                "steps": step,
+                "dropped": tracker.dropped,
+                "offline": tracker.offline,
+                "sync_directory": tracker.sync_directory,
+                "received": received,
+                "end": time.time(),
+            }
+        ),
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    main()

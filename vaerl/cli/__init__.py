@@ -1,0 +1,5 @@
+"""The command `vaerl`."""
+
+from vaerl.cli.main import app, main
+
+__all__ = ["app", "main"]

@@ -1,0 +1,1 @@
+"""The laboratory: cells of an experiment run, resumed, tabled, drawn and recorded."""

@@ -1,0 +1,352 @@
+"""What is compared, a function a group: it builds the rivals and gives their pieces of work.
+
+Agents and models live on `device`, as torch names it.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+
+from vaerl.lab.bench.timing import Case, Goal, Group, Limit
+
+TASK = "HalfCheetah-v5"
+SBX = "SBX gaussian"
+SB3, GAUSSIAN, CVAE, DEEP = "SB3 gaussian", "vaerl gaussian", "vaerl cvae k=8", "vaerl cvae L=2 k=8"
+DENSITIES: dict[str, tuple[str, dict[str, Any]]] = {
+    GAUSSIAN: ("gaussian", {}),
+    CVAE: ("cvae", {"num_auxiliary": 8}),
+    DEEP: ("cvae", {"num_auxiliary": 8, "density_kwargs": {"latent_dims": (4, 4)}}),
+}
+PPO_CVAE = "vaerl cvae, 32 codes"
+PPO_DENSITIES: dict[str, tuple[str, dict[str, Any]]] = {
+    GAUSSIAN: ("gaussian", {}),
+    PPO_CVAE: ("cvae", {"num_codes": 32}),
+}
+PPO_STEPS = 512
+"""Environment steps of a rollout of PPO."""
+OPTIONS: dict[str, dict[str, Any]] = {
+    "bf16": {"matmul_precision": "bf16"},
+    "compile": {"compile": True},
+    "bf16 compile": {"matmul_precision": "bf16", "compile": True},
+}
+"""Options of `vaerl.agents.SAC` that are about speed, by what is added to a rival's name."""
+START = 300
+"""Environment steps before updates begin, here and in every rival."""
+
+
+def sac(device: str) -> Group:
+    """Whole `learn()` with default networks, batches of 256, one update a step."""
+    agents, missing = _off_policy(device, buffer_size=10_000, learning_starts=START)
+    steps = 25
+
+    def learn(agent: Any) -> Callable[[], float]:
+        agent.learn(START + steps)
+
+        def work() -> float:
+            agent.learn(steps, reset_num_timesteps=False)
+            return steps
+
+        return work
+
+    cases = [Case(name, learn(agent)) for name, agent in agents.items()]
+    goals = [Goal(CVAE, SB3, 2.0), Goal(GAUSSIAN, SB3, 2.5)]
+    if SBX in agents:
+        goals.append(Goal(CVAE, SBX, 1.3))
+    return Group("sac", f"SAC, learn() on {TASK}", "environment step", cases, goals, missing)
+
+
+def update(device: str) -> Group:
+    """The update alone: `train()` on a full buffer, without environment."""
+    rivals = {
+        f"{name} {words}": (*DENSITIES[name], options)
+        for name in (GAUSSIAN, CVAE)
+        for words, options in OPTIONS.items()
+    }
+    agents, missing = _off_policy(
+        device, sbx=False, more=rivals, buffer_size=2_000, learning_starts=START
+    )
+
+    def train(agent: Any) -> Callable[[], float]:
+        def work() -> float:
+            if not agent.num_timesteps:  # in the round that warms up, where it is measured at all
+                agent.learn(START + 1)
+            agent.train(10, batch_size=256)
+            return 10
+
+        return work
+
+    cases = [Case(name, train(agent)) for name, agent in agents.items()]
+    goals = [] if device == "cpu" else [Goal(CVAE, SB3, 5.0)]
+    return Group("update", "SAC, train() alone", "update", cases, goals, missing)
+
+
+def acting(rows: int, deterministic: bool, device: str) -> Group:
+    """`predict` on a batch of observations."""
+    agents, missing = _off_policy(device, sbx=False, buffer_size=10)
+    rng = np.random.default_rng(0)
+    obs = rng.normal(size=(rows, *agents[SB3].observation_space.shape))
+
+    def predict(agent: Any) -> Callable[[], float]:
+        def work() -> float:
+            for _ in range(40):
+                agent.predict(obs, deterministic=deterministic)
+            return 40
+
+        return work
+
+    kind = "best" if deterministic else "drawn"
+    goals = [Goal(CVAE, SB3, 1.0)] if rows == 1 else []
+    return Group(
+        f"acting-{rows}-{kind}",
+        f"predict(), {rows} observation{'s' * (rows > 1)}, action {kind}",
+        "call",
+        [Case(name, predict(agent)) for name, agent in agents.items()],
+        goals,
+        missing,
+    )
+
+
+def ppo(device: str) -> Group:
+    """Rollout and update: 512 steps, 10 epochs of batches of 64, 32 codes."""
+    from stable_baselines3 import PPO as SB3PPO
+
+    agents: dict[str, Any] = {
+        SB3: SB3PPO("MlpPolicy", TASK, n_steps=PPO_STEPS, seed=0, device=device)
+    }
+    agents |= {name: make_ppo(name, device) for name in PPO_DENSITIES}
+
+    def learn(agent: Any) -> Callable[[], float]:
+        def work() -> float:
+            agent.learn(PPO_STEPS, reset_num_timesteps=False)
+            return PPO_STEPS
+
+        return work
+
+    cases = [Case(name, learn(agent)) for name, agent in agents.items()]
+    goals = [Goal(PPO_CVAE, SB3, 1.0)]
+    return Group("ppo", f"PPO, learn() on {TASK}", "environment step", cases, goals)
+
+
+def make_ppo(name: str, device: str) -> Any:
+    """The agent of ours that `PPO_DENSITIES` names."""
+    from vaerl.agents import PPO
+
+    density, policy_kwargs = PPO_DENSITIES[name]
+    return PPO(
+        density, TASK, n_steps=PPO_STEPS, seed=0, device=device, policy_kwargs=dict(policy_kwargs)
+    )
+
+
+def dynamics(density: str, device: str) -> Group:
+    """Fitting an ensemble of five as one batch, against five models one after the other."""
+    from vaerl.dynamics import DynamicsModel, FitOptions, Transitions, fit
+
+    torch.manual_seed(0)
+    states, actions = torch.randn(2000, 4), torch.rand(2000, 1) * 2 - 1
+    data = Transitions(states, actions, states + 0.1 * torch.randn(2000, 4))
+    options = FitOptions(steps=20, check_every=20, score_k=2)
+
+    def model(members: int) -> DynamicsModel:
+        return DynamicsModel(4, 1, density=density, members=members, reward=None).to(device)
+
+    def fitting(models: list[DynamicsModel]) -> Callable[[], float]:
+        def work() -> float:
+            for each in models:
+                fit(each, data, options)
+            return 20
+
+        return work
+
+    cases = [
+        Case(f"{density}, loop over members", fitting([model(1) for _ in range(5)])),
+        Case(f"{density}, one batch", fitting([model(5)])),
+    ]
+    title = "Fitting five members, with a score of each"
+    return Group(f"dynamics-{density}", title, "update", cases)
+
+
+def planning(device: str) -> Group:
+    """iCEM, 64 plans × 8 particles × 15 steps × 3 iterations, cart-pole's sizes, five members."""
+    from vaerl.dynamics import DynamicsModel
+    from vaerl.planning import BoxActions, make_planner
+
+    planner = make_planner(
+        "icem", BoxActions([-1.0], [1.0]), horizon=15, population=64, iterations=3, particles=8
+    )
+    state = torch.zeros(1, 4, device=device)
+
+    def upright(states: torch.Tensor, actions: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
+        return -after[:, 2].abs()
+
+    def plan(density: str, **options: Any) -> Callable[[], float]:
+        torch.manual_seed(0)
+        model = DynamicsModel(
+            4, 1, density=density, density_kwargs=options, members=5, reward=None
+        ).to(device)
+
+        def work() -> float:
+            for _ in range(3):
+                planner.plan(model, state, reward=upright)
+            return 3
+
+        return work
+
+    cases = [Case(name, plan(name)) for name in ("gaussian", "mixture", "cvae")]
+    cases.append(Case("cvae, light", plan("cvae", hidden=32, context_hidden=(64,))))
+    goals = [Limit(case.name, 20.0) for case in cases]
+    return Group("planning", "Planning an action with five members", "action", cases, goals)
+
+
+def storage(device: str) -> Group:
+    """A SAC agent with 10,000 transitions on disk: SB3's zip and pickle, our checkpoint."""
+    from vaerl.checkpoint import save_checkpoint
+
+    agents, _ = _off_policy(device, sbx=False, buffer_size=10_000, learning_starts=START)
+    theirs, ours = agents[SB3], agents[CVAE]
+    for agent in (theirs, ours):
+        agent.learn(START + 1)
+        agent.replay_buffer.full = True
+    folder = tempfile.TemporaryDirectory(prefix="vaerl-bench-")
+    path = Path(folder.name)
+
+    def sb3(keep: Any = folder) -> float:  # the folder lives as long as the case
+        theirs.save(path / "theirs.zip")
+        theirs.save_replay_buffer(path / "buffer.pkl")
+        return 1
+
+    def vaerl() -> float:
+        save_checkpoint(ours, path / "ours", num_timesteps=0, include_replay=True)
+        return 1
+
+    cases = [Case("SB3 save + save_replay_buffer", sb3), Case("vaerl checkpoint", vaerl)]
+    return Group("storage", "Writing an agent with 10,000 transitions", "checkpoint", cases)
+
+
+def replay(device: str) -> Group:
+    """Drawing a batch, beside the update that it feeds.
+
+    The buffer is stable-baselines3's own, in our agents as in its: there is no rival to it.
+    """
+    agents, _ = _off_policy(device, sbx=False, buffer_size=10_000, learning_starts=START)
+    ours = agents[CVAE]
+    ours.learn(START + 1)
+
+    def sample() -> float:
+        for _ in range(50):
+            ours.replay_buffer.sample(256)
+        return 50
+
+    def train() -> float:
+        ours.train(5, batch_size=256)
+        return 5
+
+    cases = [Case(f"update of {CVAE}", train), Case("sample(256)", sample)]
+    title = "Drawing a batch from SB3's own buffer, beside the update it feeds"
+    return Group("replay", title, "batch", cases)
+
+
+def imports(device: str) -> Group:
+    """A fresh interpreter each time. `import vaerl` loads names only; the agent loads all it needs.
+
+    No device has a part in it.
+    """
+
+    def run(*words: str) -> Callable[[], float]:
+        def work() -> float:
+            subprocess.run([sys.executable, *words], check=True, capture_output=True)
+            return 1
+
+        return work
+
+    theirs, whole, ours, agents, agent, shown = (
+        "import stable_baselines3",
+        "from stable_baselines3 import SAC",
+        "import vaerl",
+        "import vaerl.agents",
+        "from vaerl.agents import SAC",
+        "vaerl --help",
+    )
+    cases = [Case(line, run("-c", line)) for line in (theirs, whole, ours, agents, agent)]
+    cases.append(Case(shown, run("-m", "vaerl.cli", "--help")))
+    goals: list[Goal | Limit] = [
+        Goal(ours, theirs, 1 / 1.2),
+        Goal(agents, theirs, 1 / 1.2),
+        Goal(agent, whole, 1 / 1.2),
+        Limit(shown, 500.0),
+    ]
+    return Group("imports", "Starting up", "start", cases, goals)
+
+
+GROUPS: dict[str, Callable[[str], Group]] = {
+    "sac": sac,
+    "update": update,
+    "acting-1-drawn": lambda device: acting(1, False, device),
+    "acting-1-best": lambda device: acting(1, True, device),
+    "acting-64-drawn": lambda device: acting(64, False, device),
+    "ppo": ppo,
+    "dynamics-gaussian": lambda device: dynamics("gaussian", device),
+    "dynamics-cvae": lambda device: dynamics("cvae", device),
+    "planning": planning,
+    "replay": replay,
+    "storage": storage,
+    "imports": imports,
+}
+"""Name → function that builds the group on a device."""
+
+
+def group_names() -> tuple[str, ...]:
+    """Names of all groups, in the order in which they are measured."""
+    return tuple(GROUPS)
+
+
+Rival = tuple[str, dict[str, Any], dict[str, Any]]
+"""A density, the policy's options and the agent's."""
+
+
+def _off_policy(
+    device: str, sbx: bool = True, more: Mapping[str, Rival] | None = None, **options: Any
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """SAC of stable-baselines3, of SBX where it is wanted and installed, and ours, by name.
+
+    Then what is missing, and why. Without SBX they share one environment, which is not what is
+    measured then.
+    """
+    from stable_baselines3 import SAC as SB3SAC
+
+    from vaerl.agents import SAC
+
+    env: Any = TASK if sbx else gymnasium.make(TASK)
+    agents: dict[str, Any] = {SB3: SB3SAC("MlpPolicy", env, seed=0, device=device, **options)}
+    missing: dict[str, str] = {}
+    if sbx:
+        try:
+            agents[SBX] = _sbx_sac(device)("MlpPolicy", TASK, seed=0, **options)
+        except ImportError as error:
+            missing[SBX] = str(error)
+    rivals: dict[str, Rival] = {name: (*rival, {}) for name, rival in DENSITIES.items()}
+    for name, (density, policy_kwargs, own) in {**rivals, **(more or {})}.items():
+        every: dict[str, Any] = {"seed": 0, "device": device, **options, **own}
+        agents[name] = SAC(density, env, policy_kwargs=dict(policy_kwargs), **every)
+    return agents, missing
+
+
+def _sbx_sac(device: str) -> Any:
+    """SBX's class; ImportError where it is not installed or would work on another device."""
+    try:
+        import jax
+        from sbx import SAC
+    except ImportError as error:
+        raise ImportError(f"{error}; pip install 'vaerl[bench]'") from error
+    found, wanted = jax.default_backend(), "cpu" if device == "cpu" else "gpu"
+    if found != wanted:
+        raise ImportError(f"jax would run it on {found}, not on {wanted}")
+    return SAC

@@ -1,0 +1,41 @@
+"""Pictures of runs, and the one-file HTML report that holds them.
+
+`report(runs, out)` writes the file; the figure functions are used on their own by trackers.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vaerl.report.build import report
+    from vaerl.report.curve_figures import curve_figure
+    from vaerl.report.density_figures import density_figure
+    from vaerl.report.figures import save_png
+    from vaerl.report.map_figures import goal_share_figure, rollout_figure
+
+_HOME = {
+    "curve_figure": "curve_figures",
+    "density_figure": "density_figures",
+    "goal_share_figure": "map_figures",
+    "report": "build",
+    "rollout_figure": "map_figures",
+    "save_png": "figures",
+}
+
+__all__ = [
+    "curve_figure",
+    "density_figure",
+    "goal_share_figure",
+    "report",
+    "rollout_figure",
+    "save_png",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load the module that holds `name`; matplotlib comes only with the first picture."""
+    if name in _HOME:
+        return getattr(import_module(f"vaerl.report.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'vaerl.report' has no attribute {name!r}")

@@ -1,0 +1,159 @@
+"""The report: one HTML file that holds its style and its pictures and needs no network."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime
+from importlib import resources
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jinja2 import Environment
+from markupsafe import Markup
+
+from vaerl.disk import files
+from vaerl.report import history, sections
+from vaerl.report.figures import (
+    css_color,
+    css_variables,
+    density_color,
+    density_rank,
+    svg_markup,
+)
+from vaerl.report.policies import act_on_map, load_policies
+from vaerl.report.records import RunLike, RunRecord, read_runs
+from vaerl.report.tables import ranked, settings_table, summary_tables
+
+
+class Block(NamedTuple):
+    """All sections on one environment."""
+
+    id: str
+    title: str
+    sections: list[dict[str, Any]]
+
+
+def report(runs: Iterable[RunLike], out: str | os.PathLike[str]) -> Path:
+    """Write one self-contained HTML file about `runs`; returns its path.
+
+    Args:
+        runs: run directories, as `RunDirectory` or paths; finished or not, evaluated or not, of
+            one environment or several.
+        out: the file to write, whole or not at all; missing folders are made.
+
+    Raises:
+        ValueError: no run, a path that is no run, a log that cannot be read, or an `out` that no
+            file can be.
+        WriteError: the disk refuses.
+    """
+    out = files.check_file("out", out)  # before anything is drawn
+    records = read_runs(runs)
+    by_env: dict[str, list[RunRecord]] = {}
+    for record in records:
+        by_env.setdefault(record.env, []).append(record)
+    by_env = {env: labelled(ranked(members)) for env, members in sorted(by_env.items())}
+    labels = {r.directory.path: r.label for members in by_env.values() for r in members}
+    records = [replace(r, label=labels[r.directory.path]) for r in records]
+
+    blocks = [_block(number, env, members) for number, (env, members) in enumerate(by_env.items())]
+    files.make_directory(out.parent)
+    return files.write_text(out, _render(records, blocks))
+
+
+def labelled(records: Sequence[RunRecord]) -> list[RunRecord]:
+    """The runs of one environment with the shortest labels that tell them apart.
+
+    A label names the density, and the agent, the seed and the folder where these differ.
+    """
+    several_agents = len({r.agent for r in records}) > 1
+    several_seeds = len({r.seed for r in records}) > 1
+
+    def parts(record: RunRecord, folder: bool) -> str:
+        words = [record.agent] if several_agents else []
+        words += [record.density]
+        words += [f"seed {record.seed}"] if several_seeds else []
+        words += [record.name] if folder else []
+        return " · ".join(words)
+
+    short = [parts(r, folder=False) for r in records]
+    folder = len(set(short)) < len(short)
+    return [replace(r, label=parts(r, folder)) for r in records]
+
+
+def _block(number: int, env: str, records: Sequence[RunRecord]) -> Block:
+    policies, missing = load_policies(records)
+    acted = [run for run in map(act_on_map, policies) if run is not None]
+    found = [
+        sections.learning_section(records),
+        sections.density_section(policies, missing),
+        sections.rollout_section(acted, missing),
+        sections.share_section(acted),
+        history.share_history_section(records),
+        history.density_history_section(records),
+        sections.world_section(policies),
+        sections.model_section(records),
+        sections.diagnostics_section(records),
+        sections.entropy_section(records),
+    ]
+    drawn = [_draw(f"e{number}s{i}", s) for i, s in enumerate(found) if s is not None]
+    return Block(f"env-{number}", env, drawn)
+
+
+def _draw(prefix: str, section: sections.Section) -> dict[str, Any]:
+    """A section with its figures as SVG, whose ids start with `prefix`."""
+    pictures = [
+        {
+            "svg": Markup(svg_markup(p.figure, p.alt, f"{prefix}p{i}")),
+            "caption": p.caption,
+        }
+        for i, p in enumerate(section.pictures)
+    ]
+    return {
+        "title": section.title,
+        "read": section.read,
+        "pictures": pictures,
+        "notes": section.notes,
+        "layout": section.layout,
+    }
+
+
+def _render(records: Sequence[RunRecord], blocks: Sequence[Block]) -> str:
+    package = resources.files("vaerl.report")
+    template = package.joinpath("template.html.j2").read_text(encoding="utf-8")
+    css = package.joinpath("style.css").read_text(encoding="utf-8")
+    envs = [block.title for block in blocks]
+    densities = sorted({r.density for r in records}, key=density_rank)
+    now = datetime.now().astimezone()
+    page = Environment(autoescape=True, trim_blocks=True).from_string(template)
+    return page.render(
+        title="vaerl report",
+        subtitle=f"{_count(len(records), 'run')} on {', '.join(envs)}",
+        css=Markup(css),
+        light_variables=Markup(css_variables(dark=False)),
+        dark_variables=Markup(css_variables(dark=True)),
+        legend=[{"text": d, "color": css_color(density_color(d))} for d in densities],
+        summary=summary_tables(records),
+        blocks=blocks,
+        settings=settings_table(records),
+        configurations=[
+            {
+                "title": f"{r.name} ({r.env}, {r.label})",
+                "text": json.dumps(dict(r.config), indent=2, ensure_ascii=False),
+            }
+            for r in records
+        ],
+        footer=f"Made {now:%Y-%m-%d %H:%M %Z} by vaerl {_version()}.",
+    )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _version() -> str:
+    from vaerl import __version__
+
+    return __version__

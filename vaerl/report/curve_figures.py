@@ -1,0 +1,207 @@
+"""Curves over environment steps: one colour a density, one line style an agent, seeds averaged.
+
+Every curve is first smoothed by a running mean over 1/`SMOOTHING` of its points. Where several
+seeds of the same agent and density are given, each is a thin line, their mean a thick one and the
+band its 95 % interval (Student's t, from three seeds on), up to the step all have reached.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, MaxNLocator
+from numpy.typing import NDArray
+from scipy.stats import t as student_t
+
+from vaerl.report.figures import (
+    MUTED,
+    density_color,
+    density_marker,
+    density_rank,
+    figure_style,
+    new_figure,
+)
+
+Array = NDArray[np.float64]
+
+SMOOTHING = 20  # a running mean spans this fraction of a curve's points
+BAND_SEEDS = 3  # of two seeds the interval is 12.7 standard errors wide: nothing to look at
+GRID_POINTS = 200  # points of a drawn curve; longer ones are interpolated
+LINE_STYLES = {"sac": "-", "ppo": (0, (5, 2))}
+OTHER_LINE_STYLE = (0, (1, 1.5))
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One logged quantity of one run: `values` at environment `steps`, both of shape (N,)."""
+
+    agent: str
+    density: str
+    label: str
+    steps: Array
+    values: Array
+
+
+def curve_of(
+    records: Iterable[Mapping[str, Any]], key: str, *, agent: str, density: str, label: str
+) -> Curve | None:
+    """The finite values logged under `key`, in the order of their steps; None if there is none.
+
+    >>> log = [{"global_step": 10, "x": 2.0}, {"global_step": 20}, {"global_step": 30, "x": 1}]
+    >>> curve_of(log, "x", agent="sac", density="cvae", label="run").steps.tolist()
+    [10.0, 30.0]
+    """
+    points = {
+        float(record["global_step"]): float(record[key])
+        for record in records
+        if _is_number(record.get(key)) and _is_number(record.get("global_step"))
+    }
+    if not points:
+        return None
+    steps = np.array(sorted(points))
+    return Curve(agent, density, label, steps, np.array([points[s] for s in steps]))
+
+
+def smooth(values: Array) -> Array:
+    """Centred running mean over 1/`SMOOTHING` of the points, the window cut at both ends.
+
+    >>> smooth(np.array([1.0, 2.0])).tolist()
+    [1.0, 2.0]
+    """
+    half = len(values) // SMOOTHING // 2
+    if half == 0:
+        return values
+    total = np.concatenate([[0.0], np.cumsum(values)])
+    index = np.arange(len(values))
+    start, stop = np.maximum(index - half, 0), np.minimum(index + half + 1, len(values))
+    return (total[stop] - total[start]) / (stop - start)
+
+
+def mean_and_interval(curves: Sequence[Curve]) -> tuple[Array, Array, Array]:
+    """Steps, mean over runs and half-width of its 95 % interval, on the steps all runs share.
+
+    half-width = t(0.975, n − 1) · s / √n with s the standard deviation over the n runs.
+    The arrays are empty where the runs share no stretch of steps.
+    """
+    first = max(curve.steps[0] for curve in curves)
+    last = min(curve.steps[-1] for curve in curves)
+    if first >= last:
+        return np.empty(0), np.empty(0), np.empty(0)
+    grid = np.linspace(first, last, GRID_POINTS)
+    runs = np.stack([np.interp(grid, c.steps, smooth(c.values)) for c in curves])
+    n = len(curves)
+    factor = float(student_t.ppf(0.975, n - 1)) / np.sqrt(n) if n > 1 else 0.0
+    spread = runs.std(axis=0, ddof=1) if n > 1 else np.zeros(GRID_POINTS)
+    return grid, runs.mean(axis=0), factor * spread
+
+
+def curve_figure(
+    curves: Sequence[Curve],
+    *,
+    ylabel: str,
+    title: str = "",
+    width: float = 4.0,
+    height: float = 2.5,
+    line: float | None = None,
+    legend: bool = True,
+) -> Figure:
+    """Curves of one quantity in one environment, grouped by agent and density.
+
+    `line` draws a thin horizontal reference. Raises ValueError without a curve.
+
+    >>> steps = np.arange(5.0)
+    >>> figure = curve_figure([Curve("sac", "cvae", "a", steps, steps)], ylabel="return")
+    >>> figure.axes[0].get_xlabel()
+    'environment steps'
+    """
+    if not curves:
+        raise ValueError("curves: got none, expected at least one logged quantity")
+    groups: dict[tuple[str, str], list[Curve]] = {}
+    for curve in curves:
+        groups.setdefault((curve.agent, curve.density), []).append(curve)
+    with figure_style():
+        legend_rows = -(-len(groups) // 2) if legend else 0
+        figure = new_figure(width, height + 0.19 * legend_rows)
+        ax = figure.subplots()
+        for number, (agent, density) in enumerate(sorted(groups, key=_group_rank)):
+            _draw_group(ax, agent, density, groups[agent, density], number)
+        if line is not None:
+            ax.axhline(line, color=MUTED, linewidth=0.8, linestyle=(0, (4, 3)), zorder=0)
+        _limit_to_data(ax, curves, line)
+        ax.grid(axis="y")
+        ax.set_xlabel("environment steps")
+        ax.set_ylabel(ylabel)
+        ax.xaxis.set_major_formatter(EngFormatter(sep=""))
+        ax.xaxis.set_major_locator(MaxNLocator(6))
+        ax.yaxis.set_major_locator(MaxNLocator(6))
+        if title:
+            ax.set_title(title, loc="left", weight="bold")
+        if legend:
+            figure.legend(loc="outside lower left", ncols=2 if len(groups) > 1 else 1)
+    return figure
+
+
+def _group_rank(group: tuple[str, str]) -> tuple[str, tuple[int, str]]:
+    return group[0], density_rank(group[1])
+
+
+def _draw_group(ax: Axes, agent: str, density: str, members: Sequence[Curve], number: int) -> None:
+    """Draw one agent and density; `number` shifts its markers from those of other groups."""
+    color = density_color(density)
+    style: Any = {
+        "color": color,
+        "linestyle": LINE_STYLES.get(agent, OTHER_LINE_STYLE),
+        "marker": density_marker(density),
+        "markersize": 4.0,
+        "linewidth": 1.8,
+    }
+    name = f"{agent} · {density}"
+    steps, mean, half = mean_and_interval(members)
+    if len(members) == 1 or not len(steps):  # one seed, or seeds that share no steps to average
+        for member, label in zip(members, [name, *[None] * len(members)], strict=False):
+            own, values = _thinned(member)
+            ax.plot(own, values, label=label, markevery=_marked(len(own), number), **style)
+        return
+    for member in members:
+        ax.plot(*_thinned(member), color=color, linewidth=0.8, alpha=0.6)
+    if len(members) >= BAND_SEEDS:
+        ax.fill_between(steps, mean - half, mean + half, color=color, alpha=0.18, linewidth=0)
+    label = f"{name} ({len(members)} seeds)"
+    ax.plot(steps, mean, label=label, markevery=_marked(len(steps), number), **style)
+
+
+def _marked(points: int, number: int) -> list[int]:
+    """The points of a curve that carry its marker: five of them, or all of a short curve."""
+    if points <= 5:
+        return list(range(points))
+    shift = 0.06 * (number % 3 - 1)
+    return [round((points - 1) * (0.08 + 0.21 * i + shift)) for i in range(5)]
+
+
+def _thinned(curve: Curve) -> tuple[Array, Array]:
+    """The smoothed curve, interpolated where it has more points than are drawn."""
+    values = smooth(curve.values)
+    if len(values) <= GRID_POINTS:
+        return curve.steps, values
+    grid = np.linspace(curve.steps[0], curve.steps[-1], GRID_POINTS)
+    return grid, np.interp(grid, curve.steps, values)
+
+
+def _limit_to_data(ax: Axes, curves: Sequence[Curve], line: float | None) -> None:
+    """Start at step 0, and let the curves alone set the range of the y axis: bands can be huge."""
+    ax.set_xlim(0.0, 1.02 * max(1.0, *(float(curve.steps[-1]) for curve in curves)))
+    drawn = np.concatenate([smooth(curve.values) for curve in curves])
+    if line is not None:
+        drawn = np.append(drawn, line)
+    low, high = float(drawn.min()), float(drawn.max())
+    margin = 0.06 * (high - low) or 0.06 * max(abs(high), 1.0)
+    ax.set_ylim(low - margin, high + margin)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and np.isfinite(value)

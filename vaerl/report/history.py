@@ -1,0 +1,136 @@
+"""How goals and densities came about: shares over the steps, and the pictures kept on the way."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib import image
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, MaxNLocator
+
+from vaerl.report.figures import (
+    MUTED,
+    NO_GOAL_COLOR,
+    figure_style,
+    goal_color,
+    new_figure,
+)
+from vaerl.report.records import RunRecord
+from vaerl.report.sections import Picture, Section
+
+MOST_PICTURES = 4  # of one run's density, side by side
+MOST_RUNS = 6  # whose densities are shown so
+WIDE, NARROW = 10.0, 7.0  # inches of a strip of pictures beside and below each other
+SHARE = re.compile(r"eval/goal_share_(\d+)")
+DENSITY = re.compile(r"density-(\d+)\.png")
+
+
+def share_history_section(records: Sequence[RunRecord]) -> Section | None:
+    """Stacked shares of the goals in each run's evaluations, a picture a run."""
+    pictures = []
+    for record in records:
+        steps, shares = goal_history(record)
+        if len(steps) < 2:
+            continue
+        figure = share_history_figure(steps, shares, record.label)
+        last = ", ".join(f"{share:.2f}" for share in shares[-1])
+        alt = f"Shares of the goals of {record.label} over environment steps, at the end {last}"
+        pictures.append(Picture(figure, alt))
+    if not pictures:
+        return None
+    read = (
+        "The height of a colour is the share of an evaluation's episodes that end in that goal, "
+        "of grey the share that ends in none. A goal whose colour runs out has been forgotten."
+    )
+    return Section("Goal shares over training", read, tuple(pictures), layout="small")
+
+
+def goal_history(record: RunRecord) -> tuple[np.ndarray, np.ndarray]:
+    """Steps ``(T,)`` of the evaluations and the share of each of G goals ``(T, G)``."""
+    found = {int(m[1]) for row in record.rows for key in row if (m := SHARE.fullmatch(key))}
+    keys = [f"eval/goal_share_{goal}" for goal in sorted(found)]
+    rows = [row for row in record.rows if keys and all(key in row for key in keys)]
+    steps = np.array([float(row["global_step"]) for row in rows])
+    return steps, np.array([[float(row[key]) for key in keys] for row in rows])
+
+
+def share_history_figure(steps: np.ndarray, shares: np.ndarray, title: str = "") -> Figure:
+    """Areas stacked from goal 0 upward, the rest up to 1 in grey; dashed lines where all are equal.
+
+    >>> figure = share_history_figure(np.arange(3.0), np.full((3, 2), 0.4))
+    >>> len(figure.axes[0].collections)  # two goals, none of them
+    3
+    """
+    goals = shares.shape[1]
+    rest = np.clip(1.0 - shares.sum(1), 0.0, 1.0)
+    colors = [*map(goal_color, range(goals)), NO_GOAL_COLOR]
+    with figure_style():
+        figure = new_figure(3.0, 2.2)
+        ax = figure.subplots()
+        ax.stackplot(steps, *shares.T, rest, colors=colors, linewidth=0)
+        for goal in range(1, goals + 1):
+            ax.axhline(goal / goals, color=MUTED, linewidth=0.6, linestyle=(0, (4, 3)))
+        ax.set_xlim(steps[0], steps[-1])
+        ax.set_ylim(0.0, 1.0)
+        ax.set_xlabel("environment steps")
+        ax.set_ylabel("share of episodes")
+        ax.xaxis.set_major_formatter(EngFormatter(sep=""))
+        ax.xaxis.set_major_locator(MaxNLocator(4))
+        if title:
+            ax.set_title(title, weight="bold")
+    return figure
+
+
+def density_history_section(records: Sequence[RunRecord]) -> Section | None:
+    """The density pictures that runs kept while they trained, oldest first."""
+    pictures = []
+    for record in records:
+        kept = density_pictures(record)
+        if len(kept) < 2:
+            continue
+        figure = strip_figure([path for _, path in kept])
+        steps = ", ".join(f"{step:,}" for step, _ in kept)
+        alt = f"Density of {record.label} at chosen states after {steps} steps"
+        pictures.append(Picture(figure, alt, f"{record.label}: after {steps} steps."))
+    if not pictures:
+        return None
+    notes = []
+    if len(pictures) > MOST_RUNS:
+        notes = [f"Of {len(pictures)} runs the first {MOST_RUNS} are shown."]
+    read = "The policy's density at the same states as it learned, as the trackers logged it."
+    return Section(
+        "Policy density over training", read, tuple(pictures[:MOST_RUNS]), tuple(notes), "wide"
+    )
+
+
+def density_pictures(record: RunRecord) -> list[tuple[int, Path]]:
+    """At most `MOST_PICTURES` kept pictures with their steps, evenly from first to last."""
+    folder = record.directory.figures_path
+    names = sorted(folder.iterdir()) if folder.is_dir() else []
+    kept = [(int(m[1]), path) for path in names if (m := DENSITY.fullmatch(path.name))]
+    if len(kept) <= MOST_PICTURES:
+        return kept
+    chosen = np.linspace(0, len(kept) - 1, MOST_PICTURES).round().astype(int)
+    return [kept[i] for i in chosen]
+
+
+def strip_figure(paths: Sequence[Path]) -> Figure:
+    """Pictures of one width below each other, or if they are tall of one height side by side."""
+    arrays = [image.imread(path) for path in paths]
+    heights = [array.shape[0] / array.shape[1] for array in arrays]
+    beside = min(heights) > 1.0
+    with figure_style():
+        if beside:
+            widths = [1.0 / height for height in heights]
+            figure = new_figure(WIDE, WIDE / sum(widths))
+            axes = figure.subplots(1, len(arrays), width_ratios=widths, squeeze=False)
+        else:
+            figure = new_figure(NARROW, NARROW * sum(heights))
+            axes = figure.subplots(len(arrays), 1, height_ratios=heights, squeeze=False)
+        for ax, array in zip(axes.ravel(), arrays, strict=True):
+            ax.imshow(array)
+            ax.set_axis_off()
+    return figure

@@ -1,0 +1,71 @@
+"""Pictures made during training: the policy's density, roll-outs over the map, the model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from stable_baselines3.common.base_class import BaseAlgorithm
+
+from vaerl.disk import files
+from vaerl.report import density_figure, rollout_figure, save_png
+from vaerl.report.policies import RunPolicy, States, chosen_states
+from vaerl.report.records import RunRecord
+from vaerl.report.world import look_at_world, world_figures, world_numbers
+from vaerl.runs.directory import RunDirectory
+from vaerl.runs.evaluate import EvalResult, own_randomness
+from vaerl.runs.vec import make_env
+
+SEED = 3  # of the states shown and of the draws behind a picture
+
+
+class Painter:
+    """Draws one run as it trains, every picture of its density at the same states."""
+
+    def __init__(self, run: RunDirectory, agent: BaseAlgorithm) -> None:
+        self.record = RunRecord(run, run.config, [], {})
+        self.agent = agent
+        self._states: States | None = None
+
+    def density(self, step: int) -> Path | None:
+        """Draw p(a | s) at chosen states into figures/ and return the file; None without one."""
+        policy = RunPolicy(self.record, self.agent)
+        if not policy.has_density:
+            return None
+        with own_randomness(self.agent, SEED):
+            if self._states is None:
+                self._states = chosen_states(policy)
+            value = policy.value(self._states.observations)
+            title = [f"{self.record.density}, step {step:,}"]
+            names = [self.record.density]
+            figure = density_figure(
+                value, *policy.box, title, states=self._states.names, names=names
+            )
+        return self._save(figure, "density", step)
+
+    def world(self, step: int) -> dict[str, Any]:
+        """Draw what the learned model says into figures/: files and numbers by key; {} without."""
+        look = look_at_world(RunPolicy(self.record, self.agent))
+        if look is None:
+            return {}
+        figures = world_figures(look, f"{look.name}, step {step:,}")
+        drawn = {f"model/{n}": self._save(f, f"model-{n}", step) for n, f in figures.items()}
+        return {**drawn, **world_numbers(look)}
+
+    def rollouts(self, result: EvalResult, step: int) -> Path | None:
+        """Draw the roll-outs of an evaluation over the map, where the environment has one."""
+        env = make_env(self.record.env, **self.record.config["env_options"])
+        try:
+            if not result.traces or not hasattr(env.unwrapped, "map_artist"):
+                return None
+            goals = result.goals[: len(result.traces)].tolist()
+            names = [self.record.density]
+            title = [f"{self.record.density}, step {step:,}"]
+            figure = rollout_figure([result.traces], [goals], env, titles=title, names=names)
+        finally:
+            env.close()
+        return self._save(figure, "rollouts", step)
+
+    def _save(self, figure: Any, kind: str, step: int) -> Path:
+        folder = files.make_directory(self.record.directory.figures_path)
+        return save_png(figure, folder / f"{kind}-{step:09d}.png")

@@ -1,0 +1,163 @@
+"""The policies of runs: loaded from their checkpoints, asked for densities and roll-outs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import gymnasium
+import numpy as np
+
+from vaerl.disk.errors import one_line
+from vaerl.report.policy_density import PolicyDensity
+from vaerl.report.records import RunRecord
+from vaerl.runs.evaluate import EvalResult, evaluate, own_randomness
+
+PROBE_STATES = 4  # rows of a density picture
+ROLL_OUT_STEPS = (0, 50, 150)  # of an episode, where the environment names no states of its own
+EPISODES = 100  # roll-outs over the map
+SEED = 2_000_003  # of roll-outs made for pictures, away from those of training
+
+
+class States(NamedTuple):
+    """Named observations, stacked into one batch, and where they come from."""
+
+    names: list[str]
+    observations: Any
+    where: str
+
+
+@dataclass(frozen=True)
+class RunPolicy:
+    """The policy of one run at its last checkpoint."""
+
+    record: RunRecord
+    agent: Any
+
+    @property
+    def has_density(self) -> bool:
+        """Whether p(a | s) can be drawn: an agent that plans has none."""
+        policy = self.agent.policy
+        return hasattr(getattr(policy, "actor", policy), "density")
+
+    @property
+    def box(self) -> tuple[list[float], list[float]]:
+        """Bounds of the action space, each of shape (D,)."""
+        space = self.agent.action_space
+        return space.low.ravel().tolist(), space.high.ravel().tolist()
+
+    def value(self, observations: Any) -> PolicyDensity:
+        """p(a | s) at a batch of observations, actions in the units of the environment."""
+        return PolicyDensity(self.agent, observations)
+
+
+@dataclass(frozen=True)
+class ActedRun:
+    """What a run's policy did on the map of its environment.
+
+    `traces` and `trace_goals` belong together; `goals` are those of the run's own last evaluation
+    where it stored one, else those of the traces.
+    """
+
+    record: RunRecord
+    env: Any
+    traces: Sequence[np.ndarray]
+    trace_goals: list[int]
+    goals: list[int]
+
+
+def load_policies(records: Sequence[RunRecord]) -> tuple[list[RunPolicy], list[str]]:
+    """The policy of every run that has a usable checkpoint; one line on each that has not."""
+    from vaerl.checkpoint import load_checkpoint
+    from vaerl.runs.vec import ask_env
+
+    policies, missing = [], []
+    for record in records:
+        try:
+            agent = load_checkpoint(record.directory.checkpoints_path, device="cpu")
+            ask_env(agent, record.env, record.config.get("env_options", {}))
+        except ValueError as error:
+            missing.append(f"{record.label}: no picture of its policy; {one_line(error, 200)}")
+            continue
+        policies.append(RunPolicy(record, agent))
+    return policies, missing
+
+
+def chosen_states(policy: RunPolicy) -> States:
+    """The states at which policies are compared: the environment's own, or some of an episode.
+
+    Where the environment names none, `policy` acts for an episode and the states are those it was
+    in after `ROLL_OUT_STEPS` steps.
+    """
+    env = make_env(policy.record)
+    try:
+        probes = getattr(env.unwrapped, "probe_observations", None)
+        if probes is not None:
+            named = list(probes().items())
+            kept = np.unique(np.linspace(0, len(named) - 1, PROBE_STATES).round().astype(int))
+            named = [named[i] for i in kept]
+            where = "States are the environment's own probes."
+        else:
+            named = _visited(env, policy.agent)
+            where = f"States are those of one episode of {policy.record.label}."
+    finally:
+        env.close()
+    return States([name for name, _ in named], _stack([obs for _, obs in named]), where)
+
+
+def act_on_map(policy: RunPolicy) -> ActedRun | None:
+    """Roll-outs over the map, or None where the environment draws none."""
+    env = make_env(policy.record)
+    try:
+        if not hasattr(env.unwrapped, "map_artist"):
+            return None
+        result = _act(policy, EPISODES)
+        if result.lengths.max() == 1:  # a bandit: episodes cost nothing and show little each
+            result = _act(policy, 10 * EPISODES)
+        reached = result.goals.tolist()
+        goals = policy.record.goals or reached
+        return ActedRun(
+            policy.record, env.unwrapped, result.traces, reached[: len(result.traces)], goals
+        )
+    finally:
+        env.close()
+
+
+def _act(policy: RunPolicy, episodes: int) -> EvalResult:
+    return evaluate(
+        policy.agent,
+        policy.record.env,
+        episodes=episodes,
+        seed=SEED,
+        env_options=policy.record.config.get("env_options"),
+        traces=episodes,
+    )
+
+
+def make_env(record: RunRecord) -> gymnasium.Env:
+    """The environment of a run, for its map and its states."""
+    import vaerl.envs  # noqa: F401  (registers vaerl/…)
+
+    return gymnasium.make(record.env, **record.config.get("env_options", {}))
+
+
+def _visited(env: gymnasium.Env, agent: Any) -> list[tuple[str, Any]]:
+    """Observations of one episode at `ROLL_OUT_STEPS`, fewer where it ends before."""
+    named = []
+    with own_randomness(agent, SEED):
+        observation, _ = env.reset(seed=SEED)
+        for step in range(max(ROLL_OUT_STEPS) + 1):
+            if step in ROLL_OUT_STEPS:
+                named.append((f"step {step}", observation))
+            action, _ = agent.predict(observation)
+            observation, _, terminated, truncated, _ = env.step(action)
+            if terminated or truncated:
+                break
+    return named
+
+
+def _stack(observations: Sequence[Any]) -> Any:
+    if isinstance(observations[0], dict):
+        return {key: np.stack([o[key] for o in observations]) for key in observations[0]}
+    return np.stack(observations)

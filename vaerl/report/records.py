@@ -1,0 +1,148 @@
+"""What a report knows of a run: its configuration, its log, its last evaluation."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vaerl.disk import jsonio
+from vaerl.disk.errors import VaerlLoadError
+from vaerl.runs.directory import RunDirectory
+
+RunLike = RunDirectory | str | os.PathLike[str]
+EVALUATION = "evaluation.json"
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One run as read from disk."""
+
+    directory: RunDirectory
+    config: Mapping[str, Any]
+    rows: Sequence[Mapping[str, Any]]
+    status: Mapping[str, Any]
+    evaluation: Mapping[str, Any] = field(default_factory=dict)
+    label: str = field(default="", compare=False)
+
+    @property
+    def name(self) -> str:
+        """The directory's name."""
+        return self.directory.name
+
+    @property
+    def agent(self) -> str:
+        return str(self.config["agent"])
+
+    @property
+    def density(self) -> str:
+        return str(self.config["density"])
+
+    @property
+    def env(self) -> str:
+        return str(self.config["env"])
+
+    @property
+    def seed(self) -> int:
+        return int(self.config.get("seed", 0))
+
+    @property
+    def group(self) -> tuple[str, str]:
+        """What seeds are averaged over: the same agent and density (within one environment)."""
+        return self.agent, self.density
+
+    @property
+    def steps(self) -> int:
+        """Environment steps done."""
+        logged = max((int(row["global_step"]) for row in self.rows), default=0)
+        return max(logged, int(self.status["steps"]))
+
+    @property
+    def finished(self) -> bool:
+        return self.status["state"] == "finished"
+
+    @property
+    def seconds(self) -> float | None:
+        """Wall time of training alone where the run has ended, else up to the last row."""
+        trained = self.status.get("train_seconds")
+        return self.last("time") if trained is None else float(trained)
+
+    @property
+    def goals(self) -> list[int]:
+        """The goal of each episode of the final evaluation, −1 for none; [] where there is none."""
+        return [int(goal) for goal in self.evaluation.get("stochastic", {}).get("goals", ())]
+
+    @property
+    def final_return(self) -> float | None:
+        """Mean return of the last evaluation, else of the last training episodes."""
+        evaluated = self.evaluated("return_mean")
+        if evaluated is not None:
+            return evaluated
+        training = self.last("rollout/ep_rew_mean")
+        return self.last("rollout/ep_rew") if training is None else training
+
+    def evaluated(self, name: str, kind: str = "stochastic") -> float | None:
+        """A figure such as "return_mean" of the final evaluation, else the last one logged.
+
+        `kind` is "stochastic" (actions drawn from the policy) or "deterministic" (its best action).
+        """
+        figure = self.evaluation.get(kind, {}).get(name)
+        if figure is not None or kind != "stochastic":
+            return None if figure is None else float(figure)
+        return self.last(f"eval/{name}")
+
+    def last(self, key: str) -> float | None:
+        """The value logged last under `key`."""
+        for row in reversed(self.rows):
+            if isinstance(row.get(key), int | float):
+                return float(row[key])
+        return None
+
+
+def read_runs(runs: Iterable[RunLike]) -> list[RunRecord]:
+    """Read every run, in the order given, each once.
+
+    Raises ValueError, one line, for no run, a path that is no run, a run without agent, density or
+    environment in its configuration, or a log that is not one JSON object a line.
+    """
+    if isinstance(runs, RunDirectory | str | os.PathLike):
+        runs = [runs]
+    directories = [r if isinstance(r, RunDirectory) else RunDirectory(r) for r in runs]
+    unique = {directory.path.resolve(): directory for directory in directories}
+    if not unique:
+        raise ValueError("runs: got none, expected at least one directory that `vaerl train` wrote")
+    return [_read_run(directory.path) for directory in unique.values()]
+
+
+def _read_run(path: Path) -> RunRecord:
+    try:
+        directory = RunDirectory.open(path)
+        record = RunRecord(
+            directory,
+            directory.config,
+            directory.metrics(),
+            directory.status(),
+            _read_evaluation(directory.path / EVALUATION),
+        )
+    except VaerlLoadError as error:
+        raise ValueError(f"runs: {error}") from error
+    for key in ("agent", "density", "env"):
+        if not isinstance(record.config.get(key), str):
+            raise ValueError(
+                f"runs: {directory.config_path}: {key!r} is {record.config.get(key)!r}, "
+                "expected the name that `vaerl train` writes"
+            )
+    return record
+
+
+def _read_evaluation(path: Path) -> dict[str, Any]:
+    """The final evaluation that `train` wrote, {} where there is none."""
+    if not path.exists():
+        return {}
+    evaluation = jsonio.loads(path.read_bytes(), str(path))
+    for kind in ("stochastic", "deterministic"):
+        figures = jsonio.take(evaluation, kind, dict, str(path), default={})
+        jsonio.take(figures, "goals", list, f"{path}:{kind}", default=[])
+    return evaluation
