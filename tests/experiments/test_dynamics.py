@@ -15,8 +15,8 @@ from vaerl.envs.fork import ForkEnv
 from vaerl.envs.known_law import KnownLawEnv
 from vaerl.envs.wet_chicken import WetChickenEnv
 from vaerl.experiments.dynamics import experiment as dynamics
+from vaerl.experiments.dynamics import planning
 from vaerl.experiments.dynamics.episodes import record_episodes
-from vaerl.experiments.dynamics.experiment import planning
 from vaerl.experiments.dynamics.models import MODELS, Budget, learn, make_world, observe
 from vaerl.experiments.dynamics.oracles import reference_samples
 from vaerl.experiments.dynamics.scores import law_scores, modes_of
