@@ -2,7 +2,7 @@
 # make test   all tests and docstring examples
 # make check  format, lint, types
 # make bench  speed beside stable-baselines3 and SBX: vaerl bench, minutes
-# make results  the measurements behind the tables in docs/results.md: hours; finished parts are
+# make results  the measurements behind the tables in docs/results/: hours; finished parts are
 #             kept. One of them: make results RESULTS=density-suite
 # make docs   the site, into site/
 # make clean  remove what the targets above built, except .venv and runs/

@@ -1,33 +1,40 @@
-"""Write docs/results.md from the records in docs/results/*.json: a result is a command.
+"""Write the pages of results from the records beside each question.
 
-A page of its own shows a record between the lines `<!-- result NAME -->` and `<!-- end -->`.
-
-A record holds `title`, `command`, `caption`, `columns` and `rows`, and may hold `versions` (an
-object) and `notes` (a list). A picture docs/results/<record>*.png is shown below its table.
+A question is a folder with `README.md`, which asks it in the title and answers it in the first
+paragraph, and `results/`, which holds its records (JSON), pictures (PNG) and tables (CSV). Each
+gives one page docs/results/<question>.md; docs/results.md is the index. A record holds `title`,
+`command`, `caption`, `columns` and `rows`, and may hold `versions` (an object) and `notes` (a
+list). A picture <record>*.png is shown below the record's table.
 
     python docs/gen_tables.py            write the pages
-    python docs/gen_tables.py --check    only say whether the pages are up to date
+    python docs/gen_tables.py --check    fail if a page is out of date
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from pathlib import Path
 from typing import Any
 
 DOCS = Path(__file__).resolve().parent
-HEAD = """# Results
+ROOT = DOCS.parent
+INDEX = """# Results
 
-Each table was written by the command above it. This page is generated from the records in
-`docs/results/` by `docs/gen_tables.py`.
+One page per question, with the tables, the commands that made them, versions and pictures. The records lie beside the
+code in `experiments/<question>/results/`; `docs/gen_tables.py` writes these pages from them. `vaerl experiment NAME`
+repeats a measurement.
+
+| question | answer |
+| --- | --- |
 """
 NEEDED = {"title": str, "command": str, "caption": str, "columns": list, "rows": list}
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """Load a record and check its form; a fault is one line naming the file, the key, the form."""
+    """Load a record and check its form; an error names the file, the key and the form."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -60,7 +67,7 @@ def cell(value: Any) -> str:
 
 
 def table(columns: list[Any], rows: list[list[Any]]) -> list[str]:
-    """The lines of a Markdown table; a column of numbers is set to the right."""
+    """The lines of a Markdown table; columns of numbers are aligned to the right."""
     number = [all(isinstance(row[i], (int, float)) for row in rows) for i in range(len(columns))]
     rule = ["---:" if numeric and rows else "---" for numeric in number]
     body = [[cell(value) for value in row] for row in rows]
@@ -81,43 +88,56 @@ def section(path: Path) -> str:
     if versions:
         lines += ["Versions: " + ", ".join(f"{k} {v}" for k, v in versions.items()) + ".", ""]
     for picture in sorted(path.parent.glob(f"{path.stem}*.png")):
-        lines += [f"![{record['title']}](results/{picture.name})", ""]
+        lines += [f"![{record['title']}]({link(picture)})", ""]
     return "\n".join(lines)
 
 
+def link(path: Path) -> str:
+    """The address of a file as seen from a page in docs/results/."""
+    return Path(os.path.relpath(path, DOCS / "results")).as_posix()
+
+
 def page(folder: Path) -> str:
-    """The whole page for the records in `folder`, in the order of their file names."""
-    sections = [section(path) for path in sorted(folder.glob("*.json"))]
-    return "\n".join([HEAD, *(sections or ["No result has been recorded yet.\n"])])
+    """The page of the question in `folder`: its README, its records, links to its CSV files."""
+    text = (folder / "README.md").read_text(encoding="utf-8").rstrip()
+    parts = [re.sub(r"\]\((?:\.\./)+docs/", "](../", text) + "\n"]
+    parts += [section(path) for path in sorted(folder.glob("results/*.json"))]
+    tables = sorted(folder.glob("results/*.csv"))
+    if tables:
+        links = [f"- [{path.name}]({link(path)})" for path in tables]
+        parts.append("\n".join(["## More tables", "", *links, ""]))
+    return "\n".join(parts)
 
 
-def fill(text: str, folder: Path) -> str:
-    """A page with every marked place filled from the records in `folder`."""
-
-    def shown(match: re.Match[str]) -> str:
-        path = folder / f"{match[1]}.json"
-        body = section(path) if path.exists() else "No result has been recorded yet.\n"
-        return f"<!-- result {match[1]} -->\n\n{body}\n<!-- end -->"
-
-    return re.sub(r"<!-- result ([\w-]+) -->.*?<!-- end -->", shown, text, flags=re.S)
+def pages(root: Path) -> dict[str, str]:
+    """The text of every page of results, by its path in docs/."""
+    folders = [path.parent for path in root.glob("experiments/*/results")]
+    folders.append(root / "vaerl" / "lab" / "bench")
+    made, index = {}, INDEX
+    for folder in sorted(folders, key=lambda folder: folder.name):
+        name = f"results/{folder.name.replace('_', '-')}.md"
+        made[name] = page(folder)
+        title, answer = made[name].split("\n\n")[:2]
+        index += f"| [{title.removeprefix('# ')}]({name}) | {' '.join(answer.split())} |\n"
+    return {"results.md": index, **made}
 
 
 def main(arguments: list[str]) -> str | None:
     """Write or check the pages; return an error line, or None."""
-    results = DOCS / "results"
     try:
-        texts = {DOCS / "results.md": page(results)}
-        for path in DOCS.glob("*.md"):
-            if "<!-- result " in (old := path.read_text(encoding="utf-8")):
-                texts[path] = fill(old, results)
-    except ValueError as error:
+        texts = pages(ROOT)
+    except (OSError, ValueError) as error:
         return str(error)
-    for path, text in sorted(texts.items()):
-        old = path.read_text(encoding="utf-8") if path.exists() else ""
+    left = {path.relative_to(DOCS).as_posix() for path in DOCS.glob("results/*.md")} - set(texts)
+    if left:
+        return f"docs/{min(left)} belongs to no question: delete it"
+    for name, text in texts.items():
+        path = DOCS / name
         if "--check" not in arguments:
+            path.parent.mkdir(exist_ok=True)
             path.write_text(text, encoding="utf-8")
-        elif old != text:
-            return f"docs/{path.name} is out of date: python docs/gen_tables.py"
+        elif not path.exists() or path.read_text(encoding="utf-8") != text:
+            return f"docs/{name} is out of date: python docs/gen_tables.py"
     return None
 
 

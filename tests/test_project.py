@@ -168,8 +168,8 @@ def test_readme_python_imports_resolve() -> None:
                 assert hasattr(module, alias.name), f"{node.module}.{alias.name}"
 
 
-def test_results_page_is_up_to_date() -> None:
-    """docs/results.md says what the records in docs/results/ say."""
+def test_results_pages_are_up_to_date() -> None:
+    """The pages of results say what the records beside the experiments say."""
     command = [sys.executable, str(ROOT / "docs" / "gen_tables.py"), "--check"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -183,8 +183,8 @@ def test_results_page_is_up_to_date() -> None:
         ({"command": None}, "command: expected str"),
     ],
 )
-def test_results_table(tmp_path: Path, change: dict[str, object], message: str) -> None:
-    """A record becomes a section with its command; a faulty one is named in one line."""
+def test_a_page_of_results(tmp_path: Path, change: dict[str, object], message: str) -> None:
+    """A question becomes a page and a row of the index; an error names the faulty record."""
     spec = importlib.util.spec_from_file_location("gen_tables", ROOT / "docs" / "gen_tables.py")
     assert spec is not None and spec.loader is not None
     gen_tables = importlib.util.module_from_spec(spec)
@@ -199,11 +199,17 @@ def test_results_table(tmp_path: Path, change: dict[str, object], message: str) 
         "versions": {"torch": "2.13.0"},
         "notes": ["one seed"],
     }
-    (tmp_path / "demo.json").write_text(json.dumps(record | change))
+    for name in ("experiments/my_demo", "vaerl/lab/bench"):
+        folder = tmp_path / name
+        (folder / "results").mkdir(parents=True)
+        (folder / "README.md").write_text("# Does it work?\n\nYes, it\ndoes.\n")
+    (tmp_path / "experiments/my_demo/results/demo.json").write_text(json.dumps(record | change))
     if message:
         with pytest.raises(ValueError, match=re.escape(f"demo.json: {message}")):
-            gen_tables.page(tmp_path)
+            gen_tables.pages(tmp_path)
     else:
-        text = gen_tables.page(tmp_path)
+        pages = gen_tables.pages(tmp_path)
+        assert "| [Does it work?](results/my-demo.md) | Yes, it does. |" in pages["results.md"]
+        text = pages["results/my-demo.md"]
         for part in ("## Demo", "vaerl experiment demo", "| cvae | 0.9877 |", "torch 2.13.0"):
             assert part in text

@@ -13,6 +13,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+import vaerl.lab.bench
 from tests.lab.bench.fakes import Clock, result_of
 from vaerl.cli import app
 from vaerl.lab.bench import GROUPS, Goal, Group, Limit, group_names, groups, measure
@@ -21,7 +22,7 @@ from vaerl.lab.bench.groups import CVAE, GAUSSIAN, OPTIONS, SB3
 from vaerl.lab.bench.record import block, record, setting
 from vaerl.lab.bench.timing import check_device, device_clock
 
-DOCS = Path(__file__).parents[3] / "docs" / "results"
+RESULTS = Path(vaerl.lab.bench.__file__).parent / "results"
 
 
 def test_ratios_survive_a_machine_that_slows_down() -> None:
@@ -128,7 +129,7 @@ def test_sbx_takes_part_on_the_same_kind_of_device(monkeypatch: pytest.MonkeyPat
 @pytest.mark.slow
 @pytest.mark.parametrize("group", ["update", "acting-1-drawn"])
 def test_speeds_are_not_far_below_the_recorded_ones(group: str) -> None:
-    recorded = json.loads((DOCS / "bench.json").read_text())["speeds"]
+    recorded = json.loads((RESULTS / "bench.json").read_text())["speeds"]
     assert set(recorded) == set(group_names())
     speeds = {  # compiling takes a minute
         name: speed for name, speed in recorded[group].items() if "compile" not in name

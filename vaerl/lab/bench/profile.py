@@ -174,7 +174,7 @@ def matmul_gflops(size: int = BATCH, repeats: int = 200, device: str = "cpu") ->
 
 
 def profile_record(parts: Profile, name: str, command: str, device: str = "cpu") -> dict[str, Any]:
-    """A profile of SAC as plain data, in the form of docs/results/*.json."""
+    """A profile of SAC as plain data, in the form of a record of results."""
     rate = matmul_gflops(device=device)
     whole = parts[WHOLE]["ms"]
     return {
@@ -202,7 +202,7 @@ def profile_record(parts: Profile, name: str, command: str, device: str = "cpu")
 def profile_ppo_record(
     parts: Profile, name: str, command: str, device: str = "cpu"
 ) -> dict[str, Any]:
-    """A profile of PPO as plain data, in the form of docs/results/*.json."""
+    """A profile of PPO as plain data, in the form of a record of results."""
     whole = parts[PPO_WHOLE]["ms"]
     return {
         "title": f"Where PPO's time goes: {name}",

@@ -60,7 +60,7 @@ def block(result: Result, command: str, rounds: int) -> Block:
 
 
 def record(blocks: Mapping[str, Block], setting: Mapping[str, Any]) -> dict[str, Any]:
-    """Groups as plain data, in the form of docs/results/*.json, in the order of `GROUPS`."""
+    """Groups as plain data, in the form of a record of results, in the order of `GROUPS`."""
     order = list(GROUPS)
     names = sorted(blocks, key=lambda name: order.index(name) if name in order else len(order))
     ordered = {name: blocks[name] for name in names}
