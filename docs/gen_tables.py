@@ -23,9 +23,9 @@ DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
 INDEX = """# Results
 
-One page per question, with the tables, the commands that made them, versions and pictures. The records lie beside the
-code in `experiments/<question>/results/`; `docs/gen_tables.py` writes these pages from them. `vaerl experiment NAME`
-repeats a measurement.
+One page per question, with its tables, pictures, commands and versions. The records lie in
+`experiments/<question>/results/`, and `docs/gen_tables.py` writes these pages from them.
+`vaerl experiment NAME` repeats a measurement.
 
 | question | answer |
 | --- | --- |
