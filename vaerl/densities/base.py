@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from vaerl.densities.fold import Folded, Standardise
 from vaerl.densities.noise import Shape
 from vaerl.densities.options import check_positive
 
@@ -189,6 +190,19 @@ class ConditionalDensity(nn.Module):
         value = self._value(self._check_context(context))
         value.dtype = context.dtype
         return SquashedValue(value) if self.squash else value
+
+    def fold(
+        self, inputs: Standardise | None = None, targets: Standardise | None = None
+    ) -> Folded | None:
+        """A fast form for drawing without gradients, or None where the density has none.
+
+        It is a snapshot: fold again after the parameters have changed.
+
+        Args:
+            inputs: (mean, scale) of contexts: the form takes raw ones, and standardises them.
+            targets: (mean, scale) of events: the form gives them in their own units.
+        """
+        return None
 
     def _check_context(self, context: Tensor) -> Tensor:
         context = check_matrix("context", context, self.context_dim)

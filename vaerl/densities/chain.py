@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from vaerl.densities.fold import FoldedChain, Standardise, Trunk
 from vaerl.densities.noise import Shape
 from vaerl.densities.normal import DiagonalNormal, NormalMixture
 
@@ -70,6 +71,17 @@ class LatentChain(nn.Module):
         A chain whose p and q share work on a context or along a path overrides it.
         """
         return self.generate(context), self.recognise(context)
+
+    def fold(
+        self, inputs: Standardise | None = None, targets: Standardise | None = None
+    ) -> FoldedChain | None:
+        """p(x | c) for drawing without gradients, if all its parts have such a form."""
+        if type(self) is not LatentChain or not Trunk.folds(self.generative_context):
+            return None
+        prior, *layers = (_fold(part) for part in (self.prior, *self.generative))
+        if prior is None or None in layers:
+            return None
+        return FoldedChain(self.generative_context, prior, layers, inputs, targets)
 
     # -- p(x, z | c) -------------------------------------------------------------------------------
 
@@ -174,6 +186,11 @@ def sum_layers(log_densities: list[Tensor]) -> Tensor:
 
 def _condition(layers: nn.ModuleList, embedding: Tensor) -> tuple[Any, ...]:
     return tuple(cast(Any, layer).condition(embedding) for layer in layers)
+
+
+def _fold(part: nn.Module) -> Any:
+    fold: Any = getattr(part, "fold", None)
+    return None if fold is None else fold()
 
 
 def _detach(conditioning: Any) -> Any:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from vaerl import bounds
 from vaerl.densities.base import ConditionalDensity, Info, check_matrix
 from vaerl.densities.chain import LatentChain, sum_layers
+from vaerl.densities.fold import Folded, Standardise
 from vaerl.densities.frozen import FrozenDensity
 from vaerl.densities.latent_value import LatentValue
 from vaerl.densities.layers import (
@@ -203,6 +204,12 @@ class CVAE(ConditionalDensity):
 
     def _value(self, context: Tensor) -> LatentValue:
         return LatentValue(self.chain, context, self.latent_dims, self.event_dim, self.defensive)
+
+    def fold(
+        self, inputs: Standardise | None = None, targets: Standardise | None = None
+    ) -> Folded | None:
+        """The chain's fast form, if its layers and prior have one."""
+        return None if self.squash else self.chain.fold(inputs, targets)
 
     # -- fitting -----------------------------------------------------------------------------------
 

@@ -21,11 +21,11 @@ from torch.nn import functional
 
 from vaerl.densities import ConditionalValue, make_density
 from vaerl.densities.base import check_matrix
+from vaerl.densities.fold import Folded
 from vaerl.densities.options import check_choice, check_positive, check_sizes
 from vaerl.dynamics.batched import batch_members, extract_member, select_members
 from vaerl.dynamics.data import Transitions
 from vaerl.dynamics.episodes import LATENTS, EpisodeCode, draw_noise, with_code
-from vaerl.dynamics.folded import FoldedSampler, can_fold
 from vaerl.dynamics.normaliser import Normaliser
 from vaerl.dynamics.propagation import PROPAGATIONS, Propagation
 from vaerl.nets import mlp
@@ -168,7 +168,7 @@ class DynamicsModel(nn.Module):
         self.register_buffer("state_high", torch.full((state_dim,), torch.inf))
         self.register_buffer("fits", torch.zeros((), dtype=torch.int64))
         self._acting: dict[int, nn.ModuleDict] = {}  # copies for roll-outs: no part of the state
-        self._folded: dict[int, FoldedSampler] = {}
+        self._folded: dict[int, Folded | None] = {}
         self.register_load_state_dict_post_hook(lambda module, keys: module.changed())
 
     # -- what goes in and comes out ----------------------------------------------------------------
@@ -324,16 +324,20 @@ class DynamicsModel(nn.Module):
     @property
     def folds(self) -> bool:
         """Whether roll-outs may use `folded` draws."""
-        density = self.networks["density"]
-        return self.latent == "step" and self.termination != "learned" and can_fold(density)
+        usual = self.latent == "step" and self.termination != "learned"
+        return usual and self.folded() is not None
 
-    def folded(self, first: int = 0) -> FoldedSampler:
-        """Draws of the elites in their order from number `first` on, around; see `folds`."""
+    def folded(self, first: int = 0) -> Folded | None:
+        """Draws of the elites in their order from number `first` on, around; see `folds`.
+
+        Raw inputs ``(elites, B, C)`` go in, and events come out in their own units.
+        """
         if first not in self._folded:
             density: Any = self.acting(first)["density"]
+            seen, drawn = self.input_normaliser, self.target_normaliser
             with torch.inference_mode(False):
-                self._folded[first] = FoldedSampler(
-                    density, self.input_normaliser, self.target_normaliser
+                self._folded[first] = density.fold(
+                    (seen.mean, seen.scale), (drawn.mean, drawn.scale)
                 )
         return self._folded[first]
 

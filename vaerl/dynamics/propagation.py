@@ -91,7 +91,9 @@ class Propagation:
         """Draws ``(B, X)``, row i through elite (i + offset) mod count; chances of the end."""
         shared = self._share_out(context)
         if self._folded:
-            return self._gather(self.model.folded(self._offset)(shared, generator)), None
+            folded = self.model.folded(self._offset)
+            assert folded is not None, "the model folds"
+            return self._gather(folded(shared, generator)), None
         networks: Any = self.model.acting(self._offset)
         event = self._law(networks, shared).sample((), generator)
         ending = self._ending(networks, shared, event)
