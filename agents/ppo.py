@@ -11,7 +11,6 @@ and diagnostics rest on.
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from numbers import Real
 from typing import Any, ClassVar
 
@@ -19,18 +18,12 @@ import numpy as np
 import torch
 from stable_baselines3 import PPO as SB3PPO
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.type_aliases import GymEnv, RolloutBufferSamples
-from stable_baselines3.common.utils import explained_variance, obs_as_tensor
+from stable_baselines3.common.type_aliases import GymEnv
+from stable_baselines3.common.utils import obs_as_tensor
 from torch import Tensor, nn
 
 from vaerl.agents.common import DensityAgent, check_env, resolve_policy, signature_of
-from vaerl.agents.ppo_losses import (
-    clip_gradients,
-    dream,
-    policy_slopes,
-    sleep_loss,
-    value_slopes,
-)
+from vaerl.agents.ppo_losses import dream, sleep_loss
 from vaerl.densities.options import check_positive
 from vaerl.policies import ActorCriticPolicy
 
@@ -131,104 +124,12 @@ class PPO(DensityAgent, SB3PPO):
             self.logger.record("train/latent_kl_floor", floor.item())
         self.policy.entropy_wanted = self.ent_coef != 0.0  # no gradient needs it then
         try:
-            self._update()
+            super().train()
         finally:
             self.policy.entropy_wanted = True
         if self.recognition_optimizer is not None:
             self._sleep()
             self._log_latents(obs)
-
-    def _update(self) -> None:
-        """`stable_baselines3.PPO.train`, with the loss differentiated by hand (`policy_slopes`)."""
-        policy, buffer, optimizer = self.policy, self.rollout_buffer, self.policy.optimizer
-        policy.set_training_mode(True)
-        self._update_learning_rate(optimizer)
-        clip_range = self.clip_range(self._current_progress_remaining)  # type: ignore[operator]
-        clip_range_vf: float | None = None
-        if self.clip_range_vf is not None:
-            clip_range_vf = self.clip_range_vf(self._current_progress_remaining)  # type: ignore
-        parameters = list(policy.parameters())
-        logged: dict[str, list[float]] = defaultdict(list)
-        kl_of_epoch: list[float] = []
-        stop = False
-        for epoch in range(self.n_epochs):
-            kl_of_epoch = []
-            for data in buffer.get(self.batch_size):
-                values, log_prob, entropy = policy.evaluate_actions(data.observations, data.actions)
-                roots, slopes, info = self._slopes(
-                    data, values.flatten(), log_prob, entropy, clip_range, clip_range_vf
-                )
-                for name, number in info.items():
-                    logged[name].append(number)
-                kl_of_epoch.append(info["approx_kl"])
-                if self.target_kl is not None and info["approx_kl"] > 1.5 * self.target_kl:
-                    stop = True
-                    if self.verbose >= 1:
-                        kl = info["approx_kl"]
-                        print(f"Early stopping at step {epoch} due to reaching max kl: {kl:.2f}")
-                    break
-                optimizer.zero_grad()
-                torch.autograd.backward(roots, slopes)
-                clip_gradients(parameters, self.max_grad_norm)
-                optimizer.step()
-            self._n_updates += 1
-            if stop:
-                break
-        self._log_update(logged, kl_of_epoch, clip_range, clip_range_vf)
-
-    def _slopes(
-        self,
-        data: RolloutBufferSamples,
-        values: Tensor,
-        log_prob: Tensor,
-        entropy: Tensor | None,
-        clip_range: float,
-        clip_range_vf: float | None,
-    ) -> tuple[list[Tensor], list[Tensor], dict[str, float]]:
-        """What the loss depends on, its slope in each of these, and numbers to log."""
-        advantages, old_log_prob = _array(data.advantages), _array(data.old_log_prob)
-        if self.normalize_advantage and len(advantages) > 1:
-            advantages = (advantages - advantages.mean()) / (advantages.std(ddof=1) + 1e-8)
-        d_log_prob, info = policy_slopes(_array(log_prob), old_log_prob, advantages, clip_range)
-        d_values, value_loss = value_slopes(
-            _array(values), _array(data.old_values), _array(data.returns), clip_range_vf
-        )
-        entropy_loss = _array(log_prob).mean() if entropy is None else -_array(entropy).mean()
-        info |= {"value_loss": value_loss, "entropy_loss": float(entropy_loss)}
-        info["loss"] = (
-            info["policy_gradient_loss"]
-            + self.ent_coef * info["entropy_loss"]
-            + self.vf_coef * value_loss
-        )
-        roots, slopes = [log_prob, values], [d_log_prob, self.vf_coef * d_values]
-        if self.ent_coef and entropy is None:
-            slopes[0] += self.ent_coef / len(log_prob)
-        elif self.ent_coef and entropy is not None:
-            roots.append(entropy)
-            slopes.append(np.full(entropy.shape, -self.ent_coef / entropy.numel()))
-        return roots, [torch.as_tensor(s).to(r) for s, r in zip(slopes, roots, strict=True)], info
-
-    def _log_update(
-        self,
-        logged: dict[str, list[float]],
-        kl_of_epoch: list[float],
-        clip_range: float,
-        clip_range_vf: float | None,
-    ) -> None:
-        """What SB3 records, under its names."""
-        buffer, record = self.rollout_buffer, self.logger.record
-        for name in ("entropy_loss", "policy_gradient_loss", "value_loss", "clip_fraction"):
-            record(f"train/{name}", np.mean(logged[name]))
-        record("train/approx_kl", np.mean(kl_of_epoch))
-        record("train/loss", logged["loss"][-1])
-        explained = explained_variance(buffer.values.flatten(), buffer.returns.flatten())
-        record("train/explained_variance", explained)
-        if hasattr(self.policy, "log_std"):
-            record("train/std", torch.exp(self.policy.log_std).mean().item())
-        record("train/n_updates", self._n_updates, exclude="tensorboard")
-        record("train/clip_range", clip_range)
-        if clip_range_vf is not None:
-            record("train/clip_range_vf", clip_range_vf)
 
     def _rows(self) -> tuple[Any, Tensor, Tensor]:
         """Observations, actions and log π of the rollout's first steps: ROWS rows, or one step."""
@@ -284,7 +185,3 @@ class PPO(DensityAgent, SB3PPO):
 
 def _check_count(name: str, value: Any) -> None:
     check_positive(name, int(value) if isinstance(value, np.integer) else value)
-
-
-def _array(tensor: Tensor) -> np.ndarray:
-    return tensor.detach().cpu().numpy()

@@ -1,15 +1,9 @@
-"""What PPO minimises: clipped surrogate and value loss with their slopes, and the sleep phase.
-
-The slopes are written out, in numpy: of an update of a small network a good part of the time would
-go into autograd's small operations on these few numbers.
-"""
+"""The loss of PPO's sleep phase; the clipped surrogate and the value loss are SB3's."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,57 +11,6 @@ from vaerl.bounds import defensive_log_density
 from vaerl.densities.chain import Path, sum_layers
 from vaerl.densities.cvae import CVAE
 from vaerl.densities.squash import log_det_tanh
-
-Array = np.ndarray
-
-
-def policy_slopes(
-    log_prob: Array, old_log_prob: Array, advantages: Array, clip_range: float
-) -> tuple[Array, dict[str, float]]:
-    """Slope of the clipped surrogate −mean min(A ρ, A clip(ρ)), ρ = π/π_old, in each log π.
-
-    −A ρ / B where the unclipped term is the lower one, 0 where the clipped one is (Schulman et al.
-    2017). Numbers to log beside it: policy_gradient_loss, clip_fraction and approx_kl, the mean of
-    ρ − 1 − log ρ (Schulman 2020).
-
-    >>> policy_slopes(np.log([1.0, 2.0]), np.zeros(2), np.ones(2), 0.2)[0]
-    array([-0.5, -0. ])
-    """
-    log_ratio = log_prob - old_log_prob
-    ratio = np.exp(log_ratio)
-    excess = ratio - 1.0
-    gain, clipped = advantages * ratio, advantages * (1.0 + excess.clip(-clip_range, clip_range))
-    slopes = np.where(gain > clipped, 0.0, gain) / -len(gain)
-    return slopes, {
-        "policy_gradient_loss": -np.minimum(gain, clipped).mean().item(),
-        "clip_fraction": np.count_nonzero(np.abs(excess) > clip_range) / len(excess),
-        "approx_kl": (excess - log_ratio).mean().item(),
-    }
-
-
-def value_slopes(
-    values: Array, old_values: Array, returns: Array, clip_range: float | None
-) -> tuple[Array, float]:
-    """Slope of mean (returns − V)² in each value, ``(B,)``, and that mean; V is the value itself,
-    or the old one and a clipped change of it.
-
-    >>> value_slopes(np.array([1.0, 3.0]), np.zeros(2), np.zeros(2), 2.0)
-    (array([1., 0.]), 2.5)
-    """
-    if clip_range is None:
-        error = inside = values - returns
-    else:
-        change = values - old_values
-        error = old_values + change.clip(-clip_range, clip_range) - returns
-        inside = np.where(np.abs(change) > clip_range, 0.0, error)
-    return inside * (2.0 / len(error)), np.square(error).mean().item()
-
-
-def clip_gradients(parameters: Sequence[Tensor], most: float) -> None:
-    """As `torch.nn.utils.clip_grad_norm_`, in fewer operations: the joint norm of one long row."""
-    grads = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    norm = torch.cat([grad.flatten() for grad in grads]).norm()
-    torch._foreach_mul_(grads, torch.clamp(most / (norm + 1e-6), max=1.0))
 
 
 class Dreams(NamedTuple):

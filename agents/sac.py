@@ -1,14 +1,18 @@
-"""Soft actor-critic over any density: SB3's algorithm, its updates in few large operations.
+"""Soft actor-critic (Haarnoja et al. 2018) over any density: SB3's algorithm, its own losses.
 
     vaerl.agents.SAC("cvae", env).learn(50_000)
 
-For a latent density the upper bound U_k on log π stands in actor, target and temperature, and is
-minimised over policy and recognition network together, which also tightens it.
+log π is whatever the density gives: exact, or the upper bound U_k of a latent density, whose
+negative is a lower bound on the entropy. The same side stands in actor, target and temperature. It
+is minimised over policy and recognition network together, which also tightens the bound.
+
+B transitions, N critics, X action dimensions.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from functools import partial
 from typing import Any, ClassVar, cast
 
@@ -28,19 +32,72 @@ from vaerl.agents.common import (
     signature_of,
     taken_and_stored,
 )
-from vaerl.agents.critics import Watch, make_critics
+from vaerl.agents.critics import Critics
 from vaerl.agents.improvement import make_improvement
-from vaerl.agents.precision import PRECISIONS, low_layers, low_products
-from vaerl.agents.sac_losses import (
-    actor_loss,
-    polyak_,
-    soft_target,
-    temperature_loss,
-)
 from vaerl.agents.temperature import annealing, entropy_target
-from vaerl.densities.options import check_choice, check_positive
+from vaerl.densities.options import check_positive
 from vaerl.policies import SACPolicy
 from vaerl.policies.sac import DensityActor
+
+Info = dict[str, Tensor]
+
+
+def soft_target(
+    reward: Tensor,
+    done: Tensor,
+    discount: Tensor | float,
+    next_q: Tensor,
+    next_log_prob: Tensor,
+    alpha: Tensor,
+) -> Tensor:
+    """y = r + γ (1 − d) (min_i Q̄_i(s', a') − α log π(a' | s')), ``(B, 1)``.
+
+    Args:
+        reward, done: ``(B, 1)``; discount: γ, or γ^n of n-step returns ``(B, 1)``.
+        next_q: the target critics' values at a' ~ π(s'), ``(N, B, 1)``.
+        next_log_prob: log π(a' | s') ``(B,)``, in nats.
+        alpha: temperature, 0-d or ``(1,)``.
+
+    >>> one = torch.ones(1)
+    >>> soft_target(one[None], 0.0 * one[None], 0.5, torch.full((2, 1, 1), 4.0), one, one)
+    tensor([[2.5000]])
+    """
+    soft_value = next_q.amin(0) - alpha * next_log_prob.unsqueeze(-1)
+    return reward + (1.0 - done) * discount * soft_value
+
+
+def actor_loss(
+    q: Tensor, slope: Tensor, actions: Tensor, log_prob: Tensor, alpha: Tensor
+) -> tuple[Tensor, Info]:
+    """mean_B (α log π(a | s) − min_i Q_i(s, a)) at own actions.
+
+    Q enters as its value and slope at those actions, so its gradient is what autograd would find.
+
+    Args:
+        q: min_i Q_i(s, a) ``(B,)``; slope: its derivative in a ``(B, X)``; both without gradient.
+        actions: a ~ π(s) ``(B, X)``, reparameterised; log_prob: ``(B,)``, in nats.
+        alpha: temperature, 0-d or ``(1,)``.
+    """
+    assert q.shape == log_prob.shape == actions.shape[:1], (q.shape, log_prob.shape, actions.shape)
+    value = q + (slope * (actions - actions.detach())).sum(-1)
+    loss = (alpha * log_prob - value).mean()
+    return loss, {"actor_loss": loss.detach(), "entropy_lower": -log_prob.detach().mean()}
+
+
+def temperature_loss(
+    log_alpha: Tensor, log_prob: Tensor, target_entropy: float
+) -> tuple[Tensor, Info]:
+    """−mean_B log α (log π(a | s) + H̄): α rises where the entropy lies below the target H̄."""
+    loss = -(log_alpha * (log_prob.detach() + target_entropy).mean()).sum()
+    return loss, {"ent_coef_loss": loss.detach()}
+
+
+@torch.no_grad()
+def polyak_(target: Iterable[Tensor], source: Iterable[Tensor], tau: float) -> None:
+    """target ← target + τ (source − target), all tensors in one pass."""
+    moved = list(target)
+    if moved:
+        torch._foreach_lerp_(moved, list(source), tau)
 
 
 class SAC(DensityAgent, SB3SAC):
@@ -58,12 +115,6 @@ class SAC(DensityAgent, SB3SAC):
             over the box, H(π) − X log 2 <= 0 nats, instead of absolutely. Where episodes end at a
             goal, positive entropies pay for staying away from it (Yu, Zhang & Xu 2022).
         diagnostics_interval: updates between two looks at the latents (latent/… in the log).
-        matmul_precision: of the products of wide layers in updates: "float32", or "bf16", which
-            rounds their factors to bfloat16 (`vaerl.agents.precision`). Weights, optimisers,
-            densities and losses stay float32, and acting is left alone.
-        compile: send the critics' regression through `torch.compile` at the first update, on a GPU
-            as a CUDA graph; critics that are no plain ReLU networks run as they are. It and
-            `matmul_precision` may be set later, too: from the next `train` on.
         others: as in SB3.
 
     Raises:
@@ -98,8 +149,6 @@ class SAC(DensityAgent, SB3SAC):
         improvement_kwargs: dict[str, Any] | None = None,
         relative_entropy: bool = False,
         diagnostics_interval: int = 1000,
-        matmul_precision: str = "float32",
-        compile: bool = False,
         **kwargs: Any,
     ) -> None:
         self.improvement = improvement
@@ -107,8 +156,6 @@ class SAC(DensityAgent, SB3SAC):
         self._improvement = make_improvement(improvement, self.improvement_kwargs)
         self.relative_entropy = relative_entropy
         self.diagnostics_interval = check_positive("diagnostics_interval", diagnostics_interval)
-        self.matmul_precision = matmul_precision
-        self.compile = compile
         policy, policy_kwargs = resolve_policy(policy, policy_kwargs, self.policy_aliases)
         kwargs["policy_kwargs"] = policy_kwargs
         super().__init__(policy, check_env(env), *args, **kwargs)  # type: ignore[arg-type]
@@ -166,9 +213,6 @@ class SAC(DensityAgent, SB3SAC):
 
     def train(self, gradient_steps: int, batch_size: int = 64) -> None:
         """Take `gradient_steps` updates of critics, actor, temperature and target critics."""
-        options, watch = self._made_for
-        if options != (self.matmul_precision, self.compile) or watch.changed:
-            self._make_for_update()
         if not self.policy.training:
             self.policy.set_training_mode(True)
         optimizers = [self.actor.optimizer, self.critic.optimizer]
@@ -181,8 +225,7 @@ class SAC(DensityAgent, SB3SAC):
         totals: dict[str, Tensor] = {}
         for step in range(gradient_steps):
             batch = buffer.sample(batch_size, env=self._vec_normalize_env)
-            with low_products(self._low_layers):
-                info = self._update(batch)
+            info = self._update(batch)
             if step % self.target_update_interval == 0:
                 self._move_target()
             for key, number in info.items():
@@ -200,7 +243,7 @@ class SAC(DensityAgent, SB3SAC):
         if gradient_steps and self._n_updates // self.diagnostics_interval > before:
             self._log_latents(batch.observations)
 
-    def _update(self, batch: Any) -> dict[str, Tensor]:
+    def _update(self, batch: Any) -> Info:
         """One update of temperature, critics and actor, in SB3's order."""
         obs, next_obs = batch.observations, batch.next_observations
         discount = self.gamma if batch.discounts is None else batch.discounts
@@ -241,7 +284,7 @@ class SAC(DensityAgent, SB3SAC):
         """Nats of the uniform law over the scaled box, where entropy is measured against it."""
         return get_action_dim(self.action_space) * math.log(2.0) if self.relative_entropy else 0.0
 
-    def _forward_loss(self, obs: Any, alpha: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def _forward_loss(self, obs: Any, alpha: Tensor) -> tuple[Tensor, Info]:
         actor = cast(DensityActor, self.actor)
         return self._improvement.forward_loss(
             actor.density,
@@ -251,7 +294,7 @@ class SAC(DensityAgent, SB3SAC):
             actor.noise.generator(self.device),
         )
 
-    def _temperature(self, log_prob: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def _temperature(self, log_prob: Tensor) -> tuple[Tensor, Info]:
         """α before its own step, and that step where α is learned."""
         if self._annealed is not None:
             now = self._annealed(self._current_progress_remaining)
@@ -266,27 +309,12 @@ class SAC(DensityAgent, SB3SAC):
         return alpha, {"ent_coef": alpha, **info}
 
     def _move_target(self) -> None:
-        polyak_(*self._target_and_source, self.tau)
-        polyak_(list(self.batch_norm_stats_target), list(self.batch_norm_stats), 1.0)
+        polyak_(self.critic_target.parameters(), self.critic.parameters(), self.tau)
+        polyak_(self.batch_norm_stats_target, self.batch_norm_stats, 1.0)
 
     def _create_aliases(self) -> None:
         super()._create_aliases()
-        self._make_for_update()
-
-    def _make_for_update(self) -> None:
-        """What updates work with, for the options and the critics as they are now."""
-        check_choice("matmul_precision", self.matmul_precision, PRECISIONS)
-        if not isinstance(self.compile, bool | np.bool_):
-            raise ValueError(f"compile: got {self.compile!r}, expected True or False")
-        self.compile = bool(self.compile)
-        self._critics = make_critics(self.critic, self.matmul_precision, self.compile)
-        self._low_layers = low_layers(self.policy, self.matmul_precision)
-        self._target_and_source = (
-            list(self.critic_target.parameters()),
-            list(self.critic.parameters()),
-        )
-        options = (self.matmul_precision, self.compile)
-        self._made_for = options, Watch(self.critic, self.critic_target)
+        self._critics = Critics(self.critic)
 
     def _excluded_save_params(self) -> list[str]:
         return [
@@ -295,8 +323,5 @@ class SAC(DensityAgent, SB3SAC):
             "_critics",
             "_held",
             "_improvement",
-            "_low_layers",
-            "_made_for",
             "_starts",
-            "_target_and_source",
         ]

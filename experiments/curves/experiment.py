@@ -1,10 +1,10 @@
-"""Does vaerl's SAC learn as stable-baselines3's does, and in bfloat16 as in float32?
+"""Does vaerl's SAC learn as stable-baselines3's does?
 
 Protocol. {Pendulum-v1, HalfCheetah-v5} × learners × seeds, all with stable-baselines3's defaults
-and a Gaussian policy, one torch thread a run: `stable_baselines3.SAC`, `vaerl.agents.SAC`, and the
-same with `matmul_precision="bf16"`. A run's curve is the mean return of the training episodes that
-end in each tenth of it; reported are the means over the whole run and over its last fifth, and of
-20 episodes with the best action after it. For files see `comparison`.
+and a Gaussian policy, one thread a run: `stable_baselines3.SAC` and `vaerl.agents.SAC`. A run's
+curve is the mean return of the training episodes that end in each tenth of it; reported are the
+means over the whole run and over its last fifth, and of 20 episodes with the best action after it.
+For files see `comparison`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ CURVES = Comparison(
     learners={
         "SB3": partial(SB3SAC, "MlpPolicy"),
         "vaerl": partial(SAC, "gaussian"),
-        "vaerl bf16": partial(SAC, "gaussian", matmul_precision="bf16"),
     },
     steps={"Pendulum-v1": 8_000, "HalfCheetah-v5": 20_000},
 )

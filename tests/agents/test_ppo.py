@@ -22,7 +22,6 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 
 from tests.policies.common import DENSITIES, TinyEnv
 from vaerl.agents import PPO
-from vaerl.agents.ppo_losses import clip_gradients, policy_slopes, value_slopes
 from vaerl.policies import ActorCriticPolicy
 
 TINY: dict[str, Any] = {"net_arch": [16]}
@@ -226,49 +225,6 @@ def test_options_are_checked(tmp_path) -> None:
             PPO.load(tmp_path / "agent", **{name: 0})
 
 
-@pytest.mark.parametrize("clip_range_vf", [None, 0.05])
-def test_slopes_are_those_of_sb3s_loss(clip_range_vf: float | None) -> None:
-    """Clipped surrogate and value loss as in `stable_baselines3.PPO.train`, differentiated."""
-    rng = np.random.default_rng(0)
-    old, advantages, old_values, returns = (torch.as_tensor(rng.normal(size=64)) for _ in range(4))
-    log_prob = (old + torch.as_tensor(rng.normal(0.0, 0.3, 64))).requires_grad_()
-    values = (old_values + torch.as_tensor(rng.normal(0.0, 0.1, 64))).requires_grad_()
-    ratio = torch.exp(log_prob - old)
-    clipped = advantages * torch.clamp(ratio, 0.8, 1.2)
-    policy_loss = -torch.min(advantages * ratio, clipped).mean()
-    guess = values
-    if clip_range_vf is not None:
-        guess = old_values + torch.clamp(values - old_values, -clip_range_vf, clip_range_vf)
-    value_loss = torch.nn.functional.mse_loss(returns, guess)
-    (policy_loss + value_loss).backward()
-    d_log_prob, info = policy_slopes(
-        log_prob.detach().numpy(), old.numpy(), advantages.numpy(), 0.2
-    )
-    d_values, error = value_slopes(
-        values.detach().numpy(), old_values.numpy(), returns.numpy(), clip_range_vf
-    )
-    np.testing.assert_allclose(d_log_prob, log_prob.grad, atol=1e-14)
-    np.testing.assert_allclose(d_values, values.grad, atol=1e-14)
-    kl = ((ratio - 1) - (log_prob - old)).mean().item()
-    share = ((ratio - 1).abs() > 0.2).double().mean().item()
-    assert info["policy_gradient_loss"] == pytest.approx(policy_loss.item())
-    assert info["approx_kl"] == pytest.approx(kl)
-    assert info["clip_fraction"] == share and error == pytest.approx(value_loss.item())
-
-
-def test_gradients_are_clipped_as_torch_does() -> None:
-    for most in (0.1, 100.0):
-        grads = [torch.randn(3, 2), torch.randn(4)]
-        ours, theirs = ([torch.zeros_like(g).requires_grad_() for g in grads] for _ in range(2))
-        for group in (ours, theirs):
-            for parameter, grad in zip(group, grads, strict=True):
-                parameter.grad = grad.clone()
-        clip_gradients([*ours, torch.zeros(2)], most)
-        torch.nn.utils.clip_grad_norm_(theirs, most)
-        for a, b in zip(ours, theirs, strict=True):
-            torch.testing.assert_close(a.grad, b.grad, rtol=0.0, atol=1e-6)
-
-
 OPTIONS: dict[str, dict[str, Any]] = {
     "plain": {},
     "clipped values": {"clip_range_vf": 0.02, "normalize_advantage": False, "vf_coef": 0.7},
@@ -291,15 +247,15 @@ def test_the_update_is_sb3s(density: str, options: str) -> None:
         agent.collect_rollouts(agent.env, nothing, agent.rollout_buffer, 64)
         set_random_seed(1)
         agent.policy.noise.reseed(1)
-        agent._update() if base is PPO else agent.train()
+        agent.train()
         agents.append(agent)
     theirs, ours = agents
     assert ours._n_updates == theirs._n_updates
     for name, value in theirs.policy.named_parameters():
-        found = ours.policy.get_parameter(name)
-        torch.testing.assert_close(found, value, rtol=0.0, atol=2e-4, msg=name)
+        if "recognition" not in name:  # the sleep phase, which comes after, moves that alone
+            assert torch.equal(ours.policy.get_parameter(name), value), name
     logged, expected = (agent.logger.name_to_value for agent in (ours, theirs))
-    assert {k for k in expected if "train/" in k} <= set(logged)
     for key in expected:
-        if key.startswith("train/") and key != "train/entropy_loss":
-            assert logged[key] == pytest.approx(expected[key], rel=2e-2, abs=1e-4), key
+        sampled = key == "train/entropy_loss" and "ent_coef" not in OPTIONS[options]
+        if key.startswith("train/") and not sampled:
+            assert logged[key] == expected[key], key

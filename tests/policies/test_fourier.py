@@ -36,15 +36,6 @@ def test_waves_learn_what_coordinates_do_not() -> None:
     assert plain > 0.3 and waves < 0.1, (plain, waves)
 
 
-def test_slope_in_the_action_is_autograds() -> None:
-    critic: Any = sac_policy(critic_frequencies=7).critic
-    actions = torch.randn(5, 2, requires_grad=True)
-    inputs = critic.action_inputs(actions)
-    weights = torch.randn(5, inputs.shape[1])
-    (expected,) = torch.autograd.grad((inputs * weights).sum(), actions)
-    torch.testing.assert_close(critic.action_slope(inputs.detach(), weights), expected)
-
-
 def test_they_are_saved_and_work_in_unmodified_sb3(tmp_path: Any) -> None:
     kwargs = {"net_arch": [16], "critic_frequencies": 5, "critic_bandwidth": 2.0}
     for cls in (SAC, stable_baselines3.SAC):

@@ -64,13 +64,6 @@ class FourierCritic(ContinuousCritic):
         phase = actions @ self.waves
         return torch.cat((torch.sin(phase), torch.cos(phase), actions), dim=-1)
 
-    def action_slope(self, inputs: Tensor, slope: Tensor) -> Tensor:
-        """The slope in the action ``(B, X)`` from the `slope` in its inputs ``(B, 2F + X)``."""
-        count = self.waves.shape[1]
-        sine, cosine = inputs[:, :count], inputs[:, count : 2 * count]
-        along = slope[:, :count] * cosine - slope[:, count : 2 * count] * sine
-        return slope[:, 2 * count :] + along @ self.waves.t()
-
     def forward(self, obs: Tensor, actions: Tensor) -> tuple[Tensor, ...]:
         """As in SB3: the values ``(B, 1)`` of every critic."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.share_features_extractor):

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 from stable_baselines3.common.utils import LinearSchedule
 
 from vaerl.agents import agent_class
-from vaerl.agents.precision import PRECISIONS
 from vaerl.agents.temperature import annealing, entropy_target
 from vaerl.names import check_name
 
@@ -125,7 +124,6 @@ RULES: dict[str, Rule] = {
     "buffer_size": _whole(1),
     "clip_range": _scheduled(_number(0)),
     "clip_range_vf": _scheduled(_number(0, words=(None,))),
-    "compile": _FLAG,
     "ent_coef": Rule(
         "a number, auto, auto_ and a positive number, or anneal_START_END[_FRACTION[_BEGIN]]",
         _is_ent_coef,
@@ -135,7 +133,6 @@ RULES: dict[str, Rule] = {
     "gradient_steps": _whole(-1),
     "learning_rate": _scheduled(_number(0)),
     "learning_starts": _whole(0),
-    "matmul_precision": Rule(" or ".join(PRECISIONS), lambda value: value in PRECISIONS),
     "max_grad_norm": _number(0),
     "n_epochs": _whole(1),
     "n_steps": _whole(1),

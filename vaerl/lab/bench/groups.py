@@ -8,7 +8,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +33,6 @@ PPO_DENSITIES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 PPO_STEPS = 512
 """Environment steps of a rollout of PPO."""
-OPTIONS: dict[str, dict[str, Any]] = {
-    "bf16": {"matmul_precision": "bf16"},
-    "compile": {"compile": True},
-    "bf16 compile": {"matmul_precision": "bf16", "compile": True},
-}
-"""Options of `vaerl.agents.SAC` that are about speed, by what is added to a rival's name."""
 START = 300
 """Environment steps before updates begin, here and in every rival."""
 
@@ -66,14 +60,7 @@ def sac(device: str) -> Group:
 
 def update(device: str) -> Group:
     """The update alone: `train()` on a full buffer, without environment."""
-    rivals = {
-        f"{name} {words}": (*DENSITIES[name], options)
-        for name in (GAUSSIAN, CVAE)
-        for words, options in OPTIONS.items()
-    }
-    agents, missing = _off_policy(
-        device, sbx=False, more=rivals, buffer_size=2_000, learning_starts=START
-    )
+    agents, missing = _off_policy(device, sbx=False, buffer_size=2_000, learning_starts=START)
 
     def train(agent: Any) -> Callable[[], float]:
         def work() -> float:
@@ -308,12 +295,8 @@ def group_names() -> tuple[str, ...]:
     return tuple(GROUPS)
 
 
-Rival = tuple[str, dict[str, Any], dict[str, Any]]
-"""A density, the policy's options and the agent's."""
-
-
 def _off_policy(
-    device: str, sbx: bool = True, more: Mapping[str, Rival] | None = None, **options: Any
+    device: str, sbx: bool = True, **options: Any
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """SAC of stable-baselines3, of SBX where it is wanted and installed, and ours, by name.
 
@@ -332,10 +315,10 @@ def _off_policy(
             agents[SBX] = _sbx_sac(device)("MlpPolicy", TASK, seed=0, **options)
         except ImportError as error:
             missing[SBX] = str(error)
-    rivals: dict[str, Rival] = {name: (*rival, {}) for name, rival in DENSITIES.items()}
-    for name, (density, policy_kwargs, own) in {**rivals, **(more or {})}.items():
-        every: dict[str, Any] = {"seed": 0, "device": device, **options, **own}
-        agents[name] = SAC(density, env, policy_kwargs=dict(policy_kwargs), **every)
+    for name, (density, policy_kwargs) in DENSITIES.items():
+        agents[name] = SAC(
+            density, env, policy_kwargs=dict(policy_kwargs), seed=0, device=device, **options
+        )
     return agents, missing
 
 

@@ -10,7 +10,6 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-import vaerl.agents.ppo
 from vaerl.lab.bench.groups import DENSITIES, PPO_DENSITIES, PPO_STEPS, START, TASK, make_ppo
 from vaerl.lab.bench.parts import Parts, Place
 from vaerl.lab.bench.record import count, setting
@@ -137,16 +136,15 @@ def profile_ppo(
 
 
 def _ppo_places(agent: Any) -> list[Place]:
-    slopes, step = "update: losses and gradients", "update: optimiser"
+    gradients, step = "update: gradients", "update: optimiser"
     places = [
         Place(agent.env, "step", "rollout: environment"),
         Place(agent.policy, "forward", "rollout: acting"),
         Place(agent.policy, "predict_values", "rollout: acting"),
         Place(agent, "learn", "rollout: bookkeeping", splits=True),
         Place(agent.policy, "evaluate_actions", "update: evaluate"),
-        Place(agent, "_slopes", slopes),
-        Place(torch.autograd, "backward", slopes),
-        Place(vaerl.agents.ppo, "clip_gradients", step),
+        Place(torch.autograd, "backward", gradients),
+        Place(torch.nn.utils, "clip_grad_norm_", step),
         Place(agent.policy.optimizer, "zero_grad", step),
         Place(agent.policy.optimizer, "step", step),
     ]
