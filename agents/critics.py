@@ -40,7 +40,9 @@ class Critics:
         with torch.enable_grad():
             actions = actions.detach().requires_grad_()
             q = torch.stack(self.critic(obs, actions)).amin(0).squeeze(-1)
-            return q.detach(), torch.autograd.grad(q.sum(), actions)[0]
+            q.sum().backward(inputs=[actions])
+        assert actions.grad is not None
+        return q.detach(), actions.grad
 
     @torch.no_grad()
     def values(self, obs: Any, actions: Tensor) -> Tensor:
