@@ -7,7 +7,6 @@ import doctest
 import importlib.util
 import json
 import re
-import shlex
 import subprocess
 import sys
 import tomllib
@@ -80,14 +79,6 @@ def calls_and_imports(source: str) -> set[str]:
     return found
 
 
-def shell_lines() -> list[str]:
-    """The commands in the README's shell blocks, without comments."""
-    blocks = re.findall(r"```(?:bash|sh|console)\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
-    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
-    commands = (re.sub(r"(^|\s)#.*", "", line).strip() for line in lines)
-    return [command for command in commands if command]
-
-
 def test_the_gate_sees_what_it_bans() -> None:
     """The search below finds each banned thing in a source that holds it."""
     bad = "import pickle\nfrom torch import load\ntorch.load(f)\neval('1')\n"
@@ -132,40 +123,6 @@ def test_constraints_pin_every_direct_dependency() -> None:
     pinned = {line.split("==")[0] for line in lines if "==" in line and not line.startswith("#")}
     assert wanted - pinned == set()
     assert not [line for line in lines if "+" in line.split("#")[0]], "a local version is in a pin"
-
-
-def test_readme_commands_exist() -> None:
-    """Every `make …` of the README is a target, every `vaerl …` a command with those options."""
-    import typer.main
-
-    from vaerl.cli import app
-
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
-    cli = typer.main.get_command(app)
-    lines = shell_lines()
-    assert {"make demo", "make test"} <= set(lines)
-    for line in lines:
-        program, *words = shlex.split(line)
-        if program == "make":
-            assert set(words) <= targets, line
-        elif program == "vaerl":
-            command = cli.commands[words[0]]  # type: ignore[attr-defined]
-            known = {option for parameter in command.params for option in parameter.opts}
-            assert {w for w in words if w.startswith("--")} <= known, line
-        else:
-            assert program in ("pip", "git", "cd", ".", "source"), line
-
-
-def test_readme_python_imports_resolve() -> None:
-    """Every name that the README imports from vaerl exists."""
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
-    assert blocks
-    for block in blocks:
-        imports = [n for n in ast.parse(block).body if isinstance(n, ast.ImportFrom)]
-        for node in (n for n in imports if (n.module or "").startswith("vaerl")):
-            module = importlib.import_module(node.module or "")
-            for alias in node.names:
-                assert hasattr(module, alias.name), f"{node.module}.{alias.name}"
 
 
 def test_results_pages_are_up_to_date() -> None:
