@@ -12,18 +12,16 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq -c constraints.txt
-# Learning on small networks is fastest with one thread a process.
-ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 RESULTS ?= density-suite mujoco
 
 .PHONY: demo test check bench results docs clean
 
 demo: .venv/.ready
-	$(ONE_THREAD) $(BIN)/vaerl experiment demo --out runs/demo
+	$(BIN)/vaerl experiment demo --out runs/demo
 
 test: .venv/.ready-dev
-	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 check: .venv/.ready-dev
 	$(BIN)/ruff format --check .
@@ -40,7 +38,7 @@ bench: .venv/.ready
 
 results: .venv/.ready
 	@set -e; for name in $(RESULTS); do \
-	  $(ONE_THREAD) $(BIN)/vaerl experiment $$name --out runs/$$name; \
+	  $(BIN)/vaerl experiment $$name --out runs/$$name; \
 	done
 
 docs: .venv/.ready-docs

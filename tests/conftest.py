@@ -1,4 +1,4 @@
-"""Settings shared by all tests: one torch thread, pictures without a screen, no talk to W&B."""
+"""Settings shared by all tests: one thread, pictures without a screen, no talk to W&B."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("WANDB_SILENT", "true")
 
-import torch
+from vaerl.threads import limit_threads
 
-torch.set_num_threads(1)
+_one_thread = limit_threads(1)
+_one_thread.__enter__()

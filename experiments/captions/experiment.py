@@ -52,10 +52,10 @@ from vaerl.experiments.captions.scores import (
     measured_scenes,
 )
 from vaerl.experiments.captions.training import Fit, state_of
-from vaerl.lab.cells import torch_threads
 from vaerl.names import check_name
 from vaerl.runs.console import print_table, training_bar
 from vaerl.runs.directory import versions
+from vaerl.threads import limit_threads
 
 MODELS = ("drawing", "connected", "convolutional", "laplacian-gan")
 TITLES = {
@@ -147,7 +147,7 @@ def run(
     check_seed("seed", seed)
     out = Path(out)
     glyphs = {part: load_glyphs(budget.images, part, data) for part in ("train", "test")}
-    with torch_threads(threads):
+    with limit_threads(threads):
         fits = {name: make_fit(name, budget, glyphs["train"], seed) for name in ("judge", *asked)}
         _train(fits, out)
         for name in MODELS:  # the table is of all that is finished

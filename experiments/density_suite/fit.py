@@ -22,7 +22,7 @@ from vaerl.densities import ConditionalDensity, make_density
 from vaerl.disk import files
 from vaerl.experiments.density_suite.laws import Target, estimate
 from vaerl.experiments.density_suite.targets import make_target
-from vaerl.lab.cells import torch_threads
+from vaerl.threads import limit_threads
 
 TEST_SEED = 7_919  # added to the seed of the fit: the test draw never meets the training draws
 
@@ -190,7 +190,7 @@ def is_done(fit: Fit, out: Path) -> bool:
 
 def run_fit(fit: Fit, out: Path, tick: Callable[[], None] | None = None) -> dict[str, Any]:
     """Train and score one model on one torch thread, write both files, give the result."""
-    with torch_threads(1), torch.random.fork_rng(devices=[]):
+    with limit_threads(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(fit.seed)
         model = build(fit)
         start, start_cpu = time.perf_counter(), time.process_time()

@@ -32,10 +32,11 @@ from vaerl.experiments.dynamics.figures import draw_figures
 from vaerl.experiments.dynamics.models import MODELS, Budget, Model
 from vaerl.experiments.dynamics.table import Cells, assemble
 from vaerl.experiments.dynamics.tasks import TASKS, Setting, Task, debug_task
-from vaerl.lab.cells import each_result, torch_threads
+from vaerl.lab.cells import each_result
 from vaerl.lab.commands import calls_for
 from vaerl.names import check_name
 from vaerl.runs.console import print_table, training_bar
+from vaerl.threads import limit_threads
 
 PRESETS = ("full", "debug")
 DEBUG_MODELS = ("mean-only", "mixture", "cvae", "cvae-episode")  # where none are named
@@ -151,7 +152,7 @@ def run(
 def run_cell(cell: Cell, out: Path) -> dict[str, Any]:
     """Fit and score one cell on one torch thread, write and give its result."""
     start = time.process_time()
-    with torch_threads(1), torch.random.fork_rng(devices=[]):
+    with limit_threads(), torch.random.fork_rng(devices=[]):
         setting = cell.setting()
         scored = setting.task.measure(setting)
     result = {

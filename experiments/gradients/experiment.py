@@ -31,11 +31,11 @@ from vaerl.experiments.gradients.linear import NAMES, exact_elbo, linear_draws
 from vaerl.experiments.gradients.network import measure_network, spread
 from vaerl.experiments.iwae.cell import Cell
 from vaerl.experiments.iwae.mnist import Digits
-from vaerl.lab.cells import torch_threads
 from vaerl.lab.records import check_same, read_record
 from vaerl.names import check_name
 from vaerl.runs.console import print_table, training_bar
 from vaerl.runs.directory import versions
+from vaerl.threads import limit_threads
 
 PARTS = ("linear", "network", "helmholtz")
 LINEAR_ROWS = 10_000  # draws at once
@@ -114,7 +114,7 @@ def run(
     files.make_directory(out / "figures")
     for part, record in records.items():
         if record is None:
-            with torch_threads(threads):
+            with limit_threads(threads):
                 record = _measure(part, budget, seed, digits, cell)
             record["command"] = f"vaerl experiment gradients --parts {part} --preset {preset}"
             record["command"] += f" --seed {seed}"

@@ -37,13 +37,13 @@ from vaerl.densities.options import check_positive, check_seed
 from vaerl.disk import files, jsonio
 from vaerl.envs.coloured_goals import STEP
 from vaerl.experiments.instructions.figures import draw_figures
-from vaerl.lab.cells import torch_threads
 from vaerl.lab.records import check_same, read_record
 from vaerl.lab.stats import interval
 from vaerl.names import check_name
 from vaerl.policies.instructions import InstructionExtractor
 from vaerl.runs.console import print_table, training_bar
 from vaerl.runs.directory import versions
+from vaerl.threads import limit_threads
 
 ENV = "vaerl/ColouredGoals-v0"
 POLICIES = ("words", "no words")
@@ -128,7 +128,7 @@ def run(
             path = out / "cells" / f"{key[0].replace(' ', '-')}-s{key[1]}.json"
             cell = finished.get(path)
             if cell is None:
-                with torch_threads(threads):
+                with limit_threads(threads):
                     tick = lambda done, title=titles[key]: advance(title, done)  # noqa: E731
                     cell = train_cell(*key, density, learner, budget, tick)
                 cell["settings"] = settings

@@ -38,10 +38,10 @@ from vaerl.experiments.iwae.figures import draw_figures
 from vaerl.experiments.iwae.networks import LATENTS
 from vaerl.experiments.iwae.run import run_cells
 from vaerl.experiments.iwae.table import Results, assemble, preset_of, read_cells
-from vaerl.lab.cells import torch_threads
 from vaerl.lab.records import read_record
 from vaerl.names import check_name
 from vaerl.runs.console import print_table
+from vaerl.threads import limit_threads
 
 SAMPLES = (1, 5, 50)
 
@@ -200,7 +200,7 @@ def _plan(
         phases = fit_to_minutes(cell.phases, [60.0] * len(cell.phases), epochs)
         cell = replace(cell, phases=phases)
     elif minutes is not None:
-        with torch_threads(threads):
+        with limit_threads(threads):
             seconds = measure_seconds(cell, images, device)
         cell = replace(cell, phases=fit_to_minutes(cell.phases, seconds, minutes))
     begun = (folder / STATE).exists()

@@ -21,11 +21,11 @@ from vaerl.experiments.iwae.cell import Cell, Training, epoch_cost, train
 from vaerl.experiments.iwae.mnist import PIXELS
 from vaerl.experiments.iwae.networks import build_density
 from vaerl.experiments.iwae.score import pictures, score, score_cost
-from vaerl.lab.cells import torch_threads
 from vaerl.lab.records import read_record
 from vaerl.lab.workers import worker_pool
 from vaerl.runs.console import training_bar
 from vaerl.runs.directory import versions
+from vaerl.threads import limit_threads
 
 RESULT = "result.json"
 PARAMETERS = "density.safetensors"
@@ -50,7 +50,7 @@ def run_cell(
     if done is not None:
         return done
     call: Tick = tick or (lambda stage, work: None)
-    with torch_threads(threads):
+    with limit_threads(threads):
         digits = cell.load_digits(data)
         training = Training(cell, digits.train, device)
         if training.restore(folder):

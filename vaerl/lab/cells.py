@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import as_completed
-from contextlib import contextmanager
 from typing import TypeVar
 
-import torch
-
 from vaerl.lab.workers import worker_pool
+from vaerl.threads import limit_threads
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -24,20 +22,14 @@ def each_result(
     [(-1, 1), (2, 2)]
     """
     if jobs == 1:
-        yield from ((item, work(item)) for item in items)
+        yield from ((item, _limited(work, item)) for item in items)
         return
     with worker_pool(jobs) as pool:
-        waiting = {pool.submit(work, item): item for item in items}
+        waiting = {pool.submit(_limited, work, item): item for item in items}
         for future in as_completed(waiting):
             yield waiting[future], future.result()
 
 
-@contextmanager
-def torch_threads(count: int) -> Iterator[None]:
-    """Run the body on so many torch threads and give the old number back."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+def _limited(work: Callable[[Item], Result], item: Item) -> Result:
+    with limit_threads():
+        return work(item)

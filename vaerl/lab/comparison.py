@@ -24,13 +24,14 @@ from stable_baselines3.common.monitor import Monitor
 
 from vaerl.densities.options import check_positive, check_seed
 from vaerl.disk import files, jsonio
-from vaerl.lab.cells import each_result, torch_threads
+from vaerl.lab.cells import each_result
 from vaerl.lab.curve_figure import draw_curves
 from vaerl.lab.records import read_record
 from vaerl.lab.stats import interval
 from vaerl.names import check_name
 from vaerl.runs.console import print_table, training_bar
 from vaerl.runs.directory import versions
+from vaerl.threads import limit_threads
 
 SEEDS = (0, 1, 2)
 PARTS = 10
@@ -200,7 +201,7 @@ def compare(
 
 def train_cell(comparison: Comparison, out: Path, cell: Cell) -> dict[str, Any]:
     """Train and evaluate one learner on one torch thread; write and give the result."""
-    with torch_threads(1):
+    with limit_threads():
         env = Monitor(gymnasium.make(cell.env))
         agent = comparison.learner(cell)(
             env=env, seed=cell.seed, device="cpu", buffer_size=cell.steps

@@ -21,6 +21,7 @@ from vaerl.checkpoint.rng import preserve_rng
 from vaerl.envs import metrics
 from vaerl.policies.noise import NoiseSource
 from vaerl.runs.vec import make_vec
+from vaerl.threads import limit_threads
 
 COPIES = 50  # of the environment at most, stepped side by side: one prediction serves them all
 TRACES = 200  # episodes at most whose positions are kept
@@ -107,6 +108,7 @@ def episodes_wanted(env_id: str, *, final: bool = True) -> int:
     return at_end if final else during
 
 
+@limit_threads()
 def evaluate(
     agent: Predictor,
     env_id: str,

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
@@ -31,6 +30,7 @@ from vaerl.runs.directory import RunDirectory, versions
 from vaerl.runs.evaluate import EvalResult, episodes_wanted, evaluate
 from vaerl.runs.vec import ask_env, make_vec, spawn_seeds
 from vaerl.runs.video import record, video_format
+from vaerl.threads import limit_threads
 
 EVALUATION = "evaluation.json"
 MOST_DETERMINISTIC = 100  # episodes, of the final evaluation
@@ -53,6 +53,7 @@ SAME_ON_RESUME = (
 OnStep = Callable[[int], None]
 
 
+@limit_threads()
 def train(
     config: TrainConfig,
     *,
@@ -73,7 +74,6 @@ def train(
         ValueError: anything in `config` that does not fit, before anything is written; a folder
             that is in use without `overwrite` or `resume`.
     """
-    torch.set_num_threads(1)  # small networks: more threads cost more than they give
     if overwrite and resume:
         raise ValueError(
             "--overwrite and --resume: got both, expected one: replace the run, or go on with it"
@@ -108,7 +108,6 @@ def load_run(path: Path) -> tuple[BaseAlgorithm, TrainConfig, int]:
 
     Raises ValueError, one line, where there is no run or none of its checkpoints can be read.
     """
-    torch.set_num_threads(1)
     run = RunDirectory.open(path)
     config = read_config(run)
     checkpoint = find_checkpoint(run.checkpoints_path)

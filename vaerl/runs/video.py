@@ -24,6 +24,7 @@ from vaerl.runs.config import check_env_id
 from vaerl.runs.evaluate import Predictor, own_randomness
 from vaerl.runs.skeleton import draw_scene
 from vaerl.runs.vec import is_mujoco, make_env
+from vaerl.threads import limit_threads
 
 Frame = NDArray[np.uint8]
 Camera = Callable[[], Frame]
@@ -39,6 +40,7 @@ def video_format() -> str:
     return "mp4" if importlib.util.find_spec("imageio_ffmpeg") else "gif"
 
 
+@limit_threads()
 def record(
     agent: Predictor,
     env_id: str,

@@ -17,9 +17,9 @@ from vaerl.lab.bench.groups import GROUPS, group_names
 from vaerl.lab.bench.profile import profiles
 from vaerl.lab.bench.record import COLUMNS, Block, block, count, read_blocks, record, setting
 from vaerl.lab.bench.timing import Result, check_device, device_clock, measure
-from vaerl.lab.cells import torch_threads
 from vaerl.names import check_name
 from vaerl.runs.console import print_table, training_bar
+from vaerl.threads import limit_threads
 
 OUT = Path("runs/bench")
 ROUNDS = 12
@@ -60,7 +60,7 @@ def bench(
     check_device(device)
     recorded = None if check is None else read_speeds(check, names or (), device)
     folder = out or OUT
-    with torch_threads(threads or torch.get_num_threads()):
+    with limit_threads(threads or torch.get_num_threads()):
         if profiled:
             _profile(folder, names, threads, device)
             return []
