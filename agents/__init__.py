@@ -1,11 +1,15 @@
-"""Agents: Stable-Baselines3's algorithms over conditional densities. Classes load at first use."""
+"""Agents: Stable-Baselines3's algorithms over conditional densities. Classes load at first use.
+
+>>> from vaerl.agents import SAC
+>>> SAC.__name__
+'SAC'
+"""
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from vaerl.names import check_name
+from vaerl.registry import Registry
 
 if TYPE_CHECKING:
     from vaerl.agents.mbpo import MBPO
@@ -13,14 +17,19 @@ if TYPE_CHECKING:
     from vaerl.agents.ppo import PPO
     from vaerl.agents.sac import SAC
 
-    AGENTS: dict[str, type]
-
-_MODULES = {
-    "sac": ("vaerl.agents.sac", "SAC"),
-    "ppo": ("vaerl.agents.ppo", "PPO"),
-    "mpc": ("vaerl.agents.mpc", "MPC"),
-    "mbpo": ("vaerl.agents.mbpo", "MBPO"),
-}
+AGENTS = Registry(
+    "agent",
+    "vaerl.agents",
+    {
+        "sac": ("vaerl.agents.sac:SAC", "soft actor-critic, off-policy"),
+        "ppo": ("vaerl.agents.ppo:PPO", "proximal policy optimisation, on-policy"),
+        "mpc": ("vaerl.agents.mpc:MPC", "plans in a learned model"),
+        "mbpo": (
+            "vaerl.agents.mbpo:MBPO",
+            "SAC that also learns from roll-outs of a learned model",
+        ),
+    },
+)
 
 __all__ = ["AGENTS", "MBPO", "MPC", "PPO", "SAC", "agent_class", "agent_names", "make_agent"]
 
@@ -28,16 +37,15 @@ __all__ = ["AGENTS", "MBPO", "MPC", "PPO", "SAC", "agent_class", "agent_names", 
 def agent_names() -> tuple[str, ...]:
     """Names that `agent_class` understands, without loading anything.
 
-    >>> agent_names()
+    >>> agent_names()[:4]
     ('sac', 'ppo', 'mpc', 'mbpo')
     """
-    return tuple(_MODULES)
+    return AGENTS.names()
 
 
-def agent_class(name: str) -> type:
+def agent_class(name: str) -> Any:
     """The agent's class by name; an unknown name raises one line with the nearest match."""
-    module, attribute = _MODULES[check_name("agent", name, _MODULES)]
-    return getattr(import_module(module), attribute)
+    return AGENTS.load(name)
 
 
 def make_agent(name: str, policy: Any, env: Any, **options: Any) -> Any:
@@ -46,9 +54,4 @@ def make_agent(name: str, policy: Any, env: Any, **options: Any) -> Any:
 
 
 def __getattr__(name: str) -> Any:
-    if name == "AGENTS":
-        return {key: agent_class(key) for key in _MODULES}
-    for module, attribute in _MODULES.values():
-        if name == attribute:
-            return getattr(import_module(module), attribute)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return AGENTS.attribute(name)

@@ -16,7 +16,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv
 from torch import Tensor
 
-from vaerl.densities import ConditionalDensity, ConditionalValue, density_names
+from vaerl.densities import DENSITIES, ConditionalDensity, ConditionalValue
 from vaerl.names import did_you_mean
 from vaerl.policies.spaces import check_action_space
 
@@ -37,8 +37,8 @@ def resolve_policy(
     kwargs = dict(policy_kwargs or {})
     if not isinstance(policy, str) or policy in aliases:
         return policy, kwargs
-    if policy not in density_names():
-        known = [*density_names(), *aliases]
+    if policy not in DENSITIES:
+        known = [*DENSITIES.names(), *aliases]
         raise ValueError(f"policy: got {policy!r}, {did_you_mean(policy, known)}")
     if kwargs.setdefault("density", policy) != policy:
         raise ValueError(

@@ -20,10 +20,9 @@ from torch import Tensor
 from vaerl.agents.common import signature_of
 from vaerl.agents.model_based import Imagined, LearnsModel, fit_options
 from vaerl.agents.sac import SAC
-from vaerl.densities import density_names
+from vaerl.densities import DENSITIES
 from vaerl.densities.options import check_positive, check_share
 from vaerl.dynamics.task import make_model
-from vaerl.names import check_name
 from vaerl.policies.noise import NoiseSource
 
 FIT = {"steps": 500, "check_every": 50, "patience": 3}
@@ -82,7 +81,7 @@ class MBPO(LearnsModel, SAC):
         policy_kwargs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        self.dynamics = check_name("dynamics", dynamics, density_names())
+        self.dynamics = DENSITIES.check(dynamics, "dynamics")
         self.dynamics_kwargs = dict(dynamics_kwargs or {})
         self._set_model_options(members, elites, propagation, reward, termination, fit_kwargs)
         self.model_train_freq = check_positive("model_train_freq", model_train_freq)

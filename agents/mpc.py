@@ -23,8 +23,7 @@ from vaerl.agents.common import resolve_policy, taken_and_stored
 from vaerl.agents.model_based import LearnsModel, fit_options
 from vaerl.densities.options import check_positive
 from vaerl.dynamics import DynamicsModel
-from vaerl.names import check_name
-from vaerl.planning import planner_names
+from vaerl.planning import PLANNERS
 from vaerl.policies.noise import NoiseSource
 from vaerl.policies.planning import PlanningPolicy
 
@@ -96,7 +95,7 @@ class MPC(LearnsModel):
         _init_setup_model: bool = True,
     ) -> None:
         self._set_model_options(members, elites, propagation, reward, termination, fit_kwargs)
-        self.planner = check_name("planner", planner, planner_names())
+        self.planner = PLANNERS.check(planner)
         self.planner_kwargs = dict(planner_kwargs or {})
         check_positive("batch_size", batch_size)
         self._plan_state: tuple[np.ndarray, ...] | None = None

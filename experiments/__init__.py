@@ -1,41 +1,81 @@
-"""Experiments: one question, one module, with the exact command and its table of results.
+"""Experiments: one question, one folder, with the exact command and its table of results.
 
-Modules are imported when an experiment is loaded, so that listing the names stays quick.
+An experiment is imported when it is loaded, so that listing the names stays quick.
 
->>> len(experiment_names()), experiment_names()[:3]
-(12, ('captions', 'curves', 'density-suite'))
+>>> experiment_names()[:3]
+('captions', 'curves', 'density-suite')
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 
-from vaerl.names import check_name
+from vaerl.registry import Registry
 
-#: name -> "module:function"; each function is called as function(out, preset=…, seed=…, …) -> Path
-EXPERIMENTS: dict[str, str] = {
-    "captions": "vaerl.experiments.captions.experiment:run",
-    "curves": "vaerl.experiments.curves.experiment:run",
-    "density-suite": "vaerl.experiments.density_suite.experiment:run",
-    "demo": "vaerl.experiments.demo.experiment:run",
-    "dynamics": "vaerl.experiments.dynamics.experiment:run",
-    "gradients": "vaerl.experiments.gradients.experiment:run",
-    "improvement": "vaerl.experiments.improvement.experiment:run",
-    "instructions": "vaerl.experiments.instructions.experiment:run",
-    "iwae-mnist": "vaerl.experiments.iwae.experiment:run",
-    "mbpo": "vaerl.experiments.mbpo.experiment:run",
-    "modes": "vaerl.experiments.modes.experiment:run",
-    "mujoco": "vaerl.experiments.mujoco.experiment:run",
-}
+#: Each is a function `run(out, preset=…, seed=…, …) -> Path`; its arguments are the options of
+#: `vaerl experiment NAME`.
+EXPERIMENTS = Registry(
+    "experiment",
+    "vaerl.experiments",
+    {
+        "captions": (
+            "vaerl.experiments.captions.experiment:run",
+            "images from captions, also of things never seen together",
+        ),
+        "curves": (
+            "vaerl.experiments.curves.experiment:run",
+            "SAC of vaerl and of Stable-Baselines3: learning curves",
+        ),
+        "density-suite": (
+            "vaerl.experiments.density_suite.experiment:run",
+            "how close each density comes to a known law",
+        ),
+        "demo": (
+            "vaerl.experiments.demo.experiment:run",
+            "a CVAE policy next to a Gaussian one, in minutes",
+        ),
+        "dynamics": (
+            "vaerl.experiments.dynamics.experiment:run",
+            "densities as dynamics models where several things can happen",
+        ),
+        "gradients": (
+            "vaerl.experiments.gradients.experiment:run",
+            "estimators of the encoder's gradient: bias and noise",
+        ),
+        "improvement": (
+            "vaerl.experiments.improvement.experiment:run",
+            "improvement steps for a CVAE policy where one way of acting is best",
+        ),
+        "instructions": (
+            "vaerl.experiments.instructions.experiment:run",
+            "a policy that obeys instructions, also new combinations of words",
+        ),
+        "iwae-mnist": (
+            "vaerl.experiments.iwae.experiment:run",
+            "the importance-weighted autoencoder on MNIST",
+        ),
+        "mbpo": (
+            "vaerl.experiments.mbpo.experiment:run",
+            "real steps that a learned model saves on MuJoCo",
+        ),
+        "modes": (
+            "vaerl.experiments.modes.experiment:run",
+            "which policies keep every mode of a task",
+        ),
+        "mujoco": (
+            "vaerl.experiments.mujoco.experiment:run",
+            "a CVAE policy beside the Gaussian in SAC on MuJoCo",
+        ),
+    },
+)
 
 __all__ = ["EXPERIMENTS", "experiment_names", "load_experiment"]
 
 
 def experiment_names() -> tuple[str, ...]:
-    """Names of all experiments, in the order in which they were registered."""
-    return tuple(EXPERIMENTS)
+    """Names of all experiments."""
+    return EXPERIMENTS.names()
 
 
 def load_experiment(name: str) -> Callable[..., Path]:
@@ -48,6 +88,4 @@ def load_experiment(name: str) -> Callable[..., Path]:
     ...
     ValueError: experiment 'density-sweet' is unknown; did you mean 'density-suite'? ...
     """
-    check_name("experiment", name, EXPERIMENTS)
-    module, _, function = EXPERIMENTS[name].partition(":")
-    return getattr(import_module(module), function)
+    return EXPERIMENTS.load(name)

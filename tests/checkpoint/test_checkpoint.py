@@ -61,7 +61,7 @@ DENSITIES = [("sac", "cvae"), ("ppo", "cvae"), ("sac", "mixture")]
 @pytest.mark.parametrize(("name", "density"), DENSITIES)
 def test_a_vaerl_agent_comes_back(tmp_path: Path, name: str, density: str) -> None:
     """Densities, their options and the heads' own random streams survive."""
-    cls = vaerl.agents.AGENTS[name]
+    cls = vaerl.agents.agent_class(name)
     options: dict[str, Any] = (
         {"learning_starts": 4, "buffer_size": 100, "batch_size": 4}
         if name == "sac"

@@ -103,7 +103,7 @@ RUN = """
 import hashlib, json, sys
 if sys.argv[1] == "with":
     import vaerl, vaerl.agents, vaerl.policies, vaerl.densities
-    vaerl.agents.AGENTS
+    vaerl.agents.SAC, vaerl.agents.PPO, vaerl.agents.MPC, vaerl.agents.MBPO
 import torch
 torch.set_num_threads(1)
 from stable_baselines3 import PPO, SAC

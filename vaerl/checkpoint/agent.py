@@ -66,10 +66,10 @@ _BUFFER_CLASSES = {"replay_buffer_class", "rollout_buffer_class"}
 
 def agent_classes() -> dict[str, type[BaseAlgorithm]]:
     """Every class that a checkpoint may name."""
-    from vaerl.agents import AGENTS
+    from vaerl.agents import agent_class, agent_names
 
     plain = {"sb3-sac": SAC, "sb3-ppo": PPO, "sb3-a2c": A2C, "sb3-td3": TD3, "sb3-ddpg": DDPG}
-    return {**plain, **AGENTS}
+    return {**plain, **{name: agent_class(name) for name in agent_names()}}
 
 
 def policy_classes() -> dict[str, type]:

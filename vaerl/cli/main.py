@@ -24,7 +24,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-KINDS = ("agents", "densities", "envs", "experiments")
+KINDS = ("agents", "densities", "envs", "experiments", "planners")
 Run = Annotated[Path, typer.Argument(help="Folder of a run, such as runs/first.", metavar="RUN")]
 Debug = Annotated[
     bool, typer.Option("--debug", help="Show the traceback of a fault; a mistake stays one line.")
@@ -159,10 +159,10 @@ def train(
 
 
 def _train(config: TrainConfig, overwrite: bool, resume: bool, progress: bool) -> None:
-    from vaerl.agents import agent_names
+    from vaerl.agents import AGENTS
     from vaerl.runs.config import check_env_id
 
-    check_name("agent", config.agent, agent_names())  # before torch is loaded: the answer is quick
+    AGENTS.check(config.agent)  # before torch is loaded: the answer is quick
     check_env_id(config.env)
 
     from vaerl.runs.console import print_scores, training_bar
@@ -325,7 +325,6 @@ def experiment(
         print(f"Usage: vaerl experiment NAME [OPTIONS]\n\n{context.command.help}\n")
         print(f"NAME is one of {', '.join(experiment_names())}")
         return
-    check_name("experiment", name, experiment_names())
     function = load_experiment(name)
     arguments: list[str] = [word for word in context.args if word != "--debug"]
     if "-h" in arguments or "--help" in arguments:

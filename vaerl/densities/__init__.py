@@ -7,14 +7,15 @@ from vaerl.densities.base import (
     IntractableError,
 )
 from vaerl.densities.registry import (
+    DENSITIES,
     density_class,
     density_names,
     density_options,
     make_density,
-    register_density,
 )
 
 __all__ = [
+    "DENSITIES",
     "Bounds",
     "ConditionalDensity",
     "ConditionalValue",
@@ -23,5 +24,4 @@ __all__ = [
     "density_names",
     "density_options",
     "make_density",
-    "register_density",
 ]

@@ -9,26 +9,37 @@ from gymnasium import spaces
 
 from vaerl.names import check_name
 from vaerl.planning.actions import Actions, BoxActions, DiscreteActions
-from vaerl.planning.planners import CEM, ICEM, MPPI, Planner, RandomShooting
+from vaerl.planning.planners import Planner
+from vaerl.registry import Registry
 
-PLANNERS: dict[str, type[Planner]] = {
-    planner.name: planner for planner in (RandomShooting, CEM, ICEM, MPPI)
-}
+PLANNERS = Registry(
+    "planner",
+    "vaerl.planners",
+    {
+        "random": (
+            "vaerl.planning.planners:RandomShooting",
+            "the best of many random action sequences",
+        ),
+        "cem": ("vaerl.planning.planners:CEM", "cross-entropy method"),
+        "icem": ("vaerl.planning.planners:ICEM", "CEM with memory and coloured noise"),
+        "mppi": ("vaerl.planning.planners:MPPI", "sequences weighted by exp(value / temperature)"),
+    },
+)
 
 
 def planner_names() -> tuple[str, ...]:
     """Names that `make_planner` understands.
 
-    >>> planner_names()
+    >>> planner_names()[:4]
     ('random', 'cem', 'icem', 'mppi')
     """
-    return tuple(PLANNERS)
+    return PLANNERS.names()
 
 
 def planner_options(name: str) -> tuple[str, ...]:
     """Names of the settings that a planner takes."""
     found: dict[str, None] = {}
-    for cls in PLANNERS[check_name("planner", name, PLANNERS)].__mro__:
+    for cls in PLANNERS.load(name).__mro__:
         if issubclass(cls, Planner) and "__init__" in vars(cls):
             parameters = inspect.signature(vars(cls)["__init__"]).parameters.values()
             found |= {p.name: None for p in parameters if p.kind is p.KEYWORD_ONLY}
@@ -48,7 +59,7 @@ def make_planner(name: str, actions: Actions | spaces.Space, **settings: Any) ->
         check_name(f"setting of planner {name}", setting, legal)
     if isinstance(actions, spaces.Space):
         actions = space_actions(actions)
-    return PLANNERS[name](actions, **settings)
+    return PLANNERS.load(name)(actions, **settings)
 
 
 def space_actions(space: spaces.Space) -> Actions:

@@ -9,10 +9,9 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.type_aliases import TrainFrequencyUnit
 from stable_baselines3.common.vec_env import VecEnv
 
-from vaerl.agents import agent_class, agent_names
-from vaerl.densities import density_names
+from vaerl.agents import AGENTS, agent_class
+from vaerl.densities import DENSITIES
 from vaerl.disk.errors import one_line
-from vaerl.names import check_name
 from vaerl.runs.agent_options import check_agent_options, with_schedules
 from vaerl.runs.config import TrainConfig
 from vaerl.runs.directory import RunDirectory
@@ -26,10 +25,10 @@ LOG_ROWS = 25  # of them, at least, in a run however short
 
 def check_config(config: TrainConfig) -> None:
     """Raise a ValueError of one line for a name or an option that nothing here knows."""
-    check_name("agent", config.agent, agent_names())
-    check_name("density", config.density, density_names())
+    AGENTS.check(config.agent)
+    DENSITIES.check(config.density)
     if config.dynamics:
-        check_name("dynamics", config.dynamics, density_names())
+        DENSITIES.check(config.dynamics, "dynamics")
     check_agent_options(config.agent, config.agent_options)
     if config.device.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError(f"device {config.device!r} is not there; this machine has cpu")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -25,6 +25,12 @@ from rich.text import Text
 if TYPE_CHECKING:
     from vaerl.runs import RunDirectory
 
+REGISTRIES = {
+    "agents": "vaerl.agents:AGENTS",
+    "densities": "vaerl.densities:DENSITIES",
+    "experiments": "vaerl.experiments:EXPERIMENTS",
+    "planners": "vaerl.planning:PLANNERS",
+}
 WIDTH = 120  # columns of a table that is written to a file or a pipe
 
 
@@ -109,21 +115,10 @@ def print_scores(run: RunDirectory) -> None:
 
 
 def listing(kind: str, *, every: bool = False) -> list[tuple[str, str]]:
-    """Return (name, one line) for every agent, density, environment or experiment."""
-    if kind == "agents":
-        from vaerl.agents import AGENTS
-
-        return [(name, _first_line(cls)) for name, cls in AGENTS.items()]
-    if kind == "densities":
-        from vaerl.densities import density_names
-        from vaerl.densities.registry import density_class
-
-        return [(name, _density_line(density_class, name)) for name in density_names()]
-    if kind == "experiments":
-        from vaerl.experiments import experiment_names, load_experiment
-
-        return [(name, _module_line(load_experiment(name))) for name in experiment_names()]
-    return _environments(every)
+    """Return (name, one line) for every agent, density, environment, experiment, planner, …."""
+    if kind == "envs":
+        return _environments(every)
+    return resolve_name(REGISTRIES[kind]).lines()
 
 
 def _environments(every: bool) -> list[tuple[str, str]]:
@@ -142,18 +137,3 @@ def _environments(every: bool) -> list[tuple[str, str]]:
     small = [n for n in ("Pendulum-v1", "MountainCarContinuous-v0") if n in gymnasium.registry]
     rows = [*ENVIRONMENTS.items(), *((name, "Gymnasium's, classic control") for name in small)]
     return rows + [(name, "Gymnasium's, MuJoCo") for name in newest]
-
-
-def _density_line(load: Callable[[str], type], name: str) -> str:
-    try:
-        return _first_line(load(name))
-    except ImportError as error:
-        return f"not installed: {error}"
-
-
-def _first_line(thing: Any) -> str:
-    return (inspect.getdoc(thing) or "").partition("\n")[0]
-
-
-def _module_line(function: Any) -> str:
-    return _first_line(inspect.getmodule(function))
