@@ -5,11 +5,8 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +16,6 @@ import pytest
 from typer.testing import CliRunner
 
 from vaerl.cli import app
-from vaerl.experiments.mujoco.experiment import experiment as mujoco
 from vaerl.runs import RunDirectory
 from vaerl.runs.console import print_table
 from vaerl.runs.video import record, video_format
@@ -127,120 +123,11 @@ def test_list_gives_a_name_and_a_line_each(kind: str, words: list[str]) -> None:
     assert all(names[word] for word in words), names
 
 
-def test_a_killed_experiment_takes_its_runs_along(tmp_path: Path) -> None:
-    """The parent dies of SIGKILL; its worker saves the last state, says "stopped" and ends."""
-    parent, workers = start_long_runs(tmp_path, ["a"])
-    parent.kill()
-    parent.wait()
-    wait_for(lambda: RunDirectory(tmp_path / "a").status()["state"] == "stopped")
-    wait_for(lambda: not any(map(is_alive, workers)))
-    assert list((tmp_path / "a").glob("checkpoints/*/manifest.json"))
-    assert "Traceback" not in (tmp_path / "said").read_text()
-
-
-def test_an_interrupt_of_all_processes_stops_every_run(tmp_path: Path) -> None:
-    """Ctrl-C reaches parent and workers at once: all runs save their last state, no more begin."""
-    parent, workers = start_long_runs(tmp_path, ["a", "b", "c"])
-    os.killpg(parent.pid, signal.SIGINT)
-    assert parent.wait(60) != 0
-    assert not any(map(is_alive, workers))
-    for name in "ab":
-        assert RunDirectory(tmp_path / name).status()["state"] == "stopped"
-        assert list((tmp_path / name).glob("checkpoints/*/manifest.json"))
-    assert not (tmp_path / "c").exists()
-
-
-def test_a_killed_experiment_takes_its_cells_along(tmp_path: Path) -> None:
-    """Workers that compute, and those that wait, end with their parent."""
-    parent, workers = start("list(each_result(time.sleep, [600, 0.01], 2))", 2, tmp_path)
-    parent.kill()
-    parent.wait()
-    wait_for(lambda: not any(map(is_alive, workers)), seconds=20.0)
-
-
-def start_long_runs(folder: Path, names: list[str]) -> tuple[subprocess.Popen[bytes], list[int]]:
-    """Runs two at a time, of a million steps each, once they have begun."""
-    work = (
-        "train_all({name: TrainConfig(env='vaerl/PointMass-v0', agent='ppo', steps=10**6, "
-        f"density='gaussian', out={str(folder)!r} + '/' + name, eval_every=0, picture_every=0, "
-        f"agent_options={{'n_steps': 64}}) for name in {names}}}, shown=False)"
-    )
-    begun = names[:2]
-    started = start(work, len(begun), folder)
-    wait_for(lambda: all((folder / name / "metrics.jsonl").exists() for name in begun))
-    return started
-
-
-def start(work: str, workers: int, folder: Path) -> tuple[subprocess.Popen[bytes], list[int]]:
-    """A process that does `work`, in a group of its own, and the ids of its so many workers."""
-    pids = folder / "pids"
-    code = (
-        "import multiprocessing, signal, threading, time\n"
-        "from pathlib import Path\n"
-        "from vaerl.lab.cells import each_result\n"
-        "from vaerl.runs.config import TrainConfig\n"
-        "from vaerl.lab.parallel import train_all\n"
-        "def tell():\n"
-        f"    while len(found := multiprocessing.active_children()) < {workers}:\n"
-        "        time.sleep(0.1)\n"
-        f"    Path({str(pids)!r}).write_text(' '.join(str(child.pid) for child in found) + '.')\n"
-        "if __name__ == '__main__':\n"
-        "    signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "    threading.Thread(target=tell, daemon=True).start()\n"
-        f"    {work}\n"
-    )
-    script = folder / "script.py"
-    script.write_text(code)
-    with (folder / "said").open("w") as said:
-        parent = subprocess.Popen(
-            [sys.executable, str(script)], stderr=said, start_new_session=True
-        )
-    wait_for(lambda: pids.exists() and pids.read_text().endswith("."))
-    return parent, [int(pid) for pid in pids.read_text()[:-1].split()]
-
-
-def is_alive(pid: int) -> bool:
-    """Whether there is such a process, and not only what nobody has asked for its end."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    state = Path(f"/proc/{pid}/stat")
-    return not state.exists() or state.read_text().rpartition(")")[2].split()[0] != "Z"
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 120.0) -> None:
-    """Wait until `condition` holds."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it took too long"
-        time.sleep(0.1)
-
-
 def test_a_wide_table_cuts_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     """Names stay on one line; numbers go below one another, whole."""
     print_table("scores", ["policy", *"abcdefghijkl"], [["gaussian-both", *["0.123 ± 0.456"] * 12]])
     out = capsys.readouterr().out
     assert "gaussian-both" in out and out.count("0.456") == 12 and "…" not in out
-
-
-def test_the_table_is_built_from_the_cells() -> None:
-    def cell(value: float, seconds: float) -> dict[str, float]:
-        returns = dict.fromkeys(("deterministic", "stochastic", "training"), value)
-        return {**returns, "seconds": seconds}
-
-    cells = {
-        ("Hopper-v5", "gaussian", 0): cell(10.0, 5.0),
-        ("Hopper-v5", "gaussian", 1): cell(30.0, 5.0),
-        ("Hopper-v5", "cvae", 0): cell(20.0, 10.0),
-        ("Hopper-v5", "cvae", 1): cell(20.0, 20.0),
-    }
-    table = mujoco.assemble(cells, ["--seeds 0,1"], 50_000, 256)
-    gaussian, cvae = table["rows"]
-    assert gaussian[:4] == ["Hopper-v5", "gaussian", "0, 1", "20 ± 14"] and gaussian[-1] == ""
-    assert cvae[3] == "20 ± 0" and cvae[-1] == "3.00"
-    assert table["command"] == "vaerl experiment mujoco --seeds 0,1"
-    assert len(table["columns"]) == len(cvae)
 
 
 @pytest.mark.slow

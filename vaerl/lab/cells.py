@@ -1,35 +1,190 @@
-"""Cells of a table worked out one after the other or in several processes, on few threads."""
+"""Cells of an experiment: each is worked out once, kept on disk, and resumed where it can be.
+
+A cell is plain data. Its result is out/cells/NAME.json; arrays lie beside it in NAME.safetensors,
+the state of an unfinished training in NAME.state.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import as_completed
-from typing import TypeVar
+import os
+import sys
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from functools import partial
+from math import ceil
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
 
-from vaerl.lab.workers import worker_pool
+import numpy as np
+import torch
+from safetensors.numpy import load_file
+from safetensors.torch import save
+from torch import Tensor
+
+from vaerl.disk import files
+from vaerl.disk.errors import one_line
+from vaerl.lab.pool import Tick, make_executor
+from vaerl.lab.record import check_same, plain, read_record, write_record
+from vaerl.runs.console import training_bar
 from vaerl.threads import limit_threads
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+
+@dataclass(frozen=True)
+class Cell(ABC):
+    """One place of a table: the fields of a subclass determine its result."""
+
+    #: fields that may change without a new training: the cell is then measured again
+    remeasured: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """Name of its files, different for every cell of an experiment."""
+
+    @property
+    def work(self) -> float:
+        """Amount of work, in the unit in which it reports progress."""
+        return 1.0
+
+    def as_data(self) -> dict[str, Any]:
+        """The cell as plain data; a saved result with the same settings is reused."""
+        return plain(asdict(self))
+
+    def path(self, out: Path) -> Path:
+        """The file of its result."""
+        return out / "cells" / f"{self.name}.json"
 
 
-def each_result(
-    work: Callable[[Item], Result], items: Sequence[Item], jobs: int = 1
-) -> Iterator[tuple[Item, Result]]:
-    """Every item with its result as it ends: in this process for one job, else in `jobs` others.
+class Desk(NamedTuple):
+    """What a cell is given to be worked out with."""
 
-    >>> sorted(each_result(abs, [-1, 2]))
-    [(-1, 1), (2, 2)]
+    path: Path
+    """The file of its result."""
+    tick: Tick
+    """To be called with the amount of work done."""
+
+    @property
+    def state(self) -> Path:
+        """The file for the state of its training."""
+        return self.path.with_suffix(".state")
+
+
+class Measured(NamedTuple):
+    """The result of a cell: plain data, and arrays for pictures."""
+
+    data: Mapping[str, Any]
+    arrays: Mapping[str, Tensor] = {}
+
+
+class Result(NamedTuple):
+    """A finished cell as read from disk."""
+
+    path: Path
+    cell: Mapping[str, Any]
+    """Its settings."""
+    data: Mapping[str, Any]
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Its arrays; empty if it has none."""
+        path = self.path.with_suffix(".safetensors")
+        return load_file(path) if path.exists() else {}
+
+
+Measure = Callable[[Any, Desk], Measured]
+"""Works out a cell: a function of the cell alone, apart from the state it resumes from."""
+
+
+def run_cells(
+    cells: Sequence[Cell], out: Path, measure: Measure, *, jobs: int = 1, threads: int | None = None
+) -> list[str]:
+    """Work out the cells that are not finished and describe those that failed, one line each.
+
+    Args:
+        cells: what to work out, in this order.
+        out: folder of the results.
+        measure: picklable function that works out a cell.
+        jobs: processes; 1 uses this one.
+        threads: of each; by default one, unless the user has set another number.
+
+    Raises:
+        ValueError: a file is damaged or belongs to other settings; nothing is run.
     """
-    if jobs == 1:
-        yield from ((item, _limited(work, item)) for item in items)
-        return
-    with worker_pool(jobs) as pool:
-        waiting = {pool.submit(_limited, work, item): item for item in items}
-        for future in as_completed(waiting):
-            yield waiting[future], future.result()
+    executor = make_executor(jobs)
+    missing = [cell for cell in cells if read_cell(cell, out) is None]
+    work = partial(_work_out, measure, out, threads)
+    done = [0.0] * len(missing)
+    total = sum(cell.work for cell in cells)
+    finished = total - sum(cell.work for cell in missing)
+    failures = []
+    with training_bar({"cells": ceil(total)}) as advance:
+
+        def show(place: int, amount: float) -> None:
+            done[place] = amount
+            advance("cells", int(finished + sum(done)))
+
+        with closing(executor.run(work, missing, show)) as ends:  # type: ignore[type-var]
+            for end in ends:
+                show(end.place, missing[end.place].work)
+                if end.error is not None:
+                    failures.append(f"{missing[end.place].name}: {one_line(end.error)}")
+                    print(f"vaerl: {failures[-1]}", file=sys.stderr)
+    return failures
 
 
-def _limited(work: Callable[[Item], Result], item: Item) -> Result:
+def read_cell(cell: Cell, out: Path) -> Result | None:
+    """The result of a finished cell; None if it has to be worked out or measured again.
+
+    Raises:
+        ValueError: the file is damaged or belongs to other settings.
+    """
+    path = cell.path(out)
+    result = _read(path)
+    if result is None or not check_same(path, result.cell, cell.as_data(), cell.remeasured):
+        return None
+    return result
+
+
+def read_cells(out: Path) -> list[Result]:
+    """All finished cells of a folder, in the order of their names."""
+    found = map(_read, sorted((out / "cells").glob("*.json")))
+    return [result for result in found if result is not None]
+
+
+def _read(path: Path) -> Result | None:
+    record = read_record(path, ("cell", "result", "has_arrays"))
+    if record is None or (record["has_arrays"] and not path.with_suffix(".safetensors").exists()):
+        return None
+    return Result(path, record["cell"], record["result"])
+
+
+def _work_out(measure: Measure, out: Path, threads: int | None, cell: Cell, tick: Tick) -> None:
+    path = cell.path(out)
+    files.make_directory(path.parent)
+    start = time.process_time()
+    with limit_threads(threads), torch.random.fork_rng(devices=[]):
+        measured = measure(cell, Desk(path, tick))
+    if measured.arrays:
+        files.write_bytes(path.with_suffix(".safetensors"), save(dict(measured.arrays)))
+    seconds = round(time.process_time() - start, 2)
+    record = {
+        "cell": cell.as_data(),
+        "result": {"cpu_seconds": seconds, "machine": f"{os.cpu_count()} cores", **measured.data},
+        "has_arrays": bool(measured.arrays),
+    }
+    write_record(path, record)
+
+
+def each_result(work: Any, items: Sequence[Any], jobs: int = 1) -> Any:
+    """Until all experiments are cells."""
+    for end in make_executor(jobs).run(partial(_plain_work, work), items, lambda place, done: None):
+        if end.error is not None:
+            raise end.error
+        yield items[end.place], end.value
+
+
+def _plain_work(work: Any, item: Any, tick: Tick) -> Any:
     with limit_threads():
         return work(item)

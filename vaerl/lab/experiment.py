@@ -1,0 +1,78 @@
+"""An experiment: cells worked out, a table made of them, pictures drawn, a record written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vaerl.disk.errors import RunsFailed
+from vaerl.lab.cells import Cell, Measure, Result, read_cell, read_cells, run_cells
+from vaerl.lab.record import machine_versions, print_record, write_record
+
+Results = Sequence[Result]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What a question supplies to the laboratory.
+
+    Args:
+        measure: works out one cell.
+        assemble: makes the record of the table (title, caption, columns, rows; perhaps notes,
+            settings, data, command) from finished cells.
+        draw: draws pictures of finished cells into a folder's figures/.
+        apart: print the rows of each first cell of the table separately.
+    """
+
+    measure: Measure
+    assemble: Callable[[Results], Mapping[str, Any]]
+    draw: Callable[[Results, Path], Any] | None = None
+    apart: bool = False
+
+    def run(
+        self,
+        cells: Sequence[Cell],
+        out: Path,
+        *,
+        command: str = "",
+        jobs: int = 1,
+        threads: int | None = None,
+        only_table: bool = False,
+        others: Callable[[Mapping[str, Any]], bool] | None = None,
+    ) -> Path:
+        """Work out what is missing, print the table, draw; return out/results.json.
+
+        Args:
+            cells: what is asked for.
+            out: folder of the results; finished cells found there are reused.
+            command: makes the table again, unless `assemble` says so itself.
+            jobs, threads: processes, and threads of each (one by default).
+            only_table: work nothing out.
+            others: whether the table holds a finished cell of the folder, by its settings, beside
+                those asked for; with `only_table` instead of them.
+
+        Raises:
+            ValueError: a file belongs to other settings, or nothing is finished.
+            RunsFailed: some cells failed; raised after the table of the others.
+        """
+        out = Path(out)
+        run = [] if only_table else cells
+        failures = run_cells(run, out, self.measure, jobs=jobs, threads=threads)
+        asked = [read_cell(cell, out) for cell in run]
+        results = {result.path: result for result in asked if result is not None}
+        if others is not None:
+            results |= {r.path: r for r in read_cells(out) if others(r.cell)}
+        path = out / "results.json"
+        if results:
+            record = {"command": command, **self.assemble([*results.values()])}
+            write_record(path, {**record, "versions": machine_versions()})
+            print_record(record, self.apart)
+            if self.draw is not None:
+                self.draw([*results.values()], out)
+        if failures:
+            raise RunsFailed(f"{len(failures)} of {len(run)} cells failed: {'; '.join(failures)}")
+        if not results:
+            raise ValueError(f"out: {out} holds no finished cell; run without --table first")
+        return path

@@ -1,0 +1,56 @@
+"""A run of `vaerl train` as the work of a cell."""
+
+from __future__ import annotations
+
+from vaerl.lab.pool import Tick
+from vaerl.runs.config import TrainConfig
+from vaerl.runs.directory import RunDirectory
+from vaerl.runs.train import read_config, read_evaluation, train
+
+SAME = (
+    "agent",
+    "env",
+    "density",
+    "steps",
+    "seed",
+    "n_envs",
+    "density_options",
+    "agent_options",
+    "env_options",
+)
+
+
+def finish_run(config: TrainConfig, tick: Tick) -> RunDirectory:
+    """Train the run to its end unless it is finished; `tick` gets the steps done.
+
+    An interrupted run goes on from its last checkpoint.
+
+    Raises:
+        ValueError: the folder holds a run with other settings.
+        KeyboardInterrupt: the run was stopped; its state is saved.
+    """
+    if not is_finished(config):
+        run = train(config, resume=True, on_step=tick)
+        if run.status()["state"] == "stopped":
+            raise KeyboardInterrupt
+    return RunDirectory(config.out)
+
+
+def is_finished(config: TrainConfig) -> bool:
+    """Whether the run that `config` describes has been trained and evaluated to its end.
+
+    Raises:
+        ValueError: the folder holds a run with other settings.
+    """
+    run = RunDirectory(config.out)
+    if not run.config_path.exists():
+        return False
+    before, wanted = read_config(run), config.resolved()
+    for name in SAME:
+        old, new = getattr(before, name), getattr(wanted, name)
+        if old != new:
+            raise ValueError(
+                f"{run.path}: made with other settings ({name}: got {old!r}, expected {new!r}); "
+                "choose another --out"
+            )
+    return run.status()["state"] == "finished" and read_evaluation(run) is not None
