@@ -1,10 +1,10 @@
 """How the actor follows the critic: the reverse step, the forward step, or both.
 
-The reverse step of SAC, KL(π ‖ exp(Q/α)/Z), follows the slope of Q from where the policy already
-is: it is sharp, but a mode that the policy has left is never found again. The forward step weighs
-candidates of each state by how much the target wants them and fits the policy to draws among them
-by its own bound on the likelihood, −E_{a ~ exp(Q/α)/Z} log π(a | s), which pays for every mode that
-is not covered. Forward throughout, with reverse added later, keeps every mode and sharpens it.
+The reverse step of SAC minimises KL(π ‖ exp(Q/α)/Z) along the slope of Q. It is sharp, but it does
+not find a mode again that the policy has left. The forward step weighs candidate actions by
+exp(Q/α) and fits the policy to draws among them by maximum likelihood,
+−E_{a ~ exp(Q/α)/Z} log π(a | s), which penalises every mode that is not covered. Taking the forward
+step throughout and adding the reverse step later keeps the modes and sharpens them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from vaerl.names import did_you_mean
 Info = dict[str, Tensor]
 KINDS = ("reverse", "forward", "both")
 LOW_DIMENSIONAL = 3
-"""Action dimensions up to which uniform candidates pay."""
+"""Largest number of action dimensions for which uniform candidates help."""
 
 
 @dataclass(frozen=True)
@@ -33,18 +33,16 @@ class Improvement:
     """The actor's improvement step and its settings.
 
     Args:
-        kind: "reverse", "forward" or "both": forward throughout, reverse from `reverse_start` on.
-        candidates: actions n that the forward step weighs for each state.
-        uniform_share: share of the candidates drawn uniformly over the box, where the policy does
-            not look; None is a quarter up to 3 action dimensions and none above, where uniform
-            draws hit nothing.
-        auxiliary: latent paths k in the bounds on the candidates' log π.
+        kind: "reverse", "forward" or "both" (forward throughout, reverse from `reverse_start` on).
+        candidates: number n of actions that the forward step weighs for each state.
+        uniform_share: share of the candidates drawn uniformly over the box. The default None means
+            a quarter up to 3 action dimensions and 0 above, where uniform draws hit nothing.
+        auxiliary: number k of latent paths in the bounds on the candidates' log π.
         reverse_start: share of training after which "both" adds the reverse step.
-        reverse_weight: its weight there, against 1 of the forward step, both in nats.
-        forward_end: share of training after which "both" drops the forward step. Where mixture
-            weights are equal the reverse step cannot move mass between modes that lie apart, so
-            what the forward step has balanced while the temperature was high stays balanced while
-            it falls.
+        reverse_weight: weight of the reverse step's loss; the forward step has weight 1.
+        forward_end: share of training after which "both" drops the forward step. With equal mixture
+            weights the reverse step cannot move mass between distant modes, so their balance
+            survives while the temperature falls.
     """
 
     kind: str = "reverse"
@@ -68,8 +66,8 @@ class Improvement:
             )
         if self.kind == "both" and self.forward_end < self.reverse_start:
             raise ValueError(
-                f"forward_end: got {self.forward_end!r}, expected at least reverse_start, "
-                f"{self.reverse_start!r}: between the two nothing would train the policy"
+                f"forward_end: got {self.forward_end!r}, expected at least reverse_start "
+                f"({self.reverse_start!r}): between the two nothing would train the policy"
             )
         if self.uniform_share is not None:
             check_share("uniform_share", self.uniform_share)
@@ -80,16 +78,16 @@ class Improvement:
 
     @property
     def fits(self) -> bool:
-        """Whether the forward step is ever taken."""
+        """Whether this kind uses the forward step."""
         return self.kind != "reverse"
 
     def forward(self, progress_remaining: float) -> bool:
-        """Whether the forward step is taken where that share of training remains."""
+        """Whether to take the forward step at this remaining share of training."""
         ended = self.kind == "both" and 1.0 - progress_remaining > self.forward_end
         return self.fits and not ended
 
     def reverse(self, progress_remaining: float) -> bool:
-        """Whether the reverse step is taken where that share of training remains."""
+        """Whether to take the reverse step at this remaining share of training."""
         started = 1.0 - progress_remaining >= self.reverse_start
         return self.kind == "reverse" or (self.kind == "both" and started)
 
@@ -101,13 +99,13 @@ class Improvement:
         alpha: Tensor,
         generator: torch.Generator | None = None,
     ) -> tuple[Tensor, Info]:
-        """Mean negative bound on log π at one draw a ~ exp(Q/α)/Z of every state, 0-d, in nats.
+        """Mean negative bound on log π(a | s) at one a ~ exp(Q/α)/Z per state; 0-d, in nats.
 
         Args:
             density: π over (−1, 1)^X; context: at the states ``(B, C)``.
             q: actions ``(n, B, X)`` to their values ``(n, B)``; alpha: temperature.
 
-        Logged: forward_nll (the loss), forward_ess (share of the candidates that carry weight).
+        The dict holds forward_nll (the loss) and forward_ess (effective share of the candidates).
         """
         share = self.uniform_share
         if share is None:
@@ -124,7 +122,7 @@ class Improvement:
 
 
 def make_improvement(kind: str, settings: Mapping[str, Any]) -> Improvement:
-    """The step by name with its settings; one line for an unknown setting."""
+    """Build the step from its name and settings; raise ValueError for an unknown setting."""
     known = [field.name for field in fields(Improvement) if field.name != "kind"]
     for name in settings:
         if name not in known:
@@ -139,11 +137,11 @@ def propose(
     k: int,
     generator: torch.Generator | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Candidates ``(n, B, X)`` from (1−u) π + u U(−1, 1)^X, and their log-density ``(n, B)`` there.
+    """Candidates ``(n, B, X)`` from (1−u) π + u U(−1, 1)^X, and their log-density ``(n, B)``.
 
-    The shares are kept exactly (stratified), and every candidate is weighed against the whole
-    mixture (balance heuristic, Veach & Guibas 1995). For a latent density log π is the upper bound
-    at its own draws and the lower bound at the uniform ones.
+    The shares are exact (stratified), and each candidate is weighed against the whole mixture
+    (balance heuristic, Veach & Guibas 1995). For a latent density log π is the upper bound at draws
+    from π and the lower bound at uniform ones.
     """
     uniform_count = round(count * uniform_share)
     own_count = count - uniform_count
@@ -173,7 +171,7 @@ def propose(
 
 
 def resample(actions: Tensor, log_w: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """One candidate of ``(n, B, X)`` for each state, drawn by weight: ``(B, X)``."""
+    """Draw one of the candidates ``(n, B, X)`` for each state by its weight: ``(B, X)``."""
     assert actions.shape[:-1] == log_w.shape, (actions.shape, log_w.shape)
     weights = torch.softmax(log_w, dim=0).movedim(0, -1)
     index = torch.multinomial(weights, 1, generator=generator).movedim(-1, 0)

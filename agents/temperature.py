@@ -1,4 +1,4 @@
-"""The temperature α over training, and target entropies for policies of several modes."""
+"""Schedules of the temperature α, and target entropies for policies with several modes."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from dataclasses import dataclass
 class Annealed:
     """α falls geometrically from `start` to `end` between two shares of training.
 
-    A hot start keeps modes apart from merging early: at a high α the target is nearly flat, and the
-    policy meets every mode before it has to choose.
+    At a high α the target density is nearly flat, so the policy finds every mode before it has to
+    choose.
 
     Args:
-        start, end: of α.
+        start, end: first and last α.
         fraction: share of training after which α stays at `end`.
-        begin: share of training up to which it stays at `start`, below `fraction`.
+        begin: share of training until which α stays at `start`; below `fraction`.
 
     >>> Annealed.parse("anneal_10_1")(progress_remaining=0.75)
     3.1622776601683795
@@ -30,7 +30,7 @@ class Annealed:
 
     @classmethod
     def parse(cls, text: str) -> Annealed:
-        """From "anneal_START_END[_FRACTION[_BEGIN]]"; a ValueError in one line."""
+        """Parse "anneal_START_END[_FRACTION[_BEGIN]]"; raise ValueError if it is malformed."""
         parts = text.split("_")[1:]
         try:
             numbers = [float(part) for part in parts]
@@ -50,14 +50,14 @@ class Annealed:
         return made
 
     def __call__(self, progress_remaining: float) -> float:
-        """α where that share of training remains, 1 at the start and 0 at the end."""
+        """α at the remaining share of training, 1 at the start and 0 at the end."""
         over = 1.0 - progress_remaining - self.begin
         done = min(1.0, max(0.0, over) / (self.fraction - self.begin))
         return self.start * (self.end / self.start) ** done
 
 
 def annealing(text: str) -> Annealed | None:
-    """What a text for `ent_coef` anneals; None for what SB3 takes: a number, "auto", "auto_START".
+    """The schedule in `ent_coef`, or None for SB3's values: a number, "auto" or "auto_START".
 
     >>> annealing("0.1"), annealing("auto_0.1"), annealing("anneal_10_1")
     (None, None, Annealed(start=10.0, end=1.0, fraction=0.5, begin=0.0))
@@ -68,10 +68,10 @@ def annealing(text: str) -> Annealed | None:
 
 
 def entropy_target(text: str, action_dim: int) -> float:
-    """Target entropy in nats for a number as text, or for "modes_M": M modes as wide as SAC's one.
+    """Target entropy in nats: a number as text, or "modes_M" for M modes.
 
-    H̄ = −X + log M. SAC's −X for X action dimensions is one Gaussian of σ = .089 on each axis of
-    the box; M of them, well apart, have log M more.
+    H̄ = −X + log M. SAC's −X for X action dimensions is the entropy of a Gaussian with σ = .089 on
+    each axis; M such Gaussians far apart have log M more.
 
     >>> entropy_target("-3", 2), round(entropy_target("modes_4", 2), 3)
     (-3.0, -0.614)
@@ -88,7 +88,7 @@ def entropy_target(text: str, action_dim: int) -> float:
 
 
 def _number(text: str) -> float | None:
-    """The finite number that a text is, if it is one."""
+    """The finite number in a text, or None."""
     try:
         number = float(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Names of a package that load their module at first use."""
+"""Package attributes that import their module on first use."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import Any
 
 
 def attach(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
-    """The module-level `__getattr__` of a package whose names live in the modules `homes` names.
+    """A module-level `__getattr__` for `package`.
 
-    An empty home is a module of that name itself.
+    Args:
+        package: name of the package.
+        homes: attribute -> submodule that defines it; "" if the attribute is a submodule itself.
 
     >>> load = attach("vaerl.runs", {"TrainConfig": "config"})
     >>> load("TrainConfig").__name__

@@ -1,15 +1,15 @@
-"""The nearest known name, for the one line that answers an unknown one."""
+"""Error messages for unknown names, with the nearest known one."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-FEW = 40  # names; a longer list is not printed
+FEW = 40  # a longer list of names is not printed
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Say which known name is nearest, then all of them when they are few.
+    """Suggest the nearest known name, and list all of them if there are few.
 
     >>> did_you_mean("cvea", ["cvae", "gaussian"])
     "did you mean 'cvae'? (known: cvae, gaussian)"
@@ -27,7 +27,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def check_name(what: str, name: str, known: Iterable[str]) -> str:
-    """Return `name` if it is known, else raise a ValueError that names the nearest one.
+    """Return `name` if it is known; otherwise raise a ValueError that suggests the nearest one.
 
     >>> check_name("density", "cvae", ["cvae", "gaussian"])
     'cvae'

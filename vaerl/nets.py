@@ -18,14 +18,13 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 }
 
 VECTOR = 16
-"""Floats that go through the processor at once."""
+"""Floats in a vector register."""
 
 
 def mlp(
     in_dim: int, hidden: Sequence[int], out_dim: int | None = None, activation: str = "silu"
 ) -> nn.Sequential:
-    """Linear layers with an activation after each hidden one; without `out_dim` it ends
-    activated."""
+    """Linear layers, activated after each hidden one; `out_dim` adds a linear output layer."""
     layers: list[nn.Module] = []
     width = in_dim
     for size in hidden:
@@ -39,8 +38,8 @@ def mlp(
 def smooth_range(raw: Tensor, low: float, high: float) -> Tensor:
     """Map R to (low, high) by low + (high − low)·sigmoid, keeping a gradient everywhere.
 
-    The argument is scaled and shifted so that raw values near 0 come out as themselves where 0 lies
-    inside the range: a freshly initialised log σ is about 0.
+    The argument is scaled and shifted so that values near 0 stay what they are if 0 lies inside the
+    range; a freshly initialised log σ is then about 0.
 
     >>> smooth_range(torch.tensor([0.0, 100.0]), -7.0, 2.0)
     tensor([0., 2.])
@@ -59,10 +58,10 @@ def smooth_range_terms(low: float, high: float) -> tuple[float, float, float, fl
 
 
 def log_shares(logits: Tensor) -> Tensor:
-    """log-softmax over the last dimension, that of components.
+    """log-softmax over the last dimension, that of the mixture components.
 
-    A few of them are worked out with the components first: over a last dimension shorter than a
-    vector register torch's own takes up to eight times as long.
+    A few components are moved to the front first: over a last dimension shorter than a vector
+    register torch's softmax takes up to eight times as long.
 
     >>> log_shares(torch.zeros(3, 2)).exp()[0]
     tensor([0.5000, 0.5000])
@@ -73,14 +72,13 @@ def log_shares(logits: Tensor) -> Tensor:
 
 
 class FiLMNet(nn.Module):
-    """A residual network over `inputs`, modulated block by block by a context (FiLM, Perez et al.
-    2018).
+    """A residual network whose blocks are modulated by a context (FiLM, Perez et al. 2018).
 
     h ← W inputs;   h ← h + V_b silu(γ_b(c) ⊙ (U_b h) + β_b(c)) for each block b, γ_b ≈ 1 at first;
     out ← W' silu(h).
 
-    `condition` computes (γ, β) once per context, `forward` reuses them for any number of leading
-    sample dimensions, so that K latent samples cost one context pass.
+    `condition` computes (γ, β) once per context and `forward` reuses them for any leading sample
+    dimensions: K latent samples cost one pass over the context.
 
     Args:
         in_dim: size of the inputs that run through the blocks.
@@ -88,7 +86,7 @@ class FiLMNet(nn.Module):
         out_dim: size of the output.
         hidden: width of the blocks.
         blocks: number of blocks.
-        input_gain: factor on the initial input weights; above 1 the inputs are felt early.
+        input_gain: factor on the initial input weights; above 1 the inputs matter from the start.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """Words as a context: a bidirectional encoder of token ids and soft attention over its states.
 
-What reads the captions of images reads the instructions of a policy. A sentence is a row of token
-ids; id 0 pads it at the end and is never attended to.
+It reads both captions of images and instructions of policies. A sentence is a row of token ids; id
+0 pads it at the end and gets no attention.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ import torch
 from torch import Tensor, nn
 
 PADDING = 0
-"""The token id that fills sentences up."""
+"""The token id that pads sentences."""
 
 
 class Words(NamedTuple):
-    """Sentences as read: a state per word, which of them are words, and the words themselves."""
+    """Encoded sentences: a state per word, the mask of real words, and the word vectors."""
 
-    #: (*batch, W, S), each knows the whole sentence
+    #: (*batch, W, S), each depends on the whole sentence
     states: Tensor
     #: (*batch, W), False at the padding
     mask: Tensor
-    #: (*batch, W, E), each knows its own word only
+    #: (*batch, W, E), each depends on its own word only
     vectors: Tensor | None = None
 
     def mean(self) -> Tensor:
@@ -32,13 +32,12 @@ class Words(NamedTuple):
 
 
 class WordEncoder(nn.Module):
-    """h_k = [LSTM forward, LSTM backward](embeddings)_k for every word of a sentence.
+    """h_k = [LSTM forward, LSTM backward](embeddings)_k for every word (Schuster & Paliwal 1997).
 
-    The backward LSTM starts at a sentence's last word, so that the states do not depend on the
-    padding (Schuster & Paliwal 1997).
+    The backward LSTM starts at the last word of a sentence, so states do not depend on the padding.
 
     Args:
-        vocabulary: number of token ids, the padding included.
+        vocabulary: number of token ids, including the padding.
         embedding: size of a word's vector.
         hidden: size of the state in each direction; S = 2 · hidden.
 
@@ -56,7 +55,7 @@ class WordEncoder(nn.Module):
         self.backward_ = nn.LSTM(embedding, hidden, batch_first=True)
 
     def forward(self, tokens: Tensor) -> Words:
-        """States of token ids ``(*batch, W)``, whole numbers of any dtype.
+        """Encode token ids ``(*batch, W)``, integers in any dtype.
 
         Raises ValueError for ids outside the vocabulary and for words after padding.
         """
@@ -90,7 +89,7 @@ class WordAttention(nn.Module):
 
     Args:
         word_dim: S, size of a word's state.
-        query_dim: size of what asks, d.
+        query_dim: D, size of a query d.
         hidden: size of the alignment layer.
 
     >>> words = Words(torch.randn(2, 4, 6), torch.tensor([[1, 1, 1, 0], [1, 0, 0, 0]]).bool())
@@ -114,14 +113,14 @@ class WordAttention(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Context ``sample_shape + batch + (S,)`` and weights ``… + (W,)`` of queries ``… + (D,)``.
 
-        An empty sentence gives zeros, weights and context alike.
+        Both are zero for an empty sentence.
         """
         energies = self.energies(query, words, keys)
         weights = torch.softmax(energies, dim=-1) * words.mask
         return (weights.unsqueeze(-2) @ words.states).squeeze(-2), weights
 
     def energies(self, query: Tensor, words: Words, keys: Tensor | None = None) -> Tensor:
-        """e_k = vᵀ tanh(U h_k + W d + b) ``… + (W,)``, the lowest number at the padding."""
+        """e_k = vᵀ tanh(U h_k + W d + b) ``… + (W,)``, the most negative float at the padding."""
         keys = self.keys(words) if keys is None else keys
         energy = self.energy(torch.tanh(keys + self.from_query(query).unsqueeze(-2))).squeeze(-1)
         return energy.masked_fill(~words.mask, torch.finfo(energy.dtype).min)
