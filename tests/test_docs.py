@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import re
 import shlex
 import warnings
@@ -88,16 +87,15 @@ def experiment_started(words: list[str], monkeypatch: pytest.MonkeyPatch) -> lis
     """The experiments that a command line would run, by name: each is replaced by a mock."""
     started: list[str] = []
     name = words[1]
-    module_name, _, function_name = EXPERIMENTS[name].partition(":")
-    module = importlib.import_module(module_name)
+    run = EXPERIMENTS.load(name)
 
-    @functools.wraps(getattr(module, function_name))
+    @functools.wraps(run)
     def mock(*args: object, **kwargs: object) -> Path:
         started.append(name)
         return Path("results.json")
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, function_name, mock)
+        patch.setattr(EXPERIMENTS, "load", lambda name: mock)
         CliRunner().invoke(app, words)
     return started
 
