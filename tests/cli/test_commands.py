@@ -33,6 +33,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "debug"
     small = 'policy_kwargs={"net_arch": [16]}'
     words = ["--env", "vaerl/MultiGoal-v0", "--debug", "--agent-option", small, "--out", out]
+    words += ["--track", "tensorboard", "--track", "wandb"]
     printed = vaerl("train", "sac", *words, "--density-option", "latent_dims=[2]")
     assert f"finished after 128 steps: {out}" in printed.replace("\n", "")
     assert "multi_goal_score" in printed
@@ -114,6 +115,8 @@ def test_report_names_the_file_it_wrote(run: Path, tmp_path: Path) -> None:
         ("densities", ["gaussian", "mixture", "cvae", "flow"]),
         ("envs", ["vaerl/PointMass-v0", "Pendulum-v1", "HalfCheetah-v5"]),
         ("experiments", ["density-suite", "demo", "mujoco"]),
+        ("planners", ["random", "cem", "icem", "mppi"]),
+        ("trackers", ["tensorboard", "wandb"]),
     ],
 )
 def test_list_gives_a_name_and_a_line_each(kind: str, words: list[str]) -> None:
@@ -121,6 +124,8 @@ def test_list_gives_a_name_and_a_line_each(kind: str, words: list[str]) -> None:
     names = {line.split()[0]: line.split(maxsplit=1)[1:] for line in lines}
     assert set(words) <= set(names)
     assert all(names[word] for word in words), names
+    own = [line for name, line in names.items() if name in words]
+    assert len({tuple(line) for line in own}) == len(own), "each says something else"
 
 
 def test_a_wide_table_cuts_nothing(capsys: pytest.CaptureFixture[str]) -> None:

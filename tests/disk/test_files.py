@@ -14,7 +14,8 @@ from tests.runs.faulty import Crash, FaultyOps
 from vaerl.disk import files
 from vaerl.disk.errors import VaerlLoadError, WriteError
 from vaerl.disk.files import LineWriter, read_lines, write_bytes
-from vaerl.runs.directory import MetricsFile, RunDirectory
+from vaerl.runs.directory import RunDirectory
+from vaerl.track import JsonlTracker
 
 
 def count_calls(monkeypatch: pytest.MonkeyPatch, path: Path) -> int:
@@ -118,10 +119,10 @@ def test_trees_are_removed_without_following_links(tmp_path: Path) -> None:
 def test_a_run_comes_back_as_it_was_written(tmp_path: Path) -> None:
     """Config, status and metrics are read as written, non-finite numbers included."""
     run = RunDirectory(tmp_path / "run").create({"agent": "sac", "seed": 3, "nested": {"a": [1]}})
-    rows = MetricsFile(run.metrics_path)
-    rows.append({"global_step": 1, "loss": float("nan"), "n": np.int64(4)})
-    rows.append({"global_step": 2, "loss": np.float32(0.5), "top": float("inf"), "note": "x"})
-    rows.close()
+    rows = JsonlTracker(run.metrics_path)
+    rows.log({"loss": float("nan"), "n": np.int64(4)}, 1)
+    rows.log({"loss": np.float32(0.5), "top": float("inf"), "note": "x"}, 2)
+    rows.finish()
     run.set_status("finished", 2, seconds=1.5)
     again = RunDirectory.open(run.path)
     assert {k: again.config[k] for k in ("agent", "seed")} == {"agent": "sac", "seed": 3}
@@ -141,11 +142,13 @@ def test_a_run_is_not_overwritten_by_accident(tmp_path: Path) -> None:
     """An existing run needs `overwrite`; another directory with files is never touched."""
     run = RunDirectory(tmp_path / "run").create({"seed": 1})
     (run.path / "mine.txt").write_text("keep")
-    run.append_metrics({"a": 1}, 1)
+    run.metrics_path.write_text('{"global_step": 1}\n')
+    (run.path / "tensorboard").mkdir()
     with pytest.raises(ValueError, match="holds a run already"):
         RunDirectory(run.path).create({"seed": 2})
     again = RunDirectory(run.path).create({"seed": 2}, overwrite=True)
-    assert again.metrics() == [] and (run.path / "mine.txt").read_text() == "keep"
+    assert again.metrics() == [] and not (run.path / "tensorboard").exists()
+    assert (run.path / "mine.txt").read_text() == "keep"
     other = tmp_path / "other"
     other.mkdir()
     (other / "thesis.tex").write_text("x")

@@ -23,10 +23,9 @@ from tests.runs.tiny import digest, make
 from vaerl.checkpoint import find_checkpoint
 from vaerl.checkpoint.save import list_checkpoints
 from vaerl.disk import files
-from vaerl.runs import RunDirectory, media
+from vaerl.runs import RunDirectory
 from vaerl.runs.callback import TrackerCallback
-from vaerl.track import JsonlTracker, TensorBoardTracker, Tracker
-from vaerl.track.base import Trackers
+from vaerl.track import JsonlTracker, TensorBoardTracker, Trackers, media
 
 
 class Notebook:
@@ -279,14 +278,13 @@ def test_trackers_that_fail_are_said_once(tmp_path: Path) -> None:
     assert sorted(said) == sorted(
         f"Broken.{call}: no network; training goes on" for call in ("start", "log", "finish")
     )
-    assert callback.trackers.failures > 3 and (tmp_path / "m.jsonl").stat().st_size > 0
+    assert callback.trackers.failures.total() > 3 and (tmp_path / "m.jsonl").stat().st_size > 0
 
 
 def test_metrics_on_disk_are_rows_against_steps(tmp_path: Path) -> None:
     """Numbers of every kind arrive as numbers; time goes on after a resume."""
     run = RunDirectory(tmp_path / "run").create({})
     tracker = JsonlTracker(run.metrics_path)
-    assert isinstance(tracker, Tracker) and isinstance(TensorBoardTracker("x"), Tracker)
     tracker.start({})
     values = {
         "a": np.float32(1.5),
@@ -327,7 +325,7 @@ def test_tensorboard_reads_what_was_written(tmp_path: Path) -> None:
     tracker.image("picture", frames[0], 4)
     tracker.video("film", frames, 5)
     tracker.video("again", tmp_path / "film.gif", 6)
-    with pytest.raises(ValueError, match=r"picture: shape .* of float64; expected \(H, W, 3\)"):
+    with pytest.raises(ValueError, match=r"picture: got .* of float64, expected \(H, W, 3\)"):
         tracker.image("picture", np.zeros((8, 8)), 4)
     tracker.finish()
     tracker.finish()

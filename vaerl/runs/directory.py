@@ -23,6 +23,7 @@ import numpy as np
 
 from vaerl.disk import files, jsonio
 from vaerl.disk.errors import VaerlLoadError
+from vaerl.track import TRACKERS
 
 STATES = ("running", "finished", "stopped", "failed")
 METRICS_LIMIT = 2**32  # bytes of metrics.jsonl that are read
@@ -59,10 +60,9 @@ class RunDirectory:
     >>> import tempfile
     >>> folder = tempfile.TemporaryDirectory()
     >>> run = RunDirectory(folder.name + "/first").create({"agent": "sac", "seed": 0})
-    >>> run.append_metrics({"rollout/ep_rew": -3.5}, step=10)
     >>> again = RunDirectory.open(run.path)
-    >>> again.config["agent"], again.metrics()[0]["rollout/ep_rew"], again.status()["state"]
-    ('sac', -3.5, 'running')
+    >>> again.config["agent"], again.metrics(), again.status()["state"]
+    ('sac', [], 'running')
     >>> folder.cleanup()
     """
 
@@ -114,8 +114,7 @@ class RunDirectory:
             self.checkpoints_path,
             self.figures_path,
             self.videos_path,
-            self.path / "tensorboard",
-            self.path / "wandb",
+            *(self.path / name for name in TRACKERS.names()),
         )
         if not (self.config_path.exists() or self.status_path.exists()):
             raise ValueError(
@@ -168,14 +167,6 @@ class RunDirectory:
             raise VaerlLoadError(f"{where}:state: {state!r}; expected {', '.join(STATES)}")
         return status
 
-    def append_metrics(self, values: dict[str, Any], step: int, **more: Any) -> None:
-        """Append one row outside training, such as a final evaluation (`MetricsFile` in bulk)."""
-        rows = MetricsFile(self.metrics_path)
-        try:
-            rows.append({"global_step": int(step), **more, **values})
-        finally:
-            rows.close()
-
     def metrics(self) -> list[dict[str, Any]]:
         """Every row of metrics.jsonl in order, each with `global_step`; [] where there is none.
 
@@ -225,33 +216,6 @@ class RunDirectory:
         rows = [row for row in self.metrics() if isinstance(row.get(key), int | float)]
         steps = np.array([row["global_step"] for row in rows], dtype=np.int64)
         return steps, np.array([float(row[key]) for row in rows], dtype=np.float64)
-
-
-class MetricsFile:
-    """metrics.jsonl, open for appending. Strict JSON has no NaN: it is written as "nan", "inf"."""
-
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._lines = files.LineWriter(path)
-
-    def append(self, row: dict[str, Any]) -> None:
-        """Write one row; ValueError if a value is no pure data, WriteError if the disk refuses."""
-        self._lines.write(jsonio.dumps({key: _plain(value) for key, value in row.items()}))
-
-    def sync(self) -> None:
-        """Flush to the disk."""
-        self._lines.sync()
-
-    def close(self) -> None:
-        """Close the file."""
-        self._lines.close()
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float) and not np.isfinite(value):
-        return "nan" if np.isnan(value) else ("inf" if value > 0 else "-inf")
-    return value
 
 
 def _number(value: Any) -> Any:

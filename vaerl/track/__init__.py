@@ -1,21 +1,35 @@
-"""Where numbers and pictures of a run go: JSONL, TensorBoard, W&B. Names load when first used."""
+"""Where the numbers and pictures of a run go. A tracker never stops and never changes training."""
 
-from typing import TYPE_CHECKING
+from __future__ import annotations
 
-from vaerl import lazy
+from typing import TYPE_CHECKING, Any
+
+from vaerl.registry import Registry
+from vaerl.track.base import Tracker, Trackers
+from vaerl.track.jsonl import JsonlTracker
 
 if TYPE_CHECKING:
-    from vaerl.track.base import JsonlTracker, Tracker
     from vaerl.track.tensorboard import TensorBoardTracker
     from vaerl.track.wandb import WandbTracker
 
-__all__ = ["JsonlTracker", "TensorBoardTracker", "Tracker", "WandbTracker"]
-__getattr__ = lazy.attach(
-    __name__,
+TRACKERS = Registry(
+    "tracker",
+    "vaerl.trackers",
     {
-        "JsonlTracker": "base",
-        "TensorBoardTracker": "tensorboard",
-        "Tracker": "base",
-        "WandbTracker": "wandb",
+        "tensorboard": ("vaerl.track.tensorboard:TensorBoardTracker", "TensorBoard event files"),
+        "wandb": ("vaerl.track.wandb:WandbTracker", "Weights & Biases, online or offline"),
     },
 )
+
+__all__ = [
+    "TRACKERS",
+    "JsonlTracker",
+    "TensorBoardTracker",
+    "Tracker",
+    "Trackers",
+    "WandbTracker",
+]
+
+
+def __getattr__(name: str) -> Any:
+    return TRACKERS.attribute(name)

@@ -1,188 +1,128 @@
-"""Where a run's numbers and pictures go. A tracker never stops and never changes training.
-
-`JsonlTracker` writes metrics.jsonl, the truth; `TensorBoardTracker` and `WandbTracker` hold copies.
-`Trackers` speaks to several at once and keeps their failures to itself.
-"""
+"""What a tracker is, and several of them together."""
 
 from __future__ import annotations
 
 import os
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Self
 
 import numpy as np
 
-from vaerl.disk import files, jsonio
 from vaerl.disk.errors import one_line
-from vaerl.disk.jsonio import take
-from vaerl.runs.directory import MetricsFile
 
 Media = str | os.PathLike[str] | np.ndarray
 
 
-@runtime_checkable
-class Tracker(Protocol):
-    """What a run tells about itself. `step` is the number of environment steps so far."""
+class Tracker:
+    """Receives what a run logs. `step` is the number of environment steps so far.
 
-    def start(self, config: Mapping[str, Any]) -> None:
-        """Begin, with the run's pure-data description."""
-
-    def log(self, values: Mapping[str, Any], step: int) -> None:
-        """Note numbers (and texts, and arrays as histograms) by key."""
-
-    def image(self, key: str, picture: Media, step: int) -> None:
-        """Note a picture: a path, or (H, W, 3) uint8."""
-
-    def video(self, key: str, video: Media, step: int) -> None:
-        """Note a video: a path to an mp4 or gif, or (T, H, W, 3) uint8."""
-
-    def finish(self) -> None:
-        """Write what is left and let go; a second call does nothing."""
-
-
-def plain(value: Any) -> Any:
-    """A number as Python's own, text as it is, anything longer as an array; None if none of these.
-
-    >>> plain(np.float32(2.0)), plain(np.array([3])), plain("on"), plain(object())
-    (2.0, 3, 'on', None)
-    """
-    if hasattr(value, "detach"):  # a torch tensor
-        value = value.detach().cpu().numpy()
-    if isinstance(value, str | bool | int | float):
-        return value
-    if isinstance(value, np.generic | np.ndarray | list | tuple):
-        array = np.asarray(value)
-        if array.dtype.kind in "biuf":
-            return array.item() if array.size == 1 else array
-    return None
-
-
-class JsonlTracker:
-    """metrics.jsonl: a line per call with `global_step`, `time` in seconds of training, values.
-
-    Where the file holds lines already (a resumed run), `time` goes on from the last one.
-
-    >>> import tempfile
-    >>> folder = tempfile.TemporaryDirectory()
-    >>> tracker = JsonlTracker(folder.name + "/metrics.jsonl")
-    >>> tracker.start({}); tracker.log({"rollout/ep_rew": 1.5}, step=7); tracker.finish()
-    >>> '"global_step": 7' in open(tracker.path).read()
-    True
-    >>> folder.cleanup()
+    A subclass implements what it can show; the other methods do nothing.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
-        self._file: MetricsFile | None = None
-        self._started = time.monotonic()
+    @classmethod
+    def for_run(cls, folder: Path, config: Mapping[str, Any]) -> Self:
+        """Make the tracker of the run in `folder`, which may write to `folder`/NAME.
+
+        NAME is the name in the registry: overwriting the run deletes that folder.
+        """
+        return cls()
 
     def start(self, config: Mapping[str, Any]) -> None:
-        """Start the clock; the file opens with the first line."""
-        self._started = time.monotonic() - _last_time(self.path)
+        """Begin. `config` describes the run: plain data, the fields of `TrainConfig`."""
 
     def log(self, values: Mapping[str, Any], step: int) -> None:
-        """Append a line with the numbers and texts of `values`; histograms have no place here."""
-        row: dict[str, Any] = {
-            "global_step": int(step),
-            "time": round(time.monotonic() - self._started, 3),
-        }
-        for key, value in values.items():
-            number = plain(value)
-            if number is not None and not isinstance(number, np.ndarray):
-                row[key] = number
-        if len(row) == 2:
-            return
-        if self._file is None:
-            self._file = MetricsFile(self.path)
-        self._file.append(row)
+        """Log numbers, texts, and arrays as histograms, by key."""
 
     def image(self, key: str, picture: Media, step: int) -> None:
-        """Pictures lie in the run's directory already."""
+        """Log a picture: a path, or pixels (H, W, 3) of uint8."""
 
     def video(self, key: str, video: Media, step: int) -> None:
-        """Videos lie in the run's directory already."""
+        """Log a video: a path to an mp4 or gif, or frames (T, H, W, 3) of uint8."""
 
     def sync(self) -> None:
-        """Flush to the disk."""
-        if self._file is not None:
-            self._file.sync()
+        """Write everything to the disk, before a checkpoint."""
 
     def finish(self) -> None:
-        """Flush and close."""
-        file, self._file = self._file, None
-        if file is not None:
-            try:
-                file.sync()
-            finally:
-                file.close()
+        """Write the rest and close; a second call does nothing."""
 
 
-def _last_time(path: Path) -> float:
-    try:
-        lines = files.read_lines(path)
-        return take(jsonio.loads(lines[-1].encode(), path.name), "time", float, path.name, 0.0)
-    except (OSError, ValueError, IndexError):
-        return 0.0
+class Trackers(Tracker):
+    """Passes everything to each of several trackers. A failure is printed once for each cause.
 
-
-class Trackers:
-    """Several trackers as one that never raises: a failure is said once per cause, then counted.
-
-    >>> class Broken:
-    ...     def log(self, values, step): raise OSError("no network")
+    >>> class Broken(Tracker):
+    ...     def log(self, values, step):
+    ...         raise OSError("no network")
     >>> trackers = Trackers([Broken()], say=print)
     >>> trackers.log({"a": 1}, 0); trackers.log({"a": 1}, 1)
     Broken.log: no network; training goes on
-    >>> trackers.failures
+    >>> trackers.failures.total()
     2
     """
 
     def __init__(self, trackers: Iterable[Any], say: Callable[[str], None] | None = None) -> None:
         self.trackers = list(trackers)
+        self.failures: Counter[str] = Counter()
+        """Failed calls by cause."""
         self._say = say or to_stderr
-        self._failed: Counter[str] = Counter()
-
-    @property
-    def failures(self) -> int:
-        """Calls that failed so far."""
-        return self._failed.total()
 
     def start(self, config: Mapping[str, Any]) -> None:
-        """Start each."""
+        """Start each tracker."""
         self._each("start", config)
 
     def log(self, values: Mapping[str, Any], step: int) -> None:
-        """Log to each."""
+        """Log to each tracker; no values, no row."""
         if values:
             self._each("log", values, step)
 
     def image(self, key: str, picture: Media, step: int) -> None:
-        """Hand a picture to each."""
+        """Pass a picture to each tracker."""
         self._each("image", key, picture, step)
 
     def video(self, key: str, video: Media, step: int) -> None:
-        """Hand a video to each."""
+        """Pass a video to each tracker."""
         self._each("video", key, video, step)
 
+    def sync(self) -> None:
+        """Let each tracker write to the disk."""
+        self._each("sync")
+
     def finish(self) -> None:
-        """Finish each."""
+        """Finish each tracker."""
         self._each("finish")
 
     def _each(self, method: str, *arguments: Any) -> None:
         for tracker in self.trackers:
             try:
                 getattr(tracker, method)(*arguments)
-            except Exception as error:  # by design: no tracker may end a training run
+            except (Exception, SystemExit) as error:  # no tracker may end a training run
                 cause = f"{type(tracker).__name__}.{method}: {one_line(error, 200)}"
-                self._failed[cause] += 1
-                if self._failed[cause] == 1:
+                self.failures[cause] += 1
+                if self.failures[cause] == 1:
                     self._say(f"{cause}; training goes on")
 
 
+def plain(value: Any) -> Any:
+    """A number or text as Python's own type, several numbers as an array, anything else as None.
+
+    >>> plain(np.float32(2.0)), plain(np.array([3])), plain("on"), plain(object())
+    (2.0, 3, 'on', None)
+    """
+    if hasattr(value, "detach"):  # a torch tensor
+        value = value.detach().cpu().numpy()
+    if isinstance(value, np.generic):  # float64 is a float, and not one that JSON takes
+        value = value.item()
+    if isinstance(value, str | bool | int | float):
+        return value
+    if isinstance(value, np.ndarray | list | tuple):
+        array = np.asarray(value)
+        if array.dtype.kind in "biuf":
+            return array.item() if array.size == 1 else array
+    return None
+
+
 def to_stderr(line: str) -> None:
-    """Print a line where it does not mix with results."""
+    """Print a line to stderr, apart from results."""
     print(line, file=sys.stderr, flush=True)
