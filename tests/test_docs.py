@@ -7,6 +7,7 @@ import re
 import shlex
 import warnings
 from collections.abc import Iterator
+from itertools import zip_longest
 from pathlib import Path
 
 import pytest
@@ -100,14 +101,23 @@ def experiment_started(words: list[str], monkeypatch: pytest.MonkeyPatch) -> lis
     return started
 
 
+def lines_of_tables(text: str) -> Iterator[set[str]]:
+    """The numbers in each row and each column of the tables of a page."""
+    for table in re.findall(r"(?:^\|.*\|\n)+", text, re.M):
+        rows = [[set(numbers(cell)) for cell in row.split(" | ")] for row in table.splitlines()]
+        for line in (*rows, *zip_longest(*rows, fillvalue=set())):
+            yield set().union(*line)
+
+
 def test_readme_numbers_come_from_the_records() -> None:
-    """Every number in README's results stands in the page of results that its row links to."""
+    """README's results link to a page where a row or a column of a table holds their numbers."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| \[.*\]\((docs/results/[\w-]+\.md)\)[^|]*\|(.*)\|$", text, re.M)
     assert 0 < len(rows) <= 8
     for page, cells in rows:
-        recorded = set(numbers((ROOT / page).read_text(encoding="utf-8")))
-        assert set(numbers(cells)) - recorded == set(), (page, cells)
+        given = set(numbers(cells)) - {"0"}  # the least gap or regret that there can be
+        recorded = lines_of_tables((ROOT / page).read_text(encoding="utf-8"))
+        assert any(given <= line for line in recorded), (page, cells)
 
 
 @pytest.mark.parametrize("page", sorted((ROOT / "docs" / "results").glob("*.md")), ids=name_of)
