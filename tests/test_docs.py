@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import pkgutil
 import re
 import shlex
 import warnings
@@ -126,3 +127,15 @@ def test_answers_come_from_the_records(page: Path) -> None:
     answer, tables = page.read_text(encoding="utf-8").split("\n\n", 2)[1:]
     given = {number for number in numbers(answer) if "." in number or "±" in number}
     assert given - set(numbers(tables)) == set()
+
+
+def test_every_page_is_on_the_site() -> None:
+    """mkdocs.yml lists each page; docs/api.md names things that exist."""
+    listed = set(re.findall(r"[\w/-]+\.md", (ROOT / "mkdocs.yml").read_text(encoding="utf-8")))
+    pages = {path.relative_to(ROOT / "docs").as_posix() for path in PAGES[2:]}
+    assert pages == listed
+    text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    names = re.findall(r"^::: ([\w.]+)$", text, re.M)
+    assert len(names) > 20
+    for name in names:
+        pkgutil.resolve_name(name)
