@@ -64,7 +64,7 @@ def mode_gaps(mode: int) -> tuple[int, int, int]:
     (1, 2, 3)
     """
     if not 0 <= mode < NUM_MODES:
-        raise ValueError(f"mode={mode!r}; legal are 0 to {NUM_MODES - 1}")
+        raise ValueError(f"mode: got {mode!r}, expected 0 to {NUM_MODES - 1}")
     return mode // (GAPS[1] * GAPS[2]), mode // GAPS[2] % GAPS[1], mode % GAPS[2]
 
 
@@ -98,7 +98,7 @@ class AvoidingEnv(PlanarEnv):
             render_mode,
         )
         if not 0.0 < tracking <= 1.0:
-            raise ValueError(f"tracking={tracking!r} must lie above 0 and at most at 1")
+            raise ValueError(f"tracking: got {tracking!r}, expected above 0 and at most 1")
         self.tracking = tracking
         self._gaps = [-1, -1, -1]
 
@@ -110,7 +110,9 @@ class AvoidingEnv(PlanarEnv):
 
     def _check_state(self, state: Array) -> None:
         if _touches(state[2:]):
-            raise ValueError(f"options['state']={state.tolist()} puts the rod onto a post")
+            raise ValueError(
+                f"options['state']: got {state.tolist()}, expected a rod that touches no post"
+            )
 
     def _advance(self, action: Array) -> Outcome:
         desired = self._state[:2] + action

@@ -54,7 +54,7 @@ def scripted_expert(
     True
     """
     if not 0.0 < speed <= MAX_ACTION:
-        raise ValueError(f"speed={speed!r} must lie above 0 and at most at {MAX_ACTION}")
+        raise ValueError(f"speed: got {speed!r}, expected above 0 and at most {MAX_ACTION}")
     gaps = mode_gaps(mode)
     route = np.array(
         [
@@ -99,7 +99,7 @@ def record_demonstrations(
     (24, True)
     """
     if per_mode < 1:
-        raise ValueError(f"per_mode={per_mode!r} must be 1 or more")
+        raise ValueError(f"per_mode: got {per_mode!r}, expected 1 or more")
     rng = np.random.default_rng(seed)
     env = AvoidingEnv(tracking=tracking)
     demonstrations = []

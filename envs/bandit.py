@@ -18,12 +18,11 @@ from numpy.typing import NDArray
 
 from vaerl.envs.bandit40_means import MEANS_40
 from vaerl.envs.base import Array, Observation, Outcome, PlanarEnv
+from vaerl.envs.laws import MixtureLaw
 from vaerl.envs.metrics import mmd
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-    from vaerl.envs.drawing import Painter
 
 SCALE = 40.0  # x = SCALE · a
 STD = math.log1p(math.e)
@@ -31,6 +30,7 @@ MEANS: Array = np.array(MEANS_40)
 NUM_MODES = len(MEANS)
 LOG_THRESHOLD_99 = math.log(3.59e-5)  # log p on the border of the 99 % highest-density region
 LOG_THRESHOLD_95 = math.log(1.61e-4)
+_TARGET = MixtureLaw(np.full(NUM_MODES, 1.0 / NUM_MODES), MEANS, STD)
 _BANDWIDTHS = (STD, 4.0 * STD, 16.0 * STD)  # one mode, its neighbours, the whole box
 _MMD_POINTS = 2000
 
@@ -48,7 +48,9 @@ class Bandit40Env(PlanarEnv):
     ([0.0], -6.02, True, 7)
     """
 
+    evaluation_episodes = (200, 2000)
     num_modes = NUM_MODES
+    _one_step = True
 
     def __init__(self, *, render_mode: str | None = None) -> None:
         super().__init__(
@@ -56,7 +58,6 @@ class Bandit40Env(PlanarEnv):
         )
         self.goal_positions: Array = MEANS.copy()
         self._chosen: Array = np.zeros(2)
-        self._history: list[tuple[float, float]] = []
 
     def _begin(self) -> None:
         self._chosen = np.zeros(2)
@@ -66,11 +67,10 @@ class Bandit40Env(PlanarEnv):
 
     def _check_state(self, state: Array) -> None:
         if state[0] != 0.0:
-            raise ValueError(f"options['state']={state.tolist()}; the one state is [0.0]")
+            raise ValueError(f"options['state']: got {state.tolist()}, expected [0.0]")
 
     def _advance(self, action: Array) -> Outcome:
         self._chosen = SCALE * action
-        self._history = [*self._history[-499:], self._place()]
         goal = int(modes_hit(self._chosen))
         return Outcome(float(log_prob(self._chosen)), goal, success=goal >= 0, terminated=True)
 
@@ -80,15 +80,6 @@ class Bandit40Env(PlanarEnv):
     def position(self, observation: np.ndarray) -> Array:
         """Give the origin: the one state has no place; `info["position"]` holds the x picked."""
         return np.zeros(2)
-
-    def _make_painter(self) -> Painter:
-        from vaerl.envs.drawing import Painter
-
-        return Painter(self.map_artist, joined=False)
-
-    def _drawn(self) -> list[tuple[float, float]]:
-        """Show the last 500 picks: an episode of one step has no trace worth a picture."""
-        return self._history or self._trace
 
     def probe_observations(self) -> dict[str, Observation]:
         """Give the one state."""
@@ -119,10 +110,7 @@ def log_prob(x: Array) -> Array:
     >>> log_prob(np.zeros((3, 2))).round(4).tolist()
     [-23.3163, -23.3163, -23.3163]
     """
-    exponent = -_squared_distances(x) / (2.0 * STD**2)
-    top = exponent.max(axis=-1)
-    total = np.exp(exponent - top[..., None]).sum(axis=-1)
-    return top + np.log(total) - math.log(NUM_MODES) - math.log(2.0 * math.pi * STD**2)
+    return _TARGET.log_prob(x)
 
 
 def sample(count: int, rng: np.random.Generator) -> Array:
@@ -156,7 +144,7 @@ def bandit_metrics(x: Array) -> dict[str, float]:
     """
     points = np.asarray(x, dtype=np.float64)
     if points.ndim != 2 or points.shape[1] != 2 or not len(points):
-        raise ValueError(f"x has shape {points.shape}; legal is (n, 2) with n ≥ 1")
+        raise ValueError(f"x: got shape {points.shape}, expected (n, 2) with n ≥ 1")
     density = log_prob(points)
     hit = modes_hit(points)
     exact = sample(_MMD_POINTS, np.random.default_rng(0))

@@ -105,9 +105,6 @@ class BimodalWindEnv(KnownLawEnv):
             "calm": (np.array([4.0, 0.2, 0.5]), idle),
         }
 
-    def _place(self) -> tuple[float, float]:
-        return float(self._state[0]), float(self._state[1])
-
     def _draw_map(self, ax: Axes) -> None:
         from vaerl.envs import drawing
 

@@ -20,18 +20,15 @@ from collections.abc import Mapping
 from itertools import permutations
 from typing import TYPE_CHECKING, Any
 
-import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Dict, MultiDiscrete
 from numpy.typing import NDArray
 
-from vaerl.envs.base import Array, DrawnEnv, finite_vector, one_of
-from vaerl.names import did_you_mean
+from vaerl.envs.base import Array, DrawnEnv, Outcome, finite_vector
+from vaerl.names import check_name, did_you_mean
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-    from vaerl.envs.drawing import Painter
 
 COLOURS = {"red": "#c0392b", "green": "#2e9e5b", "blue": "#2a7fb8", "yellow": "#d9a514"}
 SIDES = ("left", "right", "top", "bottom")
@@ -71,10 +68,10 @@ def instruction(colour: str | None = None, side: str | None = None) -> NDArray[n
     if colour is None and side is None:
         raise ValueError("instruction: got neither colour nor side, expected one of them or both")
     if colour is not None:
-        words.append(one_of("colour", colour, COLOURS))
+        words.append(check_name("colour", colour, COLOURS))
     words.append("goal")
     if side is not None:
-        words += ["on", "the", one_of("side", side, SIDES)]
+        words += ["on", "the", check_name("side", side, SIDES)]
     tokens = np.zeros(LENGTH, dtype=np.int64)
     tokens[: len(words)] = [VOCABULARY.index(word) for word in words]
     return tokens
@@ -135,8 +132,8 @@ class ColouredGoalsEnv(DrawnEnv):
             }
         )
         super().__init__(space, Box(-1.0, 1.0, (2,), np.float32), render_mode)
-        self.combinations = one_of("combinations", combinations, COMBINATIONS)
-        self.asks = one_of("asks", asks, ASKS)
+        self.combinations = check_name("combinations", combinations, COMBINATIONS)
+        self.asks = check_name("asks", asks, ASKS)
         every = [(colour, side) for colour in COLOURS for side in SIDES]
         self._shown = [p for p in every if combinations != "training" or p not in HELD_OUT]
         self._askable = list(HELD_OUT) if combinations == "held-out" else self._shown
@@ -173,21 +170,13 @@ class ColouredGoalsEnv(DrawnEnv):
         else:
             self.colours, self.target = self._draw_four(colour, side)
         self._state = self.np_random.uniform(-START, START, 2) if start is None else start
-        self._trace = [self._place()]
-        self._return = 0.0
+        self._begin_trace()
         self._painter = None  # the goals' colours have changed
-        return self._observe(), self._info(-1)
+        return self._observe(), self._info(Outcome(0.0))
 
-    def step(  # type: ignore[override]
-        self, action: NDArray[np.float32]
-    ) -> tuple[dict[str, NDArray], float, bool, bool, dict[str, Any]]:
-        """Move by one step; raises ValueError on an action of wrong shape or with NaN."""
-        if not self._trace:
-            raise gymnasium.error.ResetNeeded("step() needs a call of reset() before it")
-        box = self.action_space
-        move = np.clip(finite_vector("action", action, box.shape), box.low, box.high)
+    def _advance(self, action: Array) -> Outcome:
         before = np.linalg.norm(self._state - PLACES[self.target])
-        self._state = np.clip(self._state + STEP * move, -1.0, 1.0)
+        self._state = np.clip(self._state + STEP * action, -1.0, 1.0)
         distance = np.linalg.norm(self._state - PLACES, axis=1)
         after = distance[self.target]
         distance[[not colour for colour in self.colours]] = np.inf  # nothing is there
@@ -196,9 +185,7 @@ class ColouredGoalsEnv(DrawnEnv):
         reward = float(before - after)
         if goal >= 0:
             reward += 1.0 if goal == self.target else -1.0
-        self._trace.append(self._place())
-        self._return += reward
-        return self._observe(), reward, goal >= 0, False, self._info(goal)
+        return Outcome(reward, goal, success=goal == self.target, terminated=goal >= 0)
 
     def map_artist(self, ax: Axes) -> None:
         """Draw this episode's goals in their colours, and the instruction."""
@@ -251,13 +238,8 @@ class ColouredGoalsEnv(DrawnEnv):
             colours[2 * number + int(rng.integers(2))] = colour
         return colours, colours.index(pair[0])
 
-    def _make_painter(self) -> Painter:
-        from vaerl.envs.drawing import Painter
-
-        return Painter(self.map_artist)
-
-    def _place(self) -> tuple[float, float]:
-        return float(self._state[0]), float(self._state[1])
+    def _draw_map(self, ax: Axes) -> None:
+        self.map_artist(ax)
 
     def _observe(self) -> dict[str, NDArray]:
         return {
@@ -267,10 +249,10 @@ class ColouredGoalsEnv(DrawnEnv):
             "instruction": self._tokens.copy(),
         }
 
-    def _info(self, goal: int) -> dict[str, Any]:
+    def _info(self, outcome: Outcome) -> dict[str, Any]:
         return {
-            "goal": goal,
-            "is_success": goal == self.target,
+            "goal": outcome.goal,
+            "is_success": outcome.success,
             "position": self._state.copy(),
             "asked": tuple(word for word in self._asked if word is not None),
         }
@@ -284,13 +266,10 @@ class ColouredGoalsEnv(DrawnEnv):
         if "start" in given:
             start = finite_vector("options['start']", given.pop("start"), (2,))
             if np.abs(start).max() > 1.0:
-                raise ValueError(f"options['start']={start.tolist()} must lie in [-1, 1]")
+                raise ValueError(f"options['start']: got {start.tolist()}, expected in [-1, 1]")
         asked = _read_ask(given.pop("ask")) if "ask" in given else None
-        if given:
-            unknown = min(given, key=str)
-            raise ValueError(
-                f"options has the unknown entry {unknown!r}; legal are 'ask' and 'start'"
-            )
+        for name in given:
+            check_name("options", name, ("ask", "start"))
         return asked, start
 
 
@@ -301,10 +280,10 @@ def _read_ask(words: Any) -> Asked:
     except TypeError:
         said = ()
     if len(said) == 2:
-        return one_of("colour", said[0], COLOURS), one_of("side", said[1], SIDES)
+        return check_name("colour", said[0], COLOURS), check_name("side", said[1], SIDES)
     if len(said) != 1:
         raise ValueError(
-            f"options['ask']={words!r} must be (colour, side), or (colour,) or (side,) alone"
+            f"options['ask']: got {words!r}, expected (colour, side), (colour,) or (side,)"
         )
-    word = one_of("ask", said[0], (*COLOURS, *SIDES))
+    word = check_name("ask", said[0], (*COLOURS, *SIDES))
     return (word, None) if word in COLOURS else (None, word)

@@ -23,8 +23,6 @@ from vaerl.envs.laws import MixedLaw, MixtureLaw
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from vaerl.envs.drawing import Painter
-
 SAFE, RISKY = 0, 1
 SAFE_PLACE, SAFE_REWARD = 2.0, 0.2
 STD = 0.05
@@ -42,11 +40,11 @@ class ForkEnv(KnownLawEnv):
     ([2.0, -0.95, -1.04], [0.2, 0.001, 0.0])
     """
 
+    _one_step = True
     _legal_states = "0"
 
     def __init__(self, *, render_mode: str | None = None) -> None:
         super().__init__(Box(-3.0, 3.0, (1,), np.float32), Discrete(2), render_mode)
-        self._outcomes: list[tuple[float, float]] = []
 
     def start_states(self, count: int, rng: np.random.Generator) -> Array:
         return np.zeros((count, 1))
@@ -71,10 +69,6 @@ class ForkEnv(KnownLawEnv):
         safe = 1.0 * (actions == SAFE)
         return safe * SAFE_REWARD + (1.0 - safe) * gamble
 
-    def terminated(self, states: Any, actions: Any, next_states: Any) -> Any:
-        """Say that every step is the last."""
-        return namespace(next_states).zeros_like(next_states[..., 0]) < 1.0
-
     def probe_pairs(self) -> dict[str, tuple[Array, Any]]:
         """Give both actions."""
         return {"safe": (np.zeros(1), SAFE), "risky": (np.zeros(1), RISKY)}
@@ -85,17 +79,7 @@ class ForkEnv(KnownLawEnv):
             return 0.0, -9.0
         y = float(self._state[0])
         pays = SAFE_REWARD if y == SAFE_PLACE else math.exp(-0.5 * (y / WIDTH) ** 2)
-        self._outcomes = [*self._outcomes[-499:], (y, pays)]
         return y, pays
-
-    def _drawn(self) -> list[tuple[float, float]]:
-        """Show the last 500 outcomes: an episode of one step has no trace worth a picture."""
-        return self._outcomes or self._trace
-
-    def _make_painter(self) -> Painter:
-        from vaerl.envs.drawing import Painter
-
-        return Painter(self._draw_map, joined=False)
 
     def _draw_map(self, ax: Axes) -> None:
         from vaerl.envs import drawing

@@ -15,14 +15,12 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete
 from numpy.typing import NDArray
 
-from vaerl.envs.base import Array
+from vaerl.envs.base import Array, Outcome
 from vaerl.envs.known_law import KnownLawEnv
 from vaerl.envs.laws import DiscreteLaw
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-    from vaerl.envs.drawing import Painter
 
 SIDE = 7
 WALLS = (*((x, 1) for x in range(1, 6)), *((x, y) for x, y in ((1, 4), (2, 4), (4, 4), (5, 4))))
@@ -62,6 +60,7 @@ class GhostGridEnv(KnownLawEnv):
     ((16, 6), [1.0, 0.0, 1.0, 2.67, 5.0, 2.89])
     """
 
+    _joined = False
     _legal_states = "free cells of a running episode"
 
     def __init__(self, *, render_mode: str | None = None) -> None:
@@ -127,22 +126,14 @@ class GhostGridEnv(KnownLawEnv):
             "into ghost 1, up": (np.array([0.0, 2.0, 0.0, 3.0, 4.0, 0.0]), 0),
         }
 
-    def _info(self) -> dict[str, Any]:
+    def _info(self, outcome: Outcome) -> dict[str, Any]:
         state = self._state
         return {"is_success": bool(at_goal(state) & ~caught(state))}
-
-    def _place(self) -> tuple[float, float]:
-        return float(self._state[0]), float(self._state[1])
 
     def _drawn(self) -> list[tuple[float, float]]:
         """Show the ghosts (small) and the agent (large)."""
         cells = self._state.reshape(3, 2)
         return [(float(x), float(y)) for x, y in cells[[1, 2, 0]]]
-
-    def _make_painter(self) -> Painter:
-        from vaerl.envs.drawing import Painter
-
-        return Painter(self._draw_map, joined=False)
 
     def _draw_map(self, ax: Axes) -> None:
         from matplotlib.patches import Rectangle

@@ -15,20 +15,14 @@ from __future__ import annotations
 import sys
 from abc import abstractmethod
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Discrete
 from numpy.typing import NDArray
 
-from vaerl.envs.base import Array, DrawnEnv, Observation, finite_vector
+from vaerl.envs.base import Array, Observation, Outcome, StateEnv
 from vaerl.envs.laws import Law
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-    from vaerl.envs.drawing import Painter
 
 
 class Steps(NamedTuple):
@@ -39,11 +33,8 @@ class Steps(NamedTuple):
     terminated: NDArray[np.bool_]
 
 
-class KnownLawEnv(DrawnEnv):
+class KnownLawEnv(StateEnv):
     """Base of the environments with a known law.
-
-    `reset(options={"state": s})` starts the episode in s. Actions outside a box are clipped to it;
-    a wrong shape, NaN, or an unknown discrete action raises ValueError.
 
     Attributes:
         scored: coordinates of s' that the law speaks of; `complete` gives the others.
@@ -51,7 +42,6 @@ class KnownLawEnv(DrawnEnv):
 
     scored: tuple[int, ...]
     _legal_states = "finite numbers"  # what `legal` asks for, in words
-    action_space: Box | Discrete
 
     def __init__(
         self, observation_space: Box, action_space: Box | Discrete, render_mode: str | None
@@ -82,17 +72,9 @@ class KnownLawEnv(DrawnEnv):
     def probe_pairs(self) -> dict[str, tuple[Array, Any]]:
         """Give named pairs (state, action) at which the law tells the most."""
 
-    @abstractmethod
-    def _draw_map(self, ax: Axes) -> None:
-        """Draw what stands still on a matplotlib Axes and set its limits."""
-
-    @abstractmethod
-    def _place(self) -> tuple[float, float]:
-        """Give the point that the present state adds to the trace, which is empty at the start."""
-
     def terminated(self, states: Any, actions: Any, next_states: Any) -> Any:
-        """Give whether the episode ends (*batch,); never, unless a subclass says otherwise."""
-        return namespace(next_states).zeros_like(next_states[..., 0]) > 0.0
+        """Give whether the episode ends (*batch,)."""
+        return namespace(next_states).full_like(next_states[..., 0], self._one_step) > 0.0
 
     def complete(self, states: Any, actions: Any, scored_values: Any) -> Any:
         """Turn scored coordinates (…, S) of the next state into next states (…, D)."""
@@ -105,14 +87,6 @@ class KnownLawEnv(DrawnEnv):
     def hidden_batch(self, count: int, rng: np.random.Generator) -> dict[str, Array]:
         """Draw what `count` episodes keep beside their states, as arguments of `step_batch`."""
         return {}
-
-    def _info(self) -> dict[str, Any]:
-        return {}
-
-    def _make_painter(self) -> Painter:
-        from vaerl.envs.drawing import Painter
-
-        return Painter(self._draw_map)
 
     # The law and batches of steps
 
@@ -144,47 +118,21 @@ class KnownLawEnv(DrawnEnv):
             kept.setdefault(observation.tobytes(), (name, observation))
         return dict(kept.values())
 
-    # Gymnasium's interface
+    # One step of the environment
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Observation, dict[str, Any]]:
-        """Start an episode; `options={"state": s}` starts it in s."""
-        super().reset(seed=seed)
-        given = self._state_option(options)
-        self._begin()
-        self._state = self.start_states(1, self.np_random)[0] if given is None else given
-        self._trace = []
-        self._trace = [self._place()]
-        self._return = 0.0
-        return self._state.astype(np.float32), self._info()
+    def _start(self) -> Array:
+        return self.start_states(1, self.np_random)[0]
 
-    def _begin(self) -> None:
-        """Draw what an episode keeps beside its state."""
-
-    def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """Move by one step; raises ValueError on an action that is not one."""
-        if not self._trace:
-            raise gymnasium.error.ResetNeeded("step() needs a call of reset() before it")
-        checked = self._check_action(action)
-        after = self._next_states(self._state, checked, self.np_random)
-        steps = self._steps(self._state, checked, after)
+    def _advance(self, action: NDArray) -> Outcome:
+        after = self._next_states(self._state, action, self.np_random)
+        steps = self._steps(self._state, action, after)
         self._state = after
-        self._trace.append(self._place())
-        reward, ended = float(steps.rewards), bool(steps.terminated)
-        self._return += reward
-        return self._state.astype(np.float32), reward, ended, False, self._info()
+        return Outcome(float(steps.rewards), terminated=bool(steps.terminated))
+
+    def _info(self, outcome: Outcome) -> dict[str, Any]:
+        return {}
 
     # Checks
-
-    def _check_action(self, action: Any) -> NDArray:
-        space = self.action_space
-        if isinstance(space, Discrete):
-            value = finite_vector("action", action, ())
-            if float(value) not in range(int(space.n)):
-                raise ValueError(f"action={action!r}; legal are 0 to {int(space.n) - 1}")
-            return value.astype(np.int64)
-        return np.clip(finite_vector("action", action, space.shape), space.low, space.high)
 
     def _check_pairs(self, states: Any, actions: Any) -> tuple[Array, NDArray]:
         """Give states (*batch, D) and actions (*batch, …) of one batch, finite and legal."""
@@ -216,20 +164,11 @@ class KnownLawEnv(DrawnEnv):
             np.broadcast_to(actions, batch + actions.shape[event:]),
         )
 
-    def _state_option(self, options: dict[str, Any] | None) -> Array | None:
-        if not options:
-            return None
-        unknown = sorted(set(options) - {"state"})
-        if unknown:
-            raise ValueError(f"options has the unknown entry {unknown[0]!r}; legal is 'state'")
-        box = self.observation_space
-        state = finite_vector("options['state']", options["state"], box.shape)
-        if not np.all((state >= box.low) & (state <= box.high)):
-            low, high = box.low.tolist(), box.high.tolist()
-            raise ValueError(f"options['state']={state.tolist()} must lie between {low} and {high}")
+    def _check_state(self, state: Array) -> None:
         if not self.legal(state):
-            raise ValueError(f"options['state']={state.tolist()} must be {self._legal_states}")
-        return state
+            raise ValueError(
+                f"options['state']: got {state.tolist()}, expected {self._legal_states}"
+            )
 
 
 def namespace(array: Any) -> ModuleType:

@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 from scipy.stats import binom
 
+from vaerl.names import check_name
+
 Goals = Sequence[int] | NDArray[np.integer]
 _DRAWS = 20_000
 _CELLS = 1_000_000  # kernel entries held at once
@@ -40,13 +42,13 @@ def goal_counts(goals: Goals, num_goals: int) -> NDArray[np.int64]:
     [1, 0, 2, 0]
     """
     if num_goals < 1:
-        raise ValueError(f"num_goals={num_goals!r} must be 1 or more")
+        raise ValueError(f"num_goals: got {num_goals!r}, expected 1 or more")
     array = np.asarray(goals)
     if array.ndim != 1 or not len(array) or not np.issubdtype(array.dtype, np.integer):
-        raise ValueError(f"goals={goals!r} must be a non-empty sequence of integers")
+        raise ValueError(f"goals: got {goals!r}, expected a non-empty sequence of integers")
     if array.min() < -1 or array.max() >= num_goals:
         bad = int(array.min() if array.min() < -1 else array.max())
-        raise ValueError(f"goals holds {bad}; legal are -1 to {num_goals - 1}")
+        raise ValueError(f"goals: got {bad}, expected -1 to {num_goals - 1}")
     return np.bincount(array[array >= 0], minlength=num_goals)
 
 
@@ -120,10 +122,9 @@ def removal_success_rate(
     >>> removal_success_rate([0, 1, 0, 1, 1], 4, 2, rule="published")
     1.0
     """
-    if rule not in ("exact", "published"):
-        raise ValueError(f"rule={rule!r} is unknown; legal: exact, published")
+    check_name("rule", rule, ("exact", "published"))
     if not 0 <= num_removed < num_goals:
-        raise ValueError(f"num_removed={num_removed!r} must lie between 0 and {num_goals - 1}")
+        raise ValueError(f"num_removed: got {num_removed!r}, expected 0 to {num_goals - 1}")
     chances = []
     for group in _groups(goals, num_goals, group_size):
         missed = num_goals - len(np.unique(group[group >= 0]))
@@ -183,7 +184,7 @@ def mmd(x: NDArray[np.floating], y: NDArray[np.floating], bandwidths: Sequence[f
     """
     a, b = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or not len(a) or not len(b):
-        raise ValueError(f"x, y have shapes {a.shape}, {b.shape}; legal are (n, D) and (m, D)")
+        raise ValueError(f"x, y: got shapes {a.shape}, {b.shape}, expected (n, D) and (m, D)")
     value = _mean_kernel(a, a, bandwidths) + _mean_kernel(b, b, bandwidths)
     return max(0.0, value - 2.0 * _mean_kernel(a, b, bandwidths))
 
@@ -202,7 +203,7 @@ def _mean_kernel(
 def _groups(goals: Goals, num_goals: int, group_size: int) -> NDArray[np.int64]:
     goal_counts(goals, num_goals)
     if not 1 <= group_size <= len(goals):
-        raise ValueError(f"group_size={group_size!r} must lie between 1 and {len(goals)} episodes")
+        raise ValueError(f"group_size: got {group_size!r}, expected 1 to {len(goals)} episodes")
     whole = len(goals) // group_size * group_size
     return np.asarray(goals)[:whole].reshape(-1, group_size)
 
@@ -220,11 +221,11 @@ def _term(kind: str, num_goals: int, episodes: int) -> Callable[[NDArray], NDArr
 @lru_cache(maxsize=64)
 def _noise(kind: str, num_goals: int, episodes: int, percentile: float) -> Noise:
     if num_goals < 2:
-        raise ValueError(f"num_goals={num_goals!r} must be 2 or more")
+        raise ValueError(f"num_goals: got {num_goals!r}, expected 2 or more")
     if episodes < 1:
-        raise ValueError(f"episodes={episodes!r} must be 1 or more")
+        raise ValueError(f"episodes: got {episodes!r}, expected 1 or more")
     if not 0.0 <= percentile <= 100.0:
-        raise ValueError(f"percentile={percentile!r} must lie between 0 and 100")
+        raise ValueError(f"percentile: got {percentile!r}, expected 0 to 100")
     values = _term(kind, num_goals, episodes)(np.arange(episodes + 1))
     weights = binom.pmf(np.arange(episodes + 1), episodes, 1.0 / num_goals)
     rng = np.random.default_rng(0)

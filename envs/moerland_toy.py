@@ -23,8 +23,6 @@ from vaerl.envs.laws import MixtureLaw
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from vaerl.envs.drawing import Painter
-
 BORDER = 0.3  # the branches change at ± this x
 STD = 0.1
 
@@ -40,11 +38,11 @@ class MoerlandToyEnv(KnownLawEnv):
     ([[5.405], [-0.3], [1.25]], [0.3, 0.35, 0.35])
     """
 
+    _one_step = True
     _legal_states = "between -1 and 1"
 
     def __init__(self, *, render_mode: str | None = None) -> None:
         super().__init__(Box(-10.0, 10.0, (1,), np.float32), Discrete(1), render_mode)
-        self._pairs: list[tuple[float, float]] = []
 
     def start_states(self, count: int, rng: np.random.Generator) -> Array:
         return rng.uniform(-1.0, 1.0, (count, 1))
@@ -72,10 +70,6 @@ class MoerlandToyEnv(KnownLawEnv):
         """Give 0."""
         return namespace(next_states).zeros_like(next_states[..., 0])
 
-    def terminated(self, states: Any, actions: Any, next_states: Any) -> Any:
-        """Say that every step is the last."""
-        return namespace(next_states).zeros_like(next_states[..., 0]) < 1.0
-
     def probe_pairs(self) -> dict[str, tuple[Array, Any]]:
         """Give one x with one, one with two and one with three branches."""
         return {f"x={x:g}": (np.array([x]), 0) for x in (-0.6, 0.0, 0.6)}
@@ -84,17 +78,7 @@ class MoerlandToyEnv(KnownLawEnv):
         """Give (x, y); before the step the point lies below the picture."""
         if not self._trace:
             return float(self._state[0]), -10.0
-        self._pairs = [*self._pairs[-499:], (self._trace[0][0], float(self._state[0]))]
-        return self._pairs[-1]
-
-    def _drawn(self) -> list[tuple[float, float]]:
-        """Show the last 500 outcomes: an episode of one step has no trace worth a picture."""
-        return self._pairs or self._trace
-
-    def _make_painter(self) -> Painter:
-        from vaerl.envs.drawing import Painter
-
-        return Painter(self._draw_map, joined=False)
+        return self._trace[0][0], float(self._state[0])
 
     def _draw_map(self, ax: Axes) -> None:
         from vaerl.envs import drawing

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from gymnasium.spaces import Box
 
-from vaerl.envs.base import Array, Observation, Outcome, PlanarEnv, one_of
+from vaerl.envs.base import Array, Observation, Outcome, PlanarEnv
+from vaerl.names import check_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -64,6 +65,8 @@ class MultiGoalEnv(PlanarEnv):
     ([1.0, 0.0], -46.0)
     """
 
+    evaluation_episodes = (100, 1000)
+
     def __init__(
         self,
         variant: str = "sql",
@@ -75,13 +78,13 @@ class MultiGoalEnv(PlanarEnv):
         super().__init__(
             Box(-LIMIT, LIMIT, (2,), np.float32), Box(-1.0, 1.0, (2,), np.float32), render_mode
         )
-        chosen = VARIANTS[one_of("variant", variant, VARIANTS)]
+        chosen = VARIANTS[check_name("variant", variant, VARIANTS)]
         self.done_threshold = chosen.done_threshold if done_threshold is None else done_threshold
         self.start_std = chosen.start_std if start_std is None else start_std
         if not 0.0 < self.done_threshold < np.inf:
-            raise ValueError(f"done_threshold={done_threshold!r} must be above 0")
+            raise ValueError(f"done_threshold: got {done_threshold!r}, expected above 0")
         if not 0.0 <= self.start_std < np.inf:
-            raise ValueError(f"start_std={start_std!r} must be 0 or more")
+            raise ValueError(f"start_std: got {start_std!r}, expected 0 or more")
         self.goal_positions: Array = np.array(chosen.goals)
         self.num_modes = len(chosen.goals)
         self._probes = chosen.probes

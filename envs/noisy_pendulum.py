@@ -16,7 +16,7 @@ import numpy as np
 from gymnasium.spaces import Box
 from numpy.typing import ArrayLike, NDArray
 
-from vaerl.envs.base import Array
+from vaerl.envs.base import Array, Outcome
 from vaerl.envs.known_law import KnownLawEnv, Steps, namespace
 from vaerl.envs.laws import MixtureLaw
 
@@ -194,5 +194,5 @@ class HiddenFrictionEnv(_NoisyPendulumEnv):
     def _begin(self) -> None:
         self._friction = float(self.np_random.choice(FRICTIONS))
 
-    def _info(self) -> dict[str, Any]:
+    def _info(self, outcome: Outcome) -> dict[str, Any]:
         return {"friction": self._friction}

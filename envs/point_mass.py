@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from gymnasium.spaces import Box
 
-from vaerl.envs.base import Array, Observation, Outcome, PlanarEnv, kept_goals, one_of
+from vaerl.envs.base import Array, Observation, Outcome, PlanarEnv, kept_goals
+from vaerl.names import check_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,6 +51,8 @@ class PointMassEnv(PlanarEnv):
     ([1.0, 0.5], 1.0)
     """
 
+    evaluation_episodes = (100, 1000)
+
     def __init__(
         self,
         *,
@@ -63,8 +66,8 @@ class PointMassEnv(PlanarEnv):
         super().__init__(
             Box(-outer, outer, (2,), np.float32), Box(-1.0, 1.0, (2,), np.float32), render_mode
         )
-        self.metric = one_of("metric", metric, ("chebyshev", "euclidean"))
-        self.sparse = one_of("reward", reward, ("dense", "sparse")) == "sparse"
+        self.metric = check_name("metric", metric, ("chebyshev", "euclidean"))
+        self.sparse = check_name("reward", reward, ("dense", "sparse")) == "sparse"
         self.obstacles = bool(obstacles)
         self.goal_positions: Array = np.array(_GOALS)
         self.num_modes = len(_GOALS)

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from gymnasium.spaces import Box
 
-from vaerl.envs.base import Array, Observation, Outcome, PlanarEnv, kept_goals, one_of
+from vaerl.envs.base import Array, Observation, Outcome, PlanarEnv, kept_goals
+from vaerl.names import check_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -111,6 +112,7 @@ class PointMazeEnv(PlanarEnv):
     """
 
     metadata: dict[str, Any] = {**PlanarEnv.metadata, "render_fps": 50}  # noqa: RUF012
+    evaluation_episodes = (20, 400)
 
     def __init__(
         self,
@@ -121,7 +123,7 @@ class PointMazeEnv(PlanarEnv):
         removed_goals: Sequence[int] = (),
         render_mode: str | None = None,
     ) -> None:
-        self.maze = one_of("maze", maze, MAZES)
+        self.maze = check_name("maze", maze, MAZES)
         rows = MAZES[self.maze]
         self._half_width, self._half_height = len(rows[0]) / 2, len(rows) / 2
         high = np.array([self._half_width, self._half_height, TOP_SPEED, TOP_SPEED])
@@ -129,7 +131,7 @@ class PointMazeEnv(PlanarEnv):
         super().__init__(
             Box(-high, high, dtype=np.float32), Box(-1.0, 1.0, (2,), np.float32), render_mode
         )
-        self.dense = one_of("reward", reward, ("sparse", "dense")) == "dense"
+        self.dense = check_name("reward", reward, ("sparse", "dense")) == "dense"
         self.obstacles = bool(obstacles)
         self._walls = [[cell in ("# o" if obstacles else "# ") for cell in row] for row in rows]
         self.goal_positions: Array = np.array(
@@ -164,8 +166,8 @@ class PointMazeEnv(PlanarEnv):
         corners = [(x + dx, y + dy) for dx in (-reach, reach) for dy in (-reach, reach)]
         if any(self.is_wall(*corner) for corner in corners):
             raise ValueError(
-                f"options['state'] puts the body at ({x:g}, {y:g}) into a wall; "
-                f"legal are places at least {MARGIN} from every wall"
+                f"options['state']: got a body at ({x:g}, {y:g}), which touches a wall; "
+                f"expected {MARGIN} or more from every wall"
             )
 
     def _start(self) -> Array:

@@ -80,9 +80,6 @@ class WetChickenEnv(KnownLawEnv):
             "never falls, x=2.5 y=1": (np.array([2.5, 1.0]), stay),
         }
 
-    def _place(self) -> tuple[float, float]:
-        return float(self._state[0]), float(self._state[1])
-
     def _draw_map(self, ax: Axes) -> None:
         from vaerl.envs import drawing
 

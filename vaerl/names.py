@@ -14,16 +14,16 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     >>> did_you_mean("cvea", ["cvae", "gaussian"])
     "did you mean 'cvae'? (known: cvae, gaussian)"
     >>> did_you_mean("zzz", ["cvae", "gaussian"])
-    'known: cvae, gaussian'
+    'expected one of cvae, gaussian'
     """
     names = sorted(known)
     lower = {candidate.lower(): candidate for candidate in names}
-    near = get_close_matches(name.lower(), lower, n=1, cutoff=0.5)
-    listing = f"known: {', '.join(names)}" if len(names) <= FEW else ""
+    near = get_close_matches(str(name).lower(), lower, n=1, cutoff=0.5)
+    listing = ", ".join(names) if len(names) <= FEW else ""
     if not near:
-        return listing or f"{len(names)} names are known, none is near"
+        return f"expected one of {listing or f'{len(names)} known names'}"
     guess = f"did you mean {lower[near[0]]!r}?"
-    return f"{guess} ({listing})" if listing else guess
+    return f"{guess} (known: {listing})" if listing else guess
 
 
 def check_name(what: str, name: str, known: Iterable[str]) -> str:
@@ -34,5 +34,5 @@ def check_name(what: str, name: str, known: Iterable[str]) -> str:
     """
     names = list(known)
     if name not in names:
-        raise ValueError(f"{what} {name!r} is unknown; {did_you_mean(name, names)}")
+        raise ValueError(f"{what}: got {name!r}, {did_you_mean(name, names)}")
     return name

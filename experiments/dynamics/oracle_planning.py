@@ -17,12 +17,13 @@ from scipy.ndimage import gaussian_filter, gaussian_filter1d, map_coordinates
 from scipy.stats import norm
 
 from vaerl.envs import bimodal_wind, ghost_grid
-from vaerl.envs.base import Array, one_of
+from vaerl.envs.base import Array
 from vaerl.envs.bimodal_wind import BimodalWindEnv
 from vaerl.envs.known_law import KnownLawEnv
 from vaerl.envs.laws import MixedLaw, UniformLaw
 from vaerl.envs.wet_chicken import SIZE, WetChickenEnv
 from vaerl.experiments.dynamics.oracles import REFERENCES, StepFunction, reference_step
+from vaerl.names import check_name
 
 Policy = Callable[[int, Array], NDArray]
 
@@ -180,7 +181,7 @@ def wet_chicken_plan(
     Value iteration on a grid of points², values linear between grid points and the law exact; the
     policy takes the action of the nearest grid point.
     """
-    kind = one_of("kind", kind, REFERENCES)
+    kind = check_name("kind", kind, REFERENCES)
     nodes = np.linspace(0.0, SIZE, points)
     line = np.linspace(-1.0, 1.0, actions_per_axis)
     actions = np.stack(np.meshgrid(line, line, indexing="ij"), -1).reshape(-1, 2)
@@ -266,7 +267,7 @@ def bimodal_wind_plan(kind: str = "true", *, points: int = 201, num_actions: int
     Backward induction over the 13 moves on a grid of `points` × `points` (y, v), values linear
     between grid points; the policy takes the action of the nearest one.
     """
-    kind = one_of("kind", kind, REFERENCES)
+    kind = check_name("kind", kind, REFERENCES)
     y, v = np.linspace(-2.0, 2.0, points), np.linspace(-5.0, 5.0, points)
     y_step, v_step = y[1] - y[0], v[1] - v[0]
     actions = np.linspace(-1.0, 1.0, num_actions)

@@ -15,10 +15,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vaerl.envs.base import Array, one_of
+from vaerl.envs.base import Array
 from vaerl.envs.known_law import KnownLawEnv
 from vaerl.envs.laws import Law
 from vaerl.envs.noisy_pendulum import FRICTIONS, MAX_TORQUE, HiddenFrictionEnv
+from vaerl.names import check_name
 
 StepFunction = Callable[[Array, NDArray, np.random.Generator], Array]
 REFERENCES = ("true", "gaussian", "mean")
@@ -113,7 +114,7 @@ def reference_samples(
             variances, clipped to the observation box; "mean", the law's mean.
     """
     law = env.transition_distribution(states, actions)
-    if one_of("kind", kind, REFERENCES) == "true":
+    if check_name("kind", kind, REFERENCES) == "true":
         return law.sample(count, rng)
     mean = law.mean()
     values = np.broadcast_to(mean, (count, *mean.shape))
@@ -127,7 +128,7 @@ def reference_samples(
 
 def reference_step(env: KnownLawEnv, kind: str = "true") -> StepFunction:
     """Give the same as a step function for planners: (states, actions, rng) → next states."""
-    if one_of("kind", kind, REFERENCES) == "true":
+    if check_name("kind", kind, REFERENCES) == "true":
         return lambda states, actions, rng: env.step_batch(states, actions, rng).next_states
     return lambda states, actions, rng: reference_samples(env, states, actions, kind, 1, rng)[0]
 

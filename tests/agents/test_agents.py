@@ -33,7 +33,7 @@ def test_agents_by_name() -> None:
         assert agent_class(AGENTS.name_of(cls)) is cls
     assert "sac" in agent_names()
     assert agent_class("ppo") is PPO
-    with pytest.raises(ValueError, match=r"agent 'pp0' is unknown; did you mean 'ppo'\?"):
+    with pytest.raises(ValueError, match=r"agent: got 'pp0', did you mean 'ppo'\?"):
         agent_class("pp0")
     with pytest.raises(AttributeError, match="no attribute 'TRPO'"):
         _ = vaerl.agents.TRPO

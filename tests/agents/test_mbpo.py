@@ -161,7 +161,7 @@ def test_the_ends_of_a_mujoco_task_are_known_without_a_method() -> None:
 @pytest.mark.parametrize(
     ("env", "options", "message"),
     [
-        (Walk(), {"dynamics": "cvea"}, "dynamics 'cvea' is unknown; did you mean 'cvae'?"),
+        (Walk(), {"dynamics": "cvea"}, "dynamics: got 'cvea', did you mean 'cvae'?"),
         (Walk(discrete=True), {}, "action_space: got Discrete(3), expected a Box of floats"),
         (TinyEnv(dict_obs=True), {}, "observation_space: got Dict("),
         (Walk(), {"n_steps": 3}, "n_steps: got 3, expected 1: imagined steps are single ones"),

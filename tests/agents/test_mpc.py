@@ -236,14 +236,14 @@ def test_a_known_reward_needs_its_environment(tmp_path: Path) -> None:
         (("cvae", TinyEnv(dict_obs=True)), "observation_space: got Dict("),
         (("cvae", KnownWalk(), {"reward": "kown"}), "reward: got 'kown', expected one of learned"),
         (("cvae", Walk(), {"reward": "known"}), "reward: got 'known', but Walk has no method"),
-        (("cvae", Walk(), {"planner": "ecm"}), "planner 'ecm' is unknown; did you mean 'cem'?"),
+        (("cvae", Walk(), {"planner": "ecm"}), "planner: got 'ecm', did you mean 'cem'?"),
         (
             ("cvae", Walk(), {"planner_kwargs": {"horizn": 3}}),
-            "setting of planner icem 'horizn' is unknown; did you mean 'horizon'?",
+            "setting of planner icem: got 'horizn', did you mean 'horizon'?",
         ),
         (
             ("cvae", Walk(), {"fit_kwargs": {"patiense": 3}}),
-            "fit_kwargs: option 'patiense' is unknown; did you mean 'patience'?",
+            "fit_kwargs: option: got 'patiense', did you mean 'patience'?",
         ),
         (("cvae", Walk(), {"members": 0}), "members: got 0, expected a whole number of at least 1"),
         (("cvae", VecNormalize(DummyVecEnv([Walk]))), "env: got one in VecNormalize"),

@@ -114,5 +114,5 @@ def test_an_episode_is_one_step_and_pays_the_log_density():
 
 
 def test_metrics_refuse_a_wrong_shape():
-    with pytest.raises(ValueError, match=r"x has shape \(3,\); legal is \(n, 2\)"):
+    with pytest.raises(ValueError, match=r"x: got shape \(3,\), expected \(n, 2\)"):
         bandit_metrics(np.zeros(3))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 import warnings
 
 import gymnasium
@@ -16,7 +15,7 @@ from matplotlib.figure import Figure
 from stable_baselines3.common.env_checker import check_env as check_with_sb3
 
 import vaerl.envs
-from vaerl.envs.base import PlanarEnv, kept_goals, one_of
+from vaerl.envs.base import PlanarEnv, kept_goals
 
 IDS = sorted(vaerl.envs.ENVIRONMENTS)
 PLANAR = [i for i in IDS if isinstance(gymnasium.make(i).unwrapped, PlanarEnv)]
@@ -144,13 +143,16 @@ def test_a_bad_start_state_raises_one_line_and_changes_nothing(env_id, bad):
     with pytest.raises(ValueError, match=r"^options\['state'\][^\n]*$"):
         env.reset(options={"state": state})
     np.testing.assert_array_equal(env._state, before)
-    with pytest.raises(ValueError, match="unknown entry 'stat'"):
+    with pytest.raises(ValueError, match="options: got 'stat', did you mean 'state'"):
         env.reset(options={"stat": state})
 
 
 @pytest.mark.parametrize(("env_id", "kwargs"), OPTIONS)
-def test_frames_show_the_trace_and_come_fast(env_id, kwargs):
-    """A frame changes as the point moves; a later one takes under 30 ms of CPU (best of five)."""
+def test_frames_show_the_trace_and_the_map_is_drawn_once(env_id, kwargs, monkeypatch):
+    """A frame changes as the point moves; the map behind it is not drawn again for each."""
+    drawn = []
+    draw = FigureCanvasAgg.draw
+    monkeypatch.setattr(FigureCanvasAgg, "draw", lambda canvas: drawn.append(draw(canvas)))
     env = gymnasium.make(env_id, render_mode="rgb_array", **kwargs)
     env.reset(seed=0)
     start = env.render()
@@ -160,14 +162,10 @@ def test_frames_show_the_trace_and_come_fast(env_id, kwargs):
         done = any(env.step(0.9 * env.action_space.high if far else 0)[2:4])
         if done:
             break
-    times = []
-    for _ in range(5):
-        began = time.process_time()
-        moved = env.render()
-        times.append(time.process_time() - began)
+    moved = env.render()
     assert (moved != start).any()
     assert np.ptp(moved) > 200, "the frame is blank"
-    assert min(times) < 0.030, times
+    assert len(drawn) == 1
     env.close()
 
 
@@ -190,7 +188,7 @@ def test_an_environment_asks_for_reset_and_a_legal_render_mode():
     env = gymnasium.make("vaerl/PointMass-v0").unwrapped
     with pytest.raises(gymnasium.error.ResetNeeded):
         env.step(np.zeros(2))
-    with pytest.raises(ValueError, match=r"render_mode='ansi'; legal are None and \['rgb_array'\]"):
+    with pytest.raises(ValueError, match="render_mode: got 'ansi', expected None"):
         vaerl.envs.point_mass.PointMassEnv(render_mode="ansi")
 
 
@@ -198,13 +196,21 @@ def test_an_environment_asks_for_reset_and_a_legal_render_mode():
     ("env_id", "kwargs", "message"),
     [
         ("vaerl/MultiGoal-v0", {"variant": "s2ac4"}, "did you mean 's2ac-4'"),
-        ("vaerl/MultiGoal-v0", {"done_threshold": 0.0}, "done_threshold=0.0 must be above 0"),
-        ("vaerl/MultiGoal-v0", {"start_std": -1.0}, "start_std=-1.0 must be 0 or more"),
+        (
+            "vaerl/MultiGoal-v0",
+            {"done_threshold": 0.0},
+            "done_threshold: got 0.0, expected above 0",
+        ),
+        ("vaerl/MultiGoal-v0", {"start_std": -1.0}, "start_std: got -1.0, expected 0 or more"),
         ("vaerl/PointMass-v0", {"metric": "euclid"}, "did you mean 'euclidean'"),
         ("vaerl/PointMazeHard-v0", {"maze": "hrad"}, "did you mean 'hard'"),
-        ("vaerl/PointMazeHard-v0", {"removed_goals": (8,)}, "removed_goals holds 8"),
-        ("vaerl/PointMass-v0", {"removed_goals": range(4)}, "leaves none of 4 goals"),
-        ("vaerl/Avoiding-v0", {"tracking": 0.0}, "tracking=0.0 must lie above 0"),
+        (
+            "vaerl/PointMazeHard-v0",
+            {"removed_goals": (8,)},
+            "removed_goals: got 8, expected 0 to 7",
+        ),
+        ("vaerl/PointMass-v0", {"removed_goals": range(4)}, "removed_goals: got all 4 goals"),
+        ("vaerl/Avoiding-v0", {"tracking": 0.0}, "tracking: got 0.0, expected above 0"),
     ],
 )
 def test_a_bad_option_raises_one_line_with_what_is_legal(env_id, kwargs, message):
@@ -212,9 +218,7 @@ def test_a_bad_option_raises_one_line_with_what_is_legal(env_id, kwargs, message
         gymnasium.make(env_id, **kwargs)
 
 
-def test_names_far_from_all_legal_ones_get_the_list_only():
-    with pytest.raises(ValueError, match=r"is unknown\. Legal: sql, s2ac$"):
-        one_of("variant", "zzz", ("sql", "s2ac"))
+def test_no_goal_is_removed_unless_asked_for():
     assert kept_goals((), 2).tolist() == [0, 1]
 
 

@@ -169,7 +169,7 @@ def test_start_states_are_checked(env_id):
     for bad in (np.zeros(size + 1), np.full(size, np.nan), np.full(size, 1e3), "here"):
         with pytest.raises(ValueError, match=r"^options\['state'\][^\n]*$"):
             env.reset(options={"state": bad})
-    with pytest.raises(ValueError, match="unknown entry 'stat'"):
+    with pytest.raises(ValueError, match="options: got 'stat', did you mean 'state'"):
         env.reset(options={"stat": np.zeros(size)})
 
 
@@ -189,7 +189,7 @@ def test_states_that_no_step_starts_from_are_refused(env, state, message):
     action = env.probe_pairs().popitem()[1][1]
     with pytest.raises(ValueError, match=rf"^states: got \[[^\n]*, expected {message}"):
         env.transition_distribution(state, action)
-    with pytest.raises(ValueError, match=rf"^options\['state'\]=\[[^\n]* must be {message}"):
+    with pytest.raises(ValueError, match=rf"^options\['state'\]: got \[[^\n]* expected {message}"):
         env.reset(options={"state": state})
 
 

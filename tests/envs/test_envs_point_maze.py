@@ -175,9 +175,9 @@ def test_a_wall_takes_only_the_speed_towards_it():
 def test_obstacle_cells_are_free_in_training_and_walls_in_the_test():
     assert PointMazeEnv("simple").is_wall(2.0, 2.0) is False
     assert PointMazeEnv("simple", obstacles=True).is_wall(2.0, 2.0) is True
-    with pytest.raises(ValueError, match="into a wall"):
+    with pytest.raises(ValueError, match="touches a wall"):
         PointMazeEnv("simple", obstacles=True).reset(options={"state": [2.0, 2.0, 0.0, 0.0]})
-    with pytest.raises(ValueError, match="into a wall"):
+    with pytest.raises(ValueError, match="touches a wall"):
         PointMazeEnv("simple").reset(options={"state": [4.45, 0.0, 0.0, 0.0]})
 
 

@@ -180,9 +180,9 @@ def test_standard_cvae_settings_are_the_same_for_every_target() -> None:
 def test_names_are_checked_in_one_line(tmp_path: Path) -> None:
     """Unknown target, model, preset, experiment and a bad jobs: argument, value, what is legal."""
     cases = [
-        ({"targets": ["rings"]}, "target 'rings' is unknown; did you mean 'ring-2d'"),
-        ({"models": ["mixtures"]}, "model 'mixtures' is unknown; did you mean 'mixture'"),
-        ({"preset": "ful"}, "preset 'ful' is unknown; did you mean 'full'"),
+        ({"targets": ["rings"]}, "target: got 'rings', did you mean 'ring-2d'"),
+        ({"models": ["mixtures"]}, "model: got 'mixtures', did you mean 'mixture'"),
+        ({"preset": "ful"}, "preset: got 'ful', did you mean 'full'"),
         ({"jobs": 0}, "jobs: got 0"),
     ]
     for arguments, message in cases:

@@ -142,5 +142,5 @@ def test_validation_targets_are_other_laws_of_the_same_families() -> None:
 
 def test_unknown_target_names_the_nearest() -> None:
     """An unknown name is refused in one line with the nearest match."""
-    with pytest.raises(ValueError, match="target 'rings' is unknown; did you mean 'ring-2d'"):
+    with pytest.raises(ValueError, match="target: got 'rings', did you mean 'ring-2d'"):
         make_target("rings")

@@ -166,11 +166,9 @@ def test_the_table_shows_seeds_that_failed() -> None:
 
 def test_unknown_names_get_the_nearest() -> None:
     """Tasks, models, presets; only one model is for hidden friction alone."""
-    with pytest.raises(
-        ValueError, match="task 'wet-chiken' is unknown; did you mean 'wet-chicken'"
-    ):
+    with pytest.raises(ValueError, match="task: got 'wet-chiken', did you mean 'wet-chicken'"):
         dynamics.make_cells("full", ["wet-chiken"])
-    with pytest.raises(ValueError, match="model 'cvea' is unknown; did you mean 'cvae'"):
+    with pytest.raises(ValueError, match="model: got 'cvea', did you mean 'cvae'"):
         dynamics.make_cells("full", None, ["cvea"])
     only = {cell.task for cell in dynamics.make_cells("full", None, ["cvae-episode"])}
     assert only == {"hidden-friction"} and len(TASKS) == 10

@@ -262,10 +262,10 @@ def test_a_seed_repeats_a_plan(name: str) -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: make_planner("cme", DiscreteActions(2)), "planner 'cme' is unknown; did you mean"),
+        (lambda: make_planner("cme", DiscreteActions(2)), "planner: got 'cme', did you mean"),
         (
             lambda: make_planner("cem", DiscreteActions(2), horizn=3),
-            "setting of planner cem 'horizn' is unknown; did you mean 'horizon'?",
+            "setting of planner cem: got 'horizn', did you mean 'horizon'?",
         ),
         (
             lambda: make_planner("mppi", DiscreteActions(2), temperature=0.0),

@@ -113,6 +113,6 @@ def test_a_look_at_the_model_is_fair_and_leaves_no_trace() -> None:
 def test_an_unknown_model_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     """The nearest name is given."""
     config = TrainConfig("Pendulum-v1", "mbpo", dynamics="cvea", out=str(tmp_path / "run"))
-    with pytest.raises(ValueError, match="dynamics 'cvea' is unknown; did you mean 'cvae'"):
+    with pytest.raises(ValueError, match="dynamics: got 'cvea', did you mean 'cvae'"):
         train(config)
     assert not (tmp_path / "run").exists()

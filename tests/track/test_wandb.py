@@ -208,5 +208,5 @@ def test_wandb_mode_only_takes_away(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     tracker.log({"a": 1}, 1)
     tracker.finish()
     assert os.listdir(tmp_path) == []
-    with pytest.raises(ValueError, match="mode 'onlin' is unknown; did you mean 'online'"):
+    with pytest.raises(ValueError, match="mode: got 'onlin', did you mean 'online'"):
         WandbTracker(tmp_path, mode="onlin")

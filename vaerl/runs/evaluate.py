@@ -11,8 +11,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import gymnasium
 import numpy as np
 import torch
+from gymnasium.envs.registration import load_env_creator
 from gymnasium.spaces import Discrete
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv
@@ -27,16 +29,7 @@ COPIES = 50  # of the environment at most, stepped side by side: one prediction 
 TRACES = 200  # episodes at most whose positions are kept
 MOST_SHARES = 10  # goals up to which each one's share is a score of its own
 
-# Episodes of an evaluation (during training, at the end): shares of goals want 1000
-# (environments.md), long or costly episodes fewer. The longest prefix of the id that fits chooses.
-EPISODES = {
-    "": (10, 20),
-    "vaerl/": (20, 200),
-    "vaerl/MultiGoal": (100, 1000),
-    "vaerl/PointMass": (100, 1000),
-    "vaerl/PointMaze": (20, 400),
-    "vaerl/Bandit": (200, 2000),
-}
+DEFAULT_EPISODES = (10, 20)  # of an evaluation during training, and of the one at its end
 
 
 class Predictor(Protocol):
@@ -99,12 +92,16 @@ class EvalResult:
 
 
 def episodes_wanted(env_id: str, *, final: bool = True) -> int:
-    """Return how many episodes an evaluation of this environment takes.
+    """Return how many episodes an evaluation takes: `evaluation_episodes` of the environment.
+
+    Shares of goals need a thousand; long or costly episodes allow fewer.
 
     >>> episodes_wanted("vaerl/MultiGoal-v0"), episodes_wanted("Hopper-v5", final=False)
     (1000, 10)
     """
-    during, at_end = EPISODES[max((p for p in EPISODES if env_id.startswith(p)), key=len)]
+    entry_point = gymnasium.spec(env_id).entry_point
+    made_by = load_env_creator(entry_point) if isinstance(entry_point, str) else entry_point
+    during, at_end = getattr(made_by, "evaluation_episodes", DEFAULT_EPISODES)
     return at_end if final else during
 
 

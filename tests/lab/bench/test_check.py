@@ -35,7 +35,7 @@ def test_a_slower_rival_is_noticed() -> None:
         ("[]", "holds no speeds"),
         ('{"speeds": 3}', "holds no speeds"),
         ('{"speeds": {}}', "holds no speeds"),
-        ('{"speeds": {"gone": {"a": 1.0}}}', "group 'gone' is unknown"),
+        ('{"speeds": {"gone": {"a": 1.0}}}', "group: got 'gone'"),
         ('{"speeds": {"sac": {"b": NaN}}}', "NaN is not a JSON number"),
         ('{"speeds": {"sac": {"b": 1e999}}}', "not finite"),
         ('{"speeds": {"sac": {"b": 0.0}}}', "got 0.0, expected one above 0"),
@@ -63,7 +63,7 @@ def test_a_group_that_is_asked_for_has_to_be_recorded(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("speeds", "words"),
     [
-        ({"a": 1.0, "bb": 2.0}, "rival of sac 'bb' is unknown"),  # renamed
+        ({"a": 1.0, "bb": 2.0}, "rival of sac: got 'bb'"),  # renamed
         ({"b": 2.0}, "no speed of 'a' in sac"),
         ({}, "no speed of 'a' in sac"),
         ({"a": 1.0}, "got only a in sac, expected one of b"),
