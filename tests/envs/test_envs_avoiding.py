@@ -119,9 +119,9 @@ def test_mode_codes_and_gaps_are_inverse():
     }
     with pytest.raises(ValueError, match="mode: got 24, expected 0 to 23"):
         scripted_expert(24, np.random.default_rng(0))
-    with pytest.raises(ValueError, match="speed="):
+    with pytest.raises(ValueError, match="speed: got"):
         scripted_expert(0, np.random.default_rng(0), speed=0.02)
-    with pytest.raises(ValueError, match="per_mode=0"):
+    with pytest.raises(ValueError, match="per_mode: got 0"):
         record_demonstrations(0)
 
 
