@@ -2,7 +2,7 @@
 
 stable-baselines3 draws from three global streams: torch, numpy's legacy generator, and (through
 environments) Python's. `preserve_rng` puts them back as they were; `capture_rng` and `restore_rng`
-carry them through a checkpoint as tensors and pure data.
+carry them through a checkpoint.
 """
 
 from __future__ import annotations
@@ -16,105 +16,49 @@ from typing import Any
 import numpy as np
 import torch
 
-from vaerl.disk.errors import VaerlLoadError
-from vaerl.disk.jsonio import take
-
-_WORDS = 624  # of a Mersenne Twister's state
-Tensors = dict[str, torch.Tensor]
+WORDS = 624  # of a Mersenne Twister's state
 
 
-def capture_rng(action_space: Any = None) -> tuple[Tensors, dict[str, Any]]:
-    """The global generators, and that of an action space, as (tensors, pure data)."""
-    version, words, gauss = random.getstate()
-    kind, key, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002
-    assert version == 3 and kind == "MT19937", (version, kind)
-    tensors = {
-        "torch": torch.get_rng_state().clone(),
-        "numpy": torch.from_numpy(np.asarray(key).astype(np.int64)),
-        "python": torch.tensor(words, dtype=torch.int64),
-    }
-    if torch.cuda.is_available():
-        for index, device_state in enumerate(torch.cuda.get_rng_state_all()):
-            tensors[f"cuda.{index}"] = device_state.clone()
-    data: dict[str, Any] = {
-        "numpy": {
-            "position": int(position),
-            "has_gauss": int(has_gauss),
-            "cached_gaussian": float(cached),
-        },
-        "python": {"gauss_next": gauss},
-        "action_space": None,
-    }
-    generator = getattr(action_space, "_np_random", None)
-    if isinstance(generator, np.random.Generator):
-        state: Any = generator.bit_generator.state
-        if state["bit_generator"] == "PCG64":  # 128-bit words: as text, JSON has 64
-            data["action_space"] = {
-                "state": str(state["state"]["state"]),
-                "inc": str(state["state"]["inc"]),
-                "has_uint32": int(state["has_uint32"]),
-                "uinteger": int(state["uinteger"]),
-            }
-    return tensors, data
+def capture_rng(action_space: Any = None) -> dict[str, Any]:
+    """Return the state of the global generators, and of an action space's, as tensors and numbers.
 
-
-def check_rng(tensors: Tensors, data: Any, where: str) -> None:
-    """Raise VaerlLoadError unless `restore_rng` can take this.
-
-    numpy does not check the position itself and would read beyond its array.
+    The words of a Mersenne Twister are int64 tensors, since torch has no full uint32.
     """
-    shapes = {"torch": None, "numpy": (_WORDS,), "python": (_WORDS + 1,)}
-    for name, shape in shapes.items():
-        tensor = tensors.get(name)
-        dtype = torch.uint8 if name == "torch" else torch.int64
-        if tensor is None or tensor.dtype != dtype or tensor.dim() != 1:
-            raise VaerlLoadError(f"{where}: {name}: missing, or no vector of {dtype}")
-        if shape is not None and tuple(tensor.shape) != shape:
-            raise VaerlLoadError(f"{where}: {name}: shape {list(tensor.shape)}, not {list(shape)}")
-        if dtype == torch.int64 and not bool(((tensor >= 0) & (tensor < 2**32)).all()):
-            raise VaerlLoadError(f"{where}: {name}: a word beyond 32 bits")
-    if not 1 <= int(tensors["python"][-1]) <= _WORDS:
-        raise VaerlLoadError(f"{where}: python: position {int(tensors['python'][-1])}")
-    where = f"{where}:rng"
-    legacy = take(data, "numpy", dict, where)
-    take(legacy, "position", int, f"{where}:numpy", 0, _WORDS)
-    take(legacy, "has_gauss", int, f"{where}:numpy", 0, 1)
-    take(legacy, "cached_gaussian", float, f"{where}:numpy")
-    take(take(data, "python", dict, where), "gauss_next", float, f"{where}:python", default=None)
-    space = take(data, "action_space", dict, where, default=None)
-    if space is not None:
-        where = f"{where}:action_space"
-        for key in ("state", "inc"):
-            text = take(space, key, str, where)
-            if not (text.isascii() and text.isdigit() and len(text) < 40 and int(text) < 2**128):
-                raise VaerlLoadError(f"{where}:{key}: expected a 128-bit integer as text")
-        take(space, "has_uint32", int, where, 0, 1)
-        take(space, "uinteger", int, where, 0, 2**32 - 1)
+    version, words, gauss = random.getstate()
+    legacy: Any = np.random.get_state(legacy=False)  # noqa: NPY002
+    generator = getattr(action_space, "_np_random", None)
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "numpy": {
+            "key": torch.from_numpy(legacy["state"]["key"].astype(np.int64)),
+            "pos": int(legacy["state"]["pos"]),
+            "has_gauss": int(legacy["has_gauss"]),
+            "gauss": float(legacy["gauss"]),
+        },
+        "python": {"version": version, "words": torch.tensor(words), "gauss": gauss},
+        "action_space": None if generator is None else generator.bit_generator.state,
+    }
 
 
-def restore_rng(tensors: Tensors, data: dict[str, Any], action_space: Any = None) -> None:
-    """Put back what `capture_rng` took (and `check_rng` accepted)."""
-    torch.set_rng_state(tensors["torch"])
-    legacy = data["numpy"]
-    key = tensors["numpy"].numpy().astype(np.uint32)
+def restore_rng(state: dict[str, Any], action_space: Any = None) -> None:
+    """Put back what `capture_rng` took; ValueError or TypeError for a state that is none."""
+    legacy, python = state["numpy"], state["python"]
+    if not 0 <= legacy["pos"] <= WORDS:  # numpy would read beyond its array
+        raise ValueError(f"numpy's position: got {legacy['pos']}, expected 0 to {WORDS}")
+    if not isinstance(python["gauss"], float | None):
+        raise ValueError(f"Python's next number: got {python['gauss']!r}, expected a number")
+    torch.set_rng_state(state["torch"])
+    key = legacy["key"].numpy().astype(np.uint32)
     np.random.set_state(  # noqa: NPY002
-        ("MT19937", key, legacy["position"], legacy["has_gauss"], legacy["cached_gaussian"])
+        ("MT19937", key, legacy["pos"], legacy["has_gauss"], legacy["gauss"])
     )
-    words = tuple(int(word) for word in tensors["python"])
-    random.setstate((3, words, data["python"].get("gauss_next")))
+    random.setstate((python["version"], tuple(python["words"].tolist()), python["gauss"]))
     if torch.cuda.is_available():
-        for index in range(torch.cuda.device_count()):
-            if f"cuda.{index}" in tensors:
-                torch.cuda.set_rng_state(tensors[f"cuda.{index}"], index)
-    state = data.get("action_space")
-    if state is not None and action_space is not None:
-        generator = action_space.np_random
-        generator.bit_generator.state = {
-            "bit_generator": "PCG64",
-            "state": {"state": int(state["state"]), "inc": int(state["inc"])},
-            "has_uint32": state["has_uint32"],
-            "uinteger": state["uinteger"],
-        }
+        for index, device in enumerate(state["cuda"][: torch.cuda.device_count()]):
+            torch.cuda.set_rng_state(device, index)
+    if state["action_space"] is not None and action_space is not None:
+        action_space.np_random.bit_generator.state = state["action_space"]
 
 
 @contextlib.contextmanager
@@ -139,10 +83,10 @@ def preserve_rng(agent: Any = None) -> Iterator[None]:
         for module in modules
         if type(module).get_extra_state is not torch.nn.Module.get_extra_state
     ]
-    tensors, data = capture_rng(space)
+    before = capture_rng(space)
     try:
         yield
     finally:
-        restore_rng(tensors, data, space)
+        restore_rng(before, space)
         for module, state in heads:
             module.set_extra_state(state)

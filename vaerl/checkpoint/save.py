@@ -1,14 +1,14 @@
 """Saving an agent: a directory of safetensors and JSON that a kill at any moment cannot spoil.
 
     checkpoints/
-      000123456-a1b2c3/      step and nonce; never changed after its rename into place
-        policy.safetensors   modules and variables        optim.safetensors   optimizer states
-        rng.safetensors      global generators            norm.safetensors    VecNormalize, if any
-        replay-00000.safetensors …                        manifest.json       written last
-      LATEST  BEST           one line each, a name; hints, never trusted
+      000123456-20261129T050107123456/   step and time of the save; never changed after its rename
+        agent.safetensors                modules, variables, optimizer states, random generators
+        replay-00000.safetensors …       the replay buffer, if it is kept
+        manifest.json                    counters, settings, sizes and hashes; written last
 
 Everything is written and flushed under a hidden name, then renamed: a directory with a proper name
-is complete. Loading is `checkpoint_load`; nothing here or there runs code out of a file.
+is complete. In a run, config.json describes the agent; elsewhere the manifest does, in the same
+fields.
 """
 
 from __future__ import annotations
@@ -19,33 +19,36 @@ import math
 import os
 import re
 import secrets
+from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
+from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 
-from vaerl.checkpoint.agent import describe_agent
+from vaerl.agents.description import describe
 from vaerl.checkpoint.normalize import capture_normalizer
 from vaerl.checkpoint.replay import capture_replay
 from vaerl.checkpoint.rng import capture_rng
 from vaerl.checkpoint.state import Parts, capture_modules, capture_optimizers
-from vaerl.checkpoint.tensors import Tensors, to_bytes
+from vaerl.checkpoint.tensors import Tensors, pack, to_bytes
 from vaerl.disk import files, jsonio
 from vaerl.disk.errors import WriteError
-from vaerl.runs.directory import versions
+from vaerl.disk.versions import versions
 
-FORMAT = 1
-NAME = re.compile(r"(\d{9,18})-([0-9a-f]{6})")
-LATEST, BEST, MANIFEST = "LATEST", "BEST", "manifest.json"
+FORMAT = 2
+NAME = re.compile(r"(\d{9,18})-(\d{8}T\d{12})")
+MANIFEST, AGENT = "manifest.json", "agent.safetensors"
+MANIFEST_LIMIT = 2**24
 
 
 def save_checkpoint(
     agent: BaseAlgorithm,
     directory: str | os.PathLike[str],
     *,
-    agent_name: str | None = None,
-    env_id: str | None = None,
+    described: bool = False,
     include_replay: bool = False,
     keep_last: int | None = None,
     score: float | None = None,
@@ -59,27 +62,27 @@ def save_checkpoint(
     Args:
         agent: any stable-baselines3 algorithm with a registered name (vaerl's, or sb3-sac, …).
         directory: the `checkpoints` directory, made if missing.
-        agent_name: its registered name; found by its class if not given.
-        env_id: noted in the manifest.
+        described: whether config.json beside `directory` describes the agent, as in a run. If not,
+            the manifest does.
         include_replay: also store the filled part of the replay buffer.
-        keep_last: delete all but the newest so many (the best and the new one always stay).
-        score: how good the agent is; the highest so far is noted as the best.
+        keep_last: delete all but the newest so many (the best one always stays).
+        score: how good the agent is; `best_checkpoint` finds the highest.
         num_timesteps: the step to file it under, `agent.num_timesteps` if not given.
 
     Raises:
-        ValueError: the agent cannot be written as pure data, or a parameter is not finite.
+        ValueError: the agent cannot be written as plain data, or a parameter is not finite.
         WriteError: the disk refused; earlier checkpoints are as they were.
     """
     directory = Path(directory)
     step = int(agent.num_timesteps if num_timesteps is None else num_timesteps)
-    payloads, manifest = _capture(agent, agent_name, step, include_replay)
-    if score is not None and not math.isfinite(score):
-        score = None
-    manifest |= {"env_id": env_id, "score": None if score is None else float(score)}
+    payloads, manifest = _capture(agent, step, include_replay)
+    if not described:
+        manifest["agent"] = asdict(describe(agent))
+    manifest["score"] = None if score is None or not math.isfinite(score) else float(score)
     files.make_directory(directory)
     _sweep(directory)
     staging = directory / f"{files.PARTIAL}{secrets.token_hex(6)}"
-    final = directory / f"{step:09d}-{secrets.token_hex(3)}"
+    final = directory / f"{step:09d}-{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
     try:
         files.make_directory(staging)
         manifest["files"] = {}
@@ -94,130 +97,118 @@ def save_checkpoint(
         with contextlib.suppress(OSError):
             files.remove_tree(staging)
         raise
-    # From here on the checkpoint exists; hints and deletions that fail do not undo it.
-    _hint(directory, LATEST, final.name)
-    if score is not None and score >= _best_score(directory):
-        _hint(directory, BEST, final.name)
     if keep_last is not None:
-        with contextlib.suppress(WriteError):
+        with contextlib.suppress(WriteError):  # the checkpoint is there
             prune_checkpoints(directory, keep_last)
     return final
 
 
 def _capture(
-    agent: BaseAlgorithm, agent_name: str | None, step: int, include_replay: bool
+    agent: BaseAlgorithm, step: int, include_replay: bool
 ) -> tuple[dict[str, Tensors], dict[str, Any]]:
     parts = Parts(agent)
-    policy, modules = capture_modules(parts)
-    optim, optimizers = capture_optimizers(parts)
-    generators, rng = capture_rng(agent.action_space)
-    payloads = {
-        "policy.safetensors": policy,
-        "optim.safetensors": optim,
-        "rng.safetensors": generators,
+    modules, extra = capture_modules(parts)
+    optimizers, settings = capture_optimizers(parts)
+    tensors = {f"modules/{name}": tensor for name, tensor in modules.items()}
+    tensors |= {f"optimizers/{name}": tensor for name, tensor in optimizers.items()}
+    wrapper = agent.get_vec_normalize_env()
+    state = {
+        "extra": extra,
+        "optimizers": settings,
+        "rng": capture_rng(agent.action_space),
+        "normalizer": None if wrapper is None else capture_normalizer(wrapper),
     }
     manifest: dict[str, Any] = {
         "format": FORMAT,
         "versions": versions(),
-        "machine": {
-            "threads": torch.get_num_threads(),
-            "cpu": torch.backends.cpu.get_cpu_capability(),
-        },
-        "agent": describe_agent(agent, agent_name),
-        "progress": {
+        "counters": {
             "num_timesteps": step,
             "n_updates": int(agent._n_updates),
             "episodes": int(agent._episode_num),
             "total_timesteps": int(agent._total_timesteps),
         },
-        "modules": modules,
-        "optimizers": optimizers,
-        "rng": rng,
-        "normalizer": None,
+        "seed": None if agent.seed is None else int(agent.seed),
+        "spaces": space_labels(agent),
+        "state": pack(state, "state", tensors),
         "replay": None,
     }
-    wrapper = agent.get_vec_normalize_env()
-    if wrapper is not None:
-        payloads["norm.safetensors"], manifest["normalizer"] = capture_normalizer(wrapper)
+    payloads = {AGENT: tensors}
     if include_replay and getattr(agent, "replay_buffer", None) is not None:
         chunks, manifest["replay"] = capture_replay(agent.replay_buffer)  # type: ignore[attr-defined]
-        for index, chunk in enumerate(chunks):
-            payloads[f"replay-{index:05d}.safetensors"] = chunk
+        payloads |= {f"replay-{i:05d}.safetensors": chunk for i, chunk in enumerate(chunks)}
     return payloads, manifest
 
 
+def space_labels(agent: BaseAlgorithm) -> dict[str, str]:
+    """Texts that differ if an agent is loaded on other spaces than it was saved with."""
+    return {
+        "observation space": space_label(agent.observation_space),
+        "action space": space_label(agent.action_space),
+    }
+
+
+def space_label(space: spaces.Space) -> str:
+    """Type, shape, dtype and range of a space.
+
+    >>> space_label(spaces.Box(-1.0, 2.0, (3,)))
+    'Box (3,) float32, low -1.0 to -1.0, high 2.0 to 2.0'
+    """
+    if isinstance(space, spaces.Dict):
+        return "Dict " + "; ".join(f"{key}: {space_label(part)}" for key, part in space.items())
+    label = f"{type(space).__name__} {space.shape} {space.dtype}"
+    for name in ("low", "high", "n", "nvec", "start"):
+        if hasattr(space, name):
+            values = np.asarray(getattr(space, name))
+            label += f", {name} {values.min()} to {values.max()}"
+    return label
+
+
 def list_checkpoints(directory: str | os.PathLike[str]) -> list[Path]:
-    """Directories with a checkpoint's name, newest first; what they hold is not looked at."""
-    try:
-        entries = list(os.scandir(directory))
-    except OSError:
-        return []
+    """Directories with a checkpoint's name, the last one saved first; no file is opened."""
     found = []
-    for entry in entries:
-        match = NAME.fullmatch(entry.name)
-        with contextlib.suppress(FileNotFoundError):  # deleted meanwhile, by the run itself
+    with (
+        contextlib.suppress(FileNotFoundError, NotADirectoryError),
+        os.scandir(directory) as entries,
+    ):
+        for entry in entries:
+            match = NAME.fullmatch(entry.name)
             if match and entry.is_dir(follow_symlinks=False):
-                written = entry.stat(follow_symlinks=False).st_mtime_ns
-                found.append((int(match[1]), written, entry.name))
+                found.append((match[2], int(match[1]), entry.name))
     return [Path(directory) / name for _, _, name in sorted(found, reverse=True)]
 
 
-def read_hint(directory: Path, hint: str) -> Path | None:
-    """The checkpoint that LATEST or BEST names, if the file holds a proper name of one that is."""
-    path = directory / hint
-    try:
-        if path.is_symlink() or not path.is_file() or path.stat().st_size > 64:
-            return None
-        name = path.read_text("ascii").strip()
-    except (OSError, UnicodeDecodeError):
-        return None
-    target = directory / name
-    return target if NAME.fullmatch(name) and target.is_dir() and not target.is_symlink() else None
-
-
 def best_checkpoint(directory: str | os.PathLike[str]) -> Path | None:
-    """The checkpoint saved with the highest score, or None."""
-    return read_hint(Path(directory), BEST)
+    """The checkpoint saved with the highest score, the last of equal ones, or None."""
+    scores = {path: _score(path) for path in list_checkpoints(directory)}
+    best = max(scores, key=scores.__getitem__, default=None)
+    return None if best is None or scores[best] == -math.inf else best
+
+
+def _score(path: Path) -> float:
+    try:
+        data = files.read_file(path / MANIFEST, MANIFEST_LIMIT)
+        return float(jsonio.loads(data, MANIFEST, MANIFEST_LIMIT)["score"])
+    except (ValueError, TypeError, KeyError):
+        return -math.inf
 
 
 def prune_checkpoints(directory: str | os.PathLike[str], keep_last: int) -> None:
-    """Delete all but the newest `keep_last` checkpoints; what LATEST and BEST name always stays.
+    """Delete all but the last `keep_last` checkpoints and the best one.
 
     Raises ValueError if `keep_last` < 1, WriteError.
     """
     if keep_last < 1:
-        raise ValueError(f"keep_last {keep_last}; expected an integer >= 1")
-    directory = Path(directory)
-    kept = {read_hint(directory, LATEST), read_hint(directory, BEST)}
-    for path in list_checkpoints(directory)[keep_last:]:
-        if path not in kept:
+        raise ValueError(f"keep_last: got {keep_last}, expected 1 or more")
+    old = list_checkpoints(directory)[keep_last:]
+    best = best_checkpoint(directory) if old else None
+    for path in old:
+        if path != best:
             files.remove_tree(path)
-
-
-def _hint(directory: Path, hint: str, name: str) -> None:
-    """Write a hint, or take away the one that has become wrong."""
-    try:
-        files.write_text(directory / hint, name + "\n")
-    except WriteError:
-        with contextlib.suppress(OSError):
-            files.remove_tree(directory / hint)
 
 
 def _sweep(directory: Path) -> None:
     """Delete what killed saves left; one process writes to a run at a time."""
-    for entry in list(os.scandir(directory)):
-        if entry.name.startswith((files.PARTIAL, files.TRASH)) or (
-            entry.name.startswith(".") and entry.name.endswith(".partial")
-        ):
+    for path in directory.iterdir():
+        if path.name.startswith((files.PARTIAL, files.TRASH)):
             with contextlib.suppress(OSError):
-                files.remove_tree(Path(entry.path))
-
-
-def _best_score(directory: Path) -> float:
-    best = best_checkpoint(directory)
-    try:
-        assert best is not None
-        score = jsonio.loads((best / MANIFEST).read_bytes(), MANIFEST)["score"]
-        return float(score)
-    except (AssertionError, OSError, ValueError, TypeError, KeyError):
-        return float("-inf")
+                files.remove_tree(path)

@@ -1,13 +1,14 @@
-"""What an agent has learned: modules, optimizers and variables, as tensors beside pure data.
+"""What an agent has learned: modules, optimizers and variables, as tensors beside plain data.
 
 Which of them belong to an agent is what stable-baselines3 calls `_get_torch_save_params`. A module
-or optimizer that hangs on the agent without being named there would be lost (sb3.md, T2), so the
-save refuses it.
+or optimizer that hangs on the agent without being named there would be lost, so the save refuses
+it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Hashable, Iterator
 from typing import Any
 
 import torch
@@ -15,11 +16,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.save_util import recursive_getattr
 from torch import nn
 
-from vaerl.checkpoint.tensors import Tensors, join_aliases, pack, split_aliases, unpack
-from vaerl.disk.errors import VaerlLoadError
-from vaerl.disk.jsonio import take
-
-EXTRA = "_extra_state"  # torch's name for what a module's get_extra_state returns
+from vaerl.checkpoint.tensors import Tensors
 
 
 class Parts:
@@ -32,7 +29,6 @@ class Parts:
         self.variables: Tensors = {name: recursive_getattr(agent, name) for name in variables}
         for name in states:
             part = recursive_getattr(agent, name)
-            part = getattr(part, "_orig_mod", part)  # what torch.compile wrapped
             if isinstance(part, nn.Module):
                 self.modules[name] = part
             elif isinstance(part, torch.optim.Optimizer):
@@ -46,211 +42,142 @@ class Parts:
         known |= {id(optimizer) for optimizer in self.optimizers.values()}
         known |= {id(getattr(m, "optimizer", None)) for m in self.modules.values()}
         for name, value in vars(agent).items():
-            value = getattr(value, "_orig_mod", value)
             if isinstance(value, nn.Module | torch.optim.Optimizer) and id(value) not in known:
                 raise ValueError(
                     f"{type(agent).__name__}.{name} would be lost: _get_torch_save_params does not "
                     "name it"
                 )
 
-    def names(self) -> dict[int, str]:
-        """Name of every tensor that an optimizer may hold, by id."""
-        names = {id(tensor): name for name, tensor in self.variables.items()}
+    def names(self) -> dict[torch.Tensor, str]:
+        """Name of every tensor that an optimizer may hold."""
+        names = {tensor: f"variable/{name}" for name, tensor in self.variables.items()}
         for prefix, module in self.modules.items():
             for name, parameter in module.named_parameters():
-                names.setdefault(id(parameter), f"{prefix}/{name}")
+                names.setdefault(parameter, f"{prefix}/{name}")
         return names
 
 
 def capture_modules(parts: Parts) -> tuple[Tensors, dict[str, Any]]:
-    """State dicts and variables as (tensors, {"aliases", "extra"}).
+    """State dicts and variables as (tensors, what modules keep beside tensors as extra state).
 
-    Raises ValueError if a parameter is not finite: such an agent is no checkpoint to fall back on.
+    A tensor with several names, as shared extractors have, is stored under the first.
+
+    Raises ValueError if a parameter is not finite: nobody wants to fall back on such an agent.
     """
-    stored: Tensors = {}
+    tensors: Tensors = {f"variable/{name}": t.detach() for name, t in parts.variables.items()}
     extra: dict[str, Any] = {}
+    first: dict[Hashable, str] = {}
     for prefix, module in parts.modules.items():
         for name, value in module.state_dict(keep_vars=True).items():
             key = f"{prefix}/{name}"
-            if isinstance(value, torch.Tensor):
-                if isinstance(value, nn.Parameter) and not bool(torch.isfinite(value).all()):
-                    raise ValueError(f"parameter {key} is not finite; nothing saved")
-                stored[key] = value.detach()
-            else:
-                extra[key] = pack(value, key, stored)
-    for name, value in parts.variables.items():
-        stored[f"variable/{name}"] = value.detach()
-    tensors, aliases = split_aliases(stored)
-    return tensors, {"aliases": aliases, "extra": extra}
+            if not isinstance(value, torch.Tensor):
+                extra[key] = value
+                continue
+            if isinstance(value, nn.Parameter) and not bool(torch.isfinite(value).all()):
+                raise ValueError(f"parameter {key} is not finite; nothing saved")
+            if first.setdefault(_memory(value), key) == key:
+                tensors[key] = value.detach()
+    return tensors, extra
 
 
-def restore_modules(
-    parts: Parts, tensors: Tensors, data: Any, where: str, exact: bool
-) -> list[str]:
-    """Put `capture_modules` back; names of what did not fit ([] when `exact`, which refuses)."""
-    tensors = join_aliases(tensors, data.get("aliases"), f"{where}:aliases")
-    extra = take(data, "extra", dict, where)
-    used: set[str] = set()
-    misfits: list[str] = []
+def restore_modules(parts: Parts, tensors: Tensors, extra: dict[str, Any]) -> None:
+    """Put `capture_modules` back; ValueError unless the tensors are exactly those of the agent."""
+    unused = set(tensors)
+    first: dict[Hashable, str] = {}
+
+    def fitting(key: str, fresh: torch.Tensor) -> torch.Tensor:
+        unused.discard(key)
+        if key not in tensors:
+            raise ValueError(f"{key}: missing")
+        stored = tensors[key]
+        if (stored.shape, stored.dtype) != (fresh.shape, fresh.dtype):
+            raise ValueError(
+                f"{key}: got {list(stored.shape)} of {stored.dtype}, "
+                f"expected {list(fresh.shape)} of {fresh.dtype}"
+            )
+        if bool(torch.isnan(stored).any()):
+            raise ValueError(f"{key}: holds NaN")
+        return stored
+
     for prefix, module in parts.modules.items():
-        state = {}
-        for name, fresh in module.state_dict().items():
+        state: dict[str, Any] = {}
+        for name, fresh in module.state_dict(keep_vars=True).items():
             key = f"{prefix}/{name}"
-            used.add(key)
-            if key in extra:
-                state[name] = unpack(extra[key], tensors, f"{where}:extra:{key}")
-                used |= {other for other in tensors if other.startswith(f"{key}/")}
-            elif name.rpartition(".")[2] == EXTRA and key in tensors:
-                state[name] = tensors[key]
-            elif (problem := _misfit(tensors.get(key), fresh)) is not None:
-                misfits.append(f"{key}: {problem}")
-                state[name] = fresh
+            if isinstance(fresh, torch.Tensor):
+                state[name] = fitting(first.setdefault(_memory(fresh), key), fresh)
             else:
-                state[name] = tensors[key]
-        if exact and misfits:
-            break
+                state[name] = extra[key]
         module.load_state_dict(state)
     for name, variable in parts.variables.items():
-        key = f"variable/{name}"
-        used.add(key)
-        if (problem := _misfit(tensors.get(key), variable)) is not None:
-            misfits.append(f"{key}: {problem}")
-        else:
-            variable.data.copy_(tensors[key])  # in place: its optimizer holds this very tensor
-    misfits += [f"{key}: the agent has none" for key in [*tensors, *extra] if key not in used]
-    if exact and misfits:
-        more = f" (and {len(misfits) - 1} more)" if len(misfits) > 1 else ""
-        raise VaerlLoadError(f"{where}: {misfits[0]}{more}")
-    return misfits
+        # in place: its optimizer holds this very tensor
+        variable.data.copy_(fitting(f"variable/{name}", variable))
+    if unused:
+        raise ValueError(f"{min(unused)}: the agent has no such tensor")
 
 
-def _misfit(stored: torch.Tensor | None, fresh: Any) -> str | None:
-    if stored is None:
-        return "missing"
-    if not isinstance(fresh, torch.Tensor):
-        return "a tensor, where the agent keeps none"
-    if stored.shape != fresh.shape or stored.dtype != fresh.dtype:
-        return (
-            f"{list(stored.shape)} of {stored.dtype}; "
-            f"the agent expects {list(fresh.shape)} of {fresh.dtype}"
-        )
-    if stored.is_floating_point() and bool(torch.isnan(stored).any()):
-        return "holds NaN"
-    return None
+def _memory(tensor: torch.Tensor) -> Hashable:
+    """Equal for tensors that are the same numbers in the same place."""
+    if not tensor.numel():
+        return id(tensor)
+    return tensor.device, tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype
 
 
 def capture_optimizers(parts: Parts) -> tuple[Tensors, dict[str, Any]]:
-    """Optimizer states by parameter name, as (tensors, {optimizer: {"groups", "state"}})."""
+    """Optimizer states as (tensors by optimizer, parameter and name, settings and numbers)."""
     names = parts.names()
     tensors: Tensors = {}
-    data: dict[str, Any] = {}
+    data: dict[str, Any] = {"groups": {}, "numbers": {}}
     for label, optimizer in parts.optimizers.items():
-        groups = []
-        for index, group in enumerate(optimizer.param_groups):
-            settings = {
-                key: pack(value, f"{label}/group{index}/{key}", tensors)
-                for key, value in group.items()
-                if key != "params"
-            }
-            members = [_name(parameter, names, label) for parameter in group["params"]]
-            groups.append({"params": members, "settings": settings})
-        state = {
-            name: {k: pack(v, f"{label}/{name}/{k}", tensors) for k, v in values.items()}
-            for name, values in (
-                (_name(parameter, names, label), optimizer.state[parameter])
-                for parameter in _members(optimizer)
-                if parameter in optimizer.state
-            )
-        }
-        data[label] = {"groups": groups, "state": state}
+        data["groups"][label] = [
+            {key: value for key, value in group.items() if key != "params"}
+            for group in optimizer.param_groups
+        ]
+        for parameter in _members(optimizer):
+            if parameter not in names:
+                shape = list(parameter.shape)
+                raise ValueError(f"{label} steps a tensor {shape} that no saved module holds")
+            for key, value in optimizer.state.get(parameter, {}).items():
+                place = f"{label}/{names[parameter]}/{key}"
+                (tensors if isinstance(value, torch.Tensor) else data["numbers"])[place] = value
     return tensors, data
 
 
-def restore_optimizers(parts: Parts, tensors: Tensors, data: Any, where: str) -> None:
-    """Put `capture_optimizers` back; the parameters must be the same, in the same order."""
+def restore_optimizers(parts: Parts, tensors: Tensors, data: dict[str, Any]) -> None:
+    """Put `capture_optimizers` back; ValueError unless the states are those of the parameters."""
     names = parts.names()
+    states: dict[str, dict[str, Any]] = defaultdict(dict)
+    for key, value in {**tensors, **data["numbers"]}.items():
+        place, _, name = key.rpartition("/")
+        states[place][name] = value
     for label, optimizer in parts.optimizers.items():
-        place = f"{where}:{label}"
-        stored = take(data, label, dict, where)
-        groups = take(stored, "groups", list, place)
-        if len(groups) != len(optimizer.param_groups):
-            raise VaerlLoadError(
-                f"{place}: {len(groups)} groups; the agent has {len(optimizer.param_groups)}"
-            )
-        restored = []
-        index = 0
-        for group, fresh in zip(groups, optimizer.param_groups, strict=True):
-            wanted = [_name(parameter, names, label) for parameter in fresh["params"]]
-            if take(group, "params", list, place) != wanted:
-                raise VaerlLoadError(f"{place}: its parameters are not those of the agent")
-            settings = take(group, "settings", dict, place)
-            members = list(range(index, index + len(wanted)))
-            index += len(wanted)
-            restored.append({"params": members, **_settings(settings, fresh, tensors, place)})
         state: dict[int, dict[str, Any]] = {}
-        values = take(stored, "state", dict, place)
         for number, parameter in enumerate(_members(optimizer)):
-            name = _name(parameter, names, label)
-            if name in values:
-                state[number] = _entry(values[name], parameter, tensors, f"{place}:{name}")
+            entry = states.pop(f"{label}/{names[parameter]}", None)
+            for name, value in (entry or {}).items():
+                if getattr(value, "shape", ()) not in ((), parameter.shape):
+                    shapes = f"got {list(value.shape)}, expected {list(parameter.shape)}"
+                    raise ValueError(f"{label}/{names[parameter]}/{name}: {shapes}")
+            if entry:
+                state[number] = entry
+        fresh = optimizer.state_dict()["param_groups"]
+        groups = zip(data["groups"][label], fresh, strict=True)
+        restored = [_settings(stored, group, label) for stored, group in groups]
         optimizer.load_state_dict({"state": state, "param_groups": restored})
+    if states:
+        raise ValueError(f"{min(states)}: no optimizer of the agent steps it")
 
 
-def _settings(
-    settings: dict[str, Any], fresh: dict, tensors: Tensors, where: str
-) -> dict[str, Any]:
-    expected = {key for key in fresh if key != "params"}
-    if set(settings) != expected:
-        odd = sorted(set(settings) ^ expected)[0]
-        raise VaerlLoadError(f"{where}: setting {odd[:60]!r} is missing or unknown")
-    result = {}
-    for key, packed in settings.items():
-        value = unpack(packed, tensors, f"{where}:{key}")
-        was = fresh[key]
-        if isinstance(was, tuple) and isinstance(value, list):
-            value = tuple(value)
-        if was is not None and value is not None and not _alike(value, was):
-            raise VaerlLoadError(f"{where}:{key}: {ascii(value)[:60]}; expected one like {was!r}")
-        result[key] = value
-    return result
+def _settings(stored: dict[str, Any], fresh: dict[str, Any], label: str) -> dict[str, Any]:
+    """A group's settings; those that only this version of torch knows stay as built."""
+    settings = dict(fresh)
+    for key, was in fresh.items():
+        value = was if key == "params" else stored.get(key, was)
+        value = tuple(value) if isinstance(was, tuple) else value
+        if was is not None and value is not None and type(value) is not type(was):
+            raise ValueError(f"{label}:{key}: got {value!r}, expected one like {was!r}")
+        settings[key] = value
+    return settings
 
 
-def _alike(value: Any, fresh: Any) -> bool:
-    """Whether `value` is of the kind of `fresh`: bool, number, pair of numbers, text."""
-    if isinstance(fresh, tuple):
-        return (
-            isinstance(value, tuple)
-            and len(value) == len(fresh)
-            and all(_alike(v, f) for v, f in zip(value, fresh, strict=True))
-        )
-    if isinstance(fresh, bool) or isinstance(value, bool):
-        return isinstance(value, bool) and isinstance(fresh, bool)
-    numbers = (int, float, torch.Tensor)
-    return isinstance(value, numbers if isinstance(fresh, numbers) else type(fresh))
-
-
-def _entry(data: Any, parameter: torch.Tensor, tensors: Tensors, where: str) -> dict[str, Any]:
-    if not isinstance(data, dict):
-        raise VaerlLoadError(f"{where}: expected an object")
-    entry = {}
-    for key, packed in data.items():
-        value = unpack(packed, tensors, f"{where}:{key}")
-        if isinstance(value, torch.Tensor) and value.dim() and value.shape != parameter.shape:
-            raise VaerlLoadError(
-                f"{where}:{key}: shape {list(value.shape)}; expected {list(parameter.shape)}"
-            )
-        entry[key] = value
-    return entry
-
-
-def _members(optimizer: torch.optim.Optimizer) -> Iterable[torch.Tensor]:
+def _members(optimizer: torch.optim.Optimizer) -> Iterator[torch.Tensor]:
     return (parameter for group in optimizer.param_groups for parameter in group["params"])
-
-
-def _name(parameter: torch.Tensor, names: dict[int, str], label: str) -> str:
-    try:
-        return names[id(parameter)]
-    except KeyError:
-        raise ValueError(
-            f"{label} steps a tensor of shape {list(parameter.shape)} that no saved module holds"
-        ) from None

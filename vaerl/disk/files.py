@@ -1,4 +1,4 @@
-"""Every write of a run goes through here, so that a kill or a full disk never costs what was good.
+"""Writing and reading the files of a run so that a kill or a full disk never costs what was good.
 
 A whole file is written beside its place, flushed to the disk, and renamed onto it: a reader sees
 the old bytes or the new ones, nothing between. A growing file (`LineWriter`) only ever loses its
@@ -14,56 +14,18 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shutil
 import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from vaerl.disk.errors import WriteError
+from vaerl.disk.errors import VaerlLoadError, WriteError
 
-PARTIAL = ".partial-"  # a directory still being filled, or left so by a kill
+PARTIAL = ".partial-"  # a file or directory still being written, or left so by a kill
 TRASH = ".trash-"  # a directory being deleted
 
 StrPath = str | os.PathLike[str]
-
-
-class FileOps:
-    """The operating system's calls, one method each; a test puts a failing one in `files.ops`."""
-
-    def open(self, path: StrPath, flags: int) -> int:
-        return os.open(path, flags | getattr(os, "O_CLOEXEC", 0), 0o666)
-
-    def write(self, fd: int, data: bytes | memoryview) -> int:
-        return os.write(fd, data)
-
-    def fsync(self, fd: int) -> None:
-        if sys.platform == "darwin":  # there fsync leaves the bytes in the drive's cache
-            import fcntl
-
-            fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
-        else:
-            os.fsync(fd)
-
-    def truncate(self, fd: int, size: int) -> None:
-        os.ftruncate(fd, size)
-
-    def replace(self, source: StrPath, target: StrPath) -> None:
-        os.replace(source, target)
-
-    def rename(self, source: StrPath, target: StrPath) -> None:
-        os.rename(source, target)
-
-    def mkdir(self, path: StrPath) -> None:
-        os.mkdir(path)
-
-    def unlink(self, path: StrPath) -> None:
-        os.unlink(path)
-
-    def rmdir(self, path: StrPath) -> None:
-        os.rmdir(path)
-
-
-ops: FileOps = FileOps()
 
 
 @contextlib.contextmanager
@@ -71,8 +33,6 @@ def _writing(path: StrPath) -> Iterator[None]:
     """Turn any OSError inside into the one `WriteError` that names `path`."""
     try:
         yield
-    except WriteError:
-        raise
     except OSError as error:
         raise WriteError(error, path) from error
 
@@ -80,34 +40,34 @@ def _writing(path: StrPath) -> Iterator[None]:
 def _write_all(fd: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
-        view = view[ops.write(fd, view) :]
+        view = view[os.write(fd, view) :]
 
 
-def sync_directory(path: StrPath) -> None:
+def _flush(fd: int) -> None:
+    if sys.platform == "darwin":  # there fsync leaves the bytes in the drive's cache
+        import fcntl
+
+        fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
+    else:
+        os.fsync(fd)
+
+
+def _sync_directory(path: StrPath) -> None:
     """Make the names inside `path` durable (no such call exists on Windows)."""
     if os.name == "nt":
         return
-    with _writing(path):
-        fd = ops.open(path, os.O_RDONLY)
-        try:
-            ops.fsync(fd)
-        finally:
-            os.close(fd)
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        _flush(fd)
+    finally:
+        os.close(fd)
 
 
 def make_directory(path: StrPath) -> Path:
-    """Create `path` and the directories above it that are missing."""
-    path = Path(path)
-    if not path.is_dir():
-        if path.parent != path:
-            make_directory(path.parent)
-        with _writing(path):
-            try:
-                ops.mkdir(path)
-            except FileExistsError:
-                if not path.is_dir():
-                    raise
-    return path
+    """Create `path` and the missing directories above it."""
+    with _writing(path):
+        os.makedirs(path, exist_ok=True)
+    return Path(path)
 
 
 def check_folder(argument: str, path: StrPath) -> Path:
@@ -117,20 +77,14 @@ def check_folder(argument: str, path: StrPath) -> Path:
     ''
     """
     path = Path(path)
-    for place in (path, *path.parents):
-        if os.path.isdir(place):
-            if not os.access(place, os.W_OK | os.X_OK):
-                raise ValueError(
-                    f"{argument}: got {str(path)!r}, expected a folder that can be written: "
-                    f"{str(place)!r} is closed to this user"
-                )
-            break
-        if os.path.lexists(place):
-            raise ValueError(
-                f"{argument}: got {str(path)!r}, expected a folder: "
-                f"{str(place)!r} is in the way and is none"
-            )
-    return path
+    place = next(place for place in (path, *path.parents) if os.path.lexists(place))
+    if not os.path.isdir(place):
+        problem = f"{str(place)!r} is in the way: it is not a folder"
+    elif not os.access(place, os.W_OK | os.X_OK):
+        problem = f"no permission to write in {str(place)!r}"
+    else:
+        return path
+    raise ValueError(f"{argument}: got {str(path)!r}, expected a writable folder; {problem}")
 
 
 def check_file(argument: str, path: StrPath) -> Path:
@@ -145,16 +99,16 @@ def check_file(argument: str, path: StrPath) -> Path:
 def write_new(path: StrPath, data: bytes) -> None:
     """Write a file that must not exist yet and flush it to the disk."""
     with _writing(path):
-        fd = ops.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         try:
             _write_all(fd, data)
-            ops.fsync(fd)
+            _flush(fd)
         finally:
             os.close(fd)
 
 
 def write_bytes(path: StrPath, data: bytes) -> Path:
-    """Put `data` at `path` as a whole or not at all; on an error the old file stays as it was.
+    """Put all of `data` at `path`, or raise WriteError and leave the old file.
 
     >>> import tempfile
     >>> folder = tempfile.TemporaryDirectory()
@@ -165,16 +119,16 @@ def write_bytes(path: StrPath, data: bytes) -> Path:
     >>> folder.cleanup()
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    temporary = path.with_name(f"{PARTIAL}{path.name}-{secrets.token_hex(4)}")
     try:
         with _writing(path):
             write_new(temporary, data)
-            ops.replace(temporary, path)
-    except WriteError as error:
+            os.replace(temporary, path)
+            _sync_directory(path.parent)
+    except WriteError:
         with contextlib.suppress(OSError):
-            ops.unlink(temporary)
-        raise WriteError(error, path) from error
-    sync_directory(path.parent)
+            os.unlink(temporary)
+        raise
     return path
 
 
@@ -183,36 +137,44 @@ def write_text(path: StrPath, text: str) -> Path:
     return write_bytes(path, text.encode("utf-8"))
 
 
+def read_file(path: StrPath, limit: int) -> bytes:
+    """Return the bytes of a plain file; VaerlLoadError for a link, a device, more than `limit`."""
+    name = os.path.basename(path)
+    try:
+        status = os.lstat(path)
+        if not stat.S_ISREG(status.st_mode):
+            kind = "a link" if stat.S_ISLNK(status.st_mode) else "a folder or a device"
+            raise VaerlLoadError(f"{name}: got {kind}, expected a plain file")
+        if status.st_size > limit:
+            raise VaerlLoadError(f"{name}: got {status.st_size} bytes, expected at most {limit}")
+        return Path(path).read_bytes()
+    except FileNotFoundError:
+        raise VaerlLoadError(f"{name}: missing") from None
+    except OSError as error:
+        raise VaerlLoadError(f"{name}: {error.strerror or error}") from None
+
+
 def publish_directory(staging: Path, final: Path) -> None:
     """Rename a filled directory to its final, unused name, durably."""
     with _writing(final):
-        sync_directory(staging)
+        _sync_directory(staging)
         if final.exists():
             raise FileExistsError(17, "the name is taken", str(final))
-        ops.rename(staging, final)
-    sync_directory(final.parent)
+        os.rename(staging, final)
+        _sync_directory(final.parent)
 
 
 def remove_tree(path: Path) -> None:
     """Delete a directory (or file) so that a kill halfway leaves only a `.trash-` name behind."""
     with _writing(path):
         if not stat.S_ISDIR(os.lstat(path).st_mode):
-            ops.unlink(path)
+            os.unlink(path)
             return
         if not path.name.startswith((TRASH, PARTIAL)):
             trash = path.with_name(f"{TRASH}{secrets.token_hex(4)}")
-            ops.rename(path, trash)
+            os.rename(path, trash)
             path = trash
-        for folder, folders, names in os.walk(path, topdown=False):
-            for name in names:
-                ops.unlink(os.path.join(folder, name))
-            for name in folders:
-                inner = os.path.join(folder, name)
-                if os.path.islink(inner):
-                    ops.unlink(inner)
-                else:
-                    ops.rmdir(inner)
-        ops.rmdir(path)
+        shutil.rmtree(path)
 
 
 class LineWriter:
@@ -235,62 +197,43 @@ class LineWriter:
 
     def __init__(self, path: StrPath) -> None:
         self.path = Path(path)
-        self._fd: int | None = None
         with _writing(self.path):
-            fd = ops.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
-            try:
-                self._size = _complete_size(fd)
-                if self._size != os.fstat(fd).st_size:
-                    ops.truncate(fd, self._size)
-            except BaseException:
-                os.close(fd)
-                raise
-            self._fd = fd
+            before = self.path.read_bytes() if self.path.exists() else b""
+            self._size = before.rfind(b"\n") + 1
+            self._fd: int | None = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+            self._drop_torn_line(self._fd)
 
     def write(self, line: str) -> None:
         """Append one line (without its newline); ValueError if it holds a newline."""
         if "\n" in line or self._fd is None:
-            raise ValueError(
-                f"{self.path.name}: "
-                + ("the file is closed" if self._fd is None else "one line a call, got several")
-            )
+            problem = "the file is closed" if self._fd is None else "got several lines in one call"
+            raise ValueError(f"{self.path.name}: {problem}, expected one line while it is open")
         data = line.encode("utf-8") + b"\n"
         with _writing(self.path):
-            if os.fstat(self._fd).st_size != self._size:  # what an earlier failure left
-                ops.truncate(self._fd, self._size)
+            self._drop_torn_line(self._fd)  # in case an earlier failure could not
             try:
                 _write_all(self._fd, data)
             except OSError:
                 with contextlib.suppress(OSError):
-                    ops.truncate(self._fd, self._size)
+                    self._drop_torn_line(self._fd)
                 raise
             self._size += len(data)
+
+    def _drop_torn_line(self, fd: int) -> None:
+        if os.fstat(fd).st_size != self._size:
+            os.ftruncate(fd, self._size)
 
     def sync(self) -> None:
         """Flush to the disk."""
         if self._fd is not None:
             with _writing(self.path):
-                ops.fsync(self._fd)
+                _flush(self._fd)
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
-
-
-def _complete_size(fd: int) -> int:
-    """Bytes up to and with the last newline of an open file."""
-    end = os.fstat(fd).st_size
-    while end > 0:
-        start = max(0, end - 65536)
-        os.lseek(fd, start, os.SEEK_SET)
-        block = os.read(fd, end - start)
-        newline = block.rfind(b"\n")
-        if newline >= 0:
-            return start + newline + 1
-        end = start
-    return 0
 
 
 def read_lines(path: StrPath) -> list[str]:

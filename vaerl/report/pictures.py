@@ -8,13 +8,13 @@ from typing import Any
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from vaerl.disk import files
+from vaerl.envs.making import make_env
 from vaerl.report import density_figure, rollout_figure, save_png
 from vaerl.report.policies import RunPolicy, States, chosen_states
 from vaerl.report.records import RunRecord
 from vaerl.report.world import look_at_world, world_figures, world_numbers
 from vaerl.runs.directory import RunDirectory
 from vaerl.runs.evaluate import EvalResult, own_randomness
-from vaerl.runs.vec import make_env
 
 SEED = 3  # of the states shown and of the draws behind a picture
 

@@ -70,13 +70,11 @@ class ActedRun:
 def load_policies(records: Sequence[RunRecord]) -> tuple[list[RunPolicy], list[str]]:
     """The policy of every run that has a usable checkpoint; one line on each that has not."""
     from vaerl.checkpoint import load_checkpoint
-    from vaerl.runs.vec import ask_env
 
     policies, missing = [], []
     for record in records:
         try:
             agent = load_checkpoint(record.directory.checkpoints_path, device="cpu")
-            ask_env(agent, record.env, record.config.get("env_options", {}))
         except ValueError as error:
             missing.append(f"{record.label}: no picture of its policy; {one_line(error, 200)}")
             continue

@@ -143,6 +143,7 @@ def _read_evaluation(path: Path) -> dict[str, Any]:
         return {}
     evaluation = jsonio.loads(path.read_bytes(), str(path))
     for kind in ("stochastic", "deterministic"):
-        figures = jsonio.take(evaluation, kind, dict, str(path), default={})
-        jsonio.take(figures, "goals", list, f"{path}:{kind}", default=[])
+        figures = evaluation.get(kind, {}) if isinstance(evaluation, dict) else None
+        if not isinstance(figures, dict) or not isinstance(figures.get("goals", []), list):
+            raise VaerlLoadError(f"{path}:{kind}: expected an object whose goals are a list")
     return evaluation

@@ -11,8 +11,6 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from stable_baselines3.common.utils import LinearSchedule
-
 from vaerl.agents import agent_class
 from vaerl.agents.temperature import annealing, entropy_target
 from vaerl.names import check_name
@@ -20,10 +18,6 @@ from vaerl.names import check_name
 # Arguments of an agent's constructor that have a field of their own, or none.
 RESERVED = {"self", "policy", "density", "env", "seed", "device", "verbose", "tensorboard_log"}
 RESERVED |= {"dynamics", "dynamics_kwargs"}
-
-
-# Those that stable-baselines3 takes as a schedule, too.
-SCHEDULED = ("learning_rate", "clip_range", "clip_range_vf")
 
 
 class Rule(NamedTuple):
@@ -61,31 +55,18 @@ def _number(
 
 def _scheduled(number: Rule) -> Rule:
     """The same, or a schedule in words."""
-    legal = f"{number.legal}, or lin_START[_END] for a line from one number to the other"
+    legal = f"{number.legal}, or lin_START[_END[_FRACTION]] for a line from one number to the other"
     return Rule(legal, lambda v: number.fits(v) or (isinstance(v, str) and _is_linear(v)))
 
 
 def _is_linear(text: str) -> bool:
     head, *ends = text.split("_")
     try:
-        return head == "lin" and len(ends) in (1, 2) and all(0 <= float(n) < math.inf for n in ends)
+        return (
+            head == "lin" and len(ends) in (1, 2, 3) and all(0 <= float(n) < math.inf for n in ends)
+        )
     except ValueError:
         return False
-
-
-def with_schedules(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Checked options with "lin_START[_END]" turned into stable-baselines3's schedule; END is 0 if
-    left out.
-
-    >>> with_schedules({"learning_rate": "lin_1e-3", "gamma": 0.9})
-    {'learning_rate': LinearSchedule(start=0.001, end=0.0, end_fraction=1.0), 'gamma': 0.9}
-    """
-    made = dict(options)
-    for name in SCHEDULED:
-        if isinstance(made.get(name), str):
-            start, end = [*map(float, made[name].split("_")[1:]), 0.0][:2]
-            made[name] = LinearSchedule(start, end, 1.0)
-    return made
 
 
 def _is_train_freq(value: Any) -> bool:

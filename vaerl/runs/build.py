@@ -9,10 +9,11 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.type_aliases import TrainFrequencyUnit
 from stable_baselines3.common.vec_env import VecEnv
 
-from vaerl.agents import AGENTS, agent_class
+from vaerl.agents import AGENTS
+from vaerl.agents.description import AgentDescription
+from vaerl.agents.description import make_agent as make_described
 from vaerl.densities import DENSITIES
-from vaerl.disk.errors import one_line
-from vaerl.runs.agent_options import check_agent_options, with_schedules
+from vaerl.runs.agent_options import check_agent_options
 from vaerl.runs.config import TrainConfig
 from vaerl.runs.directory import RunDirectory
 from vaerl.track import TRACKERS, JsonlTracker, Tracker
@@ -58,27 +59,12 @@ def make_agent(config: TrainConfig, env: VecEnv, seed: int) -> BaseAlgorithm:
 
     Raises ValueError, one line, for arguments that the agent or its density refuses.
     """
-    options = with_schedules(config.agent_options)
-    options["policy_kwargs"] = {
-        **options.get("policy_kwargs", {}),
-        "density_kwargs": dict(config.density_options),
-    }
-    if config.agent == "mbpo":
-        options["dynamics"] = config.dynamics
-        options["dynamics_kwargs"] = dict(config.dynamics_options)
-    if isinstance(options.get("train_freq"), list):
-        options["train_freq"] = tuple(options["train_freq"])
-    try:
-        agent = agent_class(config.agent)(
-            config.density,
-            env,
-            seed=seed,
-            device=config.device,
-            **options,
-        )
-    except (TypeError, AssertionError) as error:
-        raise ValueError(f"{config.agent} with {options}: {one_line(error)}") from error
-    if hasattr(agent, "diagnostics_interval") and "diagnostics_interval" not in options:
+    description = AgentDescription.from_dict(config.to_dict())
+    agent = make_described(description, env, seed=seed, device=config.device)
+    if (
+        hasattr(agent, "diagnostics_interval")
+        and "diagnostics_interval" not in config.agent_options
+    ):
         _look_at_latents(agent, log_every(config))
     return agent
 

@@ -20,8 +20,8 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Figure, Image, KVWriter, Video
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
+from vaerl.agents.description import describe
 from vaerl.checkpoint import save as checkpoint
-from vaerl.checkpoint.agent import describe_agent
 from vaerl.checkpoint.rng import preserve_rng
 from vaerl.checkpoint.state import Parts
 from vaerl.disk.errors import one_line
@@ -45,7 +45,7 @@ class TrackerCallback(BaseCallback):
         config: what they are started with.
         checkpoints: directory for checkpoints, or None for none.
         checkpoint_every: steps between two; 0 for one at the end only.
-        agent_name, env_id, include_replay, keep_last: as in `save_checkpoint`.
+        described, include_replay, keep_last: as in `save_checkpoint`.
         periodic: pairs (every_n_steps, hook). `hook(agent, step)` returns values by key: numbers,
             paths of pictures and videos, or pixels (H, W, 3), (T, H, W, 3) of uint8. Every random
             generator is put back afterwards. A hook that raises is said once; training goes on.
@@ -62,8 +62,7 @@ class TrackerCallback(BaseCallback):
         config: Mapping[str, Any] | None = None,
         checkpoints: str | os.PathLike[str] | None = None,
         checkpoint_every: int = 0,
-        agent_name: str | None = None,
-        env_id: str | None = None,
+        described: bool = False,
         include_replay: bool = False,
         keep_last: int | None = 3,
         periodic: Iterable[tuple[int, Hook]] = (),
@@ -85,8 +84,7 @@ class TrackerCallback(BaseCallback):
         self._config = dict(config or {})
         self._checkpoints = None if checkpoints is None else Path(checkpoints)
         self._save_options: dict[str, Any] = {
-            "agent_name": agent_name,
-            "env_id": env_id,
+            "described": described,
             "include_replay": include_replay,
             "keep_last": keep_last,
         }
@@ -106,7 +104,8 @@ class TrackerCallback(BaseCallback):
 
     def _on_training_start(self) -> None:
         if self._checkpoints is not None:  # what can never be saved is said before, not after
-            describe_agent(self.model, self._save_options["agent_name"])
+            if not self._save_options["described"]:
+                describe(self.model)
             Parts(self.model)
         if not self._started:
             self._started = True

@@ -14,44 +14,19 @@ from __future__ import annotations
 
 import json
 import os
-import platform
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
 from vaerl.disk import files, jsonio
-from vaerl.disk.errors import VaerlLoadError
+from vaerl.disk.errors import VaerlLoadError, one_line
+from vaerl.disk.versions import versions
 from vaerl.track import TRACKERS
 
 STATES = ("running", "finished", "stopped", "failed")
 METRICS_LIMIT = 2**32  # bytes of metrics.jsonl that are read
 _NOT_FINITE = {"nan": float("nan"), "inf": float("inf"), "-inf": float("-inf")}
-_PACKAGES = {
-    "sb3": "stable-baselines3",
-    "torch": "torch",
-    "numpy": "numpy",
-    "gymnasium": "gymnasium",
-    "mujoco": "mujoco",
-}
-
-
-def versions() -> dict[str, str]:
-    """Versions that decide what a run computes; "none" for what is not installed.
-
-    >>> sorted(versions())
-    ['gymnasium', 'mujoco', 'numpy', 'python', 'sb3', 'torch', 'vaerl']
-    """
-    from vaerl import __version__
-
-    found = {"vaerl": __version__, "python": platform.python_version()}
-    for name, package in _PACKAGES.items():
-        try:
-            found[name] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            found[name] = "none"
-    return found
 
 
 class RunDirectory:
@@ -161,10 +136,10 @@ class RunDirectory:
             return {"state": "running", "steps": 0}
         status = _read_object(self.status_path)
         where = str(self.status_path)
-        jsonio.take(status, "steps", int, where, low=0)
-        state = jsonio.take(status, "state", str, where)
-        if state not in STATES:
-            raise VaerlLoadError(f"{where}:state: {state!r}; expected {', '.join(STATES)}")
+        _check_steps(status, "steps", where)
+        if status.get("state") not in STATES:
+            legal = ", ".join(STATES)
+            raise VaerlLoadError(f"{where}:state: got {status.get('state')!r}, expected {legal}")
         return status
 
     def metrics(self) -> list[dict[str, Any]]:
@@ -184,7 +159,7 @@ class RunDirectory:
         for number, line in enumerate(lines, start=1):
             where = f"{self.metrics_path}:{number}"
             row = jsonio.loads(line.encode(), where)
-            jsonio.take(row, "global_step", int, where, low=0)
+            _check_steps(row, "global_step", where)
             rows.append({key: _number(value) for key, value in row.items()})
         return rows
 
@@ -216,6 +191,14 @@ class RunDirectory:
         rows = [row for row in self.metrics() if isinstance(row.get(key), int | float)]
         steps = np.array([row["global_step"] for row in rows], dtype=np.int64)
         return steps, np.array([float(row[key]) for row in rows], dtype=np.float64)
+
+
+def _check_steps(data: Any, key: str, where: str) -> None:
+    """Raise VaerlLoadError unless `data` is an object with a number of steps under `key`."""
+    steps = data.get(key) if isinstance(data, dict) else None
+    if type(steps) is not int or steps < 0:
+        shown = one_line(repr(data), 60) if steps is None else repr(steps)
+        raise VaerlLoadError(f"{where}:{key}: got {shown}, expected a whole number, 0 or more")
 
 
 def _number(value: Any) -> Any:

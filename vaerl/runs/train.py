@@ -18,17 +18,18 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
-from vaerl.checkpoint.load import find_checkpoint, load_checkpoint
+from vaerl.checkpoint.load import find_checkpoint, load_checkpoint, restore
 from vaerl.checkpoint.save import list_checkpoints
 from vaerl.disk import files, jsonio
 from vaerl.disk.errors import one_line
+from vaerl.disk.versions import versions
 from vaerl.report.pictures import Painter
 from vaerl.runs.build import check_config, log_every, make_agent, make_trackers
 from vaerl.runs.callback import TrackerCallback
 from vaerl.runs.config import TrainConfig
-from vaerl.runs.directory import RunDirectory, versions
+from vaerl.runs.directory import RunDirectory
 from vaerl.runs.evaluate import EvalResult, episodes_wanted, evaluate
-from vaerl.runs.vec import ask_env, make_vec, spawn_seeds
+from vaerl.runs.vec import make_vec, spawn_seeds
 from vaerl.runs.video import record, video_format
 from vaerl.threads import limit_threads
 
@@ -81,19 +82,13 @@ def train(
     config = config.resolved()
     check_config(config)
     files.check_folder("out", config.out)
-    env = make_vec(
-        config.env,
-        config.n_envs,
-        options=config.env_options,
-        subprocess=config.subprocess,
-        discrete=config.agent == "mpc",
-    )
+    env = _make_env(config, config.n_envs, config.subprocess)
     try:
         run = RunDirectory(config.out)
         agent = make_agent(config, env, _seeds(config)["agent"])
         there = resume and run.config_path.exists()
         if there and list_checkpoints(run.checkpoints_path):
-            agent = _restore(run, config, env)
+            _restore(run, config, agent)
         else:
             run.create(config.to_dict(), overwrite=overwrite or there)
             if (run.path / EVALUATION).exists():
@@ -111,9 +106,18 @@ def load_run(path: Path) -> tuple[BaseAlgorithm, TrainConfig, int]:
     run = RunDirectory.open(path)
     config = read_config(run)
     checkpoint = find_checkpoint(run.checkpoints_path)
-    agent = load_checkpoint(checkpoint, device="cpu")
-    ask_env(agent, config.env, config.env_options)
+    agent = load_checkpoint(checkpoint, _make_env(config))
     return agent, config, checkpoint.num_timesteps
+
+
+def _make_env(config: TrainConfig, copies: int = 1, subprocess: bool = False) -> VecEnv:
+    return make_vec(
+        config.env,
+        copies,
+        options=config.env_options,
+        subprocess=subprocess,
+        discrete=config.agent == "mpc",
+    )
 
 
 def read_config(run: RunDirectory) -> TrainConfig:
@@ -131,8 +135,8 @@ def _seeds(config: TrainConfig) -> dict[str, int]:
     return spawn_seeds(config.seed, "agent", "evaluation", "final", "video")
 
 
-def _restore(run: RunDirectory, config: TrainConfig, env: VecEnv) -> BaseAlgorithm:
-    """Load the last checkpoint on `env` and drop the rows of metrics that came after it."""
+def _restore(run: RunDirectory, config: TrainConfig, agent: BaseAlgorithm) -> None:
+    """Put the last checkpoint into `agent` and drop the rows of metrics that came after it."""
     before = read_config(RunDirectory.open(run.path))
     for name in SAME_ON_RESUME:
         old, new = getattr(before, name), getattr(config, name)
@@ -145,11 +149,10 @@ def _restore(run: RunDirectory, config: TrainConfig, env: VecEnv) -> BaseAlgorit
             f"--resume: the run {str(run.path)!r} has {checkpoint.num_timesteps} steps already; "
             f"steps {config.steps} must be more"
         )
-    agent = load_checkpoint(checkpoint, env, config.device, include_replay=True, restore_rng=True)
+    restore(agent, checkpoint, include_replay=True, rng=True)
     run.drop_metrics_after(checkpoint.num_timesteps)
     data = {**config.to_dict(), "versions": versions()}
     files.write_text(run.config_path, jsonio.dumps(data, indent=2) + "\n")
-    return agent
 
 
 class _Training:
@@ -169,7 +172,7 @@ class _Training:
             config=run.config,
             checkpoints=run.checkpoints_path,
             checkpoint_every=config.checkpoint_every or 0,
-            env_id=config.env,
+            described=True,
             include_replay=config.keep_replay,
             keep_last=KEPT_CHECKPOINTS,
             periodic=[

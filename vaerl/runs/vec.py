@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -15,7 +14,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
 import vaerl  # noqa: F401  (registers the vaerl/ environments, in worker processes too)
-from vaerl.agents.model_based import LearnsModel
+from vaerl.envs.making import make_env
 from vaerl.policies.spaces import check_action_space
 from vaerl.runs.config import check_env_id
 
@@ -42,43 +41,6 @@ class _Dummy(_SpacedSeeds, DummyVecEnv):
 
 class _Subproc(_SpacedSeeds, SubprocVecEnv):
     """Each copy in a process of its own."""
-
-
-def is_mujoco(env_id: str) -> bool:
-    """Whether `env_id` is one of Gymnasium's MuJoCo environments.
-
-    >>> is_mujoco("Hopper-v5"), is_mujoco("Pendulum-v1")
-    (True, False)
-    """
-    return "gymnasium.envs.mujoco" in str(gymnasium.spec(env_id).entry_point)
-
-
-def make_env(env_id: str, **arguments: Any) -> gymnasium.Env:
-    """Call gymnasium.make without MuJoCo's remarks on Gymnasium's own model files.
-
-    MuJoCo prints them at every copy and appends them to a file in the current folder.
-    """
-    if not is_mujoco(env_id):
-        return gymnasium.make(env_id, **arguments)
-    import mujoco
-
-    before = mujoco.get_mju_user_warning()
-
-    def show(text: str) -> None:
-        if "deprecated" not in text:
-            print(f"mujoco: {text}", file=sys.stderr)
-
-    mujoco.set_mju_user_warning(show)
-    try:
-        return gymnasium.make(env_id, **arguments)
-    finally:
-        mujoco.set_mju_user_warning(before)
-
-
-def ask_env(agent: Any, env_id: str, env_options: Mapping[str, Any]) -> None:
-    """Give a loaded agent the known functions of its environment, if it plans with any."""
-    if isinstance(agent, LearnsModel) and "known" in (agent.reward, agent.termination):
-        agent.ask(DummyVecEnv([lambda: make_env(env_id, **env_options)]))
 
 
 def make_vec(

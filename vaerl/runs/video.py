@@ -19,11 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaerl.disk import files
+from vaerl.envs.making import is_mujoco, make_env
 from vaerl.names import did_you_mean
 from vaerl.runs.config import check_env_id
 from vaerl.runs.evaluate import Predictor, own_randomness
 from vaerl.runs.skeleton import draw_scene
-from vaerl.runs.vec import is_mujoco, make_env
 from vaerl.threads import limit_threads
 
 Frame = NDArray[np.uint8]

@@ -1,0 +1,30 @@
+"""Versions of what decides the numbers that a run computes."""
+
+from __future__ import annotations
+
+import platform
+from importlib import metadata
+
+_PACKAGES = {
+    "vaerl": "vaerl",
+    "sb3": "stable-baselines3",
+    "torch": "torch",
+    "numpy": "numpy",
+    "gymnasium": "gymnasium",
+    "mujoco": "mujoco",
+}
+
+
+def versions() -> dict[str, str]:
+    """Return the versions by package; "none" for what is not installed.
+
+    >>> sorted(versions())
+    ['gymnasium', 'mujoco', 'numpy', 'python', 'sb3', 'torch', 'vaerl']
+    """
+    found = {"python": platform.python_version()}
+    for name, package in _PACKAGES.items():
+        try:
+            found[name] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[name] = "none"
+    return found
