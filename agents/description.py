@@ -104,7 +104,7 @@ class AgentDescription:
 
         Only registered ids are made: an id such as "module:Name-v0" would import the module.
         """
-        problem: object = "its id is not registered here"
+        problem: object = "not registered here" if self.env else "not made by gymnasium.make"
         if self.env in gymnasium.registry:
             try:
                 return DummyVecEnv(

@@ -110,7 +110,7 @@ def test_saved_and_loaded_it_plans_the_same(tmp_path: Path) -> None:
     loaded = [
         MPC.load(tmp_path / "agent", env=Walk()),
         load_checkpoint(tmp_path / "checkpoints", Walk(), include_replay=True),
-        load_checkpoint(tmp_path / "checkpoints"),
+        load_checkpoint(tmp_path / "checkpoints", Walk()),
         MPC("mixture", Walk(), **TINY).learn(40),
     ]
     for other in loaded:
@@ -221,9 +221,12 @@ def test_known_functions_give_one_number_a_row() -> None:
 def test_a_known_reward_needs_its_environment(tmp_path: Path) -> None:
     """Loaded without one, planning says so in one line; loaded with one, it plans."""
     agent = MPC("gaussian", KnownWalk(), reward="known", **TINY).learn(40)
-    save_checkpoint(agent, tmp_path)
+    agent.save(tmp_path / "agent")
     with pytest.raises(ValueError, match="reward: got 'known' and no environment to ask"):
-        load_checkpoint(tmp_path).predict(states())
+        MPC.load(tmp_path / "agent").predict(states())
+    save_checkpoint(agent, tmp_path)
+    with pytest.raises(ValueError, match="not made by gymnasium.make.*; pass env="):
+        load_checkpoint(tmp_path)
     expected, _ = agent.predict(states(), deterministic=True)
     found, _ = load_checkpoint(tmp_path, KnownWalk()).predict(states(), deterministic=True)
     assert np.array_equal(found, expected)

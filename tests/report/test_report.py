@@ -43,7 +43,7 @@ def make_run(
         run.set_status("running", 2000)
         return run
     agent = SAC(density, env, seed=seed, buffer_size=10, policy_kwargs={"net_arch": [8]})
-    save_checkpoint(agent, run.checkpoints_path, env_id=env)
+    save_checkpoint(agent, run.checkpoints_path)
     run.set_status("finished", 2000, train_seconds=40.0)
     return run
 
@@ -166,7 +166,7 @@ def test_draws_that_leave_the_action_box_are_said(page, tmp_path, monkeypatch):
     config = {"env": env, "agent": "ppo", "density": "gaussian", "steps": 2000}
     run = RunDirectory(tmp_path / "ppo").create(config)
     agent = PPO("gaussian", env, n_steps=8, batch_size=8)
-    save_checkpoint(agent, run.checkpoints_path, env_id=env)
+    save_checkpoint(agent, run.checkpoints_path)
     share = re.search(rf"gaussian: (\d+)% {said}", words(report(run, tmp_path / "ppo.html")))
     assert share is not None and 45 < int(share[1]) < 62  # unit normal: 1 − 0.683² = 0.534
 

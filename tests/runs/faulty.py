@@ -11,15 +11,16 @@ import os
 from pathlib import Path
 from typing import Any
 
-from vaerl.disk.files import FileOps
-
 
 class Crash(BaseException):
     """The process is gone."""
 
 
-class FaultyOps(FileOps):
-    """Fails at call number `at` (from 0); mode crash, torn, or the name of an errno."""
+class FaultyOs:
+    """Stands for the module `os` in `vaerl.disk.files`.
+
+    Fails at call number `at` (from 0); mode crash, torn, or the name of an errno.
+    """
 
     def __init__(self, at: int | None = None, mode: str = "crash") -> None:
         self.at, self.mode = at, mode
@@ -27,6 +28,20 @@ class FaultyOps(FileOps):
         self.dead = False
         self._paths: dict[int, str] = {}
         self._unflushed: set[str] = set()
+
+    def __getattr__(self, name: str) -> Any:
+        real = getattr(os, name)
+        if name not in ("open", "ftruncate", "replace", "rename", "makedirs", "unlink"):
+            return real
+
+        def call(*arguments: Any, **options: Any) -> Any:
+            self._before(name)
+            result = real(*arguments, **options)
+            if name == "open":
+                self._paths[result] = str(arguments[0])
+            return result
+
+        return call
 
     def _before(self, call: str) -> None:
         if self.dead:
@@ -46,52 +61,19 @@ class FaultyOps(FileOps):
                 os.truncate(name, os.path.getsize(name) // 2)
         raise Crash(self.calls[-1])
 
-    def open(self, path: Any, flags: int) -> int:
-        self._before("open")
-        fd = super().open(path, flags)
-        self._paths[fd] = str(path)
-        return fd
-
     def write(self, fd: int, data: Any) -> int:
         self._before("write")
-        if self._is_now() and self.mode == "torn":
-            super().write(fd, data[: len(data) // 2])
+        if len(self.calls) - 1 == self.at and self.mode == "torn":
+            os.write(fd, data[: len(data) // 2])
             self._unflushed.add(self._paths[fd])
             self._die()
-        written = super().write(fd, data[:8192])  # short writes are legal
+        written = os.write(fd, data[:8192])  # short writes are legal
         self._unflushed.add(self._paths[fd])
         return written
-
-    def _is_now(self) -> bool:
-        return len(self.calls) - 1 == self.at
 
     def fsync(self, fd: int) -> None:
         self._before("fsync")
         self._unflushed.discard(self._paths[fd])  # the real call is slow and proves nothing here
-
-    def truncate(self, fd: int, size: int) -> None:
-        self._before("truncate")
-        super().truncate(fd, size)
-
-    def replace(self, source: Any, target: Any) -> None:
-        self._before("replace")
-        super().replace(source, target)
-
-    def rename(self, source: Any, target: Any) -> None:
-        self._before("rename")
-        super().rename(source, target)
-
-    def mkdir(self, path: Any) -> None:
-        self._before("mkdir")
-        super().mkdir(path)
-
-    def unlink(self, path: Any) -> None:
-        self._before("unlink")
-        super().unlink(path)
-
-    def rmdir(self, path: Any) -> None:
-        self._before("rmdir")
-        super().rmdir(path)
 
 
 def read_all(folder: Path) -> dict[str, bytes]:

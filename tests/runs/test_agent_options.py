@@ -59,7 +59,7 @@ def test_what_sac_takes_passes(options: dict[str, Any]) -> None:
         ("gamma", "lin_0.9"),
         ("learning_rate", "lin"),
         ("learning_rate", "lin_-1"),
-        ("learning_rate", "lin_1e-3_0_1"),
+        ("learning_rate", "lin_1e-3_0_1_2"),
         ("learning_rate", "linear_1e-3"),
     ],
 )

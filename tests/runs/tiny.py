@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+import gymnasium
 import numpy as np
 import torch
 from gymnasium import Env, spaces
 from stable_baselines3 import A2C, PPO, SAC
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.envs import BitFlippingEnv
 
 NET = {"net_arch": [8]}
 
@@ -34,16 +36,31 @@ class Corridor(Env[np.ndarray, np.ndarray]):
         return np.array([self.x, self.t / 20], dtype=np.float32)
 
 
+gymnasium.register("Corridor-v0", Corridor, order_enforce=False, disable_env_checker=True)
+gymnasium.register(
+    "BitFlipping-v0",
+    BitFlippingEnv,
+    order_enforce=False,
+    disable_env_checker=True,
+    kwargs={"n_bits": 3, "continuous": True},
+)
+
+
+def corridor() -> Env:
+    """One that a checkpoint can make again by its id."""
+    return gymnasium.make("Corridor-v0")
+
+
 def make(name: str, **options: Any) -> BaseAlgorithm:
     """An untrained agent by the name its checkpoint carries."""
     if name == "sb3-sac":
         defaults = {"learning_starts": 10, "buffer_size": 200, "batch_size": 8}
-        return SAC("MlpPolicy", Corridor(), **{**defaults, "policy_kwargs": dict(NET), **options})
+        return SAC("MlpPolicy", corridor(), **{**defaults, "policy_kwargs": dict(NET), **options})
     if name == "sb3-ppo":
         defaults = {"n_steps": 16, "batch_size": 8, "n_epochs": 1}
-        return PPO("MlpPolicy", Corridor(), **{**defaults, "policy_kwargs": dict(NET), **options})
+        return PPO("MlpPolicy", corridor(), **{**defaults, "policy_kwargs": dict(NET), **options})
     assert name == "sb3-a2c", name
-    return A2C("MlpPolicy", Corridor(), **{"policy_kwargs": dict(NET), **options})
+    return A2C("MlpPolicy", corridor(), **{"policy_kwargs": dict(NET), **options})
 
 
 def trained(name: str, steps: int = 40, **options: Any) -> BaseAlgorithm:
@@ -67,7 +84,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, torch.Tensor):
         return (list(value.shape), str(value.dtype), value.detach().cpu().numpy().tobytes())
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: _plain(value[key]) for key in sorted(value, key=str)}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     return value

@@ -18,7 +18,7 @@ import torch
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Figure, Image, KVWriter, Logger, Video
 
-from tests.runs.faulty import FaultyOps
+from tests.runs.faulty import FaultyOs
 from tests.runs.tiny import digest, make
 from vaerl.checkpoint import find_checkpoint
 from vaerl.checkpoint.save import list_checkpoints
@@ -204,7 +204,7 @@ def test_a_signal_ends_training_with_a_consistent_checkpoint(
     assert found.num_timesteps == saved
     whole = make(name, seed=0).learn(saved)
     for key, tensor in whole.policy.state_dict().items():
-        assert torch.equal(found.payloads["policy.safetensors"][f"policy/{key}"], tensor), key
+        assert torch.equal(found.tensors[f"modules/policy/{key}"], tensor), key
     agent.learn(20, reset_num_timesteps=False)  # the environment starts anew
 
 
@@ -221,7 +221,7 @@ def test_a_full_disk_costs_checkpoints_not_training(
 ) -> None:
     """One line a cause; the last good checkpoint stays; when there is room again, it goes on."""
 
-    class Disk(FaultyOps):
+    class Disk(FaultyOs):
         full = False
 
         def _before(self, call: str) -> None:
@@ -229,7 +229,7 @@ def test_a_full_disk_costs_checkpoints_not_training(
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     disk = Disk()
-    monkeypatch.setattr(files, "ops", disk)
+    monkeypatch.setattr(files, "os", disk)
 
     def fill(agent: Any, step: int) -> None:
         disk.full = 20 < step < 60

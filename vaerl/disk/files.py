@@ -205,9 +205,10 @@ class LineWriter:
 
     def write(self, line: str) -> None:
         """Append one line (without its newline); ValueError if it holds a newline."""
-        if "\n" in line or self._fd is None:
-            problem = "the file is closed" if self._fd is None else "got several lines in one call"
-            raise ValueError(f"{self.path.name}: {problem}, expected one line while it is open")
+        if self._fd is None:
+            raise ValueError(f"{self.path.name}: the file is closed")
+        if "\n" in line:
+            raise ValueError(f"{self.path.name}: got several lines, expected one")
         data = line.encode("utf-8") + b"\n"
         with _writing(self.path):
             self._drop_torn_line(self._fd)  # in case an earlier failure could not

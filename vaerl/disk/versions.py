@@ -7,6 +7,7 @@ from importlib import metadata
 
 _PACKAGES = {
     "vaerl": "vaerl",
+    "python": "",
     "sb3": "stable-baselines3",
     "torch": "torch",
     "numpy": "numpy",
@@ -21,10 +22,10 @@ def versions() -> dict[str, str]:
     >>> sorted(versions())
     ['gymnasium', 'mujoco', 'numpy', 'python', 'sb3', 'torch', 'vaerl']
     """
-    found = {"python": platform.python_version()}
+    found: dict[str, str] = {}
     for name, package in _PACKAGES.items():
         try:
-            found[name] = metadata.version(package)
+            found[name] = metadata.version(package) if package else platform.python_version()
         except metadata.PackageNotFoundError:
             found[name] = "none"
     return found

@@ -13,7 +13,6 @@ from typer.testing import CliRunner
 
 from tests.lab.bench.fakes import put_groups
 from vaerl.cli import app
-from vaerl.disk import files
 from vaerl.lab.bench import GROUPS
 from vaerl.lab.bench.run import bench
 
@@ -123,11 +122,10 @@ def test_mistakes_are_one_line_before_anything_is_measured(
 def test_a_folder_that_cannot_be_made_is_found_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Full(files.FileOps):
-        def mkdir(self, path: files.StrPath) -> None:
-            raise OSError(errno.ENOSPC, "No space left on device")
+    def full(path: Path, exist_ok: bool) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(files, "ops", Full())
+    monkeypatch.setattr("os.makedirs", full)
     built = put_groups(monkeypatch, SECONDS)
     with pytest.raises(ValueError, match=r"--out: got '.*new', expected .*No space left on device"):
         bench(tmp_path / "new", ["storage"], rounds=1, progress=False)
