@@ -196,12 +196,11 @@ def constructor_arguments(cls: type) -> list[str]:
 
 
 def _agent_class(name: str) -> Any:
-    check_name("agent", name, [*agent_names(), *SB3_AGENTS])
     return SB3_AGENTS.get(name) or agent_class(name)
 
 
 def _agent_name(agent: BaseAlgorithm) -> str:
-    known = [*agent_names(), *SB3_AGENTS]
+    known = [*SB3_AGENTS, *agent_names()]
     for name in known:
         if type(agent) is _agent_class(name):
             return name

@@ -225,7 +225,7 @@ def test_a_known_reward_needs_its_environment(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="reward: got 'known' and no environment to ask"):
         MPC.load(tmp_path / "agent").predict(states())
     save_checkpoint(agent, tmp_path)
-    with pytest.raises(ValueError, match="not made by gymnasium.make.*; pass env="):
+    with pytest.raises(ValueError, match=r"not made by gymnasium\.make.*; pass env="):
         load_checkpoint(tmp_path)
     expected, _ = agent.predict(states(), deterministic=True)
     found, _ = load_checkpoint(tmp_path, KnownWalk()).predict(states(), deterministic=True)
