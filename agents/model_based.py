@@ -22,7 +22,7 @@ from vaerl.dynamics import (
     fit,
     replay_transitions,
 )
-from vaerl.dynamics.model import Function
+from vaerl.dynamics.ensemble import Function
 from vaerl.dynamics.task import (
     REWARDS,
     TERMINATIONS,

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.distributions import Normal
 
-from tests.dynamics.test_propagation import DRIFT, SIGMA, drifting
+from tests.dynamics.test_rollout import DRIFT, SIGMA, drifting
 from vaerl.dynamics import (
     DynamicsModel,
     Transitions,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -35,7 +38,6 @@ def fitted(**options: Any) -> DynamicsModel:
 def test_folded_draws_are_those_of_the_density(density_kwargs: dict[str, Any]) -> None:
     """Raw inputs in, events in their own units out, through any number of layers and blocks."""
     model = fitted(density_kwargs=density_kwargs)
-    assert model.folds
     raw = torch.randn(3, 400, 3)
     for first in (0, 2):
         density: Any = model.acting(first)["density"]
@@ -62,9 +64,59 @@ def test_a_fit_is_seen_by_the_next_roll_out() -> None:
     assert (after.mean(0) - 7.0).abs().max() < 1.0 < (before.mean(0) - 12.0).abs().max()
 
 
-def test_what_cannot_be_folded_goes_the_usual_way() -> None:
-    """Another prior or density, a code an episode and a learned end."""
-    assert not fitted(density_kwargs={"prior": "gaussian"}).folds
-    assert not fitted(latent="episode").folds
-    assert not fitted(termination="learned").folds
-    assert not DynamicsModel(2, 1, density="gaussian").folds
+@pytest.mark.parametrize("termination", [None, "learned", lambda s, a, n: n[:, 0] > 5.0])
+def test_a_roll_out_step_is_that_of_the_modules(
+    termination: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Same generator, same step: states, and ends that are learned, known or absent."""
+    model = fitted(termination=termination)
+    states, actions = torch.randn(120, 2) + 5.0, torch.rand(120, 1)
+
+    def steps() -> list[Any]:
+        generator = torch.Generator().manual_seed(3)
+        particles = model.begin(120, generator)
+        return [particles.step(states, actions, generator) for _ in range(3)]
+
+    assert model.folded() is not None
+    folded = steps()
+    monkeypatch.setattr(DynamicsModel, "folded", lambda self, first=0: None)
+    for one, other in zip(folded, steps(), strict=True):
+        # float32 through six layers: relative rounding of 1e-7 a layer, grown by the weights
+        torch.testing.assert_close(one.next_states, other.next_states, rtol=1e-4, atol=1e-4)
+        if termination is None:
+            assert one.dones is other.dones is None
+        else:
+            assert 0.0 < one.dones.float().mean() < 1.0
+            assert (one.dones != other.dones).sum() <= 1  # one on the edge may fall either way
+
+
+def test_a_step_with_learned_ends_is_faster_folded() -> None:
+    """The ratio of the fastest of many turns, in a plain shell without thread settings."""
+    code = """
+import time, torch
+from vaerl.dynamics import DynamicsModel
+model = DynamicsModel(4, 1, density="cvae", members=5, termination="learned")
+rows = torch.zeros(200, 4), torch.zeros(200, 1)
+generator = torch.Generator().manual_seed(0)
+fastest = {}
+own = type(model).folded
+for turn in range(30):
+    for name, form in (("folded", own), ("modules", lambda self, first=0: None)):
+        type(model).folded = form
+        start = time.perf_counter()
+        for _ in range(3):
+            model.step(*rows, generator)
+        spent = time.perf_counter() - start
+        fastest[name] = min(fastest.get(name, spent), spent)
+print(fastest["modules"] / fastest["folded"])
+"""
+    env = {k: v for k, v in os.environ.items() if not k.endswith("_NUM_THREADS")}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+    assert float(done.stdout) > 1.0, done.stderr
+
+
+def test_a_density_without_a_fast_form_goes_through_the_modules() -> None:
+    """Another prior has none, and a code for each episode is drawn by the modules."""
+    assert fitted(density_kwargs={"prior": "gaussian"}).folded() is None
+    model = fitted(latent="episode")
+    assert model.step(torch.zeros(6, 2), torch.zeros(6, 1)).next_states.shape == (6, 2)

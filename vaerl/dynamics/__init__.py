@@ -12,9 +12,10 @@ from vaerl.dynamics.diagnostics import (
     predict,
     roll_out,
 )
+from vaerl.dynamics.ensemble import PROPAGATIONS
 from vaerl.dynamics.fitting import FitOptions, FitReport, fit
 from vaerl.dynamics.model import DynamicsModel
-from vaerl.dynamics.propagation import PROPAGATIONS, Propagation
+from vaerl.dynamics.rollout import Rollout
 from vaerl.dynamics.scores import SCORES, Spread, score, spread
 
 __all__ = [
@@ -24,7 +25,7 @@ __all__ = [
     "FitOptions",
     "FitReport",
     "ModeScores",
-    "Propagation",
+    "Rollout",
     "Spread",
     "Transitions",
     "calibration_error",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from vaerl.dynamics import DynamicsModel, Propagation, spread
+from vaerl.dynamics import DynamicsModel, Rollout, spread
 
 DRIFT = torch.tensor([-1.0, 0.0, 4.0])
 SIGMA = 0.5
@@ -129,4 +129,4 @@ def test_spread_divides_into_noise_and_disagreement() -> None:
 def test_propagation_is_checked() -> None:
     """An unknown name is refused in one line."""
     with pytest.raises(ValueError, match=r"propagation: got 'ts2', expected one of ts1, tsinf"):
-        Propagation(drifting(), "ts2", 3)
+        Rollout(drifting(), "ts2", 3)

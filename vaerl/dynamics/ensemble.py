@@ -1,0 +1,378 @@
+"""An ensemble of densities over (Δs, reward), with a law of termination and its normalisers.
+
+    p(Δs, r, d | s, a) = p(Δs, r | s, a) · p(d | s, a, Δs)
+
+The first factor is any density of `vaerl.densities`, on standardised numbers. The second is a
+Bernoulli law where terminations are learned, so that no density has to put a continuous law on two
+atoms. Each of the E members has its own networks; all are computed as one batch.
+
+Some environments draw a hidden quantity once an episode. ``latent="episode"`` models it by a code
+that a roll-out draws at its start and keeps (`vaerl.dynamics.episodes`).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vaerl.densities import ConditionalValue, make_density
+from vaerl.densities.fold import Folded
+from vaerl.densities.options import check_choice, check_positive, check_sizes
+from vaerl.dynamics.batched import batch_members, extract_member, select_members
+from vaerl.dynamics.data import Transitions
+from vaerl.dynamics.episodes import LATENTS, EpisodeCode, draw_noise, with_code
+from vaerl.dynamics.normaliser import Normaliser
+from vaerl.nets import mlp
+
+Function = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Known reward or termination: (states, actions, next_states) of B rows → ``(B,)``."""
+Features = Callable[[Tensor], Tensor]
+"""States ``(*batch, S)`` → what the networks see of them, ``(*batch, F)``."""
+Completion = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""(states, actions, predicted coordinates ``(B, P)``) → next states ``(B, S)``."""
+
+PROPAGATIONS = ("ts1", "tsinf", "expectation")
+
+DENSITY_OPTIONS: dict[str, dict[str, Any]] = {
+    "cvae": {"k": 4, "blocks": 1, "prior_components": 8},
+}
+"""What differs from a density's own defaults: planning steps a model a thousand times an action,
+and with a mixture prior few importance samples do."""
+
+
+WHOLE_ENOUGH = 1e-3
+"""How far a change may lie from a whole number: states are rounded to float32."""
+WIDEST = 10.0
+"""Largest standard deviation of whole changes, which are not standardised."""
+
+
+class Ensemble(nn.Module):
+    """E conditional densities p(Δs, r | s, a), any density by name.
+
+    Args:
+        state_dim: S.
+        action_dim: A, or the number of discrete actions.
+        density, density_kwargs: name and options of the density (`vaerl.densities`), over
+            `DENSITY_OPTIONS`. With ``whole=True`` the changes Δs are whole numbers, and are not
+            standardised.
+        members: E.
+        elites: members that roll-outs use, the best on the holdout; all of them if not given.
+        discrete_actions: actions are whole numbers ``(B,)``, given to the networks as one-hot.
+        reward: "learned" beside Δs, a known function of (s, a, s'), or None for none.
+        termination: "learned" from (s, a, Δs), a known function, or None for never.
+        propagation: how roll-outs go through the members, one of `PROPAGATIONS`; see
+            `vaerl.dynamics.rollout`.
+        termination_hidden: widths of the network of a learned termination.
+        features: what the networks see of the states instead of the states themselves (sine and
+            cosine of an angle, one-hot cells); targets stay as they are.
+        predicted: coordinates of s' that are modelled, all if not given.
+        complete: gives s' from them where they are not all: a clock, an angle from its speed.
+        latent: "step", all randomness is drawn anew at every step, or "episode": a code of size
+            `latent_dim` is held through a roll-out, fitted with `latent_k` importance samples.
+        latent_dim, latent_k: see `latent`.
+
+    Raises:
+        ValueError: an illegal option, in one line.
+
+    Next states are kept inside the box of the data it was fitted to, widened by its own width on
+    every side, so that long roll-outs stay finite.
+
+    >>> ensemble = Ensemble(3, 1, density="gaussian", members=2)
+    >>> ensemble.member_values(torch.zeros(7, 3), torch.zeros(7, 1)).batch_shape
+    torch.Size([2, 7])
+    """
+
+    elites: Tensor
+    state_low: Tensor
+    state_high: Tensor
+    fits: Tensor
+
+    def __init__(
+        self,
+        state_dim: int,
+        action_dim: int,
+        *,
+        density: str = "cvae",
+        density_kwargs: Mapping[str, Any] | None = None,
+        members: int = 5,
+        elites: int | None = None,
+        discrete_actions: bool = False,
+        reward: str | Function | None = "learned",
+        termination: str | Function | None = None,
+        propagation: str = "tsinf",
+        termination_hidden: Sequence[int] = (64, 64),
+        features: Features | None = None,
+        predicted: Sequence[int] | None = None,
+        complete: Completion | None = None,
+        latent: str = "step",
+        latent_dim: int = 2,
+        latent_k: int = 8,
+    ) -> None:
+        super().__init__()
+        self.state_dim = check_positive("state_dim", state_dim)
+        self.action_dim = check_positive("action_dim", action_dim)
+        self.members = check_positive("members", members)
+        kept = members if elites is None else check_positive("elites", elites)
+        if kept > members:
+            raise ValueError(f"elites: got {kept}, expected at most the {members} members")
+        self.discrete_actions = bool(discrete_actions)
+        self.reward = _check_part("reward", reward)
+        self.termination = _check_part("termination", termination)
+        self.propagation = check_choice("propagation", propagation, PROPAGATIONS)
+        self.density_name = density
+        self._density_kwargs = {**DENSITY_OPTIONS.get(density, {}), **(density_kwargs or {})}
+        self.features = features
+        self.predicted = _check_predicted(predicted, complete, state_dim)
+        self.complete = complete
+        self.latent = check_choice("latent", latent, LATENTS)
+        self.latent_dim = check_positive("latent_dim", latent_dim) if latent == "episode" else 0
+        self.latent_k = check_positive("latent_k", latent_k)
+        self.change_dim = len(self.predicted)
+        self.event_dim = self.change_dim + (reward == "learned")
+        seen = state_dim if features is None else int(features(torch.zeros(1, state_dim)).shape[-1])
+        self.context_dim = seen + action_dim
+        self._hidden = check_sizes("termination_hidden", termination_hidden)
+
+        self.networks = nn.ModuleDict(
+            {"density": batch_members([self._plain_density() for _ in range(members)])}
+        )
+        self.whole = bool(getattr(self.networks["density"], "whole", False))
+        if self.whole and reward == "learned":
+            raise ValueError(
+                "reward: got 'learned' with whole=True, expected a known function or None: "
+                "a learned reward stands beside Δs, where all are whole numbers"
+            )
+        if self.whole and propagation == "expectation":
+            raise ValueError(
+                "propagation: got 'expectation' with whole=True, expected 'ts1' or 'tsinf': "
+                "a mean is no whole number"
+            )
+        if termination == "learned":
+            sizes = (self.context_dim + self.change_dim, self._hidden, 1)
+            self.networks["termination"] = batch_members([mlp(*sizes) for _ in range(members)])
+        if latent == "episode":
+            size = self.context_dim + self.event_dim
+            self.networks["episode"] = batch_members(
+                [EpisodeCode(size, self.latent_dim) for _ in range(members)]
+            )
+        self.input_normaliser = Normaliser(self.context_dim)
+        self.target_normaliser = Normaliser(self.event_dim)
+        self.register_buffer("elites", torch.arange(kept))
+        self.register_buffer("state_low", torch.full((state_dim,), -torch.inf))
+        self.register_buffer("state_high", torch.full((state_dim,), torch.inf))
+        self.register_buffer("fits", torch.zeros((), dtype=torch.int64))
+        self._acting: dict[int, nn.ModuleDict] = {}  # copies for roll-outs: no part of the state
+        self._folded: dict[int, Folded | None] = {}
+        self.register_load_state_dict_post_hook(lambda module, keys: module.changed())
+
+    # -- what goes in and comes out ----------------------------------------------------------------
+
+    def inputs(self, states: Tensor, actions: Tensor) -> Tensor:
+        """Standardised contexts ``(*batch, C)``; discrete actions ``(*batch,)``, one-hot."""
+        return self.input_normaliser(self.raw_inputs(states, actions))
+
+    def raw_inputs(self, states: Tensor, actions: Tensor) -> Tensor:
+        """What is standardised: features of the states, then actions."""
+        if states.shape[-1] != self.state_dim:
+            raise ValueError(f"states: got size {states.shape[-1]}, expected {self.state_dim}")
+        self._check_actions(actions)
+        if self.discrete_actions:
+            actions = functional.one_hot(actions, self.action_dim).to(states)
+        seen = states if self.features is None else self.features(states)
+        return torch.cat((seen, actions), dim=-1)
+
+    def targets(self, data: Transitions) -> Tensor:
+        """Standardised events (Δs, r) ``(N, X)``; whole numbers as they are."""
+        events = self._events(data)
+        return events.round() if self.whole else self.target_normaliser(events)
+
+    def _events(self, data: Transitions) -> Tensor:
+        change = (data.next_states - data.states)[:, self.predicted]
+        if self.reward != "learned":
+            return change
+        assert data.rewards is not None, "check(data) comes first"
+        return torch.cat((change, data.rewards.unsqueeze(-1)), dim=-1)
+
+    def check(self, data: Transitions) -> Transitions:
+        """Return `data` if it has the model's sizes and parts, else raise one line."""
+        if data.states.shape[1] != self.state_dim:
+            raise ValueError(f"states: got size {data.states.shape[1]}, expected {self.state_dim}")
+        self._check_actions(data.actions)
+        needed = {
+            "rewards": self.reward == "learned",
+            "terminations": self.termination == "learned",
+            "episodes": self.latent == "episode",
+        }
+        for name, wanted in needed.items():
+            if wanted and getattr(data, name) is None:
+                raise ValueError(f"{name}: got None, expected (N,): the model learns from them")
+        if self.whole:
+            self._check_whole(data)
+        return data
+
+    def _check_whole(self, data: Transitions) -> None:
+        change = self._events(data)
+        broken = ((change - change.round()).abs() > WHOLE_ENOUGH).nonzero()
+        if len(broken):
+            row, place = broken[0].tolist()
+            raise ValueError(
+                f"next_states: got a change of {change[row, place].item():.9g} in row {row}, "
+                "expected whole numbers: the density has whole=True"
+            )
+        spread = change.std(0, correction=0)
+        if bool((spread > WIDEST).any()):
+            place = int(spread.argmax())
+            raise ValueError(
+                f"next_states: got changes with a spread of {spread[place].item():.6g} in "
+                f"coordinate {self.predicted[place]}, expected at most {WIDEST:g} with whole=True: "
+                "larger ones are better taken as real numbers"
+            )
+
+    def _check_actions(self, actions: Tensor) -> None:
+        if self.discrete_actions == actions.is_floating_point():
+            wanted = "whole numbers" if self.discrete_actions else "floats"
+            raise TypeError(f"actions: got {actions.dtype}, expected {wanted}")
+        if self.discrete_actions and int(actions.max()) >= self.action_dim:
+            raise ValueError(
+                f"actions: got {int(actions.max())}, expected 0 to {self.action_dim - 1}"
+            )
+        if not self.discrete_actions and actions.shape[-1] != self.action_dim:
+            raise ValueError(f"actions: got size {actions.shape[-1]}, expected {self.action_dim}")
+
+    @torch.no_grad()
+    def standardise(self, data: Transitions) -> None:
+        """Fit the normalisers, and the box that next states stay in, to checked data."""
+        fixed = self.action_dim if self.discrete_actions else 0
+        self.input_normaliser.fit(self.raw_inputs(data.states, data.actions), fixed)
+        if not self.whole:
+            self.target_normaliser.fit(self._events(data))
+        both = torch.cat((data.states, data.next_states))
+        low, high = both.amin(0), both.amax(0)
+        self.state_low.copy_(2.0 * low - high)
+        self.state_high.copy_(2.0 * high - low)
+        self.changed()
+
+    # -- forms for roll-outs -----------------------------------------------------------------------
+
+    def acting(self, first: int = 0) -> nn.ModuleDict:
+        """The elites' networks without gradients, starting at elite `first` and wrapping around.
+
+        One copy is kept for each `first` until the members change.
+        """
+        if first not in self._acting:
+            elites = self.elites.tolist()
+            with torch.inference_mode(False):  # it outlives the planning that asks for it
+                self._acting[first] = select_members(self.networks, elites[first:] + elites[:first])
+        return self._acting[first]
+
+    def folded(self, first: int = 0) -> Folded | None:
+        """The fast form of the elites' densities in the same order; None where there is none.
+
+        It takes raw inputs ``(elites, B, C)`` and gives events in their own units.
+        """
+        if first not in self._folded:
+            density: Any = self.acting(first)["density"]
+            seen, drawn = self.input_normaliser, self.target_normaliser
+            with torch.inference_mode(False):
+                self._folded[first] = density.fold(
+                    (seen.mean, seen.scale), (drawn.mean, drawn.scale)
+                )
+        return self._folded[first]
+
+    def changed(self) -> None:
+        """Drop these forms after members, elites or their device changed."""
+        self._acting.clear()
+        self._folded.clear()
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        self.changed()
+        return super()._apply(fn, recurse)
+
+    # -- members -----------------------------------------------------------------------------------
+
+    def member_values(self, states: Tensor, actions: Tensor) -> ConditionalValue:
+        """p(standardised (Δs, r) | s, a) of the elites at B rows, batch shape (elites, B).
+
+        Raises ValueError for a model whose law has no such form: one with a code an episode.
+        """
+        if self.latent == "episode":
+            raise ValueError("latent: got 'episode', expected 'step': draw with `step` instead")
+        context = self.inputs(states, actions)
+        density: Any = self.acting()["density"]
+        return density(context.expand(len(self.elites), *context.shape))
+
+    def member_samples(
+        self, states: Tensor, actions: Tensor, count: int, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Draws ``(count, elites, B, X)`` of the standardised (Δs, r), each with its own code."""
+        context = self.inputs(states, actions)
+        context = context.expand(len(self.elites), *context.shape)
+        return self.sample_events(self.acting(), context, count, generator)
+
+    def sample_events(
+        self,
+        networks: Any,
+        context: Tensor,
+        count: int,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Draws ``(count, E, B, X)`` of `networks` at contexts ``(E, B, C)``, each its own code."""
+        if self.latent == "step":
+            return networks["density"](context).sample((count,), generator)
+        shape = (count, *context.shape[:-1])
+        code = networks["episode"].place(
+            draw_noise(shape, self.latent_dim, context.device, generator)
+        )
+        return networks["density"](with_code(context, code)).sample((), generator)
+
+    def member(self, index: int) -> Self:
+        """A model of the one member `index`, which shares nothing with this one."""
+        if not 0 <= index < self.members:
+            raise ValueError(f"index: got {index!r}, expected 0 to {self.members - 1}")
+        one = copy.deepcopy(self)
+        one.networks = select_members(self.networks, [index]).requires_grad_(True)
+        one.members, one.elites = 1, torch.zeros_like(self.elites[:1])
+        one.changed()
+        return one
+
+    def member_density(self, index: int) -> nn.Module:
+        """The density of member `index` as an ordinary one, over standardised numbers."""
+        return extract_member(self.networks["density"], index, self._plain_density())
+
+    def _plain_density(self) -> nn.Module:
+        return make_density(
+            self.density_name,
+            context_dim=self.context_dim + self.latent_dim,
+            event_dim=self.event_dim,
+            **self._density_kwargs,
+        )
+
+
+def _check_part(argument: str, value: Any) -> Any:
+    if value is None or value == "learned" or callable(value):
+        return value
+    raise ValueError(
+        f"{argument}: got {value!r}, expected 'learned', None or a function of "
+        "(states, actions, next_states)"
+    )
+
+
+def _check_predicted(
+    predicted: Sequence[int] | None, complete: Completion | None, state_dim: int
+) -> list[int]:
+    if (predicted is None) != (complete is None):
+        missing = "predicted" if predicted is None else "complete"
+        raise ValueError(f"{missing}: got None, expected predicted and complete together")
+    if predicted is None:
+        return list(range(state_dim))
+    places = list(predicted)
+    if not places or sorted(set(places) & set(range(state_dim))) != sorted(places):
+        raise ValueError(
+            f"predicted: got {places!r}, expected different coordinates from 0 to {state_dim - 1}"
+        )
+    return places

@@ -1,0 +1,184 @@
+"""Roll-outs of particles through an ensemble (Chua et al. 2018).
+
+* ``ts1``: every particle draws a new member at each step.
+* ``tsinf``: every particle keeps the member that it drew at the start, which keeps epistemic
+  spread apart from the noise of a step.
+* ``expectation``: one deterministic path through the mean over members and noise.
+
+Rows are split evenly among the members; each row sees every member with equal probability. The
+number of rows need not be divisible by the number of members. Where the model has a code for each
+episode, every particle also keeps the code that it drew at the start.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vaerl.densities import ConditionalValue, IntractableError
+from vaerl.densities.options import check_choice, check_positive
+from vaerl.dynamics.ensemble import PROPAGATIONS, Ensemble
+from vaerl.dynamics.episodes import draw_noise
+from vaerl.planning.model import Step, per_row
+
+MEAN_SAMPLES = 16
+"""Samples whose mean stands for E[x | c] where a density has no closed form of it."""
+
+
+class Rollout:
+    """One roll-out of B particles through the elites of an ensemble.
+
+    Args:
+        ensemble: the model.
+        how: one of `PROPAGATIONS`.
+        rows: B.
+        generator: of the members, and codes, drawn at the start.
+    """
+
+    def __init__(
+        self, ensemble: Ensemble, how: str, rows: int, generator: torch.Generator | None = None
+    ) -> None:
+        self.ensemble, self.rows = ensemble, check_positive("rows", rows)
+        self.how = check_choice("propagation", how, PROPAGATIONS)
+        self.count = len(ensemble.elites)
+        self._offset = self._draw_offset(generator)
+        self._noise: Tensor | None = None
+        if ensemble.latent == "episode":
+            device = ensemble.elites.device
+            self._noise = draw_noise((self.rows,), ensemble.latent_dim, device, generator)
+
+    @torch.no_grad()
+    def step(
+        self, states: Tensor, actions: Tensor, generator: torch.Generator | None = None
+    ) -> Step:
+        """Move all particles ``(B, S)`` under actions ``(B, A)``, or ``(B,)`` if discrete."""
+        raw = self.ensemble.raw_inputs(states, actions)
+        if self._noise is not None:  # it becomes a code once the member is known
+            raw = torch.cat((raw, self._noise), dim=-1)
+        if self.how == "expectation":
+            event, ending = self._expect(raw, generator)
+        elif self.how == "ts1" and self.count > 1:
+            self._offset = self._draw_offset(generator)
+            order = torch.randperm(self.rows, generator=generator, device=raw.device)
+            event, ending = self._sample(raw[order], generator)
+            back = order.argsort()
+            event, ending = event[back], None if ending is None else ending[back]
+        else:
+            event, ending = self._sample(raw, generator)
+        return self._finish(states, actions, event, ending, generator)
+
+    def _draw_offset(self, generator: torch.Generator | None) -> int:
+        if self.count == 1:
+            return 0
+        device = "cpu" if generator is None else generator.device
+        return int(torch.randint(self.count, (), generator=generator, device=device))
+
+    def _sample(
+        self, raw: Tensor, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Events ``(B, X)`` and probabilities of the end ``(B,)``.
+
+        Row i goes through elite (i + offset) mod count.
+        """
+        shared = self._share_out(raw)
+        targets = self.ensemble.target_normaliser
+        networks: Any = self.ensemble.acting(self._offset)
+        folded = None if self._noise is not None else self.ensemble.folded(self._offset)
+        if folded is not None:
+            event = folded(shared, generator)
+            ending = None
+            if "termination" in networks:
+                context = self.ensemble.input_normaliser(shared)
+                ending = self._ending(networks, context, targets(event))
+        else:
+            context = self._standardised(shared)
+            drawn = self._law(networks, context).sample((), generator)
+            event, ending = targets.inverse(drawn), self._ending(networks, context, drawn)
+        return self._gather(event), None if ending is None else self._gather(ending)
+
+    def _expect(
+        self, raw: Tensor, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor | None]:
+        networks: Any = self.ensemble.acting()
+        context = self._standardised(raw)
+        shared = context.expand(self.count, *context.shape)
+        event = _mean(self._law(networks, shared), generator)
+        ending = self._ending(networks, shared, event)
+        rounded = None if ending is None else (ending.mean(0) > 0.5).to(event)
+        return self.ensemble.target_normaliser.inverse(event.mean(0)), rounded
+
+    def _standardised(self, raw: Tensor) -> Tensor:
+        """Standardised inputs, followed by the noise of the codes as it is."""
+        size = self.ensemble.context_dim
+        context = self.ensemble.input_normaliser(raw[..., :size])
+        return context if self._noise is None else torch.cat((context, raw[..., size:]), dim=-1)
+
+    def _law(self, networks: Any, context: Tensor) -> ConditionalValue:
+        """p(Δs, r | s, a) at contexts ``(count, M, C)``, with the codes of their noise."""
+        if self._noise is not None:
+            size = self.ensemble.context_dim
+            code = networks["episode"].place(context[..., size:])
+            context = torch.cat((context[..., :size], code), dim=-1)
+        return networks["density"](context)
+
+    def _ending(self, networks: Any, context: Tensor, event: Tensor) -> Tensor | None:
+        """Probability ``(count, M)`` that the episode ends with this step; None if never."""
+        if "termination" not in networks:
+            return None
+        seen = context[..., : self.ensemble.context_dim], event[..., : self.ensemble.change_dim]
+        return torch.sigmoid(networks["termination"](torch.cat(seen, dim=-1)).squeeze(-1))
+
+    def _finish(
+        self,
+        states: Tensor,
+        actions: Tensor,
+        event: Tensor,
+        ending: Tensor | None,
+        generator: torch.Generator | None,
+    ) -> Step:
+        """The step that events (Δs, r) and probabilities of the end make.
+
+        Args:
+            states, actions: before the step, ``(B, S)`` and ``(B, A)`` or ``(B,)``.
+            event: in its own units, ``(B, X)``.
+            ending: ``(B,)``, or None where the termination is known or absent.
+            generator: of the ends; without it and with probabilities of 0 or 1 the step is
+                deterministic.
+        """
+        model = self.ensemble
+        before = states if model.complete is None else states[:, model.predicted]
+        after = before + event[:, : model.change_dim]
+        if model.complete is not None:
+            after = model.complete(states, actions, after)
+        after = after.clamp(model.state_low, model.state_high)
+        reward = done = None
+        if model.reward == "learned":
+            reward = event[:, model.change_dim]
+        elif callable(model.reward):
+            reward = per_row("reward", model.reward(states, actions, after), len(after))
+        if ending is not None:
+            draw = torch.rand(ending.shape, generator=generator, device=ending.device)
+            done = draw < ending
+        elif callable(model.termination):
+            done = per_row("termination", model.termination(states, actions, after), len(after))
+            done = done.bool()
+        return Step(after, reward, done)
+
+    def _share_out(self, rows: Tensor) -> Tensor:
+        """Rows ``(B, C)`` as ``(count, ⌈B/count⌉, C)``; the last row is repeated to fill up."""
+        missing = -self.rows % self.count
+        if missing:
+            rows = torch.cat((rows, rows[-1:].expand(missing, -1)))
+        return rows.reshape(-1, self.count, rows.shape[-1]).transpose(0, 1)
+
+    def _gather(self, shared: Tensor) -> Tensor:
+        return shared.transpose(0, 1).flatten(0, 1)[: self.rows]
+
+
+def _mean(value: ConditionalValue, generator: torch.Generator | None) -> Tensor:
+    try:
+        return value.mean
+    except IntractableError:
+        return value.sample((MEAN_SAMPLES,), generator).mean(0)
