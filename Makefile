@@ -1,13 +1,13 @@
-# make demo   train a CVAE policy next to a Gaussian one and write a report
-# make test   all tests and docstring examples
-# make check  format, lint, types
-# make bench  speed beside stable-baselines3 and SBX: vaerl bench, minutes
-# make results  the measurements behind the tables in docs/results/: hours; finished parts are
-#             kept. One of them: make results RESULTS=density-suite
-# make docs   the site, into site/
-# make clean  remove what the targets above built, except .venv and runs/
+# make demo     train a CVAE policy next to a Gaussian one and write a report
+# make test     run all tests and docstring examples
+# make check    check format, lint and types
+# make bench    compare speed with Stable-Baselines3 and SBX (minutes)
+# make results  repeat measurements of the docs (hours); finished parts are kept. One of them:
+#               make results RESULTS=density-suite
+# make docs     build the site into site/
+# make clean    remove what the targets above built, except .venv and runs/
 #
-# Each target sets up .venv first; a repeated call finds it ready. Another Python: make PYTHON=python3.12 test
+# Each target sets up .venv first. Another Python: make PYTHON=python3.12 test
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -50,14 +50,14 @@ clean:
 	rm -rf build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find vaerl agents envs experiments tests docs -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# The stamps: installed again only when the dependencies change. A fuller set counts for a smaller one.
+# Stamps: dependencies are installed again only when they change. A larger set includes a smaller one.
 .venv/.ready: pyproject.toml constraints.txt | .venv/.python
-	@echo "installing vaerl and what it needs into .venv (torch among it: some minutes at the first time)"
+	@echo "installing vaerl and its dependencies, with torch, into .venv (some minutes the first time)"
 	$(PIP) --no-build-isolation -e ".[flow,video]"
 	@touch $@
 
 .venv/.ready-dev: pyproject.toml constraints.txt | .venv/.python
-	@echo "installing vaerl, what it needs and the test tools into .venv (some minutes at the first time)"
+	@echo "installing vaerl, its dependencies and the test tools into .venv (some minutes the first time)"
 	$(PIP) --no-build-isolation -e ".[dev,flow,video]"
 	@touch .venv/.ready $@
 

@@ -21,10 +21,10 @@ One file per environment. Ids, with what the policy has to find:
     vaerl/BimodalWind-v0       three gates and one gust, up or down
     vaerl/RandomPush-v0        Pendulum with rare hard pushes
     vaerl/PushCartPole-v0      CartPole with rare hard pushes
-    vaerl/HiddenFriction-v0    Pendulum whose friction is hidden, drawn once an episode
+    vaerl/HiddenFriction-v0    Pendulum whose friction is hidden, drawn once per episode
 
-From Wet-Chicken on they are for dynamics models and planning: `known_law` says what they offer.
-Only gymnasium is imported here: each environment's module is loaded when it is first made.
+Those from Wet-Chicken on are for dynamics models and planning; see `known_law`. Importing this
+package imports gymnasium only; an environment's module is loaded when it is first made.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ _ENTRIES = {
         "CartPole with rare hard pushes", "push_cartpole:PushCartPoleEnv", 500, {}
     ),
     "vaerl/HiddenFriction-v0": _Entry(
-        "Pendulum whose friction is hidden, drawn once an episode",
+        "Pendulum whose friction is hidden, drawn once per episode",
         "noisy_pendulum:HiddenFrictionEnv",
         200,
         {},

@@ -1,12 +1,12 @@
-"""Acrobot seen in raw angles, whose jump from π to −π is what makes it hard to learn.
+"""Acrobot in raw angles: their jump from π to −π makes it hard to learn.
 
 State (θ₁, θ₂, ω₁, ω₂), angles wrapped to [−π, π]; Gymnasium's "book" equations, one Runge–Kutta
 step of .2 s; |ω₁| ≤ 4π, |ω₂| ≤ 9π; torque −1, 0 or 1; start U(−.1, .1)⁴.
 
     r = 2 − cos θ₁' − cos(θ₁' + θ₂') ∈ [0, 4]
 
-The true law is a Dirac: only a learned model, which cannot know on which side of the wrap the next
-angle falls, is bimodal there. Hence no NLL: planning is scored.
+The true law is deterministic. Only a learned model is bimodal at the wrap, since it cannot know on
+which side the next angle falls. So planning is scored, not the NLL.
 Source: Kegl, Hurtado & Thomas 2021, ramp-kits/rl_simulator.
 """
 
@@ -64,13 +64,13 @@ class RawAcrobotEnv(KnownLawEnv):
         return advance(states, actions - 1.0)
 
     def reward(self, states: Any, actions: Any, next_states: Any) -> Any:
-        """Give the height of the tip over its lowest place, 0 to 4."""
+        """Return the height of the tip above its lowest point, 0 to 4."""
         cos = namespace(next_states).cos
         first, second = next_states[..., 0], next_states[..., 1]
         return 2.0 - cos(first) - cos(first + second)
 
     def probe_pairs(self) -> dict[str, tuple[Array, Any]]:
-        """Give hanging at rest, and both sides of the wrap."""
+        """Return hanging at rest, and both sides of the wrap."""
         return {
             "hanging, torque 1": (np.zeros(4), 2),
             "before the wrap": (np.array([3.0, 0.2, 0.6, 0.0]), 1),
@@ -110,7 +110,7 @@ def advance(states: Array, torques: Array) -> Array:
 
 
 def _slopes(states: Array, torques: Array) -> Array:
-    """Give d(θ₁, θ₂, ω₁, ω₂)/dt (*batch, 4) (Sutton & Barto's equations)."""
+    """Return d(θ₁, θ₂, ω₁, ω₂)/dt (*batch, 4) (Sutton & Barto's equations)."""
     first, second, omega_1, omega_2 = (states[..., i] for i in range(4))
     cos, sin = np.cos(second), np.sin(second)
     d1 = 3.5 + cos  # m₁l²/4 + m₂(l² + l²/4 + l² cos θ₂) + 2I

@@ -3,8 +3,8 @@
     d ← d + a (a clipped to ±0.01 per axis),   p ← p + k(d − p)
 
 d is the desired point, p the rod, k = 0.5 stands for the arm's controller. Posts, start, success
-and mode code are those of D3IL (Jia et al. 2024); the dynamics and the reward are ours, so scores
-published for D3IL do not carry over. Metres; x lateral, y forward.
+and mode code are those of D3IL (Jia et al. 2024); dynamics and reward differ, so scores published
+for D3IL do not carry over. Metres; x lateral, y forward.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ NUM_MODES = 24
 
 
 def mode_code(gaps: Sequence[int]) -> int:
-    """Give the code 0..23 of the gaps taken in the three rows, −1 while one is missing.
+    """Return the code 0..23 of the gaps taken in the three rows, −1 while one is missing.
 
     >>> mode_code((0, 0, 0)), mode_code((1, 2, 3)), mode_code((1, -1, -1))
     (0, 23, -1)
@@ -58,7 +58,7 @@ def mode_code(gaps: Sequence[int]) -> int:
 
 
 def mode_gaps(mode: int) -> tuple[int, int, int]:
-    """Give the gaps of a mode code, from left to right 0, 1, … in each row.
+    """Return the gaps of a mode code, from left to right 0, 1, … in each row.
 
     >>> mode_gaps(23)
     (1, 2, 3)
@@ -72,12 +72,12 @@ class AvoidingEnv(PlanarEnv):
     """A rod that must pass three rows of posts without touching one.
 
     Observation: [desired x, desired y, rod x, rod y]. Action: increment of the desired point.
-    An episode ends with success (reward 1) at y > 0.35 and without (reward 0) at a contact: the
-    rod's centre nearer to a post's than its radius + 0.01. An episode's goal is its mode code
+    An episode ends with success (reward 1) at y > 0.35, or without (reward 0) at a contact, when
+    the rod's centre is within radius + 0.01 of a post's centre. An episode's goal is its mode code
     0..23 after success, else −1; `info["gaps"]` holds the gap of each row passed so far, else −1.
 
     Args:
-        tracking: k ∈ (0, 1], the share of the way to the desired point that the rod makes a step.
+        tracking: k ∈ (0, 1], share of the distance to the desired point that a step covers.
 
     >>> env = AvoidingEnv()
     >>> observation, info = env.reset()
@@ -132,11 +132,11 @@ class AvoidingEnv(PlanarEnv):
         return {**super()._info(outcome), "gaps": tuple(self._gaps)}
 
     def position(self, observation: np.ndarray) -> Array:
-        """Give the rod's place (2,)."""
+        """Return the rod's position (2,)."""
         return np.asarray(observation, dtype=np.float64)[2:].copy()
 
     def probe_observations(self) -> dict[str, Observation]:
-        """Give places before each row where several gaps are open, desired point on the rod."""
+        """Return places before each row where several gaps are open, desired point on the rod."""
         places = {
             "start": START,
             "before row 1": (0.5, -0.2),

@@ -43,7 +43,7 @@ def scripted_expert(
     speed: float = FULL_SPEED,
     dead_zone: bool = False,
 ) -> Callable[[Observation], Array]:
-    """Give a policy for one episode: observation (4,) → action (2,), aiming at gap after gap.
+    """Return a policy for one episode: observation (4,) → action (2,), aiming at gap after gap.
 
     It steers the desired point to the next of seven way-points (x jittered by N(0, 0.006²), drawn
     here) by min(speed, distance), goes on to the one after it within 0.012, and adds N(0, 0.0007²).

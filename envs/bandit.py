@@ -39,7 +39,7 @@ class Bandit40Env(PlanarEnv):
     """One state, one step: the action picks a point, the reward is its log-density in nats.
 
     Observation: always [0]. Action: a ∈ [−1, 1]². An episode's goal is the nearest mean's index
-    where it lies within 3 standard deviations, else −1.
+    if it lies within 3 standard deviations, else −1.
 
     >>> env = Bandit40Env()
     >>> observation, info = env.reset()
@@ -78,11 +78,11 @@ class Bandit40Env(PlanarEnv):
         return float(self._chosen[0]), float(self._chosen[1])
 
     def position(self, observation: np.ndarray) -> Array:
-        """Give the origin: the one state has no place; `info["position"]` holds the x picked."""
+        """Return the origin: the state has no position; `info["position"]` is the chosen x."""
         return np.zeros(2)
 
     def probe_observations(self) -> dict[str, Observation]:
-        """Give the one state."""
+        """Return the one state."""
         return {"the state": np.zeros(1, dtype=np.float32)}
 
     def map_artist(self, ax: Axes) -> None:
@@ -105,7 +105,7 @@ class Bandit40Env(PlanarEnv):
 
 
 def log_prob(x: Array) -> Array:
-    """Give the exact log-density in nats of points x (…, 2): shape (…).
+    """Return the exact log-density in nats of points x (…, 2): shape (…).
 
     >>> log_prob(np.zeros((3, 2))).round(4).tolist()
     [-23.3163, -23.3163, -23.3163]
@@ -124,7 +124,7 @@ def sample(count: int, rng: np.random.Generator) -> Array:
 
 
 def modes_hit(x: Array) -> NDArray[np.int64]:
-    """Give the index (…) of the mean nearest to each point (…, 2), −1 beyond 3 std of all."""
+    """Return the index (…) of the mean nearest to each point (…, 2), −1 beyond 3 std of all."""
     squared = _squared_distances(x)
     return np.where(squared.min(axis=-1) <= (3.0 * STD) ** 2, squared.argmin(axis=-1), -1)
 

@@ -1,7 +1,7 @@
 """What the environments share: a point on a map, checks of actions and states, pictures.
 
 `DrawnEnv` steps and draws; in a `StateEnv` the observation is the state, and `reset` takes one;
-`PlanarEnv` has goals. A subclass says where an episode starts (`_start`), how the point moves
+`PlanarEnv` has goals. A subclass defines where an episode starts (`_start`), how the point moves
 (`_advance`) and how its map looks.
 """
 
@@ -28,7 +28,7 @@ Observation = NDArray[np.float32]
 
 
 class Outcome(NamedTuple):
-    """What one step did: its reward, the goal reached (or −1), and whether the episode ends."""
+    """One step: its reward, the goal reached (or −1), and whether the episode ends."""
 
     reward: float
     goal: int = -1
@@ -80,28 +80,28 @@ class DrawnEnv(gymnasium.Env[Observation, Any]):
 
     @abstractmethod
     def _observe(self) -> Any:
-        """Give the observation of the present state."""
+        """Return the observation of the current state."""
 
     @abstractmethod
     def _info(self, outcome: Outcome) -> dict[str, Any]:
-        """Give the step's `info`."""
+        """Return the step's `info`."""
 
     @abstractmethod
     def _draw_map(self, ax: Axes) -> None:
-        """Draw what stands still on a matplotlib Axes and set its limits."""
+        """Draw the static map on a matplotlib Axes and set its limits."""
 
     def _place(self) -> tuple[float, float]:
-        """Give the point that the present state adds to the trace, which is empty at the start."""
+        """Return the point that the current state adds to the trace (empty at the start)."""
         return float(self._state[0]), float(self._state[1])
 
     def _drawn(self) -> list[tuple[float, float]]:
-        """Give the points that a frame shows."""
+        """Return the points that a frame shows."""
         return self._outcomes or self._trace
 
     # Gymnasium's interface
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """Move by one step; raises ValueError on an action that is not one."""
+        """Move by one step; raises ValueError for an illegal action."""
         if not self._trace:
             raise gymnasium.error.ResetNeeded("step() needs a call of reset() before it")
         outcome = self._advance(self._check_action(action))
@@ -113,7 +113,7 @@ class DrawnEnv(gymnasium.Env[Observation, Any]):
         return self._observe(), outcome.reward, *ends, self._info(outcome)
 
     def _begin_trace(self) -> None:
-        """Start the picture of an episode at the present state."""
+        """Start the picture of an episode at the current state."""
         self._trace = []
         self._trace = [self._place()]
         self._return = 0.0
@@ -128,7 +128,7 @@ class DrawnEnv(gymnasium.Env[Observation, Any]):
         return value.astype(np.int64)
 
     def render(self) -> NDArray[np.uint8] | None:
-        """Give the map with this episode's trace as an image (480, 480, 3)."""
+        """Return the map with this episode's trace as an image (480, 480, 3)."""
         if self.render_mode is None:
             gymnasium.logger.warn(
                 "render() draws nothing: make the env with render_mode='rgb_array'"
@@ -144,7 +144,7 @@ class DrawnEnv(gymnasium.Env[Observation, Any]):
         return self._painter.frame(self._drawn(), caption)
 
     def close(self) -> None:
-        """Let go of the picture."""
+        """Release the picture."""
         self._painter = None
 
 
@@ -159,7 +159,7 @@ class StateEnv(DrawnEnv):
         """Draw the start state, with `self.np_random` where it is random."""
 
     def _check_state(self, state: Array) -> None:
-        """Raise ValueError where a start state inside the observation space is not legal."""
+        """Raise ValueError if a start state inside the observation space is not legal."""
 
     def _begin(self) -> None:
         """Forget, or draw, what an episode keeps beside its state."""
@@ -197,7 +197,7 @@ class StateEnv(DrawnEnv):
 class PlanarEnv(StateEnv):
     """Base of the tasks with several ways to a goal.
 
-    Every `info` holds `goal` (index of the goal reached, −1 while none is), `is_success` and
+    Every `info` holds `goal` (index of the goal reached, else −1), `is_success` and
     `position` (2,); those of an episode's last step are the episode's result.
 
     Attributes:
@@ -215,10 +215,10 @@ class PlanarEnv(StateEnv):
 
     @abstractmethod
     def probe_observations(self) -> dict[str, Observation]:
-        """Give a few named observations at which pictures of a policy tell the most."""
+        """Return a few named observations at which pictures of a policy are most informative."""
 
     def position(self, observation: np.ndarray) -> Array:
-        """Give the place (2,) on the map that an observation stands for."""
+        """Return the position (2,) on the map of an observation."""
         return np.asarray(observation, dtype=np.float64)[:2].copy()
 
     def _place(self) -> tuple[float, float]:
@@ -237,7 +237,7 @@ class PlanarEnv(StateEnv):
 
 
 def finite_vector(name: str, value: Any, shape: tuple[int, ...]) -> Array:
-    """Give `value` as a float64 array of this shape, or raise a ValueError of one line.
+    """Return `value` as a float64 array of this shape, or raise a ValueError.
 
     >>> finite_vector("action", [0, 1], (2,))
     array([0., 1.])
@@ -257,9 +257,9 @@ def finite_vector(name: str, value: Any, shape: tuple[int, ...]) -> Array:
 
 
 def kept_goals(removed_goals: Sequence[int], num_goals: int) -> NDArray[np.int64]:
-    """Give the indices of the goals that stay; at least one must.
+    """Return the indices of the goals that remain; at least one must.
 
-    Indices keep their meaning when goals go: goal 3 is goal 3 whether goal 0 is there or not.
+    Indices keep their meaning: goal 3 is goal 3 whether goal 0 is removed or not.
 
     >>> kept_goals((0, 2), 4)
     array([1, 3])

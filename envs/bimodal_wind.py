@@ -85,18 +85,18 @@ class BimodalWindEnv(KnownLawEnv):
         return xp.stack([clock, scored_values[..., 0], scored_values[..., 1]], -1)
 
     def reward(self, states: Any, actions: Any, next_states: Any) -> Any:
-        """Give the gate's reward after the last move, else 0."""
+        """Return the gate's reward after the last move, else 0."""
         height = abs(next_states[..., 1])
         side = (height > SIDE[0]) & (height < SIDE[1])
         gate = 1.0 * (height < CENTRE) + SIDE_REWARD * side
         return gate * self.terminated(states, actions, next_states)
 
     def terminated(self, states: Any, actions: Any, next_states: Any) -> Any:
-        """Say whether 13 moves are made."""
+        """Return whether 13 moves are made."""
         return next_states[..., 0] > MOVES - 0.5
 
     def probe_pairs(self) -> dict[str, tuple[Array, Any]]:
-        """Give the gust, its edge on both sides, and calm."""
+        """Return the gust, its edge on both sides, and calm."""
         idle = np.zeros(1)
         return {
             "gust": (np.array([9.0, 0.0, 0.0]), idle),

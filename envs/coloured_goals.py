@@ -1,17 +1,17 @@
-"""ColouredGoals: a point, coloured goals, and an instruction: which of them to reach.
+"""ColouredGoals: a point, coloured goals, and an instruction that names the one to reach.
 
     s' = clip(s + 0.25 a, ±1),   r = ‖s − g‖ − ‖s' − g‖ + [at g] − [at another],   g the one asked
 
 "go to the red goal on the left": two goals of different colours lie on each of four sides, and the
-colour that is asked for is on another side too. Both words are needed, and a policy that ignores
-them obeys one time in eight.
+asked colour also occurs on another side. Both words are needed; a policy that ignores them succeeds
+one time in eight.
 
-"go to the red goal", "go to the goal on the left": one goal lies on each side and no colour is
-there twice. Either word says which is meant, and ignoring it obeys one time in four.
+"go to the red goal", "go to the goal on the left": one goal lies on each side, all of different
+colours. One word is enough; a policy that ignores it succeeds one time in four.
 
-Some combinations of colour and side can be kept out of training: no goal of that colour is ever on
-that side there, though both words are learned from others. A policy that has understood the words
-obeys the new combination all the same. Ours.
+Some combinations of colour and side can be held out of training: no goal of that colour is then on
+that side, though both words occur in other combinations. A policy that understands the words obeys
+the new combination.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ START = 0.15  # half side of the square in which episodes start
 
 
 def instruction(colour: str | None = None, side: str | None = None) -> NDArray[np.int64]:
-    """The token ids ``(LENGTH,)`` of an instruction that says a colour, a side, or both.
+    """The token ids ``(LENGTH,)`` of an instruction that names a colour, a side, or both.
 
     >>> for tokens in (instruction("red", "left"), instruction("red"), instruction(side="left")):
     ...     print(" ".join(VOCABULARY[token] for token in tokens if token))
@@ -78,25 +78,25 @@ def instruction(colour: str | None = None, side: str | None = None) -> NDArray[n
 
 
 class ColouredGoalsEnv(DrawnEnv):
-    """A planar point that is told which coloured goal to reach.
+    """A point in the plane with an instruction which coloured goal to reach.
 
     Observation, a Dict: "position" (2,) in [−1, 1]²; "goals" (16,), the places of the eight goals;
     "colours" (8,), the word for the colour of each, 0 where a place is empty, and "instruction"
-    (8,), both token ids of `VOCABULARY`. That a place is on the left is not said: it has to be
+    (8,), both token ids of `VOCABULARY`. Which places are on the left has to be
     learned.
     Action: the step in units of 0.25, in [−1, 1]². The episode ends at any goal, or after 15 steps.
-    Every `info` holds `goal` (index of the goal reached, −1 while none is), `is_success` (it is the
+    Every `info` holds `goal` (index of the goal reached, else −1), `is_success` (it is the
     one asked for), `position` (2,) and `asked`: (colour, side), (colour,) or (side,).
 
     `reset(options={"ask": (colour, side)})` asks for that combination, also a held-out one;
-    `{"ask": (colour,)}` and `{"ask": (side,)}` say that word alone, in a scene where it is enough;
-    `{"start": (x, y)}` says where the episode starts.
+    `{"ask": (colour,)}` and `{"ask": (side,)}` use that word alone, in a scene where it is enough;
+    `{"start": (x, y)}` sets the start.
 
     Args:
         combinations: of colour and side: "all", "training" (those of `HELD_OUT` are neither asked
             for nor to be seen) or "held-out" (only those are asked for).
-        asks: what instructions say: "both" words, "colour" or "side" alone, or "mixed": both in
-            half of the episodes, each alone in a quarter.
+        asks: the words of instructions: "both", "colour" or "side" alone, or "mixed" (both in half
+            of the episodes, each alone in a quarter).
 
     >>> env = ColouredGoalsEnv()
     >>> observation, info = env.reset(seed=0, options={"ask": ("red", "left")})
@@ -146,7 +146,7 @@ class ColouredGoalsEnv(DrawnEnv):
 
     @property
     def position(self) -> Array:
-        """Where the point is ``(2,)``."""
+        """The position of the point ``(2,)``."""
         return self._state.copy()
 
     @property
@@ -157,7 +157,7 @@ class ColouredGoalsEnv(DrawnEnv):
     def reset(  # type: ignore[override]
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, NDArray], dict[str, Any]]:
-        """Draw colours, instruction and start, where `options` does not say them."""
+        """Draw the colours, instruction and start that `options` does not give."""
         super().reset(seed=seed)
         asked, start = self._read_options(options)
         self._asked = self._draw_asked() if asked is None else asked
@@ -201,7 +201,7 @@ class ColouredGoalsEnv(DrawnEnv):
         ax.text(0.0, -0.95, self.words, ha="center", fontsize=11, color=drawing.INK)
 
     def _draw_asked(self) -> Asked:
-        """A combination, and which of its words are said."""
+        """A combination of words, and which of them the instruction names."""
         rng = self.np_random
         colour, side = self._askable[int(rng.integers(len(self._askable)))]
         said = self.asks
@@ -224,7 +224,7 @@ class ColouredGoalsEnv(DrawnEnv):
         return colours
 
     def _draw_four(self, asked: str | None, on: str | None) -> tuple[list[str], int]:
-        """One goal on each side and each colour once, and which of them has the word asked for."""
+        """One goal on each side, all of different colours, and the one that the word names."""
         rng = self.np_random
         pairs = [(c, s) for c, s in self._askable if asked in (None, c) and on in (None, s)]
         pair = pairs[int(rng.integers(len(pairs)))]
@@ -258,7 +258,7 @@ class ColouredGoalsEnv(DrawnEnv):
         }
 
     def _read_options(self, options: dict[str, Any] | None) -> tuple[Asked | None, Array | None]:
-        """What is asked for and the start, None where they are to be drawn."""
+        """The asked combination and the start; None for those to be drawn."""
         if not isinstance(options, Mapping | None):
             raise ValueError(f"options: got {options!r}, expected a dict with 'ask' and 'start'")
         given = dict(options or {})

@@ -26,7 +26,7 @@ FRAME_SIDE = 480  # pixels; a multiple of 16, which video codecs ask for
 
 
 def goal_color(index: int) -> str:
-    """Give the colour of a goal; the same goal has the same colour in every picture.
+    """Return the colour of a goal; the same goal has the same colour in every picture.
 
     >>> goal_color(0), goal_color(8) == goal_color(0)
     ('#2a7fb8', True)
@@ -82,7 +82,7 @@ def draw_start(ax: Axes, x: float, y: float) -> None:
 class Painter:
     """Frames of one environment: the map is drawn once, then only the trace on top of it.
 
-    The first frame takes some 50 ms, each later one a few.
+    The first frame takes about 50 ms, each later one a few.
     """
 
     def __init__(self, map_artist: Callable[[Axes], None], *, joined: bool = True) -> None:
@@ -107,7 +107,7 @@ class Painter:
         self._background = self._canvas.copy_from_bbox(self._figure.bbox)
 
     def frame(self, trace: Sequence[tuple[float, float]], caption: str) -> NDArray[np.uint8]:
-        """Give the map, the trace (T, 2) and the caption as an image (480, 480, 3)."""
+        """Return the map, the trace (T, 2) and the caption as an image (480, 480, 3)."""
         points = np.array(trace, dtype=np.float64).reshape(-1, 2)
         self._canvas.restore_region(self._background)
         self._line.set_data(points[:, 0], points[:, 1])

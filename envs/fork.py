@@ -3,8 +3,8 @@
     action 0, safe:   y = 2,                                     r = .20
     action 1, risky:  y ~ ½ N(1, .05²) + ½ N(−1, .05²),          r = exp(−(y / .25)² / 2)
 
-The risky action pays only near y = 0, where no outcome ever falls: it is worth .00045. A Gaussian
-with the right moments expects .242 of it and a mean model 1, so both choose it.
+The risky action pays only near y = 0, where no outcome falls, so its value is .00045. A Gaussian
+with the right moments expects .242 and a mean model 1, so both choose it.
 """
 
 from __future__ import annotations
@@ -64,17 +64,17 @@ class ForkEnv(KnownLawEnv):
         return MixedLaw(np.full((*batch, 1, 1), SAFE_PLACE), safe, risky)
 
     def reward(self, states: Any, actions: Any, next_states: Any) -> Any:
-        """Give .20 for the safe action, exp(−(y/.25)²/2) for the risky one."""
+        """Return .20 for the safe action, exp(−(y/.25)²/2) for the risky one."""
         gamble = namespace(next_states).exp(-0.5 * (next_states[..., 0] / WIDTH) ** 2)
         safe = 1.0 * (actions == SAFE)
         return safe * SAFE_REWARD + (1.0 - safe) * gamble
 
     def probe_pairs(self) -> dict[str, tuple[Array, Any]]:
-        """Give both actions."""
+        """Return both actions."""
         return {"safe": (np.zeros(1), SAFE), "risky": (np.zeros(1), RISKY)}
 
     def _place(self) -> tuple[float, float]:
-        """Give (y, reward); before the step the point lies below the picture."""
+        """Return (y, reward); before the step the point lies below the picture."""
         if not self._trace:
             return 0.0, -9.0
         y = float(self._state[0])

@@ -1,6 +1,6 @@
 """The ghost grid: a 7 × 7 maze with two ghosts that move at random.
 
-A step: the agent moves (blocked: it stays); on a ghost's cell it is caught and the ghosts do not
+In a step the agent moves, or stays if blocked. On a ghost's cell it is caught and the ghosts do not
 move. Otherwise ghost 1 moves with equal chances up, down, right, left and ghost 2 with
 (.1, .1, .4, .4), each redrawn until the move is legal. Caught: r = −1, end. Else the agent at
 (6, 6): r = 10, end. Else r = 0.
@@ -31,7 +31,7 @@ GHOST_CHANCES = ((0.25, 0.25, 0.25, 0.25), (0.1, 0.1, 0.4, 0.4))
 
 
 def _tables() -> tuple[NDArray[np.int64], NDArray[np.bool_], Array]:
-    """Give cells (40, 2), whether a move is legal (7, 7, 4), ghosts' chances (2, 7, 7, 4)."""
+    """Return cells (40, 2), whether a move is legal (7, 7, 4), ghosts' chances (2, 7, 7, 4)."""
     free = np.ones((SIDE, SIDE), dtype=np.bool_)
     for wall in WALLS:
         free[wall] = False
@@ -70,7 +70,7 @@ class GhostGridEnv(KnownLawEnv):
         return np.tile(np.array(START, dtype=np.float64), (count, 1))
 
     def random_pairs(self, count: int, rng: np.random.Generator) -> tuple[Array, NDArray]:
-        """Draw three free cells and an action uniformly, anew where the episode had ended."""
+        """Draw three free cells and an action uniformly; repeat if the episode had ended."""
         states = np.empty((0, 6))
         while len(states) < count:
             drawn = CELLS[rng.integers(len(CELLS), size=(2 * count, 3))].reshape(-1, 6)
@@ -109,16 +109,16 @@ class GhostGridEnv(KnownLawEnv):
         return DiscreteLaw(support, np.where(hit, np.eye(16)[0], joint))
 
     def reward(self, states: Any, actions: Any, next_states: Any) -> Any:
-        """Give −1 where caught, 10 at the goal, else 0."""
+        """Return −1 where caught, 10 at the goal, else 0."""
         hit = caught(next_states)
         return 10.0 * (at_goal(next_states) & ~hit) - 1.0 * hit
 
     def terminated(self, states: Any, actions: Any, next_states: Any) -> Any:
-        """Say whether the agent is caught or at the goal."""
+        """Return whether the agent is caught or at the goal."""
         return caught(next_states) | at_goal(next_states)
 
     def probe_pairs(self) -> dict[str, tuple[Array, Any]]:
-        """Give the start, ghosts in a corner and in corridors, and a step into a ghost."""
+        """Return the start, ghosts in a corner and in corridors, and a step into a ghost."""
         return {
             "start, right": (np.array(START, dtype=np.float64), 2),
             "ghosts in corners, up": (np.array([3.0, 3.0, 0.0, 6.0, 6.0, 0.0]), 0),
@@ -148,7 +148,7 @@ class GhostGridEnv(KnownLawEnv):
 
 
 def caught(states: Any) -> Any:
-    """Give whether the agent shares a cell with a ghost (*batch,), states rounded to cells.
+    """Return whether the agent shares a cell with a ghost (*batch,), states rounded to cells.
 
     >>> caught(np.array([2.0, 2.0, 2.2, 1.9, 6.0, 0.0])).item()
     True
@@ -158,7 +158,7 @@ def caught(states: Any) -> Any:
 
 
 def at_goal(states: Any) -> Any:
-    """Give whether the agent is at (6, 6): (*batch,).
+    """Return whether the agent is at (6, 6): (*batch,).
 
     >>> at_goal(np.array([6.0, 5.8, 0.0, 0.0, 0.0, 0.0])).item()
     True

@@ -1,6 +1,6 @@
 """Base of the environments for dynamics and planning: their law p(s' | s, a) is known.
 
-A subclass gives the law once (`_law`); steps, batches of steps and scores all come from it. The
+A subclass defines the law once (`_law`); steps, batches of steps and scores all come from it. The
 observation is the state. A planner that uses the true simulator as its model needs:
 
     next_states, rewards, terminated = env.step_batch(states, actions, rng)
@@ -37,7 +37,7 @@ class KnownLawEnv(StateEnv):
     """Base of the environments with a known law.
 
     Attributes:
-        scored: coordinates of s' that the law speaks of; `complete` gives the others.
+        scored: coordinates of s' that the law describes; `complete` computes the others.
     """
 
     scored: tuple[int, ...]
@@ -62,18 +62,18 @@ class KnownLawEnv(StateEnv):
 
     @abstractmethod
     def _law(self, states: Array, actions: NDArray) -> Law:
-        """Give the law for checked states and actions of one batch."""
+        """Return the law for checked states and actions of one batch."""
 
     @abstractmethod
     def reward(self, states: Any, actions: Any, next_states: Any) -> Any:
-        """Give the rewards (*batch,); NumPy arrays or torch tensors, as they come."""
+        """Return the rewards (*batch,); NumPy arrays or torch tensors, like the arguments."""
 
     @abstractmethod
     def probe_pairs(self) -> dict[str, tuple[Array, Any]]:
-        """Give named pairs (state, action) at which the law tells the most."""
+        """Return named pairs (state, action) at which the law is most informative."""
 
     def terminated(self, states: Any, actions: Any, next_states: Any) -> Any:
-        """Give whether the episode ends (*batch,)."""
+        """Return whether the episode ends (*batch,)."""
         return namespace(next_states).full_like(next_states[..., 0], self._one_step) > 0.0
 
     def complete(self, states: Any, actions: Any, scored_values: Any) -> Any:
@@ -81,7 +81,7 @@ class KnownLawEnv(StateEnv):
         return scored_values
 
     def legal(self, states: Array) -> NDArray[np.bool_]:
-        """Give whether a step can start from each of the states (*batch, D)."""
+        """Return whether a step can start from each of the states (*batch, D)."""
         return np.ones(states.shape[:-1], dtype=np.bool_)
 
     def hidden_batch(self, count: int, rng: np.random.Generator) -> dict[str, Array]:
@@ -91,7 +91,7 @@ class KnownLawEnv(StateEnv):
     # The law and batches of steps
 
     def transition_distribution(self, state: Any, action: Any) -> Law:
-        """Give p(s' | s, a) for one pair or a batch; ValueError where they do not fit."""
+        """Return p(s' | s, a) for one pair or a batch; raise ValueError if they do not fit."""
         return self._law(*self._check_pairs(state, action))
 
     def step_batch(self, states: Any, actions: Any, rng: np.random.Generator) -> Steps:
@@ -111,7 +111,7 @@ class KnownLawEnv(StateEnv):
         return Steps(next_states, reward, ends)
 
     def probe_observations(self) -> dict[str, Observation]:
-        """Give the different states of `probe_pairs` as observations."""
+        """Return the different states of `probe_pairs` as observations."""
         kept: dict[bytes, tuple[str, Observation]] = {}
         for name, (state, _) in self.probe_pairs().items():
             observation = state.astype(np.float32)
@@ -135,7 +135,7 @@ class KnownLawEnv(StateEnv):
     # Checks
 
     def _check_pairs(self, states: Any, actions: Any) -> tuple[Array, NDArray]:
-        """Give states (*batch, D) and actions (*batch, …) of one batch, finite and legal."""
+        """Return states (*batch, D) and actions (*batch, …) of one batch, finite and legal."""
         states = _finite_batch("states", states, self.observation_space.shape)
         legal = self.legal(states)
         if not legal.all():
@@ -172,7 +172,7 @@ class KnownLawEnv(StateEnv):
 
 
 def namespace(array: Any) -> ModuleType:
-    """Give the module whose functions fit the array: torch for a tensor, else NumPy.
+    """Return the module whose functions fit the array: torch for a tensor, else NumPy.
 
     >>> namespace(np.zeros(2)).__name__
     'numpy'

@@ -2,7 +2,7 @@
 
 A law stands for a whole batch of pairs (s, a); with one pair the batch is empty. Shapes: states
 `(*batch, D)`; samples `(count, *batch, D)`; what is scored may have any further axes in front.
-`scored` are the S coordinates of s' that the law speaks of; the others follow from them and from
+`scored` are the S coordinates of s' that the law describes; the others follow from them and from
 (s, a). Log-probabilities are in nats. Which measure they refer to depends on the law:
 
 | law | log_prob is |
@@ -12,8 +12,8 @@ A law stands for a whole batch of pairs (s, a); with one pair the batch is empty
 | `UniformLaw` | the density along the coordinates that vary, −inf off the segment or box |
 | `MixedLaw` | at an atom its log-probability, elsewhere the log-density of the rest |
 
-The last two have no density in R^D, so a model with a density has no finite NLL to be compared
-with: score observations o = s' + N(0, σ² I), whose exact density is `noisy_log_prob`.
+The last two have no density in R^D, so the NLL of a model with a density cannot be compared with
+them: score observations o = s' + N(0, σ² I), whose exact density is `noisy_log_prob`.
 Points within 1e-5 of each other (float32 states) count as the same.
 """
 
@@ -50,19 +50,19 @@ class Law(ABC):
 
     @abstractmethod
     def log_prob(self, next_states: ArrayLike) -> Array:
-        """Give the log-probability (…, *batch) of next states (…, *batch, D), in nats."""
+        """Return the log-probability (…, *batch) of next states (…, *batch, D), in nats."""
 
     @abstractmethod
     def noisy_log_prob(self, observed: ArrayLike, sigma: float) -> Array:
-        """Give the exact log-density of s' + N(0, σ² I) at points (…, *batch, D), σ > 0."""
+        """Return the exact log-density of s' + N(0, σ² I) at points (…, *batch, D), σ > 0."""
 
     @abstractmethod
     def mean(self) -> Array:
-        """Give the mean (*batch, S) of the scored coordinates."""
+        """Return the mean (*batch, S) of the scored coordinates."""
 
     @abstractmethod
     def covariance(self) -> Array:
-        """Give the covariance (*batch, S, S) of the scored coordinates."""
+        """Return the covariance (*batch, S, S) of the scored coordinates."""
 
 
 class DiscreteLaw(Law):
@@ -148,7 +148,7 @@ class MixtureLaw(Law):
         return _log_mixture(kept, self.weights, self.means, self.stds)
 
     def noisy_log_prob(self, observed: ArrayLike, sigma: float) -> Array:
-        """Give the log-density of the scored coordinates of s' + N(0, σ² I)."""
+        """Return the log-density of the scored coordinates of s' + N(0, σ² I)."""
         kept = np.asarray(observed, dtype=np.float64)[..., list(self.scored)]
         wider = np.sqrt(self.stds**2 + _positive(sigma) ** 2)
         return _log_mixture(kept, self.weights, self.means, wider)
@@ -202,12 +202,12 @@ class UniformLaw(Law):
         return ((self.high - self.low) ** 2 / 12.0)[..., None] * np.eye(self.low.shape[-1])
 
     def _widths(self) -> Array:
-        """Give the widths, 1 where a coordinate is constant."""
+        """Return the widths, 1 where a coordinate is constant."""
         return np.where(self.high > self.low, self.high - self.low, 1.0)
 
 
 class MixedLaw(Law):
-    """Atoms, and with the probability that they leave another law.
+    """Atoms, and another law with the remaining probability.
 
     Args:
         atoms: (*batch, K, D).
@@ -252,7 +252,7 @@ class MixedLaw(Law):
         return between + self._weights[..., -1, None, None] * self.rest.covariance()
 
     def _means(self) -> Array:
-        """Give the places (*batch, K + 1, S) of the parts, the rest's mean last."""
+        """Return the places (*batch, K + 1, S) of the parts, the rest's mean last."""
         return np.concatenate([self.atoms, self.rest.mean()[..., None, :]], axis=-2)
 
 
@@ -283,7 +283,7 @@ def _indices(weights: Array, count: int, rng: np.random.Generator) -> np.ndarray
 
 
 def _take(values: Array, index: np.ndarray) -> Array:
-    """Give values[index] (count, *batch, …) from values (*batch, K, …)."""
+    """Return values[index] (count, *batch, …) from values (*batch, K, …)."""
     batch = index.ndim - 1
     wide = index.reshape(*index.shape, *[1] * (values.ndim - batch))
     return np.take_along_axis(values[None], wide, axis=1 + batch).squeeze(axis=1 + batch)
@@ -299,7 +299,7 @@ def _mass_at(points: ArrayLike, support: Array, probabilities: Array) -> Array:
 
 
 def _scatter(weights: Array, offsets: Array) -> Array:
-    """Give Σ_k w_k d_k d_kᵀ (*batch, S, S)."""
+    """Return Σ_k w_k d_k d_kᵀ (*batch, S, S)."""
     return np.einsum("...k,...ki,...kj->...ij", weights, offsets, offsets)
 
 
@@ -308,14 +308,14 @@ def _log_normal(z: Array) -> Array:
 
 
 def _log_mixture(points: ArrayLike, weights: Array, means: Array, stds: Array) -> Array:
-    """Give log Σ_k w_k N(x; μ_k, diag σ_k²) for points (…, *batch, S)."""
+    """Return log Σ_k w_k N(x; μ_k, diag σ_k²) for points (…, *batch, S)."""
     offset = np.asarray(points, dtype=np.float64)[..., None, :] - means
     terms = (_log_normal(offset / stds) - np.log(stds)).sum(axis=-1)
     return np.logaddexp.reduce(_log(weights) + terms, axis=-1)
 
 
 def _log_cdf_difference(upper: Array, lower: Array) -> Array:
-    """Give log(Φ(upper) − Φ(lower)) for upper ≥ lower, exact in both tails."""
+    """Return log(Φ(upper) − Φ(lower)) for upper ≥ lower, exact in both tails."""
     flip = lower > 0.0
     high = log_ndtr(np.where(flip, -lower, upper))
     low = log_ndtr(np.where(flip, -upper, lower))

@@ -1,4 +1,4 @@
-"""Scores of multimodal behaviour, each with the value a perfect policy reaches on so few episodes.
+"""Scores of multimodal behaviour, and what a perfect policy scores on a finite number of episodes.
 
 All functions take `goals`: one integer per episode, the index of the goal (or mode) it ended in,
 −1 where it reached none; this is `info["goal"]` of each episode's last step. Run a fixed number of
@@ -113,9 +113,9 @@ def removal_success_rate(
     A group that hit R different goals fails iff the G − n goals that stay are all among the G − R
     it missed, so the rate is the mean over groups of 1 − C(G − R, G − n) / C(G, n), with
     n = `num_removed`; at the published n = G/2 (100 groups of 5) this is 1 − C(G − R, n) / C(G, n).
-    `rule="published"` is that code's own: the last formula at any n, and R ≥ G − n counted as
-    certain although one choice of removals may defeat it. Episodes beyond the last whole group are
-    left out.
+    `rule="published"` follows the published code: the last formula at any n, and R ≥ G − n
+    counts as certain although one choice of removals may defeat it. Episodes beyond the last whole
+    group are left out.
 
     >>> removal_success_rate([0, 1, 0, 1, 1], 4, 2)
     0.8333333333333334
@@ -147,7 +147,7 @@ def obstacle_success_rate(goals: Goals, num_goals: int, group_size: int = 5) -> 
 
 
 def score_ceiling(num_goals: int, episodes: int, *, percentile: float = 5.0) -> Noise:
-    """Give the `multi_goal_score` of a perfect uniform policy: exact mean, simulated percentile.
+    """Return the `multi_goal_score` of a perfect uniform policy: exact mean, simulated percentile.
 
     >>> score_ceiling(4, 1000).mean.__round__(3)
     0.978
@@ -156,7 +156,7 @@ def score_ceiling(num_goals: int, episodes: int, *, percentile: float = 5.0) -> 
 
 
 def entropy_ceiling(num_modes: int, episodes: int, *, percentile: float = 5.0) -> Noise:
-    """Give the `mode_entropy` of a perfect uniform policy: exact mean, simulated percentile.
+    """Return the `mode_entropy` of a perfect uniform policy: exact mean, simulated percentile.
 
     >>> entropy_ceiling(24, 480).mean.__round__(4)
     0.9924
@@ -165,7 +165,7 @@ def entropy_ceiling(num_modes: int, episodes: int, *, percentile: float = 5.0) -
 
 
 def total_variation_floor(num_modes: int, episodes: int, *, percentile: float = 95.0) -> Noise:
-    """Give the `total_variation` of a perfect uniform policy: exact mean, simulated percentile.
+    """Return the `total_variation` of a perfect uniform policy: exact mean, simulated percentile.
 
     >>> total_variation_floor(24, 480).mean.__round__(3)
     0.087

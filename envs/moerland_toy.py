@@ -67,15 +67,15 @@ class MoerlandToyEnv(KnownLawEnv):
         return MixtureLaw(weights, means[..., None], STD)
 
     def reward(self, states: Any, actions: Any, next_states: Any) -> Any:
-        """Give 0."""
+        """Return 0, there is no reward."""
         return namespace(next_states).zeros_like(next_states[..., 0])
 
     def probe_pairs(self) -> dict[str, tuple[Array, Any]]:
-        """Give one x with one, one with two and one with three branches."""
+        """Return one x with one, one with two and one with three branches."""
         return {f"x={x:g}": (np.array([x]), 0) for x in (-0.6, 0.0, 0.6)}
 
     def _place(self) -> tuple[float, float]:
-        """Give (x, y); before the step the point lies below the picture."""
+        """Return (x, y); before the step the point lies below the picture."""
         if not self._trace:
             return float(self._state[0]), -10.0
         return self._trace[0][0], float(self._state[0])

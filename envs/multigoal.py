@@ -55,8 +55,8 @@ class MultiGoalEnv(PlanarEnv):
     Args:
         variant: "sql" (4 goals, ρ = 1, start N(0, 0.1² I)), "s2ac-4" or "s2ac-3" (4 or 3 goals,
             ρ = 0.5, start exactly at the origin).
-        done_threshold: another ρ > 0 than the variant's.
-        start_std: another standard deviation ≥ 0 of the start.
+        done_threshold: ρ > 0, in place of the variant's.
+        start_std: standard deviation ≥ 0 of the start, in place of the variant's.
 
     >>> env = MultiGoalEnv("s2ac-4")
     >>> observation, info = env.reset(seed=0)
@@ -105,7 +105,7 @@ class MultiGoalEnv(PlanarEnv):
         return Outcome(reward + GOAL_REWARD, goal=nearest, success=True, terminated=True)
 
     def probe_observations(self) -> dict[str, Observation]:
-        """Give the states at which S2AC's authors measured the policy's entropy."""
+        """Return the states at which S2AC's authors measured the policy's entropy."""
         return {f"({x:g}, {y:g})": np.array((x, y), dtype=np.float32) for x, y in self._probes}
 
     def map_artist(self, ax: Axes) -> None:

@@ -1,9 +1,9 @@
-"""Pendulum-v1 with noise whose law is known: random pushes, or a friction nobody sees.
+"""Pendulum-v1 with noise whose law is known: random pushes, or hidden friction.
 
     RandomPush:      ω' = clip(ω + (15 sin θ + 3(u + 6B))·.05, ±8) + .02ξ,   B = 0 (.9), ±1 (.05)
     HiddenFriction:  ω' = clip(ω + (15 sin θ + 3u − cω)·.05, ±8) + .02ξ,     c ∈ {0, .5} fair
 
-with θ' = θ + .05ω', ξ ~ N(0, 1); c is drawn once an episode. Observation (cos θ, sin θ, ω), torque
+with θ' = θ + .05ω', ξ ~ N(0, 1); c is drawn once per episode. Observation (cos θ, sin θ, ω), torque
 u ∈ [−2, 2], reward −(θ² + .1ω² + .001u²) before the step, start θ ~ U(−π, π), ω ~ U(−1, 1): all as
 in Gymnasium's Pendulum-v1. What is random is ω', the scored coordinate; the rest follows from it.
 """
@@ -33,7 +33,7 @@ FRICTIONS = (0.0, 0.5)
 
 
 class _NoisyPendulumEnv(KnownLawEnv):
-    """What both share: observation, reward, start, and θ' from ω'."""
+    """Shared by both: observation, reward, start, and θ' from ω'."""
 
     scored = (2,)
     _legal_states = "on the circle cos² + sin² = 1"
@@ -59,7 +59,7 @@ class _NoisyPendulumEnv(KnownLawEnv):
     def _normal_law(
         self, states: Array, actions: Array, weights: Array, acceleration: Array
     ) -> MixtureLaw:
-        """Give the mixture over ω' for weights and extra accelerations (*batch, K)."""
+        """Return the mixture over ω' for weights and extra accelerations (*batch, K)."""
         pull = 15.0 * states[..., 1] + 3.0 * actions[..., 0]
         speed = states[..., 2, None] + (pull[..., None] + acceleration) * DT
         return MixtureLaw(
@@ -78,12 +78,12 @@ class _NoisyPendulumEnv(KnownLawEnv):
         return xp.stack([xp.cos(theta), xp.sin(theta), speed], -1)
 
     def reward(self, states: Any, actions: Any, next_states: Any) -> Any:
-        """Give −(θ² + .1ω² + .001u²) of the state before the step, θ ∈ [−π, π]."""
+        """Return −(θ² + .1ω² + .001u²) of the state before the step, θ ∈ [−π, π]."""
         theta = namespace(states).arctan2(states[..., 1], states[..., 0])
         return -(theta**2 + 0.1 * states[..., 2] ** 2 + 0.001 * actions[..., 0] ** 2)
 
     def probe_pairs(self) -> dict[str, tuple[Array, Any]]:
-        """Give the pole up at rest, hanging and moving, and at the clip of ω."""
+        """Return the pole up at rest, hanging and moving, and at the clip of ω."""
         idle = np.zeros(1)
         return {
             "up, at rest": (np.array([1.0, 0.0, 0.0]), idle),
@@ -93,7 +93,7 @@ class _NoisyPendulumEnv(KnownLawEnv):
         }
 
     def _place(self) -> tuple[float, float]:
-        """Give the tip of the pole; θ = 0 is up, and θ grows to the left as in Pendulum-v1."""
+        """Return the tip of the pole; θ = 0 is up, and θ grows to the left as in Pendulum-v1."""
         return -float(self._state[1]), float(self._state[0])
 
     def _drawn(self) -> list[tuple[float, float]]:
@@ -126,9 +126,9 @@ class RandomPushEnv(_NoisyPendulumEnv):
 
 
 class HiddenFrictionEnv(_NoisyPendulumEnv):
-    """A pendulum whose friction c ∈ {0, .5} is drawn once an episode and never shown.
+    """A pendulum whose friction c ∈ {0, .5} is drawn once per episode and never shown.
 
-    Without the past, ω' has a fair mixture of two Gaussians; with it, one whose weight is the
+    Without the past, ω' follows an equal mixture of two Gaussians; with it, one whose weight is the
     chance of friction given the episode so far, which `friction_chance` updates step by step.
     `info["friction"]` tells c, for scoring only.
 
@@ -143,7 +143,7 @@ class HiddenFrictionEnv(_NoisyPendulumEnv):
     def transition_distribution(
         self, state: Any, action: Any, *, chance: ArrayLike = 0.5
     ) -> MixtureLaw:
-        """Give p(s' | s, a) where friction has this chance (*batch,) or one for all."""
+        """Return p(s' | s, a) for this chance of friction, (*batch,) or one for all."""
         states, actions = self._check_pairs(state, action)
         likely = np.asarray(chance, dtype=np.float64)
         if not ((likely >= 0.0) & (likely <= 1.0)).all():

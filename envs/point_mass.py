@@ -99,7 +99,7 @@ class PointMassEnv(PlanarEnv):
         return Outcome(reward, truncated=bool(np.abs(after).max() > LIMIT))
 
     def probe_observations(self) -> dict[str, Observation]:
-        """Give the start, places between two goals, and places from which one goal is near."""
+        """Return the start, places between two goals, and places from which one goal is near."""
         return {f"({x:g}, {y:g})": np.array((x, y), dtype=np.float32) for x, y in _PROBES}
 
     def map_artist(self, ax: Axes) -> None:

@@ -4,7 +4,7 @@ The physics is Gymnasium-Robotics' point mass (mass m = 4.189, gear 100, damping
 
     v ← clip(v, ±5),   v' = (v + Δt·100a/m) / (1 + Δt/m),   p' = p + Δt·v'
 
-then contact: a body of half width 0.1 is stopped at walls, one axis after the other (ours).
+then contact: a body of half width 0.1 is stopped at walls, axis by axis (unlike the source).
 Source: Wang, Liu & Pan 2025 (DrAC), envs/mgmaze.
 """
 
@@ -94,7 +94,7 @@ class PointMazeEnv(PlanarEnv):
     Observation: (x, y, vx, vy). Action: the force, in [−1, 1]². Reward "sparse": 100 on the step
     that ends within Chebyshev distance 0.5 of a goal (then terminated), else 0; "dense": also 100
     there, else 10 times the decrease of the Euclidean distance to the nearest goal.
-    At most 0.052 a step: the time limits of 150, 300 and 600 steps are tight.
+    It moves at most 0.052 per step: the time limits of 150, 300 and 600 steps are tight.
 
     Args:
         maze: "simple" (goals (±4, ±4)), "medium" ((±5, ±4)) or "hard" ((±2, ±6), (±6, ±2)).
@@ -150,7 +150,7 @@ class PointMazeEnv(PlanarEnv):
         return column + 0.5 - self._half_width, self._half_height - row - 0.5
 
     def is_wall(self, x: float, y: float) -> bool:
-        """Tell whether a point of the plane lies in a wall; all outside the map does.
+        """Return whether a point lies in a wall; everything outside the map does.
 
         >>> PointMazeEnv("simple").is_wall(5.2, 0.0), PointMazeEnv("simple").is_wall(4.2, 0.0)
         (True, False)
@@ -211,7 +211,7 @@ class PointMazeEnv(PlanarEnv):
         return target, speed
 
     def probe_observations(self) -> dict[str, Observation]:
-        """Give the start and the maze's crossings, at rest."""
+        """Return the start and the maze's crossings, at rest."""
         return {
             f"({x}, {y})": np.array((x, y, 0, 0), dtype=np.float32) for x, y in _PROBES[self.maze]
         }

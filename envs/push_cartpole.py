@@ -65,15 +65,15 @@ class PushCartPoleEnv(KnownLawEnv):
         return DiscreteLaw(support, np.broadcast_to(PUSH_CHANCES, force.shape))
 
     def reward(self, states: Any, actions: Any, next_states: Any) -> Any:
-        """Give 1."""
+        """Return 1 for each step."""
         return namespace(next_states).ones_like(next_states[..., 0])
 
     def terminated(self, states: Any, actions: Any, next_states: Any) -> Any:
-        """Say whether the cart left its rail or the pole fell."""
+        """Return whether the cart left its rail or the pole fell."""
         return (abs(next_states[..., 0]) > X_LIMIT) | (abs(next_states[..., 2]) > THETA_LIMIT)
 
     def probe_pairs(self) -> dict[str, tuple[Array, Any]]:
-        """Give the pole at rest and about to fall."""
+        """Return the pole at rest and about to fall."""
         return {
             "at rest, right": (np.zeros(4), 1),
             "falling, left": (np.array([0.5, 0.3, 0.15, 0.8]), 0),

@@ -1,6 +1,6 @@
 """The true dynamics as a planner's model: an environment with a known law, in torch.
 
-This module imports torch, the environments do not: import it where planners are at work.
+This module imports torch; the environments do not.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from vaerl.envs.known_law import KnownLawEnv
 
 
 class SimulatorModel:
-    """Moves particles by the true law; what a planner can at best know.
+    """Moves particles by the true law: the best model that a planner can have.
 
-    Particles whose episode is over stay where they are, with reward 0. What an episode keeps for
-    itself (the friction of HiddenFriction) is drawn by `begin` and held through the roll-out.
+    Particles whose episode is over stay where they are, with reward 0. What an episode hides
+    (the friction of HiddenFriction) is drawn by `begin` and held through the roll-out.
 
     Args:
         env: an environment with a known law, wrapped or not.
@@ -41,7 +41,7 @@ class SimulatorModel:
         self._hidden = hidden or {}
 
     def begin(self, rows: int, generator: torch.Generator | None = None) -> SimulatorModel:
-        """Give the model of one roll-out of `rows` particles."""
+        """Return the model of one roll-out of `rows` particles."""
         return SimulatorModel(self.env, self.env.hidden_batch(rows, _numpy_generator(generator)))
 
     def step(
@@ -49,7 +49,7 @@ class SimulatorModel:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Move particles (B, D) under actions (B, A), or (B,) if discrete.
 
-        Gives next states (B, D), rewards (B,) and ends (B,), of the states' type and device.
+        Returns next states (B, D), rewards (B,) and ends (B,), of the states' type and device.
         """
         now = states.detach().cpu().double().numpy()
         runs = self.env.legal(now)

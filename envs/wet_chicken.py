@@ -28,7 +28,7 @@ class WetChickenEnv(KnownLawEnv):
     """A canoe on a river: x across, where it flows faster, y towards the waterfall.
 
     Observation: (x, y) ∈ [0, 5]². Action: (a_x, a_y) ∈ [−1, 1]². Starts at (0, 0). Score: reward
-    per step over 200 steps; the best is −2.33, the best with a Gaussian model −2.48.
+    per step over 200 steps; the best is −2.32, the best with a Gaussian model −2.51.
     The law has two atoms, the fall (0, 0) and the bank (x', 0), and a segment x' × (low, high): it
     has no density in the plane, so models are scored on noisy observations (see `laws`).
 
@@ -67,11 +67,11 @@ class WetChickenEnv(KnownLawEnv):
         return MixedLaw(atoms, np.stack([fall, bank], -1), segment)
 
     def reward(self, states: Any, actions: Any, next_states: Any) -> Any:
-        """Give −(5 − y')."""
+        """Return −(5 − y')."""
         return next_states[..., 1] - SIZE
 
     def probe_pairs(self) -> dict[str, tuple[Array, Any]]:
-        """Give pairs whose next state falls, lands, or stays for certain."""
+        """Return pairs whose next state falls, lands, or stays for certain."""
         stay = np.array([0.0, 0.0])
         return {
             "fall or not, x=1 y=4": (np.array([1.0, 4.0]), stay),
