@@ -21,11 +21,11 @@ from torch import nn
 
 from vaerl.agents.common import resolve_policy, taken_and_stored
 from vaerl.agents.model_based import LearnsModel, fit_options
+from vaerl.agents.planning_policy import PlanningPolicy
 from vaerl.densities.options import check_positive
 from vaerl.dynamics import DynamicsModel
 from vaerl.planning import PLANNERS
 from vaerl.policies.noise import NoiseSource
-from vaerl.policies.planning import PlanningPolicy
 
 
 class MPC(LearnsModel):
