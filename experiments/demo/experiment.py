@@ -13,17 +13,18 @@ out/results.json (the table).
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from vaerl.disk import files, jsonio
-from vaerl.lab.parallel import train_all
+from vaerl.lab.cells import Cell, Desk, Measured
+from vaerl.lab.experiment import Experiment, Results
+from vaerl.lab.training import finish_run
 from vaerl.names import check_name
 from vaerl.report import report
 from vaerl.runs import RunDirectory
 from vaerl.runs.config import TrainConfig
-from vaerl.runs.console import print_table
-from vaerl.runs.directory import versions
 from vaerl.runs.train import read_evaluation
 
 ENV = "vaerl/PointMass-v0"
@@ -61,38 +62,58 @@ def run(
     """
     check_name("preset", preset, PRESETS)
     out = Path(out)
-    configs = {
-        name: _config(env, name, steps, seed, preset, out / name) for name in densities or DENSITIES
-    }
-    runs = train_all(configs, jobs=jobs, bar=" and ".join(configs))
-    table = assemble(runs, env)
-    files.write_text(out / "results.json", jsonio.dumps(table, indent=1) + "\n")
-    print_table(table["title"], table["columns"], table["rows"])
-    return report(list(runs.values()), out / "report.html")
+    cells = [Run(name, env, steps, seed, preset) for name in densities or DENSITIES]
+    Experiment(measure, partial(assemble, env)).run(cells, out, jobs=jobs)
+    return report([RunDirectory(out / cell.name) for cell in cells], out / "report.html")
 
 
-def _config(
-    env: str, density: str, steps: int, seed: int, preset: str, folder: Path
-) -> TrainConfig:
-    config = TrainConfig(
-        env=env,
-        density=density,
-        steps=steps,
-        seed=seed,
-        out=str(folder),
-        agent_options=AGENT_OPTIONS,
-        eval_every=max(1, steps // 5),
-        device="cpu",
-    )
-    return config.debug() if preset == "debug" else config
+@dataclass(frozen=True)
+class Run(Cell):
+    """One training."""
+
+    density: str
+    env: str
+    steps: int
+    seed: int
+    preset: str
+
+    @property
+    def name(self) -> str:
+        """Also that of the run's folder."""
+        return self.density
+
+    @property
+    def work(self) -> float:
+        """Environment steps."""
+        return float(self.steps)
+
+    def config(self, out: Path) -> TrainConfig:
+        """The run in its folder."""
+        config = TrainConfig(
+            env=self.env,
+            density=self.density,
+            steps=self.steps,
+            seed=self.seed,
+            out=str(out / self.name),
+            agent_options=AGENT_OPTIONS,
+            eval_every=max(1, self.steps // 5),
+            device="cpu",
+        )
+        return config.debug() if self.preset == "debug" else config
 
 
-def assemble(runs: dict[str, RunDirectory], env: str) -> dict[str, Any]:
-    """Put the final evaluations into a table of plain data: one row a density."""
+def measure(cell: Run, desk: Desk) -> Measured:
+    """Train one policy; its final evaluation."""
+    evaluation = read_evaluation(finish_run(cell.config(desk.path.parent.parent), desk.tick))
+    assert evaluation is not None, cell
+    return Measured(evaluation)
+
+
+def assemble(env: str, results: Results) -> dict[str, Any]:
+    """The final evaluations as a table: one row a density."""
     rows, steps, episodes = [], 0, 0
-    for name, run_directory in runs.items():
-        evaluation = read_evaluation(run_directory)
-        assert evaluation is not None, run_directory
+    for _, cell, evaluation in results:
+        name = cell["density"]
         drawn, best = evaluation["stochastic"], evaluation["deterministic"]
         steps, episodes = evaluation["step"], int(drawn["episodes"])
         row = [name, f"{drawn['return_mean']:.1f} ± {drawn['return_std']:.1f}"]
@@ -109,7 +130,7 @@ def assemble(runs: dict[str, RunDirectory], env: str) -> dict[str, Any]:
         columns += ["goals reached", "multi-goal score", "its ceiling"]
     return {
         "title": f"SAC on {env} after {steps:,} steps, {episodes} episodes",
+        "caption": "Mean return ± standard deviation over episodes with drawn actions.",
         "columns": [*columns, "training"],
         "rows": rows,
-        "versions": versions(),
     }

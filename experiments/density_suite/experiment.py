@@ -11,33 +11,25 @@ on common points, so that the noise of the entropy cancels. A latent-variable mo
 lower bound L_K: its printed gap is an upper bound on its true one. Settings were chosen on
 `VALIDATION_TARGETS`, laws with other parameters than those that judge.
 
-Files: out/fits/ (one result and one set of parameters a fit; finished fits are not repeated),
-out/results.json (the table), out/figures/ (samples beside the truth, one picture a target).
+Files: out/cells/ (result and parameters of every fit), out/results.json (the table), out/figures/
+(samples beside the truth, one picture a target).
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import mean
 from types import MappingProxyType
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-from vaerl.disk import files, jsonio
 from vaerl.experiments.density_suite.figures import draw_figures
-from vaerl.experiments.density_suite.fit import Fit, Model, is_done, run_fit
+from vaerl.experiments.density_suite.fit import Fit, Model, measure
 from vaerl.experiments.density_suite.targets import target_names
-from vaerl.lab.cells import each_result
+from vaerl.lab.experiment import Experiment, Results
+from vaerl.lab.table import command_line
 from vaerl.names import check_name
-from vaerl.runs.console import print_table
-from vaerl.runs.directory import versions
 
 
 @dataclass(frozen=True)
@@ -52,15 +44,6 @@ class Preset:
     #: targets fitted when none are named
     targets: tuple[str, ...]
 
-
-#: What was tried on the validation variants; one setting a model, the same for every target.
-TRIED = (
-    "mixture: lr 3e-3, 5e-3, 1e-2 with hidden (64, 64), and 1e-2 with (128, 128)",
-    "flow: lr 3e-3 and 1e-2 with 3 transforms, 5e-3 with 4",
-    "cvae: context networks (64,) and (64, 64) with 8 prior components, (64, 64) with 16; then "
-    "2, 3 and 4 latents, width 96, lr 3e-3 and 5e-3, 4500 steps",
-    "gaussian: one setting",
-)
 
 _CVAE = {
     "hidden": 64,
@@ -138,61 +121,22 @@ def run(
         jobs: processes, each with one torch thread.
         validation: fit the validation variants, on which settings are to be chosen, instead.
     """
-    if jobs < 1:
-        raise ValueError(f"jobs: got {jobs!r}, expected a whole number of at least 1")
+    options = {
+        "preset": preset,
+        "seed": seed,
+        "targets": targets,
+        "models": models,
+        "validation": validation,
+    }
     fits = make_fits(preset, seed, targets, models, validation)
-    out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
-    results = run_fits(fits, out, jobs)
-    table = assemble(fits, results, command_line(preset, seed, targets, models, validation))
-    path = out / "results.json"
-    files.write_text(path, jsonio.dumps(table, indent=1) + "\n")
-    print_table(table["title"], table["columns"], table["rows"])
-    for line in (table["caption"], *table["notes"]):
-        print(line)
-    draw_figures(fits, results, out)
-    return path
+    return SUITE.run(fits, out, command=command_line("density-suite", run, options), jobs=jobs)
 
 
-def run_fits(fits: Sequence[Fit], out: Path, jobs: int = 1) -> list[dict[str, Any]]:
-    """Run the fits that are not on disk yet, under a progress bar; all results, in order."""
-    missing = [fit for fit in fits if not is_done(fit, out)]
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        whole = progress.add_task("fits", total=len(fits), completed=len(fits) - len(missing))
-        for fit, result in _each(missing, out, jobs, progress):
-            progress.advance(whole)
-            progress.console.print(
-                f"{fit.target:>17} {fit.model:<12} gap {result['gap']:+.3f} ± "
-                f"{result['gap_error']:.3f} nats, {result['cpu_seconds']:.0f} s"
-            )
-    return [json.loads(fit.path(out).read_text()) for fit in fits]
-
-
-def _each(
-    fits: Sequence[Fit], out: Path, jobs: int, progress: Progress
-) -> Iterator[tuple[Fit, dict[str, Any]]]:
-    """Each fit with its result as it ends: in this process for one job, else in `jobs` others."""
-    if jobs == 1:
-        for fit in fits:
-            steps = progress.add_task(f"{fit.target} {fit.model}", total=fit.steps)
-            yield fit, run_fit(fit, out, partial(progress.advance, steps))
-            progress.remove_task(steps)
-        return
-    yield from each_result(partial(run_fit, out=out), fits, jobs)
-
-
-def assemble(
-    fits: Sequence[Fit], results: Sequence[Mapping[str, Any]], command: str
-) -> dict[str, Any]:
-    """The table as plain data: a row a target, a column a model, then means and seconds."""
+def assemble(results: Results) -> dict[str, Any]:
+    """The table: a row a target, a column a model, then means and seconds."""
+    fits = [Fit.from_data(result.cell) for result in results]
     models = list(dict.fromkeys(fit.model for fit in fits))
-    cells = {(f.target, f.model): r for f, r in zip(fits, results, strict=True)}
+    cells = {(fit.target, fit.model): r.data for fit, r in zip(fits, results, strict=True)}
     laws = {fit.target: fit.law() for fit in fits}
     small = [name for name, law in laws.items() if law.event_dim <= 2]
     rows = []
@@ -206,14 +150,28 @@ def assemble(
             rows.append([label, "", "", *map(_number, means)])
     slowest = [max(cells[name, model]["cpu_seconds"] for name in laws) for model in models]
     rows.append(["longest fit, CPU s", "", "", *(f"{seconds:.0f}" for seconds in slowest)])
+    fit, rise = fits[0], max(abs(result.data["rise_half_k"]) for result in results)
     return {
-        "title": "Density suite: NLL minus the true entropy [nats]",
-        "command": command,
-        "caption": _caption(fits[0], models),
+        "title": "Density suite: NLL minus the true entropy [nats]"
+        + (", validation variants" if fit.validation else ""),
+        "caption": (
+            f"Mean of log p_true − log p_model over {fit.test_points:,} test points; s.e. is that "
+            "of the row's noisiest cell. A cvae is scored by its lower bound with "
+            f"K = {fit.test_k}."
+        ),
         "columns": ["target", "entropy", "s.e.", *models],
         "rows": rows,
-        "versions": _versions(),
-        "notes": _notes(fits[0], results),
+        "notes": [
+            f"From K = {fit.test_k // 2} to {fit.test_k} the lower bounds of the latent models "
+            f"rise by at most {rise:.4f} nats (2,000 points).",
+            "Entropies: closed-form parts plus Monte Carlo over 131,072 draws, s.e. at most 0.003.",
+        ],
+        "settings": {
+            "seed": fit.seed,
+            "steps": fit.steps,
+            "batch_size": fit.batch_size,
+            "models": {fit.model: fit.as_data()["settings"] for fit in fits},
+        },
     }
 
 
@@ -221,55 +179,4 @@ def _number(gap: float) -> str:
     return f"{gap:.3f}"
 
 
-def _caption(fit: Fit, models: Sequence[str]) -> str:
-    """Protocol and settings in a few sentences."""
-    settings = "; ".join(
-        f"{name}: {MODELS[name].density}"
-        f"({', '.join(f'{k}={v!r}' for k, v in MODELS[name].options.items())})"
-        f" lr {MODELS[name].learning_rate:g}"
-        for name in models
-    )
-    return (
-        f"Mean of log p_true − log p_model over {fit.test_points:,} test points, s.e. of the row's "
-        f"noisiest cell; "
-        f"seed {fit.seed}; {fit.steps:,} Adam steps on fresh batches of {fit.batch_size}, cosine "
-        f"learning rate, one thread. cvae rows: lower bound with K = {fit.test_k}. Settings, "
-        f"chosen on validation variants of the targets: {settings}."
-        + (" This table is of the validation variants." if fit.validation else "")
-    )
-
-
-def _notes(fit: Fit, results: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What qualifies the numbers."""
-    rise = max(abs(result["rise_half_k"]) for result in results)
-    return [
-        f"Flatness in K: from K = {fit.test_k // 2} to {fit.test_k} the lower bounds of the latent "
-        f"models rise by at most {rise:.4f} nats (2,000 points).",
-        "Entropies: closed-form parts plus Monte Carlo over 131,072 draws, s.e. at most 0.003.",
-        f"Tried on the validation variants: {'; '.join(TRIED)}.",
-    ]
-
-
-def _versions() -> dict[str, str]:
-    """Versions of what made the numbers; "none" for a package that is not installed."""
-    found = {name: versions()[name] for name in ("vaerl", "python", "torch")}
-    try:
-        return {**found, "zuko": version("zuko")}
-    except PackageNotFoundError:
-        return {**found, "zuko": "none"}
-
-
-def command_line(
-    preset: str,
-    seed: int,
-    targets: Sequence[str] | None = None,
-    models: Sequence[str] | None = None,
-    validation: bool = False,
-) -> str:
-    """The command that makes the table again."""
-    chosen = [f"--targets {','.join(targets)}"] if targets else []
-    chosen += [f"--models {','.join(models)}"] if models else []
-    chosen += ["--validation"] if validation else []
-    return " ".join(
-        ["vaerl experiment density-suite", f"--preset {preset}", f"--seed {seed}", *chosen]
-    )
+SUITE = Experiment(measure, assemble, draw_figures)

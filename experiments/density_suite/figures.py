@@ -6,19 +6,19 @@ One PNG a target. 1-D: histograms under the true density. 2-D: scatters. Rows ar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from itertools import groupby
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from vaerl.experiments.density_suite.fit import Fit, load_model
 from vaerl.experiments.density_suite.laws import Target
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from vaerl.lab.cells import Result
+from vaerl.lab.experiment import Results
 
 CONTEXTS = (-0.7, 0.0, 0.7)  # every coordinate of c; in Moerland's toy one in each region
 PAIRS = ((0, 1), (2, 3), (4, 5))
@@ -27,31 +27,25 @@ COLOURS = ("tab:blue", "tab:orange", "tab:green")
 Sampler = Callable[[Tensor], Tensor]
 
 
-def draw_figures(
-    fits: Sequence[Fit], results: Sequence[Mapping[str, Any]], out: Path, samples: int = 1_500
-) -> list[Path]:
+def draw_figures(results: Results, out: Path, samples: int = 1_500) -> list[Path]:
     """Draw one picture a target from the saved parameters into out/figures; give the paths."""
     folder = out / "figures"
     folder.mkdir(parents=True, exist_ok=True)
-    pairs = sorted(zip(fits, results, strict=True), key=lambda pair: pair[0].law_name)
-    return [
-        _draw_target([*group], out, folder / f"{name}.png", samples)
-        for name, group in groupby(pairs, key=lambda pair: pair[0].law_name)
-    ]
+    groups: dict[str, list[Result]] = {}
+    for result in results:
+        groups.setdefault(Fit.from_data(result.cell).law_name, []).append(result)
+    return [_draw_target(group, folder / f"{name}.png", samples) for name, group in groups.items()]
 
 
-def _draw_target(
-    group: Sequence[tuple[Fit, Mapping[str, Any]]], out: Path, path: Path, samples: int
-) -> Path:
+def _draw_target(group: Results, path: Path, samples: int) -> Path:
     """One row of panels for each context (or pair of coordinates), one column for each sampler."""
-    from matplotlib.figure import Figure
-
-    target = group[0][0].law()
+    first = Fit.from_data(group[0].cell)
+    target = first.law()
     generator = torch.Generator().manual_seed(0)
     columns: list[tuple[str, Sampler]] = [("truth", lambda c: target.sample(c, generator))]
-    for fit, result in group:
-        title = f"{fit.model}\ngap {result['gap']:.3f}"
-        columns.append((title, _model_sampler(fit, out)))
+    for result in group:
+        title = f"{result.cell['model']}\ngap {result.data['gap']:.3f}"
+        columns.append((title, _model_sampler(result)))
     drawn = [
         [sampler(_contexts(target, value, samples)) for value in CONTEXTS] for _, sampler in columns
     ]
@@ -67,18 +61,18 @@ def _draw_target(
                 axes[row, 0].set_ylabel(label if target.event_dim > 2 else f"c = {CONTEXTS[row]}")
     for row in range(3):
         _frame(axes[row, 0], target, drawn[0], row)
-    figure.suptitle(f"{group[0][0].law_name}: {target.summary}", fontsize=10)
+    figure.suptitle(f"{first.law_name}: {target.summary}", fontsize=10)
     figure.savefig(path, dpi=80)
     return path
 
 
-def _model_sampler(fit: Fit, out: Path) -> Sampler:
+def _model_sampler(result: Result) -> Sampler:
     """Sampler of a trained model, seeded and without touching the global generator."""
-    model = load_model(fit, out)
+    model = load_model(result)
 
     def sampler(contexts: Tensor) -> Tensor:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            torch.manual_seed(fit.seed)
+            torch.manual_seed(result.cell["seed"])
             return model.sample(contexts.float())
 
     return sampler

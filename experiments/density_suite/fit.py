@@ -1,28 +1,21 @@
-"""One fit of the density suite: a model, a target, a budget; training, score, files.
-
-A fit is pure data. Its result lies in out/fits/TARGET.MODEL.sSEED.json, its parameters beside it as
-.safetensors; a result is reused as long as it was made from the same data.
-"""
+"""One fit of the density suite: a model, a target, a budget; its training and its score."""
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from vaerl.densities import ConditionalDensity, make_density
-from vaerl.disk import files
 from vaerl.experiments.density_suite.laws import Target, estimate
 from vaerl.experiments.density_suite.targets import make_target
-from vaerl.threads import limit_threads
+from vaerl.lab.cells import Cell, Desk, Measured, Result
+from vaerl.lab.pool import Tick
 
 TEST_SEED = 7_919  # added to the seed of the fit: the test draw never meets the training draws
 
@@ -69,8 +62,8 @@ class Standardised(nn.Module):
 
 
 @dataclass(frozen=True)
-class Fit:
-    """One cell of the table: which model is fitted to which target, under which budget."""
+class Fit(Cell):
+    """Which model is fitted to which target, under which budget."""
 
     target: str
     model: str
@@ -83,22 +76,29 @@ class Fit:
     #: fit the target's validation variant, on which settings are chosen
     validation: bool = False
 
-    def path(self, out: Path) -> Path:
-        """Where the result lies; the parameters lie beside it as .safetensors."""
-        return out / "fits" / f"{self.law_name}.{self.model}.s{self.seed}.json"
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> Fit:
+        """The fit that `as_data` describes."""
+        return cls(**{**data, "settings": Model(**data["settings"])})
+
+    @property
+    def name(self) -> str:
+        """Such as ring-2d.cvae-k16.s0."""
+        return f"{self.law_name}.{self.model}.s{self.seed}"
+
+    @property
+    def work(self) -> float:
+        """Steps of the optimiser."""
+        return float(self.steps)
 
     @property
     def law_name(self) -> str:
-        """Name of the target, marked where it is the validation variant."""
+        """Name of the target, marked if it is the validation variant."""
         return f"{self.target}-validation" if self.validation else self.target
 
     def law(self) -> Target:
         """The target itself."""
         return make_target(self.target, self.validation)
-
-    def record(self) -> dict[str, Any]:
-        """What determines the result, as plain data: a saved fit with the same record is reused."""
-        return json.loads(json.dumps(asdict(self)))
 
 
 def build(fit: Fit) -> Standardised:
@@ -129,11 +129,11 @@ def held_out(fit: Fit) -> tuple[Tensor, Tensor]:
     return fit.law().draw(fit.test_points, torch.Generator().manual_seed(fit.seed + TEST_SEED))
 
 
-def train(model: Standardised, fit: Fit, tick: Callable[[], None] | None = None) -> None:
-    """Minimise the model's own loss over `fit.steps` fresh batches; `tick` is called every step."""
+def train(model: Standardised, fit: Fit, tick: Tick | None = None) -> None:
+    """Minimise the model's own loss over `fit.steps` fresh batches; `tick` gets the steps done."""
     optimiser = torch.optim.Adam(model.parameters(), lr=fit.settings.learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, fit.steps)
-    for contexts, x in islice(training_batches(fit), fit.steps):
+    for step, (contexts, x) in enumerate(islice(training_batches(fit), fit.steps), 1):
         loss = model.loss(contexts, x).mean()
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -141,7 +141,7 @@ def train(model: Standardised, fit: Fit, tick: Callable[[], None] | None = None)
         optimiser.step()
         schedule.step()
         if tick is not None:
-            tick()
+            tick(step)
 
 
 @torch.no_grad()
@@ -172,41 +172,20 @@ def _log_prob_lower(model: Standardised, contexts: Tensor, x: Tensor, k: int) ->
     return torch.cat([model.log_prob_lower(c, e, k).double() for c, e in chunks])
 
 
-def load_model(fit: Fit, out: Path) -> Standardised:
-    """The trained model of a fit that has been run."""
+def load_model(result: Result) -> Standardised:
+    """The trained model of a finished fit."""
     with torch.random.fork_rng(devices=[]):
-        model = build(fit)
-    model.load_state_dict(load_file(fit.path(out).with_suffix(".safetensors")))
+        model = build(Fit.from_data(result.cell))
+    model.load_state_dict({name: torch.as_tensor(x) for name, x in result.arrays().items()})
     return model.eval()
 
 
-def is_done(fit: Fit, out: Path) -> bool:
-    """True where a result with the very same settings lies on disk."""
-    path = fit.path(out)
-    if not path.exists() or not path.with_suffix(".safetensors").exists():
-        return False
-    return json.loads(path.read_text())["fit"] == fit.record()
-
-
-def run_fit(fit: Fit, out: Path, tick: Callable[[], None] | None = None) -> dict[str, Any]:
-    """Train and score one model on one torch thread, write both files, give the result."""
-    with limit_threads(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(fit.seed)
-        model = build(fit)
-        start, start_cpu = time.perf_counter(), time.process_time()
-        train(model.train(), fit, tick)
-        seconds, cpu = time.perf_counter() - start, time.process_time() - start_cpu
-        scores = score(model.eval(), fit)
-    result = {
-        "fit": fit.record(),
-        **scores,
-        "seconds": round(seconds, 2),
-        "cpu_seconds": round(cpu, 2),
-        "score_seconds": round(time.perf_counter() - start - seconds, 2),
-        "parameters": sum(p.numel() for p in model.parameters()),
-    }
-    path = fit.path(out)
-    files.make_directory(path.parent)
-    files.write_bytes(path.with_suffix(".safetensors"), save(model.state_dict()))
-    files.write_text(path, json.dumps(result, indent=1))
-    return result
+def measure(fit: Fit, desk: Desk) -> Measured:
+    """Train and score one model; its parameters are the arrays of the cell."""
+    torch.manual_seed(fit.seed)
+    model = build(fit)
+    start = time.process_time()
+    train(model.train(), fit, desk.tick)
+    seconds = round(time.process_time() - start, 2)
+    scores = score(model.eval(), fit)
+    return Measured({**scores, "cpu_seconds": seconds}, model.state_dict())

@@ -1,50 +1,39 @@
 """Which densities make good dynamics models, where several things can happen?
 
-Tasks × models × seeds, one budget and one fit (`dynamics_models`) for every model of a task. Tasks
-with a known law give NLL, calibration, energy distance, mode coverage and spurious mass; where a
-plan's worth is known, the model is planned with too and the plan is played in the true environment.
-A latent density is scored by its lower bound, so its printed NLL is at least its true one; an
-ensemble by the mean law of its members. Settings were chosen with --validation, which draws all
-data anew.
+Tasks × models × seeds, one budget and one fit for every model of a task (`models.py`). Tasks with a
+known law give NLL, calibration, energy distance, mode coverage and spurious mass. Where the worth
+of a plan is known, the model is planned with and the plan is played in the true environment. A
+latent density is scored by its lower bound, so its printed NLL is at least its true one; an
+ensemble is scored by the mean law of its members. Settings were chosen with --validation, which
+draws all data anew.
 
-Files: out/cells/ (one result a cell and what pictures need; a finished cell is not repeated),
-out/results.json (the table), out/figures/.
+Files: out/cells/, out/results.json (the table of all finished cells), out/figures/.
 """
 
 from __future__ import annotations
 
-import json
 import math
-import os
-import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors.torch import save
-
-from vaerl.densities.options import check_positive
-from vaerl.disk import files, jsonio
 from vaerl.experiments.dynamics.figures import draw_figures
 from vaerl.experiments.dynamics.models import MODELS, Budget, Model
-from vaerl.experiments.dynamics.table import Cells, assemble
+from vaerl.experiments.dynamics.table import assemble
 from vaerl.experiments.dynamics.tasks import TASKS, Setting, Task, debug_task
-from vaerl.lab.cells import each_result
-from vaerl.lab.commands import calls_for
+from vaerl.lab.cells import Cell, Desk, Measured
+from vaerl.lab.experiment import Experiment, Results
+from vaerl.lab.table import command_lines
 from vaerl.names import check_name
-from vaerl.runs.console import print_table, training_bar
-from vaerl.threads import limit_threads
 
 PRESETS = ("full", "debug")
-DEBUG_MODELS = ("mean-only", "mixture", "cvae", "cvae-episode")  # where none are named
+DEBUG_MODELS = ("mean-only", "mixture", "cvae", "cvae-episode")  # by default
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One place of the table: who learns what from which seed, under which settings."""
+class Fit(Cell):
+    """Who learns what from which seed, under which settings."""
 
     task: str
     model: str
@@ -54,20 +43,11 @@ class Cell:
     budget: Budget
     validation: bool = False
 
-    def path(self, out: Path) -> Path:
-        """Where the result lies; what pictures need lies beside it as .safetensors."""
-        name = f"{self.task}-validation" if self.validation else self.task
-        return out / "cells" / f"{name}.{self.model}.s{self.seed}.json"
-
-    def record(self) -> dict[str, Any]:
-        """The cell as plain data: a saved result with the same record is reused."""
-        return json.loads(json.dumps(asdict(self)))
-
-    def setting(self) -> Setting:
-        """What the task's own function takes."""
-        return Setting(
-            _task(self.task, self.preset), self.settings, self.budget, self.seed, self.validation
-        )
+    @property
+    def name(self) -> str:
+        """Such as toy-validation.cvae.s0."""
+        task = f"{self.task}-validation" if self.validation else self.task
+        return f"{task}.{self.model}.s{self.seed}"
 
 
 def make_cells(
@@ -76,22 +56,23 @@ def make_cells(
     models: Sequence[str] | None = None,
     seeds: Sequence[int] | None = None,
     validation: bool = False,
-) -> list[Cell]:
-    """The cells in the order in which they are run: seeds outermost, so that all tasks get one.
+) -> list[Fit]:
+    """The cells in the order in which they run: seeds outermost, so that every task gets one soon.
 
-    Raises ValueError for an unknown preset, task or model.
+    Raises:
+        ValueError: an unknown preset, task or model.
     """
-    check_name("preset", preset, PRESETS)
+    debug = check_name("preset", preset, PRESETS) == "debug"
     for name in tasks or ():
         check_name("task", name, TASKS)
     for name in models or ():
         check_name("model", name, MODELS)
-    if preset == "debug" and models is None:
+    if debug and models is None:
         models = DEBUG_MODELS
     chosen = tasks or tuple(TASKS)
-    most = 1 if preset == "debug" else max(TASKS[name].seeds for name in chosen)
+    most = 1 if debug else max(TASKS[name].seeds for name in chosen)
     return [
-        Cell(
+        Fit(
             name,
             model,
             seed,
@@ -105,7 +86,7 @@ def make_cells(
         if seeds is not None or seed < TASKS[name].seeds
         for model in TASKS[name].models
         if models is None or model in models
-    ]  # fmt: skip
+    ]
 
 
 def run(
@@ -118,110 +99,52 @@ def run(
     validation: bool = False,
     table: bool = False,
 ) -> Path:
-    """Fit and score the cells asked for, print the table of all finished ones, draw the pictures.
+    """Fit and score what is asked for, print the table of all finished cells, draw the pictures.
 
     Args:
         out: folder of the results; finished cells found there are reused.
-        preset: "full", or "debug", which runs whole in seconds.
-        tasks: names in `TASKS`, all if None.
-        models: names in `MODELS`, all if None (four of them in "debug"); the one with a code an
-            episode is for hidden-friction alone.
-        seeds: the task's own number of seeds from 0 on if None.
-        jobs: cells at once, each in its own process with one torch thread.
-        validation: data that no table is made of, to choose settings.
-        table: fit nothing, only make table and pictures again.
+        preset: "full", or "debug", which runs in seconds.
+        tasks: names; all by default.
+        models: names; all by default (four of them in "debug"). "cvae-episode" is for
+            hidden-friction alone.
+        seeds: by default as many as the task wants, from 0 on.
+        jobs: processes, each with one thread.
+        validation: other data, for choosing settings; the table is of such cells alone.
+        table: fit nothing, only make the table and the pictures again.
     """
-    check_positive("jobs", jobs)
-    cells = make_cells(preset, tasks, models, seeds, validation)
-    out = Path(out)
-    if not table:
-        run_cells(cells, out, jobs)
-    finished = read_cells(out, validation)
-    if not finished:
-        raise ValueError(f"out: {out} holds no finished cell; run without --table first")
-    record = assemble(finished, "\n".join(command_lines(finished.values())))
-    path = out / "results.json"
-    files.write_text(path, jsonio.dumps(record, indent=1) + "\n")
-    print_table(record["title"], record["columns"], record["rows"])
-    for line in (record["caption"], *record["notes"]):
-        print(line)
-    draw_figures(finished, out)
-    return path
+    return DYNAMICS.run(
+        make_cells(preset, tasks, models, seeds, validation),
+        out,
+        jobs=jobs,
+        only_table=table,
+        others=lambda cell: cell["validation"] == validation,
+    )
 
 
-def run_cell(cell: Cell, out: Path) -> dict[str, Any]:
-    """Fit and score one cell on one torch thread, write and give its result."""
-    start = time.process_time()
-    with limit_threads(), torch.random.fork_rng(devices=[]):
-        setting = cell.setting()
-        scored = setting.task.measure(setting)
-    result = {
-        "cell": cell.record(),
-        "numbers": {k: None if math.isnan(v) else v for k, v in scored.numbers.items()},
-        "cpu_seconds": round(time.process_time() - start, 2),
-        "machine": f"{os.cpu_count()} cores",
-    }
-    path = cell.path(out)
-    files.make_directory(path.parent)
-    if scored.pictures:
-        files.write_bytes(path.with_suffix(".safetensors"), save(scored.pictures))
-    files.write_text(path, jsonio.dumps(result, indent=1))
-    return result
+def measure(cell: Fit, desk: Desk) -> Measured:
+    """Fit and score one model on one task."""
+    task = _task(cell.task, cell.preset)
+    scored = task.measure(Setting(task, cell.settings, cell.budget, cell.seed, cell.validation))
+    numbers = {k: None if math.isnan(v) else v for k, v in scored.numbers.items()}
+    return Measured({"numbers": numbers}, scored.pictures)
 
 
-def run_cells(cells: Sequence[Cell], out: Path, jobs: int = 1) -> None:
-    """Run the cells that are not on disk yet, under one progress bar."""
-    missing = [cell for cell in cells if not is_done(cell, out)]
-    with training_bar({"cells": len(cells)}) as advance:
-        for number, _ in enumerate(
-            each_result(partial(run_cell, out=out), missing, jobs), len(cells) - len(missing) + 1
-        ):
-            advance("cells", number)
-
-
-def is_done(cell: Cell, out: Path) -> bool:
-    """Whether a result with the very same settings lies on disk; settings that it does not name
-    came later and stand at their defaults."""
-    path = cell.path(out)
-    if not path.exists():
-        return False
-    saved = jsonio.loads(path.read_bytes(), path.name)["cell"]
-    saved["budget"] = asdict(Budget(**saved["budget"]))
-    return saved == cell.record()
-
-
-def read_cells(out: Path, validation: bool = False) -> Cells:
-    """All finished results of a folder, by the path of their file, in the order of the table."""
-    found = {
-        path: jsonio.loads(path.read_bytes(), path.name)
-        for path in sorted(out.glob("cells/*.json"))
-    }
-    kept = {p: r for p, r in found.items() if r["cell"]["validation"] == validation}
-    return dict(sorted(kept.items(), key=lambda item: _place(item[1]["cell"])))
-
-
-def command_lines(results: Iterable[Mapping[str, Any]]) -> list[str]:
-    """The commands that make finished cells again: one for all tasks with one choice of models and
-    seeds."""
+def table_of(results: Results) -> dict[str, Any]:
+    """The table, and the commands that make it: one for each choice of models and seeds."""
     kinds: dict[tuple[str, bool], list[tuple[str, str, int]]] = {}
-    for result in results:
-        cell = result["cell"]
+    ordered = sorted(results, key=lambda result: _place(result.cell))
+    for cell in (result.cell for result in ordered):
         kind = kinds.setdefault((cell["preset"], cell["validation"]), [])
         kind.append((cell["task"], cell["model"], cell["seed"]))
-    return [
-        " ".join(
-            [
-                "vaerl experiment dynamics",
-                *([f"--preset {preset}"] if preset != "full" else []),
-                f"--tasks {','.join(call.tasks)}",
-                f"--models {','.join(call.names)}",
-                f"--seeds {','.join(map(str, call.seeds))}",
-                *(["--validation"] if validation else []),
-            ]
-        )
+    lines = [
+        line
         for (preset, validation), cells in kinds.items()
-        for call in calls_for(cells)
+        for line in command_lines("dynamics", run, cells, preset=preset, validation=validation)
     ]
+    return {**assemble(ordered), "command": "\n".join(lines)}
+
+
+DYNAMICS = Experiment(measure, table_of, draw_figures)
 
 
 def _task(name: str, preset: str) -> Task:

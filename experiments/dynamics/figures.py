@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from safetensors.numpy import load_file
+from matplotlib.figure import Figure
 
 from vaerl.disk import files
-from vaerl.experiments.dynamics.table import Cells
 from vaerl.experiments.dynamics.tasks import TASKS
+from vaerl.lab.experiment import Results
 from vaerl.report.dynamics_figures import (
     calibration_figure,
     fan_figure,
@@ -22,21 +22,18 @@ from vaerl.report.dynamics_figures import (
 )
 from vaerl.report.figures import density_color, figure_style, new_figure, save_png
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 Saved = dict[str, dict[str, np.ndarray]]
 """Arrays of a task by model."""
 
 
-def draw_figures(cells: Cells, out: Path) -> list[Path]:
+def draw_figures(results: Results, out: Path) -> list[Path]:
     """Draw up to four pictures a task into out/figures; give their paths."""
     folder = files.make_directory(out / "figures")
     paths = []
-    for task in dict.fromkeys(r["cell"]["task"] for r in cells.values()):
-        own = {p: r for p, r in cells.items() if r["cell"]["task"] == task}
-        saved = _saved(own)
-        drawn = {"calibration": _calibration(saved, own), "modes": _modes(task, own)}
+    for task in dict.fromkeys(r.cell["task"] for r in results):
+        own = [r for r in results if r.cell["task"] == task]
+        saved = _lowest_seeds(own)
+        drawn = {"calibration": _calibration(saved), "modes": _modes(task, own)}
         drawn |= {"laws": _laws(task, saved), "fan": _fan(saved)}
         for name, figure in drawn.items():
             if figure is not None:
@@ -44,14 +41,13 @@ def draw_figures(cells: Cells, out: Path) -> list[Path]:
     return paths
 
 
-def _saved(cells: Cells) -> Saved:
-    """What the lowest seed of every model saved."""
-    found: Saved = {}
-    for path, result in cells.items():
-        arrays = path.with_suffix(".safetensors")
-        if result["cell"]["model"] not in found and arrays.exists():
-            found[result["cell"]["model"]] = load_file(arrays)
-    return found
+def _lowest_seeds(results: Results) -> Saved:
+    """The arrays of every model's lowest seed, in the order of the models."""
+    first: Saved = {}
+    for result in sorted(results, key=lambda r: int(r.cell["seed"])):
+        first.setdefault(result.cell["model"], result.arrays())
+    models = dict.fromkeys(r.cell["model"] for r in results)
+    return {model: first[model] for model in models if first[model]}
 
 
 def _laws(task: str, saved: Saved) -> Figure | None:
@@ -71,7 +67,7 @@ def _laws(task: str, saved: Saved) -> Figure | None:
     )
 
 
-def _calibration(saved: Saved, cells: Cells) -> Figure | None:
+def _calibration(saved: Saved) -> Figure | None:
     kept = {model: arrays["pit"] for model, arrays in saved.items() if "pit" in arrays}
     return calibration_figure(kept) if kept else None
 
@@ -89,12 +85,12 @@ def _fan(saved: Saved) -> Figure | None:
     )
 
 
-def _modes(task: str, cells: Cells) -> Figure | None:
+def _modes(task: str, results: Results) -> Figure | None:
     """Mode coverage against spurious mass, a mark a seed; the truth is in the corner."""
     points: dict[str, list[Mapping[str, Any]]] = {}
-    for result in cells.values():
-        if {"coverage", "spurious"} <= set(result["numbers"]):
-            points.setdefault(result["cell"]["model"], []).append(result["numbers"])
+    for result in results:
+        if {"coverage", "spurious"} <= set(result.data["numbers"]):
+            points.setdefault(result.cell["model"], []).append(result.data["numbers"])
     if not points:
         return None
     with figure_style():

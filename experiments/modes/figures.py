@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import gymnasium
 import numpy as np
-from safetensors.numpy import load_file
 
 from vaerl.disk import files
 from vaerl.experiments.modes.tasks import POLICIES, TASKS
+from vaerl.lab.experiment import Results
 from vaerl.report.figures import save_png
 from vaerl.report.map_figures import rollout_figure
 
 
-def draw_figures(traces: Mapping[tuple[str, str], Path], out: Path) -> list[Path]:
-    """One picture a task, out/figures/<task>.png, with a panel for every policy; their paths.
-
-    Args:
-        traces: the file with the episodes of one run, by (task, policy).
-        out: folder of the table.
-    """
+def draw_figures(results: Results, out: Path) -> list[Path]:
+    """One picture a task, out/figures/<task>.png, a panel for every policy's first run."""
     folder = files.make_directory(out / "figures")
     paths = []
-    for task in dict.fromkeys(task for task, _ in traces):
-        names = [name for name in POLICIES if (task, name) in traces]
-        saved = [load_file(traces[task, name]) for name in names]
+    for task in TASKS:
+        own: dict[str, dict[str, np.ndarray]] = {}
+        for result in sorted(results, key=lambda r: int(r.cell["seed"])):
+            arrays = result.arrays() if result.cell["task"] == task else {}
+            if arrays:
+                own.setdefault(result.cell["policy"], arrays)
+        names = [name for name in POLICIES if name in own]
+        if not names:
+            continue
+        saved = [own[name] for name in names]
         env = gymnasium.make(TASKS[task].env)
         figure = rollout_figure(
             [[row[~np.isnan(row[:, 0])] for row in one["places"]] for one in saved],

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from statistics import mean
 from typing import Any
 
-from vaerl.experiments.modes.tasks import POLICIES, TASKS, TRIED, Task
-from vaerl.lab.stats import interval
+from vaerl.experiments.modes.tasks import POLICIES, TASKS
+from vaerl.lab.record import plain
+from vaerl.lab.stats import ENOUGH, interquartile_mean, interval
 from vaerl.runs.directory import versions
 
 Numbers = Mapping[str, float]
-"""What `mode_scores.measure` says of one run."""
+"""What `scores.score` gives of a run."""
 Place = tuple[str, str, int]
 """Task, policy and seed of a run."""
+Rows = dict[tuple[str, str], list[str]]
+"""Rows with a cell for each of `COLUMNS`, by task and policy."""
 
 COLUMNS = (
     ("task", ""),
@@ -36,39 +39,52 @@ COLUMNS = (
 DIGITS = {"return": 1, "best_return": 1, "minutes": 1, "goals": 1}
 
 
-def assemble(
-    cells: Mapping[Place, Numbers],
-    command: str,
-    preset: str = "full",
-    rows: Mapping[tuple[str, str], list[str]] | None = None,
-) -> dict[str, Any]:
-    """Put the numbers, by (task, policy, seed), into a table of plain data.
+def assemble(runs: Mapping[Place, Numbers], preset: str, rows: Rows) -> dict[str, Any]:
+    """The table of runs. A row of `rows` stays where there are fewer runs than it has seeds.
 
-    `rows` has more of its rows, by (task, policy). The record holds the runs too, so that others
-    can be added to its table (`mode_record`).
+    The record holds the runs too, so that they can be added to another table.
     """
     members: dict[tuple[str, str], list[Numbers]] = {}
-    for (task, policy, _), numbers in cells.items():
+    for (task, policy, _), numbers in runs.items():
         members.setdefault((task, policy), []).append(numbers)
-    all_rows = {**(rows or {}), **{place: _row(*place, own) for place, own in members.items()}}
+    kept = {p: row for p, row in rows.items() if len(members.get(p, ())) < int(row[2])}
+    all_rows = {**{place: _row(*place, own) for place, own in members.items()}, **kept}
     table = [all_rows[place] for place in sorted(all_rows, key=in_order)]
     filled = [i for i in range(len(COLUMNS)) if any(row[i] for row in table)]
     tasks = list(dict.fromkeys(row[0] for row in table))
+    notes = [f"{name}: goal {TASKS[name].goal}." for name in tasks if TASKS[name].goal]
     return {
         "title": "Which policies keep every mode",
-        "command": command,
-        "caption": _caption(tasks),
+        "caption": (
+            "Mean with the 95 % interval (Student's t) over seeds; fewest: goals of the worst "
+            "seed. Actions are drawn, but for the return of the best one."
+        ),
         "columns": [COLUMNS[i][0] for i in filled],
         "rows": [[row[i] for i in filled] for row in table],
-        "notes": [f"{name}: goal {TASKS[name].goal}." for name in tasks if TASKS[name].goal]
-        + [f"{name}: {TRIED[name]}." for name in tasks if name in TRIED],
-        "versions": {**versions(), "cores": os.cpu_count()},
+        "notes": [*notes, *_over_tasks(members)],
         "made": made_with(tasks, preset),
         "runs": [
             {"task": task, "policy": policy, "seed": seed, **numbers}
-            for (task, policy, seed), numbers in cells.items()
+            for (task, policy, seed), numbers in runs.items()
         ],
     }
+
+
+def _over_tasks(members: Mapping[tuple[str, str], list[Numbers]]) -> list[str]:
+    """The score over all tasks, of the policies that have enough seeds on each of them."""
+    many = {place: own for place, own in members.items() if len(own) >= ENOUGH}
+    tasks = list(dict.fromkeys(task for task, _ in many))
+    means = {}
+    for policy in POLICIES:
+        if tasks and all((task, policy) in many for task in tasks):
+            scores = [[m["score"] for m in many[task, policy]] for task in tasks]
+            means[policy] = interquartile_mean(scores).text(3)
+    if len(tasks) < 2 or not means:
+        return []
+    return [
+        f"Interquartile mean of the score over {', '.join(tasks)}, with its 95 % bootstrap "
+        f"interval: {'; '.join(f'{name} {text}' for name, text in means.items())}."
+    ]
 
 
 def in_order(place: tuple[str, str] | Place) -> tuple[int, ...]:
@@ -78,17 +94,12 @@ def in_order(place: tuple[str, str] | Place) -> tuple[int, ...]:
 
 
 def made_with(tasks: Iterable[str], preset: str) -> dict[str, Any]:
-    """With what runs were made; those of another kind have no place in the same table."""
+    """With what runs were made; others have no place in the same table."""
     return {
         "preset": preset,
         "versions": versions(),
-        "settings": {
-            name: f"{TASKS[name].env}, {_settings(TASKS[name])}" for name in tasks if name in TASKS
-        },
-        "policies": {
-            name: f"{policy.density}, {policy.improvement}, {dict(policy.density_options)}"
-            for name, policy in POLICIES.items()
-        },
+        "settings": {name: TASKS[name].settings() for name in tasks},
+        "policies": plain({name: asdict(policy) for name, policy in POLICIES.items()}),
     }
 
 
@@ -109,28 +120,3 @@ def _row(task: str, policy: str, members: list[Numbers]) -> list[str]:
             cell = interval(values, DIGITS.get(key, 3))
             row.append(f"{cell} of {most}" if key == "goals" else cell)
     return row
-
-
-def _caption(tasks: list[str]) -> str:
-    return (
-        "Mean with the 95 % interval (Student's t) over seeds; fewest: goals of the worst seed. "
-        "A name that ends in -both adds the forward improvement step to the reverse one of soft "
-        "actor-critic. Drawn actions, but for the return of the best one; in the mazes their noise "
-        "is kept for 50 steps, so that they push one way (noise_hold). On the bandit also the "
-        "share of 10,000 samples outside the target's 99 % region and the lower bound on the "
-        "entropy in nats (8 paths a sample); the target has .010 and −.543. On the mazes also the "
-        "share of groups of 5 episodes that still reach a goal when half of the goals are removed, "
-        "and when obstacles are put in the way. Minutes: of training, beside other work. "
-        "The same critic, budget and rates for every policy of a task, a recipe for each step, "
-        "heads by density; how many settings were tried for each stands below: "
-        + "; ".join(f"{name}: {_settings(TASKS[name])}" for name in tasks)
-        + "."
-    )
-
-
-def _settings(task: Task) -> str:
-    recipes = ", ".join(f"{kind} {dict(options)}" for kind, options in task.recipes.items())
-    heads = ", ".join(f"{name} {dict(options)}" for name, options in task.heads.items())
-    return f"{task.steps:,} steps in {task.n_envs} copies, {dict(task.agent)}, {recipes}" + (
-        f", heads {heads}" if heads else ""
-    )

@@ -2,8 +2,7 @@
 
 A task gives every policy the same critic, budget, seeds and learning rates. What belongs to the
 improvement step (its temperature above all) is a `recipe` of the task: one for the reverse step,
-one for both. Both recipes are there for every density; the settings tried to find them are listed
-in `TRIED`.
+one for both, the same for every density. results/tuning.csv lists the settings that were tried.
 """
 
 from __future__ import annotations
@@ -12,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
+
+from vaerl.lab.record import plain
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,11 @@ class Task:
     seeds: Mapping[str, int] = field(default_factory=dict)
     fewer: int = 1
     goal: str = ""
+
+    def settings(self) -> dict[str, Any]:
+        """What determines the training of a policy here, as plain data."""
+        names = ("env", "steps", "n_envs", "agent", "recipes", "heads")
+        return plain({name: getattr(self, name) for name in names})
 
 
 @dataclass(frozen=True)
@@ -199,67 +205,3 @@ TASKS: Mapping[str, Task] = MappingProxyType(
         },
     }
 )
-
-TRIED: Mapping[str, str] = MappingProxyType(
-    {
-        "bandit": (
-            "tried on seed 100 (outside 99 %, entropy), all 40 modes: cvae-both with 32 equal "
-            "components, lr 1e-3, half of the candidates uniform, reverse weight 2 from .4 on "
-            ".049, −.678; 64 learned components, lr 2e-3 to 2e-5, reverse from half-way .051, "
-            "−.462; the settings of the table .015, −.578. The rate and the head were chosen "
-            "by fitting the density alone to exact draws of the target (lr 1e-3, 2e-3, 6e-3; "
-            "32 or 64 components). These settings with learned weights .025, −.520, score .919 "
-            "(and on seeds 0 and 1, with which the row's settings were not chosen, .032, −.479 and "
-            ".032, −.505, scores .933 and .916). "
-            "Gaussian, lr 2e-3 and 1e-3 down to a hundredth: 3 modes, .012, −3.91, both; wider, 4, "
-            ".039, −3.18; batches of 256, 3, .017, −3.98. mixture-both: with 32 equal components, "
-            "lr 1e-3, reverse weight 2 from .4 on, 39 modes, .045, −.878; with learned weights, "
-            "reverse from half-way, lr 2e-3 to 2e-5 .014, −.538, and those of the table .015, −.528"
-        ),
-        "multigoal": (
-            "tried on seed 100 (score, return). Gaussian: α 10 .922, −192; α 1 .501, −119; α "
-            "30 to 1 .837, −118; α 10 to 1 .841, −118. mixture-both: lr 1e-3 α 10 .945, −192, "
-            "with one critic .875, −198; lr 2e-3 .950, −192; α 10 to 1 .773, −121, with reverse "
-            "weight 4 .674, −120, with the forward step ended at .65 .863, −122; α 30 to 1, ended "
-            "at .45, 8 and 32 components .920, −119 and .943, −118. cvae-both: one copy "
-            "and 20,000 updates at lr 3e-4 .714, −192; lr 1e-3 .755, −193; lr 2e-3 after 2000 "
-            "uniform steps .968, −192; as the mixture with α 30 to 1 .937, −117"
-        ),
-        "multigoal-cooled": (
-            "tried on seeds 100 and 101 (score, return), after what stands at multigoal. Gaussian: "
-            "ten critics .916, −118 on 100; the settings of the table .950, −115 on 100. "
-            "mixture-both, batches of 128, 4 updates a step: .943 and .709; five critics "
-            ".960 and .930; ten .938 and .901; on 101 α from 10 at half-way to 1, the forward "
-            "step ended at .55 .844, at .7 .905. Batches of 512: .926 and .952; on 101 with five "
-            "critics .912, with α from 10 at half-way, ended at .7 .956, −120; 8 updates, as in "
-            "the table, .981, −116. cvae-both: as in the table .939, −116 on 100"
-        ),
-        "point-mass": (
-            "tried on seed 100 (score, return). Gaussian: α .5 .970, 19.3; α .2 .795, 19.4. "
-            "mixture-both: α 3 to .2 .911, 19.3; α 2 to .2 from .6 on .863, 18.8; α 1 to .1 "
-            ".890, 19.4, with faster targets .876, 19.3; α .5 with learned weights .983, "
-            "19.3. cvae-both: α .5 with equal weights .939, 19.3"
-        ),
-        "maze-simple": (
-            "forces drawn uniformly at every step, and kept for 50 steps, reach a goal in 0 "
-            "and .34 of 120 episodes (medium .01 and .17, hard .08 and .63 of 60). Tried on "
-            "seed 100 (goals, share of episodes that reach one), noise of the draws kept for 50 "
-            "steps while collecting and drawn anew in evaluation unless said. Absolute entropy: α "
-            ".1, 50,000 steps, never kept, Gaussian 0, 0; Gaussian 1, 1.00, cvae 1, .75; α "
-            "learned for .5 nats, cvae-both 1, .40. Relative entropy: α .5, Gaussian 2, .005; α "
-            "from .5 to .05, Gaussian 2, .92, cvae-both 1, 1.00; α .3, Gaussian 2, .68, "
-            "cvae-both 3, .37. The same policies with the noise kept in evaluation too, for 50 "
-            "steps or for the episode (100 episodes): α .5, Gaussian 4, .72 or .85; α from .5 to "
-            ".05, Gaussian 4, .91 or .91, cvae-both 4, .92 or .92, most to one goal; α .3, "
-            "Gaussian 4, .80 or .86, cvae-both 4, .88 or .94. Kept for the episode while "
-            "collecting too, α .3: Gaussian 4, .88, cvae 4, .93"
-        ),
-        "maze-medium": (
-            "tried on seed 100 (goals, score), Gaussian: α .3, noise kept for 50 steps 4, .64 (in "
-            "evaluation for the episode, .76 of 100 episodes reach a goal); α .2, for the "
-            "episode 4, .47"
-        ),
-        "maze-hard": "tried on seed 100 (goals, score), Gaussian: these settings 8, .67",
-    }
-)
-"""What was tried on a seed that the table does not hold before the settings were fixed, by task."""

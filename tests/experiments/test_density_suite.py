@@ -12,28 +12,20 @@ import torch
 from torch import Tensor, nn
 
 from vaerl.densities import Bounds
-from vaerl.experiments import experiment_names, load_experiment
-from vaerl.experiments.density_suite.experiment import (
-    MODELS,
-    command_line,
-    make_fits,
-    run,
-    run_fits,
-)
+from vaerl.experiments.density_suite.experiment import MODELS, SUITE, make_fits, run
 from vaerl.experiments.density_suite.fit import (
     Fit,
     Model,
     Standardised,
     build,
     held_out,
-    is_done,
     load_model,
-    run_fit,
     score,
     train,
     training_batches,
 )
 from vaerl.experiments.density_suite.laws import Target
+from vaerl.lab.cells import read_cell
 
 FIT = Fit("ring-2d", "gaussian", 0, 5, 32, 200, 4, Model("gaussian", 1e-2))
 
@@ -118,53 +110,28 @@ def test_draws_are_fresh_and_never_meet_the_test_draw() -> None:
 
 
 def test_a_fit_is_repeatable_and_reloads(tmp_path: Path) -> None:
-    """Equal fits give equal numbers; the saved parameters score the same; other settings refit."""
-    first, second = run_fit(FIT, tmp_path / "a"), run_fit(FIT, tmp_path / "b")
-    assert first["gap"] == second["gap"] and math.isfinite(first["gap"])
-    assert score(load_model(FIT, tmp_path / "a"), FIT)["gap"] == first["gap"]
-    assert is_done(FIT, tmp_path / "a")
-    assert not is_done(replace(FIT, steps=6), tmp_path / "a")
-    assert not is_done(replace(FIT, settings=Model("gaussian", 2e-2)), tmp_path / "a")
-    validation = replace(FIT, validation=True)
-    assert not is_done(validation, tmp_path / "a")
-    assert run_fit(validation, tmp_path / "a")["true_nll"] != first["true_nll"]
-    assert is_done(FIT, tmp_path / "a")  # the two do not overwrite each other
+    """Equal fits give equal numbers; the saved parameters score the same; variants differ."""
+    for folder in ("a", "b"):
+        SUITE.run([FIT], tmp_path / folder)
+    first, second = (read_cell(FIT, tmp_path / folder) for folder in ("a", "b"))
+    assert first is not None and second is not None
+    assert first.data["gap"] == second.data["gap"] and math.isfinite(first.data["gap"])
+    assert score(load_model(first), FIT)["gap"] == first.data["gap"]
+    variant = replace(FIT, validation=True)
+    SUITE.run([variant], tmp_path / "a")
+    other = read_cell(variant, tmp_path / "a")
+    assert other is not None and other.data["true_nll"] != first.data["true_nll"]
 
 
-def test_a_fit_leaves_torch_as_it_was(tmp_path: Path) -> None:
-    """Neither the global generator nor the number of threads changes."""
-    torch.manual_seed(5)
-    before, threads = torch.get_rng_state(), torch.get_num_threads()
-    run_fit(FIT, tmp_path)
-    load_model(FIT, tmp_path)
-    assert torch.equal(torch.get_rng_state(), before)
-    assert torch.get_num_threads() == threads
-
-
-def test_debug_preset_runs_whole_and_resumes(tmp_path: Path) -> None:
-    """Every model on a target of each dimension: table, pictures; the second run fits nothing."""
-    path = run(tmp_path, preset="debug")
-    table = json.loads(path.read_text())
-    assert set(table) == {
-        "title", "command", "caption", "columns", "rows", "versions", "notes",
-    }  # fmt: skip
-    assert table["columns"] == ["target", "entropy", "s.e.", *MODELS]
-    assert [row[0][-2:] for row in table["rows"][:3]] == ["1d", "2d", "6d"]
-    assert all(len(row) == len(table["columns"]) for row in table["rows"])
-    assert table["command"] == "vaerl experiment density-suite --preset debug --seed 0"
+def test_debug_preset_runs_whole(tmp_path: Path) -> None:
+    """Every model on a target of each dimension: table and pictures."""
+    record = json.loads(run(tmp_path, preset="debug").read_text())
+    assert record["columns"] == ["target", "entropy", "s.e.", *MODELS]
+    assert [row[0][-2:] for row in record["rows"][:3]] == ["1d", "2d", "6d"]
+    assert all(len(row) == len(record["columns"]) for row in record["rows"])
+    assert record["command"] == "vaerl experiment density-suite --preset debug"
+    assert set(record["settings"]["models"]) == set(MODELS)
     assert len([*(tmp_path / "figures").glob("*.png")]) == 3
-    written = {file: file.stat().st_mtime_ns for file in (tmp_path / "fits").iterdir()}
-    assert len(written) == 2 * 3 * len(MODELS)
-    run(tmp_path, preset="debug", targets=["ring-2d"], models=["mixture"])
-    assert written == {file: file.stat().st_mtime_ns for file in (tmp_path / "fits").iterdir()}
-    assert len(json.loads(path.read_text())["columns"]) == 4
-
-
-def test_two_jobs_give_the_numbers_of_one(tmp_path: Path) -> None:
-    """Processes change the time it takes, not the result."""
-    fits = make_fits("debug", targets=["ring-2d"], models=["gaussian", "mixture"])
-    alone, pair = run_fits(fits, tmp_path / "one"), run_fits(fits, tmp_path / "two", jobs=2)
-    assert [result["gap"] for result in alone] == [result["gap"] for result in pair]
 
 
 def test_standard_cvae_settings_are_the_same_for_every_target() -> None:
@@ -178,7 +145,7 @@ def test_standard_cvae_settings_are_the_same_for_every_target() -> None:
 
 
 def test_names_are_checked_in_one_line(tmp_path: Path) -> None:
-    """Unknown target, model, preset, experiment and a bad jobs: argument, value, what is legal."""
+    """Unknown target, model and preset, and a bad jobs: argument, value, what is legal."""
     cases = [
         ({"targets": ["rings"]}, "target: got 'rings', did you mean 'ring-2d'"),
         ({"models": ["mixtures"]}, "model: got 'mixtures', did you mean 'mixture'"),
@@ -190,15 +157,3 @@ def test_names_are_checked_in_one_line(tmp_path: Path) -> None:
             run(tmp_path / "never", **arguments)
         assert "\n" not in str(caught.value)
     assert not (tmp_path / "never").exists()
-    with pytest.raises(ValueError, match="did you mean 'density-suite'"):
-        load_experiment("density-suit")
-
-
-def test_the_experiment_is_registered() -> None:
-    """The command line finds the suite by name, and the command printed names its choices."""
-    assert "density-suite" in experiment_names()
-    assert load_experiment("density-suite") is run
-    assert command_line("full", 3, ["ring-2d"], ["flow"]).endswith(
-        "--preset full --seed 3 --targets ring-2d --models flow"
-    )
-    assert command_line("full", 3, validation=True).endswith("--seed 3 --validation")

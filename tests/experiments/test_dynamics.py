@@ -22,6 +22,7 @@ from vaerl.experiments.dynamics.oracles import reference_samples
 from vaerl.experiments.dynamics.scores import law_scores, modes_of
 from vaerl.experiments.dynamics.table import assemble
 from vaerl.experiments.dynamics.tasks import TASKS, cells_one_hot
+from vaerl.lab.cells import Result
 from vaerl.planning.model import Step
 
 
@@ -133,6 +134,14 @@ def test_it_runs_resumes_and_draws(tmp_path: Path) -> None:
     )
 
 
+def results(cells: list[dynamics.Fit], numbers: list[dict[str, Any]]) -> list[Result]:
+    """Finished cells."""
+    return [
+        Result(Path(), cell.as_data(), {"numbers": found, "cpu_seconds": 1.0})
+        for cell, found in zip(cells, numbers, strict=True)
+    ]
+
+
 def test_commands_follow_from_the_cells() -> None:
     """Tasks with the same models and seeds share a line; nothing is claimed that was not run."""
     cells = [
@@ -141,7 +150,8 @@ def test_commands_follow_from_the_cells() -> None:
         *dynamics.make_cells("full", ["fork"], ["cvae"], [3], validation=True),
     ]
     prefix = "vaerl experiment dynamics"
-    assert dynamics.command_lines([{"cell": cell.record()} for cell in cells]) == [
+    record = dynamics.table_of(results(cells, [{"nll": 0.0}] * len(cells)))
+    assert record["command"].splitlines() == [
         f"{prefix} --tasks toy,fork --models gaussian,cvae --seeds 0,1",
         f"{prefix} --tasks toy --models flow --seeds 0",
         f"{prefix} --tasks fork --models cvae --seeds 3 --validation",
@@ -150,18 +160,12 @@ def test_commands_follow_from_the_cells() -> None:
 
 def test_the_table_shows_seeds_that_failed() -> None:
     """A measure that some seeds did not reach says how many did."""
-    cell = dynamics.make_cells("full", ["pendulum"], ["cvae"], [0, 1, 2])
-    results: dict[Path, Any] = {
-        Path(str(c.seed)): {
-            "cell": c.record(),
-            "numbers": {"plan": 1000.0, "reached": None if c.seed else 1400.0},
-            "cpu_seconds": 1.0,
-            "machine": "m",
-        }
-        for c in cell
-    }
-    rows = assemble(results, "…")["rows"]
+    cells = dynamics.make_cells("full", ["pendulum"], ["cvae"], [0, 1, 2])
+    numbers = [{"plan": 1000.0, "reached": None if c.seed else 1400.0} for c in cells]
+    record = assemble(results(cells, numbers))
+    rows = record["rows"]
     assert rows[0][-1] == "1000 ± 0" and rows[1][-1] == "1 of 3 seeds: 1400"
+    assert record["settings"]["pendulum"]["seeds"] == {"cvae": [0, 1, 2]}
 
 
 def test_unknown_names_get_the_nearest() -> None:

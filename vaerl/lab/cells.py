@@ -160,31 +160,27 @@ def _read(path: Path) -> Result | None:
     return Result(path, record["cell"], record["result"])
 
 
+def write_cell(cell: Cell, out: Path, measured: Measured) -> None:
+    """Write the result of a cell; its arrays come first, so that a result is never without them."""
+    path = cell.path(out)
+    if measured.arrays:
+        files.write_bytes(path.with_suffix(".safetensors"), save(dict(measured.arrays)))
+    write_record(
+        path,
+        {
+            "cell": cell.as_data(),
+            "result": dict(measured.data),
+            "has_arrays": bool(measured.arrays),
+        },
+    )
+
+
 def _work_out(measure: Measure, out: Path, threads: int | None, cell: Cell, tick: Tick) -> None:
     path = cell.path(out)
     files.make_directory(path.parent)
     start = time.process_time()
     with limit_threads(threads), torch.random.fork_rng(devices=[]):
-        measured = measure(cell, Desk(path, tick))
-    if measured.arrays:
-        files.write_bytes(path.with_suffix(".safetensors"), save(dict(measured.arrays)))
+        data, arrays = measure(cell, Desk(path, tick))
     seconds = round(time.process_time() - start, 2)
-    record = {
-        "cell": cell.as_data(),
-        "result": {"cpu_seconds": seconds, "machine": f"{os.cpu_count()} cores", **measured.data},
-        "has_arrays": bool(measured.arrays),
-    }
-    write_record(path, record)
-
-
-def each_result(work: Any, items: Sequence[Any], jobs: int = 1) -> Any:
-    """Until all experiments are cells."""
-    for end in make_executor(jobs).run(partial(_plain_work, work), items, lambda place, done: None):
-        if end.error is not None:
-            raise end.error
-        yield items[end.place], end.value
-
-
-def _plain_work(work: Any, item: Any, tick: Tick) -> Any:
-    with limit_threads():
-        return work(item)
+    made = {"cpu_seconds": seconds, "machine": f"{os.cpu_count()} cores"}
+    write_cell(cell, out, Measured({**made, **data}, arrays))
