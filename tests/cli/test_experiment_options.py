@@ -8,7 +8,6 @@ import pytest
 
 from vaerl.cli.errors import parse_pairs
 from vaerl.cli.experiments import help_text, read_options
-from vaerl.lab.parallel import train_all
 
 
 def sample(
@@ -60,8 +59,3 @@ def test_values_keep_their_type() -> None:
         "g": {"h": 1},
         "i": "",
     }
-
-
-def test_jobs_below_one_are_refused() -> None:
-    with pytest.raises(ValueError, match="jobs 0"):
-        train_all({}, jobs=0)
