@@ -267,7 +267,7 @@ def _encode(value: Any, where: str) -> Any:
     if isinstance(value, dict) and set(value) != {"class"}:
         return {key: _encode(item, f"{where}:{key}") for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_encode(item, f"{where}[{index}]") for index, item in enumerate(value)]
+        return [_encode(item, f"{where}:{index}") for index, item in enumerate(value)]
     jsonio.dumps(value, where=where)
     return value
 
@@ -278,6 +278,6 @@ def _decode(value: Any, where: str) -> Any:
     if isinstance(value, dict):
         return {key: _decode(item, f"{where}:{key}") for key, item in value.items()}
     if isinstance(value, list):
-        made = [_decode(item, f"{where}[{index}]") for index, item in enumerate(value)]
+        made = [_decode(item, f"{where}:{index}") for index, item in enumerate(value)]
         return tuple(made) if where == "train_freq" else made
     return value

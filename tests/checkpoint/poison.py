@@ -219,6 +219,7 @@ CASES: dict[str, Case] = {
     "an unknown argument": at(*OPTIONS, "custom_objects", value={}),
     "a log on disk": at(*OPTIONS, "tensorboard_log", value="logs"),
     "a buffer of 10^15 rows": at(*OPTIONS, "buffer_size", value=10**15),
+    "a network of 10^9 weights": at(*KWARGS, "net_arch", value=[30_000, 30_000]),
     "net_arch of text": at(*KWARGS, "net_arch", value=["8"]),
     "a learning rate that is text": at(*OPTIONS, "learning_rate", value="3e-4"),
     # settings of optimizers, replay buffer

@@ -16,12 +16,16 @@ import hashlib
 import os
 import re
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
+from torch import nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from vaerl.agents.description import AgentDescription, make_agent
 from vaerl.checkpoint.normalize import normalized, restore_normalizer
@@ -29,6 +33,7 @@ from vaerl.checkpoint.replay import restore_replay
 from vaerl.checkpoint.rng import preserve_rng, restore_rng
 from vaerl.checkpoint.save import (
     AGENT,
+    COUNTERS,
     FORMAT,
     MANIFEST,
     MANIFEST_LIMIT,
@@ -186,7 +191,9 @@ def load_checkpoint(
         state = unpack(checkpoint.manifest["state"], checkpoint.tensors, MANIFEST)
         if state["normalizer"] is not None:
             env = normalized(env, state["normalizer"])
-        agent = make_agent(description, env, device=device)
+        stored = sum(tensor.numel() for tensor in checkpoint.tensors.values())
+        with _parameter_limit(4 * stored + 2**20):
+            agent = make_agent(description, env, device=device)
     restore(agent, checkpoint, include_replay=include_replay, rng=restore_rng)
     return agent
 
@@ -207,12 +214,9 @@ def restore(
         parts = Parts(agent)
         restore_modules(parts, checkpoint.part("modules"), state["extra"])
         restore_optimizers(parts, checkpoint.part("optimizers"), state["optimizers"])
-        counters = manifest["counters"]
         agent.seed = manifest["seed"]
-        agent.num_timesteps = counters["num_timesteps"]
-        agent._n_updates = counters["n_updates"]
-        agent._episode_num = counters["episodes"]
-        agent._total_timesteps = counters["total_timesteps"]
+        for name in COUNTERS:
+            setattr(agent, name, manifest["counters"][name])
         if agent._total_timesteps:
             agent._update_current_progress_remaining(agent.num_timesteps, agent._total_timesteps)
         if state["normalizer"] is not None:
@@ -223,6 +227,25 @@ def restore(
             restore_replay(agent.replay_buffer, checkpoint.replay, manifest["replay"])  # type: ignore[attr-defined]
         if rng:
             restore_rng(state["rng"], agent.action_space)
+
+
+@contextlib.contextmanager
+def _parameter_limit(elements: int) -> Iterator[None]:
+    """Refuse networks far larger than what is stored, before they are filled with numbers."""
+    left, thread = elements, threading.get_ident()
+
+    def count(module: nn.Module, name: str, tensor: torch.Tensor | None) -> None:
+        nonlocal left
+        if tensor is not None and threading.get_ident() == thread:
+            left -= tensor.numel()
+            if left < 0:
+                raise VaerlLoadError(f"the agent would have more than {elements} parameters")
+
+    handle = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 @contextlib.contextmanager

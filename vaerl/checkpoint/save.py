@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import math
 import os
 import re
 import secrets
@@ -42,6 +41,7 @@ FORMAT = 2
 NAME = re.compile(r"(\d{9,18})-(\d{8}T\d{12})")
 MANIFEST, AGENT = "manifest.json", "agent.safetensors"
 MANIFEST_LIMIT = 2**24
+COUNTERS = ("num_timesteps", "_n_updates", "_episode_num", "_total_timesteps")  # of an agent
 
 
 def save_checkpoint(
@@ -51,7 +51,6 @@ def save_checkpoint(
     described: bool = False,
     include_replay: bool = False,
     keep_last: int | None = None,
-    score: float | None = None,
     num_timesteps: int | None = None,
 ) -> Path:
     """Write one complete checkpoint below `directory` and return its path.
@@ -65,8 +64,7 @@ def save_checkpoint(
         described: whether config.json beside `directory` describes the agent, as in a run. If not,
             the manifest does.
         include_replay: also store the filled part of the replay buffer.
-        keep_last: delete all but the newest so many (the best one always stays).
-        score: how good the agent is; `best_checkpoint` finds the highest.
+        keep_last: delete all but the newest so many.
         num_timesteps: the step to file it under, `agent.num_timesteps` if not given.
 
     Raises:
@@ -78,7 +76,6 @@ def save_checkpoint(
     payloads, manifest = _capture(agent, step, include_replay)
     if not described:
         manifest["agent"] = asdict(describe(agent))
-    manifest["score"] = None if score is None or not math.isfinite(score) else float(score)
     files.make_directory(directory)
     _sweep(directory)
     staging = directory / f"{files.PARTIAL}{secrets.token_hex(6)}"
@@ -121,12 +118,7 @@ def _capture(
     manifest: dict[str, Any] = {
         "format": FORMAT,
         "versions": versions(),
-        "counters": {
-            "num_timesteps": step,
-            "n_updates": int(agent._n_updates),
-            "episodes": int(agent._episode_num),
-            "total_timesteps": int(agent._total_timesteps),
-        },
+        "counters": {**{name: int(getattr(agent, name)) for name in COUNTERS}, COUNTERS[0]: step},
         "seed": None if agent.seed is None else int(agent.seed),
         "spaces": space_labels(agent),
         "state": pack(state, "state", tensors),
@@ -165,45 +157,21 @@ def space_label(space: spaces.Space) -> str:
 
 def list_checkpoints(directory: str | os.PathLike[str]) -> list[Path]:
     """Directories with a checkpoint's name, the last one saved first; no file is opened."""
-    found = []
-    with (
-        contextlib.suppress(FileNotFoundError, NotADirectoryError),
-        os.scandir(directory) as entries,
-    ):
-        for entry in entries:
-            match = NAME.fullmatch(entry.name)
-            if match and entry.is_dir(follow_symlinks=False):
-                found.append((match[2], int(match[1]), entry.name))
-    return [Path(directory) / name for _, _, name in sorted(found, reverse=True)]
-
-
-def best_checkpoint(directory: str | os.PathLike[str]) -> Path | None:
-    """The checkpoint saved with the highest score, the last of equal ones, or None."""
-    scores = {path: _score(path) for path in list_checkpoints(directory)}
-    best = max(scores, key=scores.__getitem__, default=None)
-    return None if best is None or scores[best] == -math.inf else best
-
-
-def _score(path: Path) -> float:
-    try:
-        data = files.read_file(path / MANIFEST, MANIFEST_LIMIT)
-        return float(jsonio.loads(data, MANIFEST, MANIFEST_LIMIT)["score"])
-    except (ValueError, TypeError, KeyError):
-        return -math.inf
+    folder = Path(directory)
+    found = [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
+    named = [p for p in found if NAME.fullmatch(p.name) and not p.is_symlink()]
+    return sorted(named, key=lambda path: path.name.split("-")[::-1], reverse=True)
 
 
 def prune_checkpoints(directory: str | os.PathLike[str], keep_last: int) -> None:
-    """Delete all but the last `keep_last` checkpoints and the best one.
+    """Delete all but the last `keep_last` checkpoints.
 
     Raises ValueError if `keep_last` < 1, WriteError.
     """
     if keep_last < 1:
         raise ValueError(f"keep_last: got {keep_last}, expected 1 or more")
-    old = list_checkpoints(directory)[keep_last:]
-    best = best_checkpoint(directory) if old else None
-    for path in old:
-        if path != best:
-            files.remove_tree(path)
+    for path in list_checkpoints(directory)[keep_last:]:
+        files.remove_tree(path)
 
 
 def _sweep(directory: Path) -> None:

@@ -16,7 +16,6 @@ import os
 import secrets
 import shutil
 import stat
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,22 +42,13 @@ def _write_all(fd: int, data: bytes) -> None:
         view = view[os.write(fd, view) :]
 
 
-def _flush(fd: int) -> None:
-    if sys.platform == "darwin":  # there fsync leaves the bytes in the drive's cache
-        import fcntl
-
-        fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
-    else:
-        os.fsync(fd)
-
-
 def _sync_directory(path: StrPath) -> None:
     """Make the names inside `path` durable (no such call exists on Windows)."""
     if os.name == "nt":
         return
     fd = os.open(path, os.O_RDONLY)
     try:
-        _flush(fd)
+        os.fsync(fd)
     finally:
         os.close(fd)
 
@@ -102,7 +92,7 @@ def write_new(path: StrPath, data: bytes) -> None:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         try:
             _write_all(fd, data)
-            _flush(fd)
+            os.fsync(fd)
         finally:
             os.close(fd)
 
@@ -155,11 +145,9 @@ def read_file(path: StrPath, limit: int) -> bytes:
 
 
 def publish_directory(staging: Path, final: Path) -> None:
-    """Rename a filled directory to its final, unused name, durably."""
+    """Rename a filled directory to its final name, durably."""
     with _writing(final):
         _sync_directory(staging)
-        if final.exists():
-            raise FileExistsError(17, "the name is taken", str(final))
         os.rename(staging, final)
         _sync_directory(final.parent)
 
@@ -228,7 +216,7 @@ class LineWriter:
         """Flush to the disk."""
         if self._fd is not None:
             with _writing(self.path):
-                _flush(self._fd)
+                os.fsync(self._fd)
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""

@@ -21,7 +21,7 @@ def dumps(data: Any, indent: int | None = None, where: str = "") -> str:
     """
     try:
         return json.dumps(data, allow_nan=False, ensure_ascii=False, indent=indent)
-    except (TypeError, ValueError, RecursionError):
+    except (TypeError, ValueError):
         place, value = _culprit(data, where)
     raise ValueError(
         f"{place}: {one_line(repr(value), 80)} is not pure data; "
@@ -31,18 +31,13 @@ def dumps(data: Any, indent: int | None = None, where: str = "") -> str:
 
 def _culprit(data: Any, place: str) -> tuple[str, Any]:
     """Return the innermost value that JSON cannot hold, and where it stands."""
-    parts: list[tuple[str, Any]] = []
-    if isinstance(data, dict):
-        parts = [(f"{place}:{key}" if place else str(key), item) for key, item in data.items()]
-    elif isinstance(data, list | tuple):
-        parts = [(f"{place}[{index}]", item) for index, item in enumerate(data)]
-    for inner, item in parts:
+    parts: Any = data.items() if isinstance(data, dict) else ()
+    parts = enumerate(data) if isinstance(data, list | tuple) else parts
+    for key, item in parts:
         try:
             json.dumps(item, allow_nan=False)
         except (TypeError, ValueError):
-            return _culprit(item, inner)
-        except RecursionError:
-            break
+            return _culprit(item, f"{place}:{key}" if place else str(key))
     return place, data
 
 
