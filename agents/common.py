@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
@@ -107,7 +107,22 @@ def latent_diagnostics(
     return {"bound_gap": (bounds.upper - bounds.lower).mean(), "ess": info["ess_ratio"], **picked}
 
 
-class DensityAgent:
+class Agent:
+    """What a training run asks the class of an agent; mixed in before the SB3 class."""
+
+    learns_model: ClassVar[bool] = False
+    """Whether it learns a model of the environment: it then takes `dynamics`, a density's name."""
+    plans: ClassVar[bool] = False
+    """Whether it acts by planning in that model: it then has one density, that of the model."""
+    discrete: ClassVar[bool] = False
+    """Whether it takes environments with discrete actions, besides boxes."""
+    debug_options: ClassVar[Mapping[str, Any]] = {}
+    """Constructor arguments of a run that only tries everything, in seconds."""
+    env_defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """Constructor arguments of a run by environment; the longest prefix of its id counts."""
+
+
+class DensityAgent(Agent):
     """Methods of an SB3 agent whose policy is a density; mixed in before the SB3 class."""
 
     policy: Any

@@ -24,7 +24,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 from stable_baselines3.her import GoalSelectionStrategy
 from torch import nn, optim
 
-from vaerl.agents import agent_class, agent_names
+from vaerl.agents import AGENTS
 from vaerl.disk import jsonio
 from vaerl.disk.errors import one_line
 from vaerl.envs.making import make_env
@@ -196,14 +196,16 @@ def constructor_arguments(cls: type) -> list[str]:
 
 
 def _agent_class(name: str) -> Any:
-    return SB3_AGENTS.get(name) or agent_class(name)
+    return SB3_AGENTS.get(name) or AGENTS.load(name)
 
 
 def _agent_name(agent: BaseAlgorithm) -> str:
-    known = [*SB3_AGENTS, *agent_names()]
-    for name in known:
-        if type(agent) is _agent_class(name):
+    for name, cls in SB3_AGENTS.items():
+        if type(agent) is cls:
             return name
+    if (registered := AGENTS.name_of(type(agent))) is not None:
+        return registered
+    known = [*SB3_AGENTS, *AGENTS.names()]
     raise ValueError(
         f"agent {type(agent).__name__} has no registered name, so no checkpoint could be loaded "
         f"again; known: {', '.join(known)}"

@@ -10,7 +10,7 @@ these (Janner et al. 2019). Any density of the policy goes with any density of t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from stable_baselines3.common.policies import BasePolicy
@@ -59,6 +59,15 @@ class MBPO(LearnsModel, SAC):
     'mixture'
     """
 
+    debug_options: ClassVar[Mapping[str, Any]] = {
+        **SAC.debug_options,
+        "members": 2,
+        "model_train_freq": 40,
+        "fit_kwargs": {"steps": 10},
+        "rollout_batch_size": 100,
+    }
+    env_defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {"vaerl/": {"learning_starts": 1000}}
+
     @signature_of(SAC)
     def __init__(
         self,
@@ -98,6 +107,11 @@ class MBPO(LearnsModel, SAC):
         if self.n_steps != 1:
             raise ValueError(
                 f"n_steps: got {self.n_steps}, expected 1: imagined steps are single ones"
+            )
+        if self.optimize_memory_usage:
+            raise ValueError(
+                "optimize_memory_usage: got True, expected False: the model is fitted to next "
+                "observations, which the buffer would not keep"
             )
         super()._setup_model()
         self.world = make_model(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
@@ -13,6 +13,7 @@ from stable_baselines3.common.type_aliases import GymEnv, ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
+from vaerl.agents.common import Agent
 from vaerl.densities.options import check_choice
 from vaerl.dynamics import (
     DynamicsModel,
@@ -52,8 +53,10 @@ def log_fit(logger: Any, report: FitReport, data: int) -> None:
     logger.record("model/transitions", data)
 
 
-class LearnsModel(OffPolicyAlgorithm):
+class LearnsModel(Agent, OffPolicyAlgorithm):
     """An agent with a model `world` of its environment: the part that is about the model."""
+
+    learns_model: ClassVar[bool] = True
 
     world: DynamicsModel
     """The learned model."""

@@ -60,6 +60,17 @@ class MPC(LearnsModel):
     5
     """
 
+    plans: ClassVar[bool] = True
+    discrete: ClassVar[bool] = True
+    debug_options: ClassVar[Mapping[str, Any]] = {
+        "learning_starts": 40,
+        "buffer_size": 1000,
+        "train_freq": 40,
+        "gradient_steps": 10,
+        "batch_size": 16,
+        "members": 2,
+        "planner_kwargs": {"horizon": 3, "population": 8, "elites": 3, "iterations": 2},
+    }
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
         "MlpPolicy": PlanningPolicy,
         "MultiInputPolicy": PlanningPolicy,

@@ -11,6 +11,7 @@ and diagnostics rest on.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from numbers import Real
 from typing import Any, ClassVar
 
@@ -57,6 +58,10 @@ class PPO(DensityAgent, SB3PPO):
     'cvae'
     """
 
+    debug_options: ClassVar[Mapping[str, Any]] = {"n_steps": 64, "batch_size": 32, "n_epochs": 2}
+    env_defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "vaerl/": {"n_steps": 1024, "ent_coef": 0.01}
+    }
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
         "MlpPolicy": ActorCriticPolicy,
         "CnnPolicy": ActorCriticPolicy,

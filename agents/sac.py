@@ -12,7 +12,7 @@ B transitions, N critics, X action dimensions.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any, ClassVar, cast
 
@@ -132,6 +132,15 @@ class SAC(DensityAgent, SB3SAC):
 
     _held: tuple[np.ndarray, ...] | None = None
     _starts: np.ndarray | None = None
+    debug_options: ClassVar[Mapping[str, Any]] = {
+        "learning_starts": 40,
+        "batch_size": 16,
+        "buffer_size": 1000,
+    }
+    env_defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "vaerl/Bandit40": {"learning_starts": 1000, "gamma": 0.0, "ent_coef": 1.0},
+        "vaerl/": {"learning_starts": 1000},
+    }
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
         "MlpPolicy": SACPolicy,
         "CnnPolicy": SACPolicy,

@@ -94,10 +94,10 @@ class Registry:
 
     def name_of(self, thing: Any) -> str | None:
         """Return the name under which a class or function is registered, if it is."""
-        place = f"{thing.__module__}:{thing.__qualname__}"
         for name, target in self._all().items():
-            value = target.value if isinstance(target, metadata.EntryPoint) else target
-            if place == value or thing is target:
+            place = target.value if isinstance(target, metadata.EntryPoint) else target
+            same_name = isinstance(place, str) and place.endswith(f":{thing.__qualname__}")
+            if thing is target or (same_name and thing is self.load(name)):
                 return name
         return None
 

@@ -27,7 +27,7 @@ MISTAKES = {
     "density": ([*PENDULUM, "--density", "cvea"], ["'cvea'", "did you mean 'cvae'"]),
     "density option": ([*PENDULUM, "--density-option", "latent_dim=[4]"], ["'latent_dims'"]),
     "density value": ([*PENDULUM, "--density-option", "latent_dims=[0]"], ["latent_dims", "[0]"]),
-    "no equals sign": ([*PENDULUM, "--density-option", "k"], ["'k'", "name=value"]),
+    "no equals sign": ([*PENDULUM, "--density-option", "k"], ["'k'", "NAME=VALUE"]),
     "twice": (
         [*PENDULUM, "--agent-option", "tau=1", "--agent-option", "tau=2"],
         ["'tau'", "twice"],
@@ -56,11 +56,11 @@ MISTAKES = {
     "too few": (["video", "x", "--episodes", "0"], ["--episodes: got '0'", "equal to 1"]),
     "no steps": (
         ["train", "sac", "--env", "Pendulum-v1", "--steps", "0"],
-        ["steps 0", "1 or more"],
+        ["steps: got 0", "1 or more"],
     ),
-    "negative": ([*PENDULUM, "--steps", "-5"], ["steps -5"]),
-    "seed": ([*PENDULUM, "--seed", "-1"], ["seed -1", "0 or more"]),
-    "copies": ([*PENDULUM, "--n-envs", "0"], ["n_envs 0"]),
+    "negative": ([*PENDULUM, "--steps", "-5"], ["steps: got -5"]),
+    "seed": ([*PENDULUM, "--seed", "-1"], ["seed: got -1", "0 or more"]),
+    "copies": ([*PENDULUM, "--n-envs", "0"], ["n_envs: got 0"]),
     "device": ([*PENDULUM, "--device", "gpu"], ["'gpu'", "cuda"]),
     "discrete": (["train", "sac", "--env", "CartPole-v1"], ["CartPole-v1", "Discrete(2)", "Box"]),
     "run": (["eval", "nowhere"], ["no such run", "'nowhere'"]),
@@ -68,9 +68,12 @@ MISTAKES = {
     "report": (["report", "nowhere"], ["'nowhere'"]),
     "kind": (["list", "agent"], ["'agent'", "did you mean 'agents'"]),
     "experiment": (["experiment", "dmeo"], ["'dmeo'", "did you mean 'demo'"]),
-    "experiment option": (["experiment", "demo", "--stpes", "3"], ["'--stpes'", "'--steps'"]),
-    "experiment value": (["experiment", "demo", "--steps", "few"], ["--steps", "'few'", "int"]),
-    "no value": (["experiment", "demo", "--steps"], ["--steps", "needs a value"]),
+    "experiment option": (["experiment", "demo", "--stpes", "3"], ["--stpes", "--steps"]),
+    "experiment value": (
+        ["experiment", "demo", "--steps", "few"],
+        ["--steps: got 'few'", "integer"],
+    ),
+    "no value": (["experiment", "demo", "--steps"], ["--steps", "argument"]),
     "preset": (["experiment", "demo", "--preset", "debgu"], ["'debgu'", "'debug'"]),
 }
 
@@ -152,10 +155,10 @@ def test_a_mistake_stays_one_line_with_debug(
 def test_a_fault_of_the_program_is_told_from_a_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
     """It ends with exit code 1, and only --debug adds its traceback."""
 
-    def broken(kind: str, *, every: bool) -> None:
+    def broken(every: bool) -> None:
         raise RuntimeError("lost\nits way")
 
-    monkeypatch.setattr("vaerl.runs.console.listing", broken)
+    monkeypatch.setattr(sys.modules["vaerl.cli.main"], "environments", broken)
     result = CliRunner().invoke(app, ["list", "envs"])
     assert result.exit_code == 1
     line = "vaerl: internal error: RuntimeError: lost its way"

@@ -37,7 +37,7 @@ def test_densities_of_policy_and_model_are_settled() -> None:
     assert (mbpo.density, mbpo.dynamics) == ("gaussian", "cvae")
     assert mbpo.out == "runs/mbpo-gaussian-cvae-Hopper-v5-s0"
     assert TrainConfig.from_dict(mbpo.to_dict()) == mbpo
-    with pytest.raises(ValueError, match="dynamics: got 'cvae' with agent 'sac', which learns no"):
+    with pytest.raises(ValueError, match="dynamics: got 'cvae', expected none: agent 'sac' learns"):
         TrainConfig("Hopper-v5", "sac", dynamics="cvae")
 
 

@@ -94,15 +94,15 @@ class TestConfig:
     @pytest.mark.parametrize(
         ("change", "message"),
         [
-            ({"steps": 0}, "steps 0 must be a whole number, 1 or more"),
-            ({"steps": True}, "steps True"),
-            ({"steps": 10.0}, r"steps 10\.0"),
-            ({"seed": -1}, "seed -1"),
-            ({"eval_every": -1}, "eval_every -1"),
-            ({"final_episodes": 0}, "final_episodes 0"),
-            ({"device": "tpu"}, "device 'tpu'"),
+            ({"steps": 0}, "steps: got 0, expected a whole number, 1 or more"),
+            ({"steps": True}, "steps: got True"),
+            ({"steps": 10.0}, r"steps: got 10\.0"),
+            ({"seed": -1}, "seed: got -1"),
+            ({"eval_every": -1}, "eval_every: got -1"),
+            ({"final_episodes": 0}, "final_episodes: got 0"),
+            ({"device": "tpu"}, "device: got 'tpu'"),
             ({"track": ("tensorbord",)}, "did you mean 'tensorboard'"),
-            ({"density": ""}, "density ''"),
+            ({"density": ""}, "density: got ''"),
         ],
     )
     def test_a_wrong_value_is_named(self, change: dict[str, Any], message: str) -> None:
@@ -261,7 +261,7 @@ def test_a_failed_run_says_why(tmp_path: Path) -> None:
 
 
 def test_options_of_an_agent_are_those_of_its_constructor() -> None:
-    sac, ppo = agent_options("sac"), agent_options("ppo")
+    sac, ppo = set(agent_options("sac")), set(agent_options("ppo"))
     assert {"learning_rate", "gamma", "policy_kwargs", "diagnostics_interval"} <= sac
     assert "n_epochs" in ppo and "n_epochs" not in sac
     assert not {"self", "env", "seed", "policy", "kwargs", "args", "support_multi_env"} & (

@@ -1,13 +1,11 @@
-"""One line for every mistake: what `vaerl` prints instead of a traceback.
+"""Errors of the command line: one line instead of a traceback.
 
-Exit codes: 0 done, 1 a fault inside the program, 2 a mistake in what was asked for,
-130 interrupted. `--debug` adds the traceback of a fault; a mistake stays one line.
+Exit codes: 0 done, 1 an internal error or failed runs, 2 a mistake of the user, 130 interrupted.
+`--debug` adds the traceback of an internal error; a mistake remains one line.
 """
 
 from __future__ import annotations
 
-import json
-import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -15,51 +13,14 @@ from typing import Any
 
 from typer.core import TyperGroup
 
+from vaerl.disk.errors import RunsFailed, one_line
 from vaerl.names import check_name
 
-MISTAKES = (ValueError, TypeError, NotImplementedError, ImportError, OSError)
-
-
-def parse_value(text: str) -> Any:
-    """Read a value as JSON; what is not JSON stays text, and True, False, None are understood.
-
-    >>> parse_value("1e-3"), parse_value("[8, 8]"), parse_value("true"), parse_value("iwae-k")
-    (0.001, [8, 8], True, 'iwae-k')
-    """
-    words = {"True": True, "False": False, "None": None}
-    if text in words:
-        return words[text]
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        pass
-    try:
-        return float(text) if re.fullmatch(r"[-+.\deE]+", text) else text
-    except ValueError:
-        return text
-
-
-def parse_pairs(option: str, pairs: Sequence[str]) -> dict[str, Any]:
-    """Turn `("k=16", "squash=true")` into `{"k": 16, "squash": True}`.
-
-    >>> parse_pairs("--density-option", ["k=16", "objective=iwae-k"])
-    {'k': 16, 'objective': 'iwae-k'}
-    """
-    values: dict[str, Any] = {}
-    for pair in pairs:
-        key, equals, text = pair.partition("=")
-        if not equals or not key.isidentifier():
-            raise ValueError(f"{option} {pair!r} is not of the form name=value, such as k=16")
-        if key in values:
-            raise ValueError(f"{option} {key!r} is given twice: {values[key]!r} and {text!r}")
-        values[key] = parse_value(text)
-    return values
+MISTAKES = ValueError | TypeError | NotImplementedError | ImportError | OSError
 
 
 def describe(error: BaseException) -> str:
-    """Say an error on one line, its class where it has no words of its own."""
-    from vaerl.disk.errors import one_line
-
+    """Describe an error on one line, by its class if it has no message."""
     try:
         text = one_line(error)
     except Exception:  # an error whose own str() fails
@@ -68,9 +29,7 @@ def describe(error: BaseException) -> str:
 
 
 def print_error(error: BaseException, *, debug: bool) -> int:
-    """Print `error` to stderr, a fault with its traceback when `debug`; return the exit code."""
-    from vaerl.disk.errors import RunsFailed
-
+    """Print `error` to stderr, with `debug` and its traceback if internal; return the exit code."""
     if isinstance(error, KeyboardInterrupt):
         print("vaerl: interrupted", file=sys.stderr)
         return 130
@@ -79,12 +38,9 @@ def print_error(error: BaseException, *, debug: bool) -> int:
         where = f" (see {context.command_path} --help)" if context is not None else ""
         print(f"vaerl: {_usage(error)}{where}", file=sys.stderr)
         return 2
-    if isinstance(error, MISTAKES):
+    if isinstance(error, MISTAKES | RunsFailed):  # each failed run has its traceback in its folder
         print(f"vaerl: {describe(error)}", file=sys.stderr)
-        return 2
-    if isinstance(error, RunsFailed):  # each has its traceback in its own folder
-        print(f"vaerl: {describe(error)}", file=sys.stderr)
-        return 1
+        return 1 if isinstance(error, RunsFailed) else 2
     if debug:
         traceback.print_exception(error)
     where = "" if debug else " (add --debug to see where)"
@@ -96,9 +52,9 @@ def print_error(error: BaseException, *, debug: bool) -> int:
 
 
 def _usage(error: Any) -> str:
-    """What typer says; where pydantic refused a value, that value as well, which typer leaves out.
+    """Typer's message, with the value that pydantic refused, which typer leaves out.
 
-    Pydantic's errors name it under "input", in a message that begins "Input should be".
+    Pydantic's error holds the value under "input"; its message begins with "Input should be".
     """
     refused = getattr(error.__cause__, "errors", None)
     parameter = getattr(error, "param", None)
@@ -112,7 +68,7 @@ def _usage(error: Any) -> str:
 
 
 class OneLineGroup(TyperGroup):
-    """A command group whose errors are one line each, the nearest name included."""
+    """A group of commands whose errors are one line each, with the nearest name."""
 
     def main(
         self,
@@ -138,7 +94,7 @@ class OneLineGroup(TyperGroup):
         return code
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Find the command `args[0]`; an unknown one is answered with the nearest."""
+        """Find the command `args[0]`; the error for an unknown one names the nearest."""
         if args and args[0] not in self.commands and not args[0].startswith("-"):
             check_name("command", args[0], self.commands)
         return super().resolve_command(ctx, args)

@@ -1,34 +1,54 @@
-"""One command, `vaerl`: train, eval, video, report, list, experiment, bench.
+"""The command `vaerl`: train, eval, video, report, list, experiment, bench.
 
-Everything heavy is imported inside the commands, so that help answers at once.
+Heavy modules are imported inside the commands, so that help is quick.
 """
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from pkgutil import resolve_name
+from typing import Annotated, Any
 
+import gymnasium
 import typer
 
-from vaerl.cli.errors import OneLineGroup, parse_pairs
+from vaerl import __version__
+from vaerl.agents import AGENTS
+from vaerl.cli.errors import OneLineGroup
+from vaerl.cli.options import of_dataclass, of_function, with_options
+from vaerl.disk import files, jsonio
+from vaerl.envs import ENVIRONMENTS
+from vaerl.experiments import EXPERIMENTS
 from vaerl.names import check_name
+from vaerl.runs import RunDirectory
+from vaerl.runs.config import TrainConfig, check_env_id
 
-if TYPE_CHECKING:
-    from vaerl.runs.config import TrainConfig
+STYLE: dict[str, Any] = {
+    "add_completion": False,
+    "pretty_exceptions_enable": False,
+    "rich_markup_mode": "markdown",
+    "context_settings": {"help_option_names": ["-h", "--help"]},
+}
+app = typer.Typer(cls=OneLineGroup, **STYLE)
 
-app = typer.Typer(
-    cls=OneLineGroup,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="markdown",
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-KINDS = ("agents", "densities", "envs", "experiments", "planners", "trackers")
+REGISTRIES = {
+    "agents": "vaerl.agents:AGENTS",
+    "densities": "vaerl.densities:DENSITIES",
+    "experiments": "vaerl.experiments:EXPERIMENTS",
+    "planners": "vaerl.planning:PLANNERS",
+    "trackers": "vaerl.track:TRACKERS",
+}
+KINDS = ("envs", *REGISTRIES)
 Run = Annotated[Path, typer.Argument(help="Folder of a run, such as runs/first.", metavar="RUN")]
-Debug = Annotated[
-    bool, typer.Option("--debug", help="Show the traceback of a fault; a mistake stays one line.")
+Episodes = Annotated[int | None, typer.Option(help="Episodes (default: by environment).", min=1)]
+Seed = Annotated[int, typer.Option(help="Seed of the environment and of the policy.", min=0)]
+Deterministic = Annotated[
+    bool,
+    typer.Option("--deterministic/--stochastic", help="Take the best action, or draw one."),
 ]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an internal error.")]
 
 
 def main() -> None:
@@ -42,168 +62,85 @@ def root(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Conditional densities, conditional VAEs first, as policies for Stable-Baselines3."""
+    """Conditional VAEs and other densities as policies and models for Stable-Baselines3."""
     if version:
-        from vaerl import __version__
-
         print(f"vaerl {__version__}")
     elif context.invoked_subcommand is None:
         print(context.get_help())
 
 
-TASK, LOOK, OUTPUT = "What is trained", "Looking at it", "Folder, trackers, display"
+PANELS = {
+    "env": "What to train",
+    "eval_every": "Evaluation, pictures, video",
+    "out": "Folder, checkpoints, trackers",
+}
 
 
-def _option(help_text: str, panel: str, *names: str) -> Any:
-    return typer.Option(*names, help=help_text, rich_help_panel=panel)
+def _switch(name: str, text: str) -> Any:
+    return typer.Option(name, help=text, rich_help_panel=PANELS["out"])
 
 
 @app.command()
+@with_options(of_dataclass(TrainConfig, PANELS), positional="agent")
 def train(
-    agent: Annotated[
-        str, typer.Argument(help="Algorithm: sac, ppo, mbpo or mpc.", metavar="AGENT")
-    ],
-    env: Annotated[str, _option("Gymnasium id, such as HalfCheetah-v5.", TASK)],
-    density: Annotated[str, _option("cvae, gaussian, mixture or flow.", TASK)] = "cvae",
-    steps: Annotated[int, _option("Environment steps, all copies together.", TASK)] = 100_000,
-    seed: Annotated[int, _option("Seed of everything.", TASK)] = 0,
-    n_envs: Annotated[int, _option("Copies of the environment.", TASK)] = 1,
-    subprocess: Annotated[
-        bool, _option("Each copy in a process of its own.", TASK, "--subprocess")
+    fields: dict[str, Any],
+    *,
+    overwrite: Annotated[bool, _switch("--overwrite", "Replace the run in the folder.")] = False,
+    resume: Annotated[
+        bool, _switch("--resume", "Continue from the last checkpoint in the folder.")
     ] = False,
-    density_option: Annotated[
-        list[str] | None, _option("Argument of the density: latent_dims=[8].", TASK)
-    ] = None,
-    dynamics: Annotated[
-        str, _option("Density of the learned model, of mbpo and mpc (cvae).", TASK)
-    ] = "",
-    dynamics_option: Annotated[
-        list[str] | None, _option("Argument of that density: latent_dims=[2].", TASK)
-    ] = None,
-    agent_option: Annotated[
-        list[str] | None, _option("Argument of the algorithm: learning_rate=1e-3.", TASK)
-    ] = None,
-    env_option: Annotated[
-        list[str] | None, _option("Argument of the environment: variant=s2ac-3.", TASK)
-    ] = None,
-    device: Annotated[str, _option("auto, cpu, cuda or cuda:NUMBER.", TASK)] = "auto",
+    progress: Annotated[bool, _switch("--progress/--no-progress", "Show a progress bar.")] = True,
     debug: Annotated[
         bool,
-        _option(
-            "The whole programme made tiny, in seconds; faults show tracebacks.", TASK, "--debug"
-        ),
+        typer.Option("--debug", help="Train a tiny run, in seconds; show tracebacks of errors."),
     ] = False,
-    eval_every: Annotated[
-        int | None, _option("Steps between evaluations (a tenth of --steps); 0: none.", LOOK)
-    ] = None,
-    eval_episodes: Annotated[
-        int | None, _option("Episodes of each (as the environment wants).", LOOK)
-    ] = None,
-    final_episodes: Annotated[
-        int | None, _option("Episodes of the last one (as the environment wants).", LOOK)
-    ] = None,
-    picture_every: Annotated[
-        int | None, _option("Steps between pictures (a fifth of --steps); 0: none.", LOOK)
-    ] = None,
-    video: Annotated[bool, _option("Record an episode at the end.", LOOK)] = True,
-    out: Annotated[str, _option("Folder (runs/AGENT-DENSITY-ENV-sSEED).", OUTPUT)] = "",
-    overwrite: Annotated[
-        bool, _option("Replace the run that is in the folder.", OUTPUT, "--overwrite")
-    ] = False,
-    resume: Annotated[
-        bool, _option("Go on from the folder's last checkpoint.", OUTPUT, "--resume")
-    ] = False,
-    checkpoint_every: Annotated[
-        int | None, _option("Steps between checkpoints (a quarter); 0: only the last.", OUTPUT)
-    ] = None,
-    keep_replay: Annotated[
-        bool, _option("Keep the replay buffer in checkpoints, for --resume.", OUTPUT)
-    ] = True,
-    track: Annotated[
-        list[str] | None, _option("Beside metrics.jsonl: wandb or tensorboard.", OUTPUT)
-    ] = None,
-    wandb_project: Annotated[str, _option("Project on Weights & Biases.", OUTPUT)] = "vaerl",
-    wandb_mode: Annotated[str, _option("online, offline or disabled.", OUTPUT)] = "online",
-    progress: Annotated[bool, _option("Show a progress bar.", OUTPUT)] = True,
 ) -> None:
-    """Train AGENT with a policy of the named density; the run lands in a folder."""
-    from vaerl.runs.config import TrainConfig
+    """Train AGENT with a policy of the given density. The run is written to a folder."""
+    AGENTS.check(fields["agent"])  # before torch is loaded: the answer is quick
+    check_env_id(fields["env"])
 
-    config = TrainConfig(
-        env=env,
-        agent=agent,
-        density=density,
-        steps=steps,
-        seed=seed,
-        out=out,
-        n_envs=n_envs,
-        subprocess=subprocess,
-        density_options=parse_pairs("--density-option", density_option or []),
-        dynamics=dynamics,
-        dynamics_options=parse_pairs("--dynamics-option", dynamics_option or []),
-        agent_options=parse_pairs("--agent-option", agent_option or []),
-        env_options=parse_pairs("--env-option", env_option or []),
-        eval_every=eval_every,
-        eval_episodes=eval_episodes,
-        final_episodes=final_episodes,
-        picture_every=picture_every,
-        checkpoint_every=checkpoint_every,
-        keep_replay=keep_replay,
-        video=video,
-        device=device,
-        track=tuple(track or ()),
-        wandb_project=wandb_project,
-        wandb_mode=wandb_mode,
-    )
-    _train(config.debug() if debug else config, overwrite, resume, progress)
-
-
-def _train(config: TrainConfig, overwrite: bool, resume: bool, progress: bool) -> None:
-    from vaerl.agents import AGENTS
-    from vaerl.runs.config import check_env_id
-
-    AGENTS.check(config.agent)  # before torch is loaded: the answer is quick
-    check_env_id(config.env)
-
-    from vaerl.runs.console import print_scores, training_bar
+    from vaerl.runs.console import training_bar
+    from vaerl.runs.train import read_evaluation
     from vaerl.runs.train import train as run_training
 
+    config = TrainConfig(**fields)
+    config = config.debug() if debug else config
     title = f"{config.agent} {config.density} {config.env}"
     with training_bar({title: config.steps}, shown=progress) as advance:
         run = run_training(
-            config,
-            overwrite=overwrite,
-            resume=resume,
-            on_step=lambda step: advance(title, step),
+            config, overwrite=overwrite, resume=resume, on_step=lambda step: advance(title, step)
         )
     status = run.status()
-    print_scores(run)
+    if (evaluation := read_evaluation(run)) is not None:
+        print_evaluation(run.name, evaluation)
     print(f"{status['state']} after {status['steps']} steps: {run.path}")
     if status["state"] == "stopped":
-        print("go on with the same command and --resume")
+        print("to continue: the same command with --resume")
         raise typer.Exit(130)
+
+
+def print_evaluation(name: str, evaluation: Mapping[str, Any]) -> None:
+    """Print the scores of a final evaluation."""
+    from vaerl.runs.console import print_table
+
+    kinds = [kind for kind in ("stochastic", "deterministic") if kind in evaluation]
+    keys = [key for key, value in evaluation[kinds[0]].items() if isinstance(value, float)]
+    rows = [[key, *(evaluation[kind].get(key) for kind in kinds)] for key in keys]
+    print_table(f"{name}: final evaluation", ["", *kinds], rows)
 
 
 @app.command("eval")
 def evaluate(
     run: Run,
-    episodes: Annotated[
-        int | None, typer.Option(help="Episodes (as many as the environment wants).")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the episodes and of the policy.", min=0)] = 1,
-    deterministic: Annotated[
-        bool,
-        typer.Option("--deterministic/--stochastic", help="The policy's best action, or a draw."),
-    ] = False,
-    out: Annotated[Path | None, typer.Option(help="Write the figures to this JSON file.")] = None,
+    episodes: Episodes = None,
+    seed: Seed = 1,
+    deterministic: Deterministic = False,
+    out: Annotated[Path | None, typer.Option(help="JSON file for the scores.")] = None,
     debug: Debug = False,
 ) -> None:
     """Evaluate the last checkpoint of RUN."""
-    from vaerl.runs import RunDirectory
-
     RunDirectory.open(run)  # before torch is loaded: a mistake is answered at once
 
-    from vaerl.disk import files, jsonio
     from vaerl.runs.console import print_table
     from vaerl.runs.evaluate import episodes_wanted
     from vaerl.runs.evaluate import evaluate as roll_out
@@ -233,20 +170,15 @@ def evaluate(
 @app.command()
 def video(
     run: Run,
-    episodes: Annotated[int, typer.Option(help="Episodes, one after the other.", min=1)] = 1,
-    seed: Annotated[int, typer.Option(help="Seed of the episodes and of the policy.", min=0)] = 1,
-    deterministic: Annotated[
-        bool,
-        typer.Option("--deterministic/--stochastic", help="The policy's best action, or a draw."),
-    ] = False,
+    episodes: Annotated[int, typer.Option(help="Episodes in the video.", min=1)] = 1,
+    seed: Seed = 1,
+    deterministic: Deterministic = False,
     out: Annotated[
-        Path | None, typer.Option(help="File, .mp4 or .gif (RUN/videos/STEP.mp4).")
+        Path | None, typer.Option(help="File, mp4 or gif (default: RUN/videos/STEP.mp4).")
     ] = None,
     debug: Debug = False,
 ) -> None:
-    """Record the last checkpoint of RUN: mp4, or gif where no encoder is installed."""
-    from vaerl.runs import RunDirectory
-
+    """Record a video of the last checkpoint of RUN: mp4, or gif if no encoder is installed."""
     RunDirectory.open(run)
 
     from vaerl.runs.train import load_run
@@ -269,15 +201,14 @@ def video(
 
 @app.command()
 def report(
-    runs: Annotated[list[Path], typer.Argument(help="Folders of runs.", metavar="RUN…")],
+    runs: Annotated[list[Path], typer.Argument(help="Folders of runs.", metavar="RUNS...")],
     out: Annotated[
-        Path | None, typer.Option(help="HTML file (report.html in or beside the runs).")
+        Path | None,
+        typer.Option(help="HTML file (default: report.html in the run, or beside the runs)."),
     ] = None,
     debug: Debug = False,
 ) -> None:
-    """Write one self-contained HTML page about all RUNs given."""
-    from vaerl.runs import RunDirectory
-
+    """Write one self-contained HTML page about one or more RUNS."""
     for path in runs:
         RunDirectory.open(path)
 
@@ -291,18 +222,36 @@ def report(
 def list_names(
     kind: Annotated[str, typer.Argument(help=f"One of {', '.join(KINDS)}.", metavar="KIND")],
     every: Annotated[
-        bool, typer.Option("--all", help="With envs: every Gymnasium id, fit or not.")
+        bool, typer.Option("--all", help="With envs: every Gymnasium id, suitable or not.")
     ] = False,
     debug: Debug = False,
 ) -> None:
-    """List what there is to name: agents, densities, envs or experiments."""
-    from vaerl.runs import console as cli_output
-
+    """List the names of one KIND, each with a description."""
     check_name("list", kind, KINDS)
-    rows = cli_output.listing(kind, every=every)
+    rows = environments(every) if kind == "envs" else resolve_name(REGISTRIES[kind]).lines()
     width = max(len(name) for name, _ in rows)
     for name, line in rows:
         print(f"{name:<{width}}  {line}".rstrip())
+
+
+def environments(every: bool) -> list[tuple[str, str]]:
+    """The environments of vaerl and of other packages, and those of Gymnasium with boxed actions.
+
+    `every`: all that Gymnasium knows.
+    """
+    others = [name for name in gymnasium.registry if name not in ENVIRONMENTS]
+    if every:
+        return [*ENVIRONMENTS.items(), *((name, "") for name in others)]
+    rows = []
+    for name in others:
+        home = str(gymnasium.registry[name].entry_point).partition(":")[0]
+        if "mujoco" in home and name.endswith("-v5"):
+            rows.append((name, "Gymnasium, MuJoCo"))
+        elif name in ("Pendulum-v1", "MountainCarContinuous-v0"):
+            rows.append((name, "Gymnasium, classic control"))
+        elif not home.startswith(("gymnasium.", "<function")) and "/" in name:
+            rows.append((name, home.partition(".")[0]))
+    return [*ENVIRONMENTS.items(), *rows]
 
 
 @app.command(
@@ -314,49 +263,55 @@ def list_names(
 )
 def experiment(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="Experiment (vaerl list experiments).")] = "",
+    name: Annotated[str, typer.Argument(help="Name (vaerl list experiments).")] = "",
 ) -> None:
-    """Run the experiment NAME (--preset debug: in seconds); NAME --help lists its options."""
-    from vaerl.cli.experiments import help_text, read_options
-    from vaerl.disk import files
-    from vaerl.experiments import experiment_names, load_experiment
-
+    """Run the experiment NAME (--preset debug: in seconds). NAME --help lists its options."""
     if name in ("", "-h", "--help"):
         print(f"Usage: vaerl experiment NAME [OPTIONS]\n\n{context.command.help}\n")
-        print(f"NAME is one of {', '.join(experiment_names())}")
+        print(f"NAME is one of {', '.join(EXPERIMENTS.names())}")
         return
-    function = load_experiment(name)
-    arguments: list[str] = [word for word in context.args if word != "--debug"]
-    if "-h" in arguments or "--help" in arguments:
-        print(help_text(name, function))
-        return
-    options: dict[str, Any] = read_options(function, arguments)
-    options["out"] = files.check_folder("--out", options.get("out", Path("runs") / name))
-    print(function(**options))
+    function = EXPERIMENTS.load(name)
+
+    def run(values: dict[str, Any]) -> None:
+        values["out"] = files.check_folder("--out", values["out"])
+        print(function(**values))
+
+    run.__doc__ = (inspect.getdoc(function) or "").partition("\nArgs:\n")[0]
+    command = typer.Typer(**STYLE)
+    command.command()(with_options(of_function(function, out=Path("runs") / name))(run))
+    arguments = [argument for argument in context.args if argument != "--debug"]
+    typer.main.get_command(command).main(
+        arguments, f"vaerl experiment {name}", standalone_mode=False
+    )
 
 
 @app.command()
 def bench(
     groups: Annotated[
-        list[str] | None, typer.Option(help="What to measure (all): sac, acting-1-drawn, …")
+        list[str] | None,
+        typer.Option(help="What to measure, such as sac or acting-1-drawn (default: all)."),
     ] = None,
     rounds: Annotated[
-        int | None, typer.Option(help="Rounds in which the rivals take turns (12).", min=1)
+        int | None, typer.Option(help="Rounds in which the rivals take turns (default: 12).", min=1)
     ] = None,
-    threads: Annotated[int, typer.Option(help="Torch threads; 0: torch's choice.", min=0)] = 0,
+    threads: Annotated[
+        int, typer.Option(help="Threads of torch; 0 leaves the choice to torch.", min=0)
+    ] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:NUMBER.")] = "cpu",
     profile: Annotated[
-        bool, typer.Option("--profile", help="Say where the time goes, instead (sac, ppo).")
+        bool, typer.Option("--profile", help="Show where the time is spent (sac, ppo).")
     ] = False,
     check: Annotated[
         Path | None,
-        typer.Option(help="A bench.json: fail where a speed fell below half of it."),
+        typer.Option(help="A bench.json: fail if a speed is below half of its value there."),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of bench.json (runs/bench).")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of bench.json (default: runs/bench).")
+    ] = None,
     progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
     debug: Debug = False,
 ) -> None:
-    """Time vaerl against stable-baselines3 and SBX, side by side."""
+    """Measure the speed of vaerl, Stable-Baselines3 and SBX side by side."""
     from vaerl.lab.bench.run import bench as run_benchmark
 
     names = [name for part in groups for name in part.split(",")] if groups else None

@@ -1,139 +1,38 @@
-"""Values of an agent's constructor arguments, checked before anything is built.
+"""The arguments of an agent's constructor, checked before anything is built.
 
-Stable-Baselines3 finds out late about many of them, or with words that name neither the argument
-nor what is legal. Arguments without a row here are the agent's own to check.
+The types come from the constructor; the ranges below are those that Stable-Baselines3 does not
+check, or checks after training has begun. All else is for the agent's class to check.
 """
 
 from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+import re
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from stable_baselines3.common.vec_env import VecEnv
 
 from vaerl.agents import agent_class
-from vaerl.agents.temperature import annealing, entropy_target
 from vaerl.names import check_name
 
-# Arguments of an agent's constructor that have a field of their own, or none.
+# Arguments with a field of `TrainConfig`, and those that a run decides.
 RESERVED = {"self", "policy", "density", "env", "seed", "device", "verbose", "tensorboard_log"}
 RESERVED |= {"dynamics", "dynamics_kwargs"}
 
-
-class Rule(NamedTuple):
-    """What a value may be, in words and as a test."""
-
-    legal: str
-    fits: Callable[[Any], bool]
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _is_whole(value: Any, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
-
-
-def _whole(least: int) -> Rule:
-    return Rule(f"a whole number, {least} or more", lambda value: _is_whole(value, least))
-
-
-def _number(
-    low: float = -math.inf, high: float = math.inf, words: tuple[str | None, ...] = ()
-) -> Rule:
-    """A number, or one of the `words` that leave the argument to the agent."""
-    legal = "a number"
-    if high < math.inf:
-        legal += f" from {low:g} to {high:g}"
-    elif low > -math.inf:
-        legal += f", {low:g} or more"
-    for word in words:
-        legal += f", or {word or 'null'}"
-    return Rule(legal, lambda v: low <= v <= high if _is_number(v) else v in words)
-
-
-def _scheduled(number: Rule) -> Rule:
-    """The same, or a schedule in words."""
-    legal = f"{number.legal}, or lin_START[_END[_FRACTION]] for a line from one number to the other"
-    return Rule(legal, lambda v: number.fits(v) or (isinstance(v, str) and _is_linear(v)))
-
-
-def _is_linear(text: str) -> bool:
-    head, *ends = text.split("_")
-    try:
-        return (
-            head == "lin" and len(ends) in (1, 2, 3) and all(0 <= float(n) < math.inf for n in ends)
-        )
-    except ValueError:
-        return False
-
-
-def _is_train_freq(value: Any) -> bool:
-    if isinstance(value, list | tuple) and len(value) == 2:
-        return _is_whole(value[0], 1) and value[1] in ("step", "episode")
-    return _is_whole(value, 1)
-
-
-def _is_ent_coef(value: Any) -> bool:
-    return _is_number_or(annealing, value)
-
-
-def _is_target_entropy(value: Any) -> bool:
-    return value == "auto" or _is_number_or(lambda text: entropy_target(text, 1), value)
-
-
-def _is_number_or(read: Callable[[str], Any], value: Any) -> bool:
-    """Whether a value is a finite number, or a text that can be read."""
-    if not isinstance(value, str):
-        return _is_number(value) and math.isfinite(value)
-    try:
-        read(value)
-    except ValueError:
-        return False
-    return True
-
-
-_OBJECT = Rule("an object of arguments", lambda value: isinstance(value, dict))
-_OBJECT_OR_NULL = Rule(f"{_OBJECT.legal}, or null", lambda v: v is None or isinstance(v, dict))
-_FLAG = Rule("true or false", lambda value: isinstance(value, bool))
-_CODE = Rule("null: a Python object cannot be written here", lambda value: value is None)
-
-RULES: dict[str, Rule] = {
-    "action_noise": _CODE,
-    "batch_size": _whole(1),
-    "buffer_size": _whole(1),
-    "clip_range": _scheduled(_number(0)),
-    "clip_range_vf": _scheduled(_number(0, words=(None,))),
-    "ent_coef": Rule(
-        "a number, auto, auto_ and a positive number, or anneal_START_END[_FRACTION[_BEGIN]]",
-        _is_ent_coef,
-    ),
-    "gae_lambda": _number(0, 1),
-    "gamma": _number(0, 1),
-    "gradient_steps": _whole(-1),
-    "learning_rate": _scheduled(_number(0)),
-    "learning_starts": _whole(0),
-    "max_grad_norm": _number(0),
-    "n_epochs": _whole(1),
-    "n_steps": _whole(1),
-    "normalize_advantage": _FLAG,
-    "optimize_memory_usage": _FLAG,
-    "policy_kwargs": _OBJECT,
-    "relative_entropy": _FLAG,
-    "replay_buffer_class": _CODE,
-    "replay_buffer_kwargs": _OBJECT_OR_NULL,
-    "rollout_buffer_class": _CODE,
-    "stats_window_size": _whole(1),
-    "target_entropy": Rule("a number, auto, or modes_M for M modes", _is_target_entropy),
-    "target_kl": _number(0, words=(None,)),
-    "target_update_interval": _whole(1),
-    "tau": _number(0, 1),
-    "train_freq": Rule(
-        'a whole number, 1 or more, or [number, "step"] or [number, "episode"]', _is_train_freq
-    ),
-    "vf_coef": _number(0),
+LEAST = {
+    **dict.fromkeys(("batch_size", "buffer_size", "n_epochs", "n_steps", "stats_window_size"), 1),
+    **dict.fromkeys(("target_update_interval", "train_freq"), 1),
+    **dict.fromkeys(("gamma", "gae_lambda", "tau", "learning_rate", "learning_starts"), 0),
+    **dict.fromkeys(("clip_range", "clip_range_vf", "max_grad_norm", "target_kl", "vf_coef"), 0),
+    "gradient_steps": -1,
 }
+SHARES = ("gamma", "gae_lambda", "tau")
+NUMBER = r"(\d+\.?\d*|\.\d+)(e[-+]?\d+)?"
+SCHEDULE = re.compile(rf"lin(_{NUMBER}){{1,3}}", re.IGNORECASE)
 
 
 def check_agent_options(agent: str, options: Mapping[str, Any]) -> None:
@@ -144,45 +43,91 @@ def check_agent_options(agent: str, options: Mapping[str, Any]) -> None:
     legal = agent_options(agent)
     for option, value in options.items():
         check_name(f"option of agent {agent}", option, legal)
-        if option in RULES and not RULES[option].fits(value):
-            raise ValueError(
-                f"agent option {option}: got {value!r}, expected {RULES[option].legal}"
-            )
-    if options.get("optimize_memory_usage"):
-        _check_memory(agent, options.get("replay_buffer_kwargs") or {})
+        numbers = value if isinstance(value, list | tuple) else [value]
+        low, high = LEAST.get(option, -math.inf), 1 if option in SHARES else math.inf
+        inside = all(low <= n <= high for n in numbers if isinstance(n, int | float))
+        if not (inside and _fits(value, legal[option])):
+            expected = " or ".join(dict.fromkeys(_words(legal[option], low, high)))
+            raise ValueError(f"agent option {option}: got {value!r}, expected {expected}")
     policies = getattr(agent_class(agent), "policy_aliases", None)
     if policies:
         names = set(inspect.signature(next(iter(policies.values())).__init__).parameters)
-        for name in options.get("policy_kwargs", {}):
+        for name in options.get("policy_kwargs") or {}:
             check_name("agent option policy_kwargs: argument", name, names - {"self"})
 
 
-def _check_memory(agent: str, buffer_kwargs: Mapping[str, Any]) -> None:
-    """SB3's buffer keeps an observation once, and tells ends by a time limit apart, not both."""
-    legal = "false: its model is fitted to next observations, which are not kept then"
-    if agent != "mbpo":
-        if not buffer_kwargs.get("handle_timeout_termination", True):
-            return
-        legal = (
-            'false, or beside it replay_buffer_kwargs={"handle_timeout_termination": false}, '
-            "where an end by a time limit counts as a terminal state"
-        )
-    raise ValueError(f"agent option optimize_memory_usage: got True, expected {legal}")
+def agent_options(name: str) -> dict[str, Any]:
+    """Return the type of each constructor argument that `agent_options` may name.
 
-
-def agent_options(name: str) -> set[str]:
-    """Return the constructor arguments of an agent that `agent_options` may name.
-
-    >>> {"learning_rate", "gamma"} <= agent_options("sac"), "policy" in agent_options("sac")
-    (True, False)
+    >>> agent_options("sac")["gamma"], "policy" in agent_options("sac")
+    (<class 'float'>, False)
     """
-    found: set[str] = set()
+    found: dict[str, Any] = {}
     for cls in agent_class(name).__mro__:
         if "__init__" not in vars(cls):
             continue
         parameters = inspect.signature(vars(cls)["__init__"]).parameters.values()
-        found |= {p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD}
-        found |= {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
+        variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+        hints = _hints(vars(cls)["__init__"])
+        own = {
+            p.name: hints.get(p.name, p.annotation) for p in parameters if p.kind not in variable
+        }
+        found = {**own, **found}
         if not any(p.kind is p.VAR_KEYWORD for p in parameters):
-            break  # what stands further up is set by this class
-    return {option for option in found - RESERVED if not option.startswith("_")}
+            break  # the arguments of its bases are decided by this class
+    return {
+        option: hint
+        for option, hint in found.items()
+        if option not in RESERVED and not option.startswith("_")
+    }
+
+
+def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(function, localns={"VecEnv": VecEnv})  # a name within SB3's
+    except NameError:  # a type that only type checkers import
+        return {}
+
+
+def _parts(hint: Any) -> tuple[Any, ...]:
+    union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    return typing.get_args(hint) if union else (hint,)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value that JSON can hold is of a type."""
+    if len(_parts(hint)) > 1:
+        return any(_fits(value, part) for part in _parts(hint))
+    origin, inner = typing.get_origin(hint) or hint, typing.get_args(hint)
+    if origin is Any or isinstance(origin, str) or origin is inspect.Parameter.empty:
+        return True
+    if origin is Callable:
+        return isinstance(value, str) and SCHEDULE.fullmatch(value) is not None
+    if origin is tuple:
+        several = isinstance(value, list | tuple) and len(value) == len(inner)
+        return several and all(map(_fits, value, inner))
+    if origin is type:
+        return isinstance(value, dict) and set(value) == {"class"}
+    if origin is float:
+        return isinstance(value, int | float) and type(value) is not bool and math.isfinite(value)
+    return isinstance(value, origin) and (type(value) is not bool or origin is bool)
+
+
+def _words(hint: Any, low: float, high: float) -> list[str]:
+    """What a type and a range allow, in words."""
+    span = f", {low:g} or more" if low > -math.inf else ""
+    span = f" from {low:g} to {high:g}" if high < math.inf else span
+    known: dict[Any, str] = {
+        int: f"a whole number{span}",
+        float: f"a number{span}",
+        bool: "true or false",
+        str: "a text",
+        types.NoneType: "null",
+        dict: "an object of arguments",
+        Mapping: "an object of arguments",
+        Sequence: "a list",
+        tuple: '[a whole number, "step" or "episode"]',
+        Callable: "lin_START[_END[_FRACTION]] for a line between two numbers",
+    }
+    kinds = [typing.get_origin(part) or part for part in _parts(hint)]
+    return [known[kind] for kind in kinds if kind in known]

@@ -1,4 +1,4 @@
-"""What a training run is: one frozen record of plain data, checked before anything is built."""
+"""The configuration of a training run: one frozen record of plain data, checked when it is made."""
 
 from __future__ import annotations
 
@@ -10,45 +10,11 @@ from typing import Any
 
 import gymnasium
 
+from vaerl.agents import AGENTS
 from vaerl.names import check_name, did_you_mean
 from vaerl.track import TRACKERS
 
 WANDB_MODES = ("online", "offline", "disabled")
-
-# Constructor arguments that differ from stable-baselines3's own for an environment: one row a
-# family (a prefix of the id), merged under what the caller gives and written out in config.json.
-AGENT_DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
-    "sac": {
-        "vaerl/Bandit40": {"learning_starts": 1000, "gamma": 0.0, "ent_coef": 1.0},
-        "vaerl/": {"learning_starts": 1000},
-    },
-    "ppo": {"vaerl/": {"n_steps": 1024, "ent_coef": 0.01}},
-    "mbpo": {"vaerl/": {"learning_starts": 1000}},
-}
-
-# What --debug changes: the whole programme, buffers and batches included, in a few seconds.
-DEBUG_AGENT: dict[str, dict[str, Any]] = {
-    "sac": {"learning_starts": 40, "batch_size": 16, "buffer_size": 1000},
-    "ppo": {"n_steps": 64, "batch_size": 32, "n_epochs": 2},
-    "mpc": {
-        "learning_starts": 40,
-        "buffer_size": 1000,
-        "train_freq": 40,
-        "gradient_steps": 10,
-        "batch_size": 16,
-        "members": 2,
-        "planner_kwargs": {"horizon": 3, "population": 8, "elites": 3, "iterations": 2},
-    },
-    "mbpo": {
-        "learning_starts": 40,
-        "batch_size": 16,
-        "buffer_size": 1000,
-        "members": 2,
-        "model_train_freq": 40,
-        "fit_kwargs": {"steps": 10},
-        "rollout_batch_size": 100,
-    },
-}
 DEBUG_STEPS = 128
 
 
@@ -61,112 +27,111 @@ class TrainConfig:
     """
 
     env: str
-    """Gymnasium id of the environment, such as "HalfCheetah-v5" or "vaerl/MultiGoal-v0"."""
+    """Gymnasium id, such as HalfCheetah-v5 or vaerl/MultiGoal-v0."""
     agent: str = "sac"
-    """Algorithm by name (`vaerl list agents`)."""
+    """Algorithm (`vaerl list agents`)."""
     density: str = "cvae"
-    """Conditional density of the policy by name (`vaerl list densities`)."""
-    steps: int = 100_000
-    """Environment steps, over all copies of the environment together."""
-    seed: int = 0
-    """Seed from which those of the agent, of every copy and of every evaluation are spawned."""
-    out: str = ""
-    """Folder of the run; empty means runs/<agent>-<density>-<env>-s<seed>."""
-    n_envs: int = 1
-    """Copies of the environment that are stepped side by side."""
-    subprocess: bool = False
-    """Whether each copy lives in a process of its own."""
+    """Density of the policy (`vaerl list densities`)."""
     density_options: Mapping[str, Any] = field(default_factory=dict)
-    """Arguments of the density, such as {"latent_dims": [8]}."""
+    """Argument of the density, such as latent_dims=[8]."""
     dynamics: str = ""
-    """Density of the learned model, for mbpo ("cvae" unless given) and mpc, whose only density it
-    is."""
+    """Density of the learned model. mbpo: cvae by default; mpc: the same as the density."""
     dynamics_options: Mapping[str, Any] = field(default_factory=dict)
-    """Arguments of that density."""
+    """Argument of the density of the learned model."""
     agent_options: Mapping[str, Any] = field(default_factory=dict)
-    """Arguments of the algorithm's constructor, such as {"learning_rate": 1e-3}."""
+    """Argument of the algorithm's constructor, such as learning_rate=1e-3."""
     env_options: Mapping[str, Any] = field(default_factory=dict)
-    """Arguments of the environment, handed to gymnasium.make."""
-    eval_every: int | None = None
-    """Steps between two evaluations; 0 for the final one only; None for a tenth of `steps`."""
-    eval_episodes: int | None = None
-    """Episodes of each evaluation during training; None for as many as the environment wants."""
-    final_episodes: int | None = None
-    """Episodes of the evaluation at the end; None for as many as the environment wants."""
-    picture_every: int | None = None
-    """Steps between two pictures of the policy; 0 for none; None for a fifth of `steps`."""
-    checkpoint_every: int | None = None
-    """Steps between two checkpoints; 0 for the last one only; None for a quarter of `steps`."""
-    keep_replay: bool = True
-    """Whether checkpoints hold the replay buffer, without which an off-policy run starts cold."""
-    video: bool = True
-    """Whether an episode is recorded at the end, where the environment can draw itself."""
+    """Argument of the environment, passed to gymnasium.make."""
+    steps: int = 100_000
+    """Environment steps, summed over the copies of the environment."""
+    seed: int = 0
+    """Seed of the agent, the environments and the evaluations."""
+    n_envs: int = 1
+    """Copies of the environment."""
+    subprocess: bool = False
+    """Run each copy of the environment in its own process."""
     device: str = "auto"
-    """Torch device: "auto", "cpu", "cuda" or "cuda:0"."""
+    """Device of torch: auto, cpu, cuda or cuda:NUMBER."""
+    eval_every: int | None = None
+    """Steps between evaluations; 0: only at the end; default: a tenth of the steps."""
+    eval_episodes: int | None = None
+    """Episodes of an evaluation during training; default: by environment."""
+    final_episodes: int | None = None
+    """Episodes of the evaluation at the end; default: by environment."""
+    picture_every: int | None = None
+    """Steps between pictures of the policy; 0: none; default: a fifth of the steps."""
+    video: bool = True
+    """Record a video of an episode at the end, if the environment can be rendered."""
+    out: str = ""
+    """Folder of the run; default: runs/AGENT-DENSITY-ENV-sSEED."""
+    checkpoint_every: int | None = None
+    """Steps between checkpoints; 0: only at the end; default: a quarter of the steps."""
+    keep_replay: bool = True
+    """Save the replay buffer with checkpoints, so that an off-policy run can continue."""
     track: tuple[str, ...] = ()
-    """Trackers beside metrics.jsonl, which is always written: "tensorboard", "wandb"."""
+    """Trackers besides metrics.jsonl (`vaerl list trackers`)."""
     wandb_project: str = "vaerl"
-    """Project that Weights & Biases files the run under."""
+    """Project on Weights & Biases."""
     wandb_mode: str = "online"
-    """"online" (falls to offline by itself where no server answers), "offline" or "disabled"."""
+    """Weights & Biases: online (offline if the server does not answer), offline or disabled."""
 
     def __post_init__(self) -> None:
-        """Fill what depends on other fields and check every value."""
-        for name in ("density_options", "dynamics_options", "agent_options", "env_options"):
-            object.__setattr__(self, name, dict(getattr(self, name)))
-        self._settle_dynamics()
+        """Check every value and fill in what depends on other fields."""
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, Mapping):
+                object.__setattr__(self, item.name, dict(value))
         object.__setattr__(self, "track", tuple(dict.fromkeys(self.track)))
-        for name, least in {"steps": 1, "n_envs": 1, "seed": 0}.items():
-            _check_whole(name, getattr(self, name), least)
-        for name in ("eval_episodes", "final_episodes"):
+        for name in ("steps", "n_envs", "eval_episodes", "final_episodes"):
             if getattr(self, name) is not None:
                 _check_whole(name, getattr(self, name), 1)
-        for name, parts in (("eval_every", 10), ("picture_every", 5), ("checkpoint_every", 4)):
+        for name, share in (("eval_every", 10), ("picture_every", 5), ("checkpoint_every", 4)):
             if getattr(self, name) is None:
-                object.__setattr__(self, name, max(1, self.steps // parts))
+                object.__setattr__(self, name, max(1, self.steps // share))
+        for name in ("seed", "eval_every", "picture_every", "checkpoint_every"):
             _check_whole(name, getattr(self, name), 0)
         for name in ("env", "agent", "density"):
             if not isinstance(getattr(self, name), str) or not getattr(self, name):
-                raise ValueError(f"{name} {getattr(self, name)!r} must be a name")
+                raise ValueError(f"{name}: got {getattr(self, name)!r}, expected a name")
         for tracker in self.track:
             TRACKERS.check(tracker, "track")
         check_name("wandb_mode", self.wandb_mode, WANDB_MODES)
         if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
-            raise ValueError(f"device {self.device!r} must be auto, cpu, cuda or cuda:<number>")
+            raise ValueError(
+                f"device: got {self.device!r}, expected auto, cpu, mps, cuda or cuda:NUMBER"
+            )
+        self._settle_dynamics()
         if not self.out:
-            env = self.env.split("/")[-1]
-            densities = [self.density]
-            if self.dynamics and self.agent != "mpc":  # mpc has one density, that of its model
-                densities.append(self.dynamics)
-            name = "-".join([self.agent, *densities, env, f"s{self.seed}"])
-            object.__setattr__(self, "out", str(Path("runs") / name))
+            plans = AGENTS.load(self.agent).plans
+            densities = [self.density] if plans else [self.density, self.dynamics]
+            names = [self.agent, *filter(None, densities), self.env.split("/")[-1]]
+            object.__setattr__(self, "out", str(Path("runs", "-".join([*names, f"s{self.seed}"]))))
 
     def _settle_dynamics(self) -> None:
-        """Let mpc's density and that of its model be one; refuse a model that nobody learns."""
+        """A planner has one density, that of its model; other agents may have a second one."""
+        agent = AGENTS.load(self.agent)
         given = self.dynamics or self.dynamics_options
-        if self.agent == "mpc":
+        if agent.plans:
             object.__setattr__(self, "dynamics", self.dynamics or self.density)
             object.__setattr__(self, "density", self.dynamics)
             options = {**self.density_options, **self.dynamics_options}
             object.__setattr__(self, "density_options", options)
             object.__setattr__(self, "dynamics_options", dict(options))
-        elif self.agent == "mbpo":
+        elif agent.learns_model:
             object.__setattr__(self, "dynamics", self.dynamics or "cvae")
         elif given:
             raise ValueError(
-                f"dynamics: got {given!r} with agent {self.agent!r}, "
-                "which learns no model; mbpo and mpc do"
+                f"dynamics: got {given!r}, expected none: agent {self.agent!r} learns no model"
             )
 
     def resolved(self) -> TrainConfig:
         """Return the configuration with the environment's defaults written into `agent_options`."""
-        return replace(
-            self, agent_options={**agent_defaults(self.agent, self.env), **self.agent_options}
-        )
+        defaults = agent_defaults(self.agent, self.env)
+        return replace(self, agent_options={**defaults, **self.agent_options})
 
     @classmethod
     def measured_at_end(cls, preset: str, **settings: Any) -> TrainConfig:
-        """A run that is one cell of a table: nothing is looked at on the way; tiny with "debug"."""
+        """A run for one cell of a table: evaluated at the end only; tiny with "debug"."""
         config = cls(
             eval_every=0,
             picture_every=0,
@@ -187,7 +152,7 @@ class TrainConfig:
             final_episodes=2,
             picture_every=DEBUG_STEPS // 2,
             checkpoint_every=DEBUG_STEPS // 2,
-            agent_options={**DEBUG_AGENT.get(self.agent, {}), **self.agent_options},
+            agent_options={**AGENTS.load(self.agent).debug_options, **self.agent_options},
             wandb_mode="offline",
         )
 
@@ -197,12 +162,12 @@ class TrainConfig:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> TrainConfig:
-        """Read what `to_dict` wrote; an unknown field is an error that names the nearest one."""
+        """Read what `to_dict` wrote; the error for an unknown field names the nearest one."""
         names = [item.name for item in fields(cls)]
         for name in data:
             check_name("config field", name, names)
         if "env" not in data:
-            raise ValueError("config field 'env' is missing; it must be a Gymnasium id")
+            raise ValueError("config field env: missing, expected a Gymnasium id")
         return cls(**{**data, "track": tuple(data.get("track", ()))})
 
 
@@ -216,16 +181,16 @@ def check_env_id(env_id: str) -> None:
 
 
 def agent_defaults(agent: str, env: str) -> dict[str, Any]:
-    """Return the constructor arguments that our small tasks want, the longest matching prefix.
+    """The arguments that an agent's class sets for an environment, by the longest matching prefix.
 
     >>> agent_defaults("sac", "vaerl/MultiGoal-v0"), agent_defaults("sac", "Hopper-v5")
     ({'learning_starts': 1000}, {})
     """
-    rows = AGENT_DEFAULTS.get(agent, {})
+    rows = AGENTS.load(agent).env_defaults
     matching = [prefix for prefix in rows if env.startswith(prefix)]
     return dict(rows[max(matching, key=len)]) if matching else {}
 
 
 def _check_whole(name: str, value: Any, least: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"{name} {value!r} must be a whole number, {least} or more")
+        raise ValueError(f"{name}: got {value!r}, expected a whole number, {least} or more")

@@ -1,12 +1,11 @@
-"""What the commands print: tables, lists of names, one progress bar for any number of runs."""
+"""Tables and progress bars on the terminal."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pkgutil import resolve_name
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -22,16 +21,6 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-if TYPE_CHECKING:
-    from vaerl.runs import RunDirectory
-
-REGISTRIES = {
-    "agents": "vaerl.agents:AGENTS",
-    "densities": "vaerl.densities:DENSITIES",
-    "experiments": "vaerl.experiments:EXPERIMENTS",
-    "planners": "vaerl.planning:PLANNERS",
-    "trackers": "vaerl.track:TRACKERS",
-}
 WIDTH = 120  # columns of a table that is written to a file or a pipe
 
 
@@ -100,41 +89,3 @@ def format_number(value: float | None) -> str:
     if float(value).is_integer():
         return f"{value:.0f}"
     return f"{value:.1f}" if abs(value) >= 100 else f"{value:.3f}"
-
-
-def print_scores(run: RunDirectory) -> None:
-    """Print the final evaluation of a run, if it came so far."""
-    from vaerl.runs.train import read_evaluation
-
-    evaluation = read_evaluation(run)
-    if evaluation is None:
-        return
-    kinds = [kind for kind in ("stochastic", "deterministic") if kind in evaluation]
-    keys = [key for key, value in evaluation[kinds[0]].items() if isinstance(value, float)]
-    rows = [[key, *(evaluation[kind].get(key) for kind in kinds)] for key in keys]
-    print_table(f"{run.name}: final evaluation", ["", *kinds], rows)
-
-
-def listing(kind: str, *, every: bool = False) -> list[tuple[str, str]]:
-    """Return (name, one line) for every agent, density, environment, experiment, planner, …."""
-    if kind == "envs":
-        return _environments(every)
-    return resolve_name(REGISTRIES[kind]).lines()
-
-
-def _environments(every: bool) -> list[tuple[str, str]]:
-    import gymnasium
-
-    from vaerl.envs import ENVIRONMENTS
-
-    others = [name for name in gymnasium.registry if name not in ENVIRONMENTS]
-    if every:
-        return [*ENVIRONMENTS.items(), *((name, "") for name in others)]
-    newest = [
-        name
-        for name in others
-        if "mujoco" in str(gymnasium.registry[name].entry_point) and name.endswith("-v5")
-    ]
-    small = [n for n in ("Pendulum-v1", "MountainCarContinuous-v0") if n in gymnasium.registry]
-    rows = [*ENVIRONMENTS.items(), *((name, "Gymnasium's, classic control") for name in small)]
-    return rows + [(name, "Gymnasium's, MuJoCo") for name in newest]

@@ -18,6 +18,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
+from vaerl.agents import agent_class
 from vaerl.checkpoint.load import find_checkpoint, load_checkpoint, restore
 from vaerl.checkpoint.save import list_checkpoints
 from vaerl.disk import files, jsonio
@@ -116,7 +117,7 @@ def _make_env(config: TrainConfig, copies: int = 1, subprocess: bool = False) ->
         copies,
         options=config.env_options,
         subprocess=subprocess,
-        discrete=config.agent == "mpc",
+        discrete=agent_class(config.agent).discrete,
     )
 
 
