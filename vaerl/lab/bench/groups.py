@@ -16,7 +16,7 @@ import gymnasium
 import numpy as np
 import torch
 
-from vaerl.lab.bench.timing import Case, Goal, Group, Limit
+from vaerl.lab.bench.timing import Case, Goal, Group
 
 TASK = "HalfCheetah-v5"
 SBX = "SBX gaussian"
@@ -52,9 +52,9 @@ def sac(device: str) -> Group:
         return work
 
     cases = [Case(name, learn(agent)) for name, agent in agents.items()]
-    goals = [Goal(CVAE, SB3, 2.0), Goal(GAUSSIAN, SB3, 2.5)]
+    goals = [Goal(CVAE, 2.0, SB3), Goal(GAUSSIAN, 2.5, SB3)]
     if SBX in agents:
-        goals.append(Goal(CVAE, SBX, 1.3))
+        goals.append(Goal(CVAE, 1.3, SBX))
     return Group("sac", f"SAC, learn() on {TASK}", "environment step", cases, goals, missing)
 
 
@@ -72,7 +72,7 @@ def update(device: str) -> Group:
         return work
 
     cases = [Case(name, train(agent)) for name, agent in agents.items()]
-    goals = [] if device == "cpu" else [Goal(CVAE, SB3, 5.0)]
+    goals = [] if device == "cpu" else [Goal(CVAE, 5.0, SB3)]
     return Group("update", "SAC, train() alone", "update", cases, goals, missing)
 
 
@@ -91,7 +91,7 @@ def acting(rows: int, deterministic: bool, device: str) -> Group:
         return work
 
     kind = "best" if deterministic else "drawn"
-    goals = [Goal(CVAE, SB3, 1.0)] if rows == 1 else []
+    goals = [Goal(CVAE, 1.0, SB3)] if rows == 1 else []
     return Group(
         f"acting-{rows}-{kind}",
         f"predict(), {rows} observation{'s' * (rows > 1)}, action {kind}",
@@ -109,7 +109,7 @@ def ppo(device: str) -> Group:
     agents: dict[str, Any] = {
         SB3: SB3PPO("MlpPolicy", TASK, n_steps=PPO_STEPS, seed=0, device=device)
     }
-    agents |= {name: make_ppo(name, device) for name in PPO_DENSITIES}
+    agents |= {name: make_ppo(device, name) for name in PPO_DENSITIES}
 
     def learn(agent: Any) -> Callable[[], float]:
         def work() -> float:
@@ -119,12 +119,20 @@ def ppo(device: str) -> Group:
         return work
 
     cases = [Case(name, learn(agent)) for name, agent in agents.items()]
-    goals = [Goal(PPO_CVAE, SB3, 1.0)]
+    goals = [Goal(PPO_CVAE, 1.0, SB3)]
     return Group("ppo", f"PPO, learn() on {TASK}", "environment step", cases, goals)
 
 
-def make_ppo(name: str, device: str) -> Any:
-    """The agent of ours that `PPO_DENSITIES` names."""
+def make_sac(device: str, name: str = CVAE, env: Any = TASK, **options: Any) -> Any:
+    """The SAC agent of ours that `DENSITIES` names."""
+    from vaerl.agents import SAC
+
+    density, policy_kwargs = DENSITIES[name]
+    return SAC(density, env, policy_kwargs=dict(policy_kwargs), seed=0, device=device, **options)
+
+
+def make_ppo(device: str, name: str = PPO_CVAE) -> Any:
+    """The PPO agent of ours that `PPO_DENSITIES` names."""
     from vaerl.agents import PPO
 
     density, policy_kwargs = PPO_DENSITIES[name]
@@ -189,7 +197,7 @@ def planning(device: str) -> Group:
 
     cases = [Case(name, plan(name)) for name in ("gaussian", "mixture", "cvae")]
     cases.append(Case("cvae, light", plan("cvae", hidden=32, context_hidden=(64,))))
-    goals = [Limit(case.name, 20.0) for case in cases]
+    goals = [Goal(case.name, 20.0) for case in cases]
     return Group("planning", "Planning an action with five members", "action", cases, goals)
 
 
@@ -218,29 +226,6 @@ def storage(device: str) -> Group:
     return Group("storage", "Writing an agent with 10,000 transitions", "checkpoint", cases)
 
 
-def replay(device: str) -> Group:
-    """Drawing a batch, beside the update that it feeds.
-
-    The buffer is stable-baselines3's own, in our agents as in its: there is no rival to it.
-    """
-    agents, _ = _off_policy(device, sbx=False, buffer_size=10_000, learning_starts=START)
-    ours = agents[CVAE]
-    ours.learn(START + 1)
-
-    def sample() -> float:
-        for _ in range(50):
-            ours.replay_buffer.sample(256)
-        return 50
-
-    def train() -> float:
-        ours.train(5, batch_size=256)
-        return 5
-
-    cases = [Case(f"update of {CVAE}", train), Case("sample(256)", sample)]
-    title = "Drawing a batch from SB3's own buffer, beside the update it feeds"
-    return Group("replay", title, "batch", cases)
-
-
 def imports(device: str) -> Group:
     """A fresh interpreter each time. `import vaerl` loads names only; the agent loads all it needs.
 
@@ -264,11 +249,11 @@ def imports(device: str) -> Group:
     )
     cases = [Case(line, run("-c", line)) for line in (theirs, whole, ours, agents, agent)]
     cases.append(Case(shown, run("-m", "vaerl.cli", "--help")))
-    goals: list[Goal | Limit] = [
-        Goal(ours, theirs, 1 / 1.2),
-        Goal(agents, theirs, 1 / 1.2),
-        Goal(agent, whole, 1 / 1.2),
-        Limit(shown, 500.0),
+    goals = [
+        Goal(ours, 1 / 1.2, theirs),
+        Goal(agents, 1 / 1.2, theirs),
+        Goal(agent, 1 / 1.2, whole),
+        Goal(shown, 500.0),
     ]
     return Group("imports", "Starting up", "start", cases, goals)
 
@@ -283,16 +268,10 @@ GROUPS: dict[str, Callable[[str], Group]] = {
     "dynamics-gaussian": lambda device: dynamics("gaussian", device),
     "dynamics-cvae": lambda device: dynamics("cvae", device),
     "planning": planning,
-    "replay": replay,
     "storage": storage,
     "imports": imports,
 }
 """Name → function that builds the group on a device."""
-
-
-def group_names() -> tuple[str, ...]:
-    """Names of all groups, in the order in which they are measured."""
-    return tuple(GROUPS)
 
 
 def _off_policy(
@@ -305,8 +284,6 @@ def _off_policy(
     """
     from stable_baselines3 import SAC as SB3SAC
 
-    from vaerl.agents import SAC
-
     env: Any = TASK if sbx else gymnasium.make(TASK)
     agents: dict[str, Any] = {SB3: SB3SAC("MlpPolicy", env, seed=0, device=device, **options)}
     missing: dict[str, str] = {}
@@ -315,10 +292,7 @@ def _off_policy(
             agents[SBX] = _sbx_sac(device)("MlpPolicy", TASK, seed=0, **options)
         except ImportError as error:
             missing[SBX] = str(error)
-    for name, (density, policy_kwargs) in DENSITIES.items():
-        agents[name] = SAC(
-            density, env, policy_kwargs=dict(policy_kwargs), seed=0, device=device, **options
-        )
+    agents |= {name: make_sac(device, name, env, **options) for name in DENSITIES}
     return agents, missing
 
 

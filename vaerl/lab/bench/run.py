@@ -1,10 +1,10 @@
-"""`vaerl bench`: measure groups, print them, write or check the record."""
+"""`vaerl bench`: measure groups, print the table, and write a record or compare with one."""
 
 from __future__ import annotations
 
 import os
-import tempfile
-from collections.abc import Callable, Sequence
+import platform
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +12,20 @@ import torch
 
 from vaerl.densities.options import check_positive
 from vaerl.disk import files, jsonio
-from vaerl.lab.bench.check import Speeds, compare, read_speeds, rivals_to_check
-from vaerl.lab.bench.groups import GROUPS, group_names
-from vaerl.lab.bench.profile import profiles
-from vaerl.lab.bench.record import COLUMNS, Block, block, count, read_blocks, record, setting
+from vaerl.lab.bench.groups import GROUPS, make_ppo, make_sac
 from vaerl.lab.bench.timing import Result, check_device, device_clock, measure
 from vaerl.names import check_name
 from vaerl.runs.console import print_table, training_bar
+from vaerl.runs.directory import versions
 from vaerl.threads import limit_threads
 
 OUT = Path("runs/bench")
 ROUNDS = 12
-PROFILED = ("sac", "ppo")
+MARGIN = 0.5
+"""Share of a recorded speed that a later run has to reach: machines differ, and are noisy."""
+COLUMNS = ["task", "rival", "ms", "unit", "speed", "goal", "reached"]
+PROFILED = {"sac": make_sac, "ppo": make_ppo}
+PROFILED_STEPS = 512
 
 
 def bench(
@@ -36,154 +38,167 @@ def bench(
     progress: bool = True,
     device: str = "cpu",
 ) -> list[str]:
-    """Measure, print tables, write out/bench.json (or out/profile-NAME.json).
+    """Measure, print the table, write out/bench.json.
 
     Args:
-        out: folder, made if missing (runs/bench); groups that its bench.json holds besides stay.
-        groups: names of `GROUPS`, all of them if None; of `PROFILED` if `profiled`.
+        out: folder, made if missing (runs/bench); other groups of its bench.json stay.
+        groups: names of `GROUPS`, all of them if None; "sac" or "ppo" if `profiled`.
         rounds: in which all rivals of a group take turns (12).
         threads: torch threads; 0 keeps torch's choice.
-        check: a bench.json; its rivals are measured and compared, and nothing is written.
-        profiled: take an update apart instead.
+        check: a bench.json; its groups are measured and compared, and nothing is written.
+        profiled: print torch's profile of training instead.
         progress: show a progress bar.
         device: "cpu", "cuda" or "cuda:NUMBER".
 
     Returns:
-        a line for every rival that is much slower than in `check`.
+        a line for every rival that is slower than half its speed in `check`.
 
     Raises:
-        ValueError: an option that is not legal, two that exclude each other, a folder that cannot
-            be written or holds another bench.json, or a `check` that cannot be compared with.
+        ValueError: an option that is not legal, a folder whose bench.json was measured in another
+            setting, or a `check` that is no record of this command.
     """
-    names = list(dict.fromkeys(groups)) if groups is not None else None
-    _check_options(out, names, rounds, threads, check, profiled)
     check_device(device)
-    recorded = None if check is None else read_speeds(check, names or (), device)
-    folder = out or OUT
+    check_positive("rounds", ROUNDS if rounds is None else rounds)
+    check_positive("threads", threads, at_least=0)
+    for name in groups or ():
+        check_name("groups", name, PROFILED if profiled else GROUPS)
+    if check is not None and (out is not None or profiled):
+        raise ValueError(
+            "--check: got it with --out or --profile; it writes nothing, name it alone"
+        )
     with limit_threads(threads or torch.get_num_threads()):
         if profiled:
-            _profile(folder, names, threads, device)
+            for name in groups or PROFILED:
+                print(_profile(name, device))
             return []
-        path = folder / "bench.json"
-        kept = {} if recorded is not None else _kept(path, device)
-        command = _command(names, rounds, threads, device)
+        setting = {
+            "threads": torch.get_num_threads(),
+            "device": device if device == "cpu" else torch.cuda.get_device_name(device),
+            "versions": {**versions(), "cores": os.cpu_count(), "machine": platform.machine()},
+        }
+        path = (out or OUT) / "bench.json"
+        recorded = _recorded(check) if check else {}
+        kept = {} if check else _kept(path, setting)
+        chosen = list(groups or recorded or GROUPS)
+        for name in chosen if check else ():
+            check_name(f"groups of {check}", name, recorded)
+        files.check_folder("--out", path.parent)
+        command = _command(groups, rounds, threads, device)
         results: list[Result] = []
-        blocks: dict[str, Block] = {}
-
-        def done(result: Result) -> None:
-            results.append(result)
-            blocks[result.group.name] = block(result, command, rounds or ROUNDS)
-            if recorded is None:
-                _write(path, record({**kept, **blocks}, setting(device)))
-
-        chosen = names or list(recorded or GROUPS)
-        _measure(chosen, rounds or ROUNDS, progress, recorded, device, done)
-        table = record(blocks, setting(device))
-    print_table(table["title"], COLUMNS, table["rows"])
-    for note in table["notes"]:
-        print(note)
-    if recorded is None:
-        print(path)
-        return []
-    compared, lines = compare(results, recorded)
-    print(f"{count(compared, 'speed')} compared with {check}")
-    return lines
-
-
-def _check_options(
-    out: Path | None,
-    groups: Sequence[str] | None,
-    rounds: int | None,
-    threads: int,
-    check: Path | None,
-    profiled: bool,
-) -> None:
-    """Raise a ValueError of one line for what can be seen before anything is read or measured."""
-    for given, option in ((check is not None, "--check"), (rounds is not None, "--rounds")):
-        if profiled and given:
-            raise ValueError(f"{option}: got it with --profile, which takes none; leave one out")
-    if check is not None and out is not None:
-        raise ValueError("--out: got it with --check, which writes nothing; leave one out")
-    if groups is not None and not groups:
-        raise ValueError("--groups: got none, expected names of groups")
-    for name in groups or ():
-        check_name("group", name, group_names())
-        if profiled and name not in PROFILED:
-            raise ValueError(
-                f"--groups: got {name!r} with --profile, expected {' or '.join(PROFILED)}"
-            )
-    check_positive("rounds", ROUNDS if rounds is None else rounds)
-    cores = os.cpu_count() or 1
-    if check_positive("threads", threads, at_least=0) > cores:
-        raise ValueError(f"threads: got {threads}, expected at most {cores}, as there are cores")
+        with training_bar(dict.fromkeys(chosen, (rounds or ROUNDS) + 1), shown=progress) as advance:
+            for name in chosen:
+                results.append(
+                    measure(
+                        GROUPS[name](device),
+                        rounds or ROUNDS,
+                        on_round=lambda r, name=name: advance(name, r),  # type: ignore[misc]
+                        clock=device_clock(device),
+                    )
+                )
+                kept[name] = {"command": command, "rows": _rows(results[-1])}
+                if not check:
+                    text = jsonio.dumps(_record(kept, setting), indent=1)
+                    files.write_text(files.make_directory(path.parent) / path.name, text + "\n")
+    print_table("Speed", COLUMNS, [row for name in chosen for row in kept[name]["rows"]])
+    for result in results:
+        for rival, why in result.group.missing.items():
+            print(f"{rival}: {why}")
+    print(f"compared with {check}" if check else path)
+    return [line for result in results for line in _slower(result, recorded)] if check else []
 
 
-def _profile(folder: Path, groups: Sequence[str] | None, threads: int, device: str) -> None:
-    _check_writable(folder)
-    command = _command(groups, None, threads, device, " --profile")
-    for name, table in profiles(groups or PROFILED, command, device):
-        print_table(table["title"], table["columns"], table["rows"])
-        print(table["caption"])
-        _write(folder / name, table)
-        print(folder / name)
+def _rows(result: Result) -> list[list[Any]]:
+    """Rows of the table for one group, the rival that the others are compared with first."""
+    rows = []
+    for number, case in enumerate(result.group.cases):
+        middle, low, high = result.speed(case.name)
+        verdicts = [goal.verdict(result) for goal in result.group.goals if goal.case == case.name]
+        rows.append(
+            [
+                "" if number else result.group.title,
+                case.name,
+                float(f"{result.milliseconds(case.name):.4g}"),
+                result.group.unit,
+                f"{middle:.2f} ({low:.2f}–{high:.2f})" if number else "1",
+                "; ".join(goal for goal, _ in verdicts),
+                "; ".join(reached for _, reached in verdicts),
+            ]
+        )
+    return rows
 
 
-def _kept(path: Path, device: str) -> dict[str, Block]:
-    """What the record at `path` holds already; before that, whether it can be written at all."""
-    files.check_file("--out", path)
-    kept = read_blocks(path, setting(device))
-    _check_writable(path.parent)
-    return kept
+def _record(blocks: Mapping[str, Any], setting: Mapping[str, Any]) -> dict[str, Any]:
+    """All groups as one record of results, in the order of `GROUPS`."""
+    names = [name for name in GROUPS if name in blocks]
+    return {
+        "title": "Speed against what people use",
+        "command": "\n".join(dict.fromkeys(blocks[name]["command"] for name in names)),
+        "caption": (
+            "Median time of a unit, and speed against the first rival of each block: the median "
+            "over rounds of the ratio within a round, in which all rivals take turns (quartiles in "
+            "brackets)."
+        ),
+        "columns": COLUMNS,
+        "rows": [row for name in names for row in blocks[name]["rows"]],
+        "groups": {name: blocks[name] for name in names},
+        **setting,
+    }
 
 
-def _check_writable(folder: Path) -> None:
-    """Make the folder and a nameless file in it: better now than when all has been measured."""
-    files.check_folder("--out", folder)
+def _recorded(path: Path) -> dict[str, Any]:
+    """The groups of a record."""
     try:
-        files.make_directory(folder)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
+        groups = jsonio.loads(path.read_bytes(), path.name)["groups"]
+        return {check_name("group", name, GROUPS): groups[name] for name in groups}
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
-            f"--out: got {str(folder)!r}, expected a folder that can be written "
-            f"({error.strerror or error})"
+            f"--check: got {path}, expected a bench.json that `vaerl bench` wrote ({error!r})"
         ) from None
 
 
-def _measure(
-    names: Sequence[str],
-    rounds: int,
-    progress: bool,
-    recorded: Speeds | None,
-    device: str,
-    done: Callable[[Result], None],
-) -> None:
-    """Measure one group after the other; `done` gets each result at once."""
-    clock = device_clock(device)
-    with training_bar(dict.fromkeys(names, rounds + 1), shown=progress) as advance:
-        for name in names:
-            advance(name, 0)
-            group = GROUPS[name](device)
-            if recorded is not None:
-                group = group.only(rivals_to_check(group, recorded[name]))
-            done(
-                measure(
-                    group,
-                    rounds,
-                    on_round=lambda r, name=name: advance(name, r),  # type: ignore[misc]
-                    clock=clock,
-                )
+def _kept(path: Path, setting: Mapping[str, Any]) -> dict[str, Any]:
+    """The groups of the record that is there already, if it was measured in the same setting."""
+    if not path.exists():
+        return {}
+    found = jsonio.loads(path.read_bytes(), path.name)
+    other = [name for name, value in setting.items() if found.get(name) != value]
+    if other:
+        raise ValueError(
+            f"--out: {path} was measured with other {', '.join(other)}; move it away or name "
+            "another folder"
+        )
+    return dict(found.get("groups", {}))
+
+
+def _slower(result: Result, recorded: Mapping[str, Any]) -> list[str]:
+    """A line for each rival below `MARGIN` times its recorded speed."""
+    lines = []
+    for row in recorded[result.group.name]["rows"][1:]:
+        name, then = row[1], float(str(row[4]).split()[0])
+        if name not in result.seconds:
+            continue
+        now = result.speed(name)[0]
+        if now < MARGIN * then:
+            lines.append(
+                f"{result.group.name}: {name} is {now:.2f} times as fast as "
+                f"{result.group.cases[0].name}, recorded {then:.2f}, "
+                f"expected at least {MARGIN * then:.2f}"
             )
+    return lines
 
 
-def _write(path: Path, table: dict[str, Any]) -> None:
-    files.write_text(path, jsonio.dumps(table, indent=1) + "\n")
+def _profile(name: str, device: str) -> str:
+    """torch's own table of the operations of training with a CVAE, the longest first."""
+    agent = PROFILED[name](device)
+    agent.learn(PROFILED_STEPS)
+    with torch.profiler.profile() as profile:
+        agent.learn(PROFILED_STEPS, reset_num_timesteps=False)
+    order = "self_cpu_time_total" if device == "cpu" else "self_device_time_total"
+    return f"{name}\n{profile.key_averages().table(sort_by=order, row_limit=20)}"
 
 
-def _command(
-    groups: Sequence[str] | None, rounds: int | None, threads: int, device: str, more: str = ""
-) -> str:
-    words = "vaerl bench" + more
+def _command(groups: Sequence[str] | None, rounds: int | None, threads: int, device: str) -> str:
+    words = "vaerl bench"
     words += f" --groups {','.join(groups)}" if groups else ""
     words += f" --rounds {rounds}" if rounds not in (None, ROUNDS) else ""
     words += f" --threads {threads}" if threads else ""

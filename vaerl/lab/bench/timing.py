@@ -1,18 +1,19 @@
 """Rivals timed in turns, so that a noisy machine disturbs all alike; what counts is the ratio.
 
-In round r every case does one piece of work, in an order that moves on by one a round. The speed of
-a case against the base is the median over rounds of t_base,r / t_case,r: both times of a round were
-taken within seconds of each other.
+In round r every case does one piece of work, in an order that moves on by one each round. The speed
+of a case against the first one is the median over rounds of t_first,r / t_case,r: both times of a
+round were taken within seconds of each other.
 """
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 
 
 @dataclass(frozen=True)
@@ -25,72 +26,47 @@ class Case:
 
 @dataclass(frozen=True)
 class Goal:
-    """`case` is to be at least `speed` times as fast as `against`."""
+    """A speed that `case` is to reach, against `against`; or a time, where `against` is empty.
+
+    Args:
+        case: name of the rival.
+        value: times as fast as `against`, or milliseconds a unit.
+        against: name of another rival.
+
+    >>> result = Result(Group("g", "", "step", []), {"a": [2.0], "b": [1.0]})
+    >>> Goal("b", 2.5, "a").verdict(result), Goal("b", 1000.0).verdict(result)
+    (('≥ 2.5 × a', 'no, 2.00'), ('≤ 1000 ms', 'yes, 1000 ms'))
+    """
 
     case: str
-    against: str
-    speed: float
+    value: float
+    against: str = ""
 
-    def words(self, base: str) -> str:
-        """The goal in a table whose speeds are against `base`."""
-        return f"≥ {self.speed:.2g}" + (f" × {self.against}" if self.against != base else "")
-
-    def verdict(self, result: Result) -> str:
-        """Whether it is reached, and the speed.
-
-        >>> result = Result(Group("g", "", "step", []), {"a": [2.0], "b": [1.0]})
-        >>> Goal("b", "a", 2.5).verdict(result), Limit("b", 1000.0).verdict(result)
-        ('no, 2.00', 'yes, 1000 ms')
-        """
+    def verdict(self, result: Result) -> tuple[str, str]:
+        """The goal, and whether it is reached."""
+        if not self.against:
+            took = result.milliseconds(self.case)
+            reached = "yes" if took <= self.value else "no"
+            return f"≤ {self.value:.0f} ms", f"{reached}, {took:.0f} ms"
         speed = result.speed(self.case, self.against)[0]
-        return f"{_yes(speed >= self.speed)}, {speed:.2f}"
-
-
-@dataclass(frozen=True)
-class Limit:
-    """`case` is to take at most so many milliseconds a unit, on whatever machine it is."""
-
-    case: str
-    milliseconds: float
-
-    def words(self, base: str) -> str:
-        """The limit in a table; `base` plays no part in it."""
-        return f"≤ {self.milliseconds:.0f} ms"
-
-    def verdict(self, result: Result) -> str:
-        """Whether it is kept, and the time."""
-        took = result.milliseconds(self.case)
-        return f"{_yes(took <= self.milliseconds)}, {took:.0f} ms"
-
-
-def _yes(reached: bool) -> str:
-    return "yes" if reached else "no"
+        reached = "yes" if speed >= self.value else "no"
+        return f"≥ {self.value:.2g} × {self.against}", f"{reached}, {speed:.2f}"
 
 
 @dataclass(frozen=True)
 class Group:
-    """Rivals at one task.
+    """Rivals at one task; times are shown per unit, speeds against the first case.
 
-    Times are shown per unit ("ms per step"), speeds against the first case.
+    Args:
+        missing: rivals that cannot take part here, and why.
     """
 
     name: str
     title: str
     unit: str
     cases: Sequence[Case]
-    goals: Sequence[Goal | Limit] = ()
+    goals: Sequence[Goal] = ()
     missing: Mapping[str, str] = field(default_factory=dict)
-    """Rivals that cannot take part here, and why."""
-
-    def only(self, names: Collection[str]) -> Group:
-        """The group with those of its rivals that are named, and the first one.
-
-        >>> cases = [Case(name, lambda: 1.0) for name in "abc"]
-        >>> [case.name for case in Group("g", "", "step", cases).only(["c"]).cases]
-        ['a', 'c']
-        """
-        base, *others = self.cases
-        return replace(self, cases=[base, *(case for case in others if case.name in names)])
 
 
 @dataclass(frozen=True)
@@ -120,25 +96,24 @@ class Result:
 def measure(
     group: Group,
     rounds: int,
-    warm_up: int = 1,
     on_round: Callable[[int], None] = lambda _: None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Result:
-    """Time all cases of a group for `rounds` rounds, after `warm_up` rounds that are not counted.
+    """Time all cases of a group for `rounds` rounds, after one that warms up and does not count.
 
     Args:
-        on_round: called with the number of rounds done, warm-up included.
+        on_round: called with the number of rounds done.
         clock: seconds; wall time unless another is given (`device_clock` where a GPU works).
     """
     seconds: dict[str, list[float]] = {case.name: [] for case in group.cases}
-    for r in range(warm_up + rounds):
+    for r in range(1 + rounds):
         shift = r % len(group.cases)
         for case in [*group.cases[shift:], *group.cases[:shift]]:
             start = clock()
             units = case.work()
             took = clock() - start
             assert units > 0, (group.name, case.name, units)
-            if r >= warm_up:
+            if r:
                 seconds[case.name].append(took / units)
         on_round(r + 1)
     return Result(group, seconds)
@@ -150,38 +125,19 @@ def check_device(device: str) -> str:
     >>> check_device("cpu")
     'cpu'
     """
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     found = re.fullmatch(r"cpu|cuda(?::(\d+))?", device)
-    if found is None:
-        raise ValueError(f"device: got {device!r}, expected cpu, cuda or cuda:NUMBER")
-    if device != "cpu":
-        import torch
-
-        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if int(found[1] or 0) >= count:
-            raise ValueError(
-                f"device: got {device!r}, expected one that torch sees here: "
-                + ", ".join(["cpu", *(f"cuda:{i}" for i in range(count))])
-            )
+    if found is None or (device != "cpu" and int(found[1] or 0) >= count):
+        legal = ", ".join(["cpu", *(f"cuda:{i}" for i in range(count))])
+        raise ValueError(f"device: got {device!r}, expected one that torch sees here: {legal}")
     return device
 
 
-def device_name(device: str) -> str:
-    """What a record calls it: "cpu", or the name that a GPU gives itself."""
-    if device == "cpu":
-        return device
-    import torch
-
-    return f"{device} ({torch.cuda.get_device_name(device)})"
-
-
 def device_clock(device: str) -> Callable[[], float]:
-    """Seconds of wall time, read when all that a GPU was asked for is done."""
-    if device == "cpu":
-        return time.perf_counter
-    import torch
+    """Seconds of wall time, read when a GPU has done all that it was asked for."""
 
     def clock() -> float:
         torch.cuda.synchronize(device)
         return time.perf_counter()
 
-    return clock
+    return time.perf_counter if device == "cpu" else clock
