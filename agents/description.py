@@ -1,6 +1,6 @@
-"""An agent as plain data: what a run's `config.json` and a checkpoint hold, and back to an agent.
+"""An agent as plain data, for a run's `config.json` and for checkpoints, and an agent from it.
 
-Classes go by a name from a list in this module, never by a dotted path out of a file.
+Classes are named by entries of a list in this module, never by an import path from a file.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ CLASSES: dict[str, type] = {
     **{c.__name__: c for c in (RMSpropTFLike, HerReplayBuffer)},
 }
 SCHEDULED = ("learning_rate", "clip_range", "clip_range_vf")
-# Arguments that a description names otherwise, or that whoever builds the agent decides.
+# Arguments with a field of their own, and those that the caller of `make_agent` chooses.
 _NOT_OPTIONS = {"self", "policy", "env", "seed", "device", "tensorboard_log", "_init_setup_model"}
-# Arguments that A2C turns into policy_kwargs and forgets: the stored policy_kwargs have them.
+# Arguments that A2C moves into policy_kwargs, which are stored.
 _SPENT = {"use_rms_prop": False, "rms_prop_eps": 1e-5}
 
 
@@ -100,7 +100,7 @@ class AgentDescription:
         return cls(**{item.name: data[item.name] for item in fields(cls) if item.name in data})
 
     def make_env(self, copies: int) -> VecEnv:
-        """Copies of the described environment; ValueError asks for `env=` if that cannot be done.
+        """Make copies of the described environment; ValueError asks for `env=` if that fails.
 
         Only registered ids are made: an id such as "module:Name-v0" would import the module.
         """
@@ -243,7 +243,7 @@ def _argument(agent: BaseAlgorithm, name: str) -> Any:
     for attribute in (name, f"_{name}"):
         if hasattr(agent, attribute):
             value = getattr(agent, attribute)
-            # A buffer class of vaerl's is the agent's own choice, which it makes again.
+            # vaerl's agents choose their own buffer classes again.
             own = inspect.isclass(value) and value.__module__.startswith("vaerl.")
             return None if own and name.endswith("buffer_class") else value
     if name in _SPENT:

@@ -1,12 +1,12 @@
-"""Loading an agent from files that nobody vouches for.
+"""Loading an agent from files of unknown origin.
 
-Nothing in a checkpoint is ever run, and nothing is built before the sizes and the SHA-256 of every
-file that is read have been checked. Links are refused, and so are names that are not on a fixed
-list. A checkpoint that does not hold together is passed over, in one printed line, for the one
-saved before it. Every failure is one `VaerlLoadError`.
+Nothing in a checkpoint is ever run, and no agent is built before the size and SHA-256 of each file
+have been checked. Links and unknown file names are refused. A damaged checkpoint is skipped, with
+one printed line, for the one saved before it. Every failure raises a `VaerlLoadError`.
 
-The hashes tell damage, not forgery: who can rewrite a file can rewrite its hash. A forged
-checkpoint can therefore make a bad policy, but it cannot make a policy that does something else.
+The hashes detect damage, not forgery: whoever can rewrite a file can rewrite its hash. A forged
+checkpoint can make a policy bad, but it cannot make it run code. An environment that is made by its
+id does run its own code; pass `env=` if you do not trust the checkpoint's choice.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ TRIED_SHOWN = 5
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint that has been read and verified, not built yet."""
+    """A checkpoint that has been read and verified; no agent has been built from it yet."""
 
     path: Path
     """Its directory."""
@@ -85,10 +85,10 @@ class Checkpoint:
 
 
 def find_checkpoint(path: str | os.PathLike[str], *, include_replay: bool = False) -> Checkpoint:
-    """The last checkpoint saved at `path` that holds together, read and verified.
+    """Read and verify the newest intact checkpoint at `path`.
 
-    `path` is a run, a directory of checkpoints, or one checkpoint. Of several, each that fails is
-    named in one line on stderr. A checkpoint named directly has no stand-in.
+    `path` is a run, a directory of checkpoints, or one checkpoint. Damaged ones are skipped, with
+    one line each on stderr. If `path` is a checkpoint itself, no other is tried.
 
     Raises VaerlLoadError, listing what was tried and why it failed.
     """
@@ -159,21 +159,21 @@ def load_checkpoint(
     include_replay: bool = False,
     restore_rng: bool = False,
 ) -> BaseAlgorithm:
-    """The agent of a run, of a directory of checkpoints, or of one checkpoint.
+    """Load the agent of a run, of a directory of checkpoints, or of one checkpoint.
 
-    It predicts what the saved agent predicted and trains on with
-    `agent.learn(more, reset_num_timesteps=False)`. The environment starts a new episode; env
-    states are not stored, so training resumes but does not repeat bit for bit.
+    It predicts what the saved agent predicted; `agent.learn(steps, reset_num_timesteps=False)`
+    continues its training. The state of the environment is not stored: training continues with a
+    new episode, so its numbers differ from those of an uninterrupted run.
 
     Args:
-        path: where to look, or what `find_checkpoint` returned.
+        path: a path, or what `find_checkpoint` returned.
         env: Gymnasium or vectorised environment with the same spaces. Without it the environment
-            is made by its id: one copy, or all with the replay buffer. Wrapped in VecNormalize if
-            the saved one was.
+            is made by its id: one copy, or as many as were saved if the replay buffer is loaded.
+            Wrapped in VecNormalize if the saved one was.
         device: torch device.
-        include_replay: also bring back the replay buffer, if the checkpoint has one.
+        include_replay: load the replay buffer too, if the checkpoint has one.
         restore_rng: set the global generators (torch, numpy, Python) and that of the action space
-            to what they were at the save. Otherwise loading leaves every generator as it is.
+            to their saved states. Otherwise loading changes no generator.
 
     Raises:
         VaerlLoadError: in one line, whatever is wrong with the files or the environment.
@@ -201,7 +201,7 @@ def load_checkpoint(
 def restore(
     agent: BaseAlgorithm, checkpoint: Checkpoint, *, include_replay: bool = False, rng: bool = False
 ) -> None:
-    """Put what a checkpoint holds into an agent that was made as the saved one was.
+    """Put the contents of a checkpoint into a fresh agent of the same description.
 
     Raises VaerlLoadError, in one line, if the two do not fit.
     """
@@ -231,7 +231,7 @@ def restore(
 
 @contextlib.contextmanager
 def _parameter_limit(elements: int) -> Iterator[None]:
-    """Refuse networks far larger than what is stored, before they are filled with numbers."""
+    """Refuse networks far larger than the stored ones, before their weights are drawn."""
     left, thread = elements, threading.get_ident()
 
     def count(module: nn.Module, name: str, tensor: torch.Tensor | None) -> None:
@@ -250,7 +250,7 @@ def _parameter_limit(elements: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _one_error(where: str) -> Iterator[None]:
-    """Turn whatever unfit data raise in torch, numpy or stable-baselines3 into one line."""
+    """Turn errors of torch, numpy or stable-baselines3 about the data into a VaerlLoadError."""
     try:
         yield
     except VaerlLoadError:

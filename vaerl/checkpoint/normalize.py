@@ -33,7 +33,7 @@ def normalized(env: VecEnv, state: dict[str, Any]) -> VecEnv:
 
 
 def restore_normalizer(env: VecEnv, state: dict[str, Any]) -> None:
-    """Put the statistics into the VecNormalize around `env`."""
+    """Load the statistics into the VecNormalize around `env`."""
     wrapper = unwrap_vec_normalize(env)
     if wrapper is None:
         raise ValueError("env: got one without VecNormalize, expected one with it")

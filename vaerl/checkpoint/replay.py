@@ -1,4 +1,4 @@
-"""A replay buffer's filled part as tensors, in files of bounded size."""
+"""The filled part of a replay buffer as tensors, in files of bounded size."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def capture_replay(buffer: ReplayBuffer) -> tuple[list[Tensors], dict[str, Any]]
 
 
 def restore_replay(buffer: ReplayBuffer, chunks: list[Tensors], state: dict[str, Any]) -> None:
-    """Put `capture_replay` back into a fresh buffer of the same size.
+    """Load what `capture_replay` returned into a fresh buffer of the same size.
 
-    The environment starts a new episode after a load, so an unfinished one in the buffer is closed
-    where the sampling would otherwise run across the seam.
+    After loading, the environment starts a new episode. An unfinished episode in the buffer is
+    closed, so that no sample joins the two.
 
     Raises ValueError if the buffers differ.
     """
@@ -68,7 +68,7 @@ def restore_replay(buffer: ReplayBuffer, chunks: list[Tensors], state: dict[str,
     last = (pos - 1) % buffer.buffer_size
     if isinstance(buffer, HerReplayBuffer):
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that it truncates is what is wanted here
+            warnings.simplefilter("ignore")  # it warns that it truncates
             buffer.truncate_last_trajectory()
     elif isinstance(buffer, NStepReplayBuffer):
         buffer.timeouts[last] = np.logical_or(buffer.timeouts[last], buffer.dones[last] == 0)

@@ -1,8 +1,8 @@
-"""The process's random generators, taken and put back, so that looking never changes training.
+"""Saving and restoring the random generators, so that evaluation never changes training.
 
 stable-baselines3 draws from three global streams: torch, numpy's legacy generator, and (through
-environments) Python's. `preserve_rng` puts them back as they were; `capture_rng` and `restore_rng`
-carry them through a checkpoint.
+environments) Python's. `preserve_rng` restores them after a block of code; `capture_rng` and
+`restore_rng` store them in a checkpoint.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def capture_rng(action_space: Any = None) -> dict[str, Any]:
 
 
 def restore_rng(state: dict[str, Any], action_space: Any = None) -> None:
-    """Put back what `capture_rng` took; ValueError or TypeError for a state that is none."""
+    """Restore what `capture_rng` returned; ValueError or TypeError for anything else."""
     legacy, python = state["numpy"], state["python"]
     if not 0 <= legacy["pos"] <= WORDS:  # numpy would read beyond its array
         raise ValueError(f"numpy's position: got {legacy['pos']}, expected 0 to {WORDS}")
@@ -63,10 +63,10 @@ def restore_rng(state: dict[str, Any], action_space: Any = None) -> None:
 
 @contextlib.contextmanager
 def preserve_rng(agent: Any = None) -> Iterator[None]:
-    """Put every global generator back as it was at entry, whatever happens inside.
+    """Restore every global generator when the block ends, even by an exception.
 
-    With an `agent`, also that of its action space and whatever a module of its policy keeps as
-    `get_extra_state`, which is where vaerl's heads keep their own streams.
+    With an `agent`, restore also the generator of its action space and the extra state of the
+    modules of its policy, where vaerl's policies keep their own streams.
 
     >>> torch.manual_seed(0).initial_seed()
     0

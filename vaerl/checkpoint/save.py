@@ -1,4 +1,4 @@
-"""Saving an agent: a directory of safetensors and JSON that a kill at any moment cannot spoil.
+"""Saving an agent as a directory of safetensors and JSON; a kill never damages earlier ones.
 
     checkpoints/
       000123456-20261129T050107123456/   step and time of the save; never changed after its rename
@@ -6,9 +6,9 @@
         replay-00000.safetensors …       the replay buffer, if it is kept
         manifest.json                    counters, settings, sizes and hashes; written last
 
-Everything is written and flushed under a hidden name, then renamed: a directory with a proper name
-is complete. In a run, config.json describes the agent; elsewhere the manifest does, in the same
-fields.
+Everything is written and flushed under a hidden name, then renamed: a directory with a name as
+above is complete. In a run, config.json describes the agent; otherwise the manifest does, with the
+same fields.
 """
 
 from __future__ import annotations
@@ -59,17 +59,17 @@ def save_checkpoint(
     no random number and changes nothing in the agent.
 
     Args:
-        agent: any stable-baselines3 algorithm with a registered name (vaerl's, or sb3-sac, …).
-        directory: the `checkpoints` directory, made if missing.
+        agent: an agent of vaerl, or SAC, PPO, A2C, TD3 or DDPG of stable-baselines3.
+        directory: where checkpoints are collected; made if missing.
         described: whether config.json beside `directory` describes the agent, as in a run. If not,
             the manifest does.
         include_replay: also store the filled part of the replay buffer.
-        keep_last: delete all but the newest so many.
-        num_timesteps: the step to file it under, `agent.num_timesteps` if not given.
+        keep_last: number of checkpoints to keep; older ones are deleted. None keeps all.
+        num_timesteps: the step in the name and the counters; default `agent.num_timesteps`.
 
     Raises:
         ValueError: the agent cannot be written as plain data, or a parameter is not finite.
-        WriteError: the disk refused; earlier checkpoints are as they were.
+        WriteError: the disk refused; earlier checkpoints are intact.
     """
     directory = Path(directory)
     step = int(agent.num_timesteps if num_timesteps is None else num_timesteps)
@@ -95,7 +95,7 @@ def save_checkpoint(
             files.remove_tree(staging)
         raise
     if keep_last is not None:
-        with contextlib.suppress(WriteError):  # the checkpoint is there
+        with contextlib.suppress(WriteError):  # the checkpoint is complete all the same
             prune_checkpoints(directory, keep_last)
     return final
 
@@ -132,7 +132,7 @@ def _capture(
 
 
 def space_labels(agent: BaseAlgorithm) -> dict[str, str]:
-    """Texts that differ if an agent is loaded on other spaces than it was saved with."""
+    """Describe the spaces of an agent, to refuse an environment with other ones."""
     return {
         "observation space": space_label(agent.observation_space),
         "action space": space_label(agent.action_space),
@@ -156,7 +156,7 @@ def space_label(space: spaces.Space) -> str:
 
 
 def list_checkpoints(directory: str | os.PathLike[str]) -> list[Path]:
-    """Directories with a checkpoint's name, the last one saved first; no file is opened."""
+    """List the checkpoints in a directory by their names, the last one saved first."""
     folder = Path(directory)
     found = [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
     named = [p for p in found if NAME.fullmatch(p.name) and not p.is_symlink()]
@@ -175,7 +175,7 @@ def prune_checkpoints(directory: str | os.PathLike[str], keep_last: int) -> None
 
 
 def _sweep(directory: Path) -> None:
-    """Delete what killed saves left; one process writes to a run at a time."""
+    """Delete what killed saves left behind; only one process at a time writes to a directory."""
     for path in directory.iterdir():
         if path.name.startswith((files.PARTIAL, files.TRASH)):
             with contextlib.suppress(OSError):

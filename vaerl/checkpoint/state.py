@@ -1,8 +1,7 @@
-"""What an agent has learned: modules, optimizers and variables, as tensors beside plain data.
+"""What an agent has learned: modules, optimizers and variables, as tensors and plain data.
 
-Which of them belong to an agent is what stable-baselines3 calls `_get_torch_save_params`. A module
-or optimizer that hangs on the agent without being named there would be lost, so the save refuses
-it.
+stable-baselines3 lists them in `_get_torch_save_params`. A module or optimizer of the agent that is
+missing there would be lost, so saving refuses it.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ class Parts:
                 )
 
     def names(self) -> dict[torch.Tensor, str]:
-        """Name of every tensor that an optimizer may hold."""
+        """Return the name of every tensor that an optimizer may hold."""
         names = {tensor: f"variable/{name}" for name, tensor in self.variables.items()}
         for prefix, module in self.modules.items():
             for name, parameter in module.named_parameters():
@@ -58,11 +57,11 @@ class Parts:
 
 
 def capture_modules(parts: Parts) -> tuple[Tensors, dict[str, Any]]:
-    """State dicts and variables as (tensors, what modules keep beside tensors as extra state).
+    """Return state dicts and variables as (tensors, extra state of modules that is no tensor).
 
-    A tensor with several names, as shared extractors have, is stored under the first.
+    A tensor with several names, as in a shared extractor, is stored under the first one.
 
-    Raises ValueError if a parameter is not finite: nobody wants to fall back on such an agent.
+    Raises ValueError if a parameter is not finite: such an agent is no use as a checkpoint.
     """
     tensors: Tensors = {f"variable/{name}": t.detach() for name, t in parts.variables.items()}
     extra: dict[str, Any] = {}
@@ -81,7 +80,7 @@ def capture_modules(parts: Parts) -> tuple[Tensors, dict[str, Any]]:
 
 
 def restore_modules(parts: Parts, tensors: Tensors, extra: dict[str, Any]) -> None:
-    """Put `capture_modules` back; ValueError unless the tensors are exactly those of the agent."""
+    """Load what `capture_modules` returned; ValueError unless it fits the agent exactly."""
     unused = set(tensors)
     first: dict[Hashable, str] = {}
 
@@ -116,14 +115,14 @@ def restore_modules(parts: Parts, tensors: Tensors, extra: dict[str, Any]) -> No
 
 
 def _memory(tensor: torch.Tensor) -> Hashable:
-    """Equal for tensors that are the same numbers in the same place."""
+    """Return a key that is equal for tensors that share all of their memory."""
     if not tensor.numel():
         return id(tensor)
     return tensor.device, tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype
 
 
 def capture_optimizers(parts: Parts) -> tuple[Tensors, dict[str, Any]]:
-    """Optimizer states as (tensors by optimizer, parameter and name, settings and numbers)."""
+    """Return optimizer states as (tensors, settings of the groups and numbers)."""
     names = parts.names()
     tensors: Tensors = {}
     data: dict[str, Any] = {"groups": {}, "numbers": {}}
@@ -143,7 +142,7 @@ def capture_optimizers(parts: Parts) -> tuple[Tensors, dict[str, Any]]:
 
 
 def restore_optimizers(parts: Parts, tensors: Tensors, data: dict[str, Any]) -> None:
-    """Put `capture_optimizers` back; ValueError unless the states are those of the parameters."""
+    """Load what `capture_optimizers` returned; ValueError unless it fits the parameters."""
     names = parts.names()
     states: dict[str, dict[str, Any]] = defaultdict(dict)
     for key, value in {**tensors, **data["numbers"]}.items():
@@ -168,7 +167,7 @@ def restore_optimizers(parts: Parts, tensors: Tensors, data: dict[str, Any]) -> 
 
 
 def _settings(stored: dict[str, Any], fresh: dict[str, Any], label: str) -> dict[str, Any]:
-    """A group's settings; those that only this version of torch knows stay as built."""
+    """Return the stored settings of a group; those that were not stored keep their defaults."""
     settings = dict(fresh)
     for key, was in fresh.items():
         value = was if key == "params" else stored.get(key, was)

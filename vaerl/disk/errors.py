@@ -1,4 +1,4 @@
-"""The errors of runs: what could not be read, what could not be written, what failed."""
+"""The errors of files and runs; the message of each is one line."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def one_line(text: object, limit: int = MAX_LENGTH) -> str:
 
 
 class RunsFailed(RuntimeError):
-    """Some of several trainings failed; the message says which and why, run by run."""
+    """Some of several training runs failed; the message lists each with its reason."""
 
 
 class VaerlLoadError(ValueError):
-    """Something on disk cannot be used: one line that says where, what, and what is legal.
+    """A file cannot be used: one line with the place, the value found and what is legal.
 
-    >>> str(VaerlLoadError("config.json:seed: -1\\nexpected an integer >= 0"))
-    'config.json:seed: -1 expected an integer >= 0'
+    >>> str(VaerlLoadError("config.json: seed: got -1,\\nexpected 0 or more"))
+    'config.json: seed: got -1, expected 0 or more'
     """
 
     def __init__(self, message: object) -> None:
@@ -34,7 +34,7 @@ class VaerlLoadError(ValueError):
 
 
 class WriteError(OSError):
-    """A write that failed; what stood on disk before is intact. `errno` tells the cause.
+    """A write failed and left the old file intact. `errno` gives the cause.
 
     >>> import errno
     >>> str(WriteError(OSError(errno.ENOSPC, "No space left on device"), "metrics.jsonl"))

@@ -1,12 +1,12 @@
-"""Writing and reading the files of a run so that a kill or a full disk never costs what was good.
+"""Files written so that neither a kill nor a full disk damages what was there before.
 
-A whole file is written beside its place, flushed to the disk, and renamed onto it: a reader sees
-the old bytes or the new ones, nothing between. A growing file (`LineWriter`) only ever loses its
-torn last line. A directory (a checkpoint) is filled under a hidden name and renamed when complete.
+A whole file is written under a temporary name, flushed to the disk and renamed: a reader sees the
+old bytes or the new ones, never a mixture. A growing file (`LineWriter`) can lose only its last
+line. A directory (a checkpoint) is filled under a hidden name and renamed when it is complete.
 Order of operations after Pillai et al. (2014), "All File Systems Are Not Created Equal".
 
-Failures surface as one `WriteError` (an OSError). A failed fsync counts as a failed write and is
-not repeated on the same file, since the system may already have dropped the bytes.
+Every failure raises a `WriteError` (an OSError). A failed fsync counts as a failed write and is not
+repeated on the same file, since the system may already have dropped the bytes.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ def publish_directory(staging: Path, final: Path) -> None:
 
 
 def remove_tree(path: Path) -> None:
-    """Delete a directory (or file) so that a kill halfway leaves only a `.trash-` name behind."""
+    """Delete a directory or file; a kill halfway leaves only a `.trash-` directory behind."""
     with _writing(path):
         if not stat.S_ISDIR(os.lstat(path).st_mode):
             os.unlink(path)
@@ -166,11 +166,11 @@ def remove_tree(path: Path) -> None:
 
 
 class LineWriter:
-    """A file that only grows, one line a call; a kill loses at most the line being written.
+    """Appends lines to a file; a kill loses at most the line that is being written.
 
-    Opening it drops a torn last line. A line that does not fit (disk full) is taken back whole, so
-    the file never holds half of one. Lines reach the operating system at once, the disk at
-    `sync()`: a killed process loses nothing, a power cut what came after the last `sync()`.
+    Opening the file removes an incomplete last line. If a line does not fit (disk full), what was
+    written of it is removed. Lines reach the operating system at once and the disk at `sync()`: a
+    killed process loses nothing, a power cut whatever came after the last `sync()`.
 
     >>> import tempfile
     >>> folder = tempfile.TemporaryDirectory()
@@ -199,7 +199,7 @@ class LineWriter:
             raise ValueError(f"{self.path.name}: got several lines, expected one")
         data = line.encode("utf-8") + b"\n"
         with _writing(self.path):
-            self._drop_torn_line(self._fd)  # in case an earlier failure could not
+            self._drop_torn_line(self._fd)  # if an earlier failure left one
             try:
                 _write_all(self._fd, data)
             except OSError:
@@ -226,7 +226,7 @@ class LineWriter:
 
 
 def read_lines(path: StrPath) -> list[str]:
-    """The complete lines of a file, without newlines; a torn last line is left out.
+    """Return the complete lines of a file, without newlines; an incomplete last line is left out.
 
     Raises UnicodeDecodeError for bytes that are not UTF-8, OSError if the file cannot be read.
     """

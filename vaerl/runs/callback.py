@@ -2,7 +2,7 @@
 
 Everything that looks at the agent happens where a rollout starts. Only there have environment,
 buffer and policy all seen the same steps: inside `on_step` the environment has moved on and the
-transition is not stored yet (sb3.md, T5 and T6).
+transition is not stored yet.
 """
 
 from __future__ import annotations
