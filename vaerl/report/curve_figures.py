@@ -18,6 +18,7 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 from numpy.typing import NDArray
 from scipy.stats import t as student_t
 
+from vaerl.agents import agent_names
 from vaerl.report.figures import (
     MUTED,
     density_color,
@@ -32,8 +33,8 @@ Array = NDArray[np.float64]
 SMOOTHING = 20  # a running mean spans this fraction of a curve's points
 BAND_SEEDS = 3  # of two seeds the interval is 12.7 standard errors wide: nothing to look at
 GRID_POINTS = 200  # points of a drawn curve; longer ones are interpolated
-LINE_STYLES = {"sac": "-", "ppo": (0, (5, 2))}
-OTHER_LINE_STYLE = (0, (1, 1.5))
+LINE_STYLES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 1.5, 1, 1.5)))
+"""Of agents, in the order of their registry; others share the last."""
 
 
 @dataclass(frozen=True)
@@ -146,6 +147,11 @@ def curve_figure(
     return figure
 
 
+def _line_style(agent: str) -> Any:
+    known = agent_names()
+    return LINE_STYLES[min(known.index(agent) if agent in known else 3, 3)]
+
+
 def _group_rank(group: tuple[str, str]) -> tuple[str, tuple[int, str]]:
     return group[0], density_rank(group[1])
 
@@ -155,7 +161,7 @@ def _draw_group(ax: Axes, agent: str, density: str, members: Sequence[Curve], nu
     color = density_color(density)
     style: Any = {
         "color": color,
-        "linestyle": LINE_STYLES.get(agent, OTHER_LINE_STYLE),
+        "linestyle": _line_style(agent),
         "marker": density_marker(density),
         "markersize": 4.0,
         "linewidth": 1.8,

@@ -21,6 +21,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from vaerl.densities.registry import density_names
 from vaerl.envs import drawing
 
 INK = "#1f2328"
@@ -28,14 +29,9 @@ MUTED = "#656d77"
 GRID = "#d9dde2"
 
 # Okabe & Ito (2008), told apart with every common colour blindness; a marker says it once more.
-DENSITY_COLORS = {
-    "gaussian": "#0072b2",
-    "mixture": "#009e73",
-    "flow": "#e69f00",
-    "cvae": "#d55e00",
-}
-DENSITY_MARKERS = {"gaussian": "o", "mixture": "s", "flow": "^", "cvae": "D"}
-SPARE_COLORS = ("#cc79a7", "#56b4e9", "#8c6d31", "#7f6fb0")
+# Densities take them in the order of their registry, where vaerl's own come first.
+COLORS = ("#0072b2", "#009e73", "#d55e00", "#e69f00", "#cc79a7", "#56b4e9", "#8c6d31", "#7f6fb0")
+MARKERS = ("o", "s", "D", "^", "P", "X", "v", "*")
 
 # The same colours for a dark page; the page declares one CSS variable per entry.
 DARK_COLORS = {
@@ -110,14 +106,12 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def density_color(name: str) -> str:
-    """The colour of a density, the same in every picture; names not built in share spare colours.
+    """The colour of a density, the same in every picture; other names share the later colours.
 
     >>> density_color("cvae"), density_color("gaussian")
     ('#d55e00', '#0072b2')
     """
-    if name in DENSITY_COLORS:
-        return DENSITY_COLORS[name]
-    return SPARE_COLORS[sum(name.encode()) % len(SPARE_COLORS)]
+    return COLORS[_place(name)]
 
 
 def density_rank(name: str) -> tuple[int, str]:
@@ -126,13 +120,22 @@ def density_rank(name: str) -> tuple[int, str]:
     >>> sorted(["cvae", "mine", "gaussian"], key=density_rank)
     ['gaussian', 'cvae', 'mine']
     """
-    known = list(DENSITY_COLORS)
+    known = density_names()
     return known.index(name) if name in known else len(known), name
 
 
 def density_marker(name: str) -> str:
     """The marker of a density: its second sign beside the colour."""
-    return DENSITY_MARKERS.get(name, "P")
+    return MARKERS[_place(name)]
+
+
+def _place(name: str) -> int:
+    """The place of a density in the palette, and a steady one among the rest for other names."""
+    known = density_names()[: len(COLORS)]
+    if name in known:
+        return known.index(name)
+    rest = len(COLORS) - len(known)
+    return len(known) + sum(name.encode()) % rest if rest else sum(name.encode()) % len(COLORS)
 
 
 def goal_color(goal: int) -> str:
