@@ -24,7 +24,6 @@ from stable_baselines3.common.utils import obs_as_tensor
 from torch import Tensor, nn
 
 from vaerl.agents.common import DensityAgent, check_env, resolve_policy, signature_of
-from vaerl.agents.ppo_losses import dream, sleep_loss
 from vaerl.densities.options import check_positive
 from vaerl.policies import ActorCriticPolicy
 
@@ -179,8 +178,7 @@ class PPO(DensityAgent, SB3PPO):
             contexts = torch.stack([context(rows) for rows in index])
         parameters, losses = policy.recognition_parameters(), []
         noise = policy.noise.generator(contexts.device)
-        for dreams in dream(policy.density, contexts, noise).steps():
-            loss = sleep_loss(policy.density, dreams)
+        for loss in policy.density.sleep_losses(contexts, noise):
             optimizer.zero_grad()
             loss.backward(inputs=parameters)
             optimizer.step()

@@ -11,6 +11,7 @@ from vaerl.densities import make_density
 from vaerl.densities.cvae import CVAE
 from vaerl.densities.layers import MixturePrior
 from vaerl.densities.normal import DiagonalNormal
+from vaerl.densities.squash import Squashed
 
 
 def cvae(**options: object) -> CVAE:
@@ -131,7 +132,7 @@ def test_frozen_density_averages_to_the_marginal() -> None:
 
 def test_frozen_ratio_is_one_for_unchanged_parameters() -> None:
     """log π evaluated in a minibatch equals log π at collection to 1e-5, in float32."""
-    built = cvae(squash=True)
+    built = Squashed(cvae())
     frozen = built.freeze(built.draw_codes(32, seed=4))
     context, _ = data(256)
     with torch.no_grad():

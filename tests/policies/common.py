@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from gymnasium import Env, spaces
 
+from vaerl.densities import density_names
 from vaerl.policies import ActorCriticPolicy, SACPolicy
 
-DENSITIES = ("gaussian", "mixture", "cvae")
+DENSITIES = density_names()
 OBS = spaces.Box(-1.0, 1.0, (3,), np.float32)
 ACT = spaces.Box(-2.0, 2.0, (2,), np.float32)
 DICT_OBS = spaces.Dict({"a": OBS, "b": spaces.Box(-1.0, 1.0, (2,), np.float32)})

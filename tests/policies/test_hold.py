@@ -14,7 +14,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from tests.policies.common import DICT_OBS, TinyEnv, observations, sac_policy
 from vaerl.agents import PPO, SAC
 from vaerl.densities import make_density
-from vaerl.densities.held import draw_held_codes, held_log_prob_bounds, value_given_codes
+from vaerl.densities.codes import draw_held_codes, held_log_prob_bounds
 
 SMALL: dict[str, Any] = {"net_arch": [16], "num_auxiliary": 1}
 
@@ -24,7 +24,7 @@ def narrow_policy(**kwargs: Any) -> Any:
     torch.manual_seed(0)
     policy = sac_policy("cvae", **kwargs)
     with torch.no_grad():
-        leave = policy.actor.density.chain.generative[0].net.leave
+        leave = policy.actor.density.base.chain.generative[0].net.leave
         leave.bias[2:] = -40.0
     return policy
 
@@ -82,7 +82,7 @@ def test_the_density_given_codes_is_that_of_one_frozen_code(latent_dims: tuple[i
     torch.manual_seed(0)
     density = make_density("cvae", context_dim=3, event_dim=2, latent_dims=latent_dims, squash=True)
     context, codes = torch.randn(4, 3), draw_held_codes(density, (4,))
-    value = value_given_codes(density, context, codes)
+    value = density.value_given_codes(context, codes)
     x = value.rsample()
     for row in range(4):
         frozen = density.freeze(codes[row : row + 1])(context[row : row + 1])
@@ -99,11 +99,11 @@ def test_the_joint_density_of_held_steps_against_quadrature() -> None:
     contexts = torch.randn(3, 6, 2, dtype=torch.float64)
     codes = draw_held_codes(density, (6,))
     with torch.no_grad():
-        x = torch.stack([value_given_codes(density, c, codes).rsample() for c in contexts])
+        x = torch.stack([density.value_given_codes(c, codes).rsample() for c in contexts])
         grid = torch.linspace(-8.0, 8.0, 4001, dtype=torch.float64)
         each = torch.stack((torch.zeros_like(grid), grid), dim=1)[:, None].expand(-1, 6, -1)
         log_p = sum(
-            value_given_codes(density, c.expand(4001, 6, 2), each).log_prob(e.expand(4001, 6, 1))
+            density.value_given_codes(c.expand(4001, 6, 2), each).log_prob(e.expand(4001, 6, 1))
             for c, e in zip(contexts, x, strict=True)
         )
         prior = -0.5 * grid.square() - 0.5 * math.log(2.0 * math.pi) + math.log(16.0 / 4000)

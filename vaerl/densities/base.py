@@ -11,19 +11,21 @@ Shapes, everywhere: context ``(*batch, C)``; samples ``sample_shape + batch + (X
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
-from typing import Any, ClassVar, NamedTuple
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ClassVar, NamedTuple, NoReturn
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from vaerl.densities.fold import Folded, Standardise
 from vaerl.densities.noise import Shape
 from vaerl.densities.options import check_positive
 
 Latents = tuple[Tensor, ...]
 Info = dict[str, Tensor]
+Standardise = tuple[Tensor, Tensor]
+"""Mean and scale: (x − mean) / scale is what a density sees or draws."""
 
 
 class Bounds(NamedTuple):
@@ -126,6 +128,23 @@ class ConditionalValue(Distribution):
         assert bounds.upper is not None, "samples carry their latents, so an upper bound exists"
         return Bounds(-bounds.upper.mean(0), -bounds.lower.mean(0))
 
+    def entropy_estimate(
+        self,
+        samples: int,
+        generator: torch.Generator | None = None,
+        change: Callable[[Tensor], Tensor] | None = None,
+    ) -> Tensor:
+        """Unbiased −mean log p(x) over fresh reparameterised samples, ``batch``, differentiable.
+
+        With `change`, that of a function of x whose log |dx'/dx| it gives.
+        """
+        x, log_prob = self.rsample_and_log_prob(0, (samples,), generator)
+        return -(log_prob if change is None else log_prob - change(x)).mean(0)
+
+    def inside(self, x: Tensor) -> Tensor:
+        """x moved to where `log_prob` is finite: by a rounding at the edge of the support."""
+        return x
+
     @property
     def mean(self) -> Tensor:
         """E[x | c] where a closed form exists."""
@@ -149,54 +168,73 @@ class ConditionalValue(Distribution):
         return x
 
 
+class Folded(ABC):
+    """The fast form of a density, without gradients and without checks of what goes in.
+
+    A snapshot of the parameters: fold again after they have changed.
+    """
+
+    @abstractmethod
+    def __call__(self, context: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """One draw at each context, ``batch + (X,)``, from the noise that the modules use."""
+
+    @abstractmethod
+    def value(self, context: Tensor, codes: Tensor | None = None) -> ConditionalValue:
+        """The exact value at each context; for a latent density the mixture over `codes`."""
+
+    @abstractmethod
+    def mode(self, context: Tensor, n: int = 32) -> Tensor:
+        """The best of n candidates, ``batch + (X,)``, as `ConditionalValue.mode`."""
+
+
 class ConditionalDensity(nn.Module):
     """A conditional density p(x | c) with learnable parameters.
 
     Args:
         context_dim: C, the size of a context (0 < C).
         event_dim: X, the size of an event (0 < X).
-        squash: if True the density is that of x = tanh(u) in (−1, 1)^X, everything computed in
-            u-space.
-        whole: events are whole numbers, for densities that have this option; not with `squash`.
+        whole: events are whole numbers, for densities that have this option.
+
+    A density with latents also has codes: fixed numbers that latents are a function of. One
+    without has `code_dim` 0, no recognition parameters, and refuses the calls that take codes.
     """
 
-    name: ClassVar[str] = "density"
+    name: str = "density"
+    policy_options: ClassVar[Mapping[str, Mapping[str, Any]]] = {"off": {}, "on": {}}
+    """Options as an off-policy and as an on-policy head where they differ from the defaults.
 
-    def __init__(
-        self, context_dim: int, event_dim: int, *, squash: bool = False, whole: bool = False
-    ) -> None:
+    A policy's trunk has already digested the observation, so heads read it linearly. A density
+    improved through its own samples (off-policy) keeps mixture weights equal: weights have no
+    pathwise gradient, and what reaches them through log π alone is noise of mean zero. On-policy
+    gradients go through log π(a), which trains weights as well. Log σ stays above −5, so that no
+    action collapses onto a point.
+    """
+
+    def __init__(self, context_dim: int, event_dim: int, *, whole: bool = False) -> None:
         super().__init__()
         for argument, size in (("context_dim", context_dim), ("event_dim", event_dim)):
             if isinstance(size, bool) or not isinstance(size, int) or size < 1:
                 raise ValueError(f"{argument}: got {size!r}, expected a whole number of at least 1")
         self.context_dim = context_dim
         self.event_dim = event_dim
-        for argument, flag in (("squash", squash), ("whole", whole)):
-            if not isinstance(flag, bool):
-                raise ValueError(f"{argument}: got {flag!r}, expected True or False")
-        if squash and whole:
-            raise ValueError("whole: got True with squash, expected one of them: (−1, 1) holds 0")
-        self.squash = squash
+        if not isinstance(whole, bool):
+            raise ValueError(f"whole: got {whole!r}, expected True or False")
         self.whole = whole
 
     @abstractmethod
     def _value(self, context: Tensor) -> ConditionalValue:
-        """The (unsquashed) value at checked contexts."""
+        """The value at checked contexts."""
 
     def forward(self, context: Tensor) -> ConditionalValue:
         """The distribution p(x | c), batch shape ``context.shape[:-1]``."""
-        from vaerl.densities.squash import SquashedValue
-
         value = self._value(self._check_context(context))
         value.dtype = context.dtype
-        return SquashedValue(value) if self.squash else value
+        return value
 
     def fold(
         self, inputs: Standardise | None = None, targets: Standardise | None = None
     ) -> Folded | None:
-        """A fast form for drawing without gradients, or None where the density has none.
-
-        It is a snapshot: fold again after the parameters have changed.
+        """The fast form of the density, None where it has none.
 
         Args:
             inputs: (mean, scale) of contexts: the form takes raw ones, and standardises them.
@@ -241,8 +279,70 @@ class ConditionalDensity(nn.Module):
         multiply what their latents cost by `kl_weight`; the others have nothing to weigh.
         """
         context, x = self._check_pair(context, x)
-        loss = -self(context).log_prob(x)
+        return self._loss(context, x, 0.0, diagnostics, kl_weight, generator)
+
+    def _loss(
+        self,
+        context: Tensor,
+        x: Tensor,
+        change: Tensor | float,
+        diagnostics: bool,
+        kl_weight: float,
+        generator: torch.Generator | None,
+    ) -> tuple[Tensor, Info]:
+        """`loss` at checked arguments, for a function of x whose log |dx'/dx| is `change`."""
+        loss = change - self(context).log_prob(x)
         return loss, {"nll": loss.detach().mean()}
+
+    # -- latent codes ------------------------------------------------------------------------------
+
+    @property
+    def code_dim(self) -> int:
+        """Size of one latent code; 0 for a density without latents."""
+        return 0
+
+    def recognition_parameters(self) -> list[nn.Parameter]:
+        """Parameters of q(z | x, c), which drawing does not use."""
+        return []
+
+    def sleep_losses(
+        self,
+        contexts: Tensor,
+        generator: torch.Generator | None = None,
+        change: Callable[[Tensor], Tensor] | None = None,
+    ) -> Iterator[Tensor]:
+        """Losses that fit them to the density's own samples: see `vaerl.densities.sleep`."""
+        return iter(())
+
+    def draw_codes(self, count: int, seed: int) -> Tensor:
+        """`count` codes ``(count, code_dim)``, spread more evenly than independent draws."""
+        self._refuse_codes("draw_codes")
+
+    def freeze(self, codes: Tensor) -> Callable[[Tensor], ConditionalValue]:
+        """Contexts → the exact finite mixture over fixed codes ``(K, code_dim)``."""
+        self._refuse_codes("freeze")
+
+    def value_given_codes(self, context: Tensor, codes: Tensor) -> ConditionalValue:
+        """p(x | c, ε) at contexts ``batch + (C,)`` and their codes ``batch + (code_dim,)``."""
+        self._refuse_codes("value_given_codes")
+
+    def _refuse_codes(self, call: str) -> NoReturn:
+        raise IntractableError(f"{call}: density {self.name!r} has no latent codes")
+
+    # -- as the head of a policy -------------------------------------------------------------------
+
+    @classmethod
+    def start_options(cls, log_sigma: float) -> dict[str, Any]:
+        """Options that start the density with that log standard deviation, if it has any."""
+        return {}
+
+    def spread_out(self, log_sigma: float) -> None:
+        """Adapt a fresh density of `start_options` to that log standard deviation."""
+
+    @property
+    def mean_layer(self) -> nn.Module | None:
+        """The linear layer of the mean, which SB3 starts with small weights; None if none is."""
+        return None
 
 
 def check_dtype(argument: str, value: Tensor, expected: torch.dtype | None) -> Tensor:

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from vaerl.densities.fold import FoldedChain, Standardise, Trunk
+from vaerl.densities.base import Folded, Standardise
+from vaerl.densities.fold import FoldedDensity, fold_stack
 from vaerl.densities.noise import Shape
 from vaerl.densities.normal import DiagonalNormal, NormalMixture
 
@@ -74,14 +75,13 @@ class LatentChain(nn.Module):
 
     def fold(
         self, inputs: Standardise | None = None, targets: Standardise | None = None
-    ) -> FoldedChain | None:
+    ) -> Folded | None:
         """p(x | c) for drawing without gradients, if all its parts have such a form."""
-        if type(self) is not LatentChain or not Trunk.folds(self.generative_context):
-            return None
+        steps = fold_stack(self.generative_context)
         prior, *layers = (_fold(part) for part in (self.prior, *self.generative))
-        if prior is None or None in layers:
+        if type(self) is not LatentChain or steps is None or prior is None or None in layers:
             return None
-        return FoldedChain(self.generative_context, prior, layers, inputs, targets)
+        return FoldedDensity(steps, prior, layers, inputs, targets)
 
     # -- p(x, z | c) -------------------------------------------------------------------------------
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from vaerl import bounds
-from vaerl.densities.base import ConditionalDensity, Info, check_matrix
+from vaerl.densities.base import ConditionalDensity, Folded, Info, Standardise, check_matrix
 from vaerl.densities.chain import LatentChain, sum_layers
-from vaerl.densities.fold import Folded, Standardise
-from vaerl.densities.frozen import FrozenDensity
-from vaerl.densities.latent_value import LatentValue
+from vaerl.densities.latent import FrozenValue, LatentValue
 from vaerl.densities.layers import (
     PRIORS,
     GaussianPrior,
@@ -23,6 +22,7 @@ from vaerl.densities.layers import (
     WholeLayer,
 )
 from vaerl.densities.noise import sobol_codes
+from vaerl.densities.normal import GaussianValue
 from vaerl.densities.options import (
     check_choice,
     check_positive,
@@ -30,11 +30,13 @@ from vaerl.densities.options import (
     check_share,
     check_sizes,
 )
-from vaerl.densities.squash import log_det_tanh, unsquash
+from vaerl.densities.sleep import sleep_losses
 from vaerl.densities.whole import log_sigma_range as decoder_log_sigma_range
 from vaerl.nets import mlp
 
 OBJECTIVES = ("elbo", "vae-k", "iwae-k")
+DECODER_SHARE = 1.0
+"""Nats by which a fresh decoder's log σ lies below that of the whole head of a policy."""
 
 
 class CVAE(ConditionalDensity):
@@ -67,7 +69,6 @@ class CVAE(ConditionalDensity):
         defensive: share λ of the prior in the proposal of the bounds on log p (not of the training
             objective).
         whole: events are whole numbers (`vaerl.densities.whole`).
-        squash: events in (−1, 1)^X, computed in u-space.
 
     References: Kingma & Welling 2014; Sohn et al. 2015; Burda et al. 2016; Tucker et al. 2019.
 
@@ -79,7 +80,17 @@ class CVAE(ConditionalDensity):
     (torch.Size([5]), torch.Size([5]))
     """
 
-    name: ClassVar[str] = "cvae"
+    name = "cvae"
+    _head: ClassVar[Mapping[str, Any]] = {
+        "latent_dims": (4,),
+        "prior_components": 8,
+        "prior_weights": "equal",
+        "hidden": 32,
+        "blocks": 1,
+        "context_hidden": (),
+        "log_sigma_bounds": (-5.0, 2.0),
+    }
+    policy_options: ClassVar[Mapping[str, Mapping[str, Any]]] = {"off": _head, "on": _head}
 
     def __init__(
         self,
@@ -101,9 +112,8 @@ class CVAE(ConditionalDensity):
         initial_log_sigma: float = 0.0,
         defensive: float = 0.1,
         whole: bool = False,
-        squash: bool = False,
     ) -> None:
-        super().__init__(context_dim, event_dim, squash=squash, whole=whole)
+        super().__init__(context_dim, event_dim, whole=whole)
         dims = check_sizes("latent_dims", latent_dims)
         check_choice("prior", prior, PRIORS)
         check_positive("prior_components", prior_components)
@@ -165,12 +175,11 @@ class CVAE(ConditionalDensity):
         k: int | None = None,
         encoder_gradient: str = "dreg",
         defensive: float = 0.1,
-        squash: bool = False,
     ) -> CVAE:
         """A CVAE over layers of your own; see `vaerl.densities.layers` for what a layer has to
         offer."""
         density = cls.__new__(cls)
-        ConditionalDensity.__init__(density, context_dim, event_dim, squash=squash)
+        ConditionalDensity.__init__(density, context_dim, event_dim)
         density._set_objective(objective, k, encoder_gradient, defensive)
         density.chain = chain
         density.latent_dims = check_sizes("latent_dims", latent_dims)
@@ -209,18 +218,18 @@ class CVAE(ConditionalDensity):
         self, inputs: Standardise | None = None, targets: Standardise | None = None
     ) -> Folded | None:
         """The chain's fast form, if its layers and prior have one."""
-        return None if self.squash else self.chain.fold(inputs, targets)
+        return self.chain.fold(inputs, targets)
 
     # -- fitting -----------------------------------------------------------------------------------
 
-    def loss(
+    def _loss(
         self,
         context: Tensor,
         x: Tensor,
-        *,
-        diagnostics: bool = True,
-        kl_weight: float = 1.0,
-        generator: torch.Generator | None = None,
+        change: Tensor | float,
+        diagnostics: bool,
+        kl_weight: float,
+        generator: torch.Generator | None,
     ) -> tuple[Tensor, Info]:
         """Per-sample negative bound −L_k(x | c) ``batch`` with the chosen encoder gradient, and
         diagnostics.
@@ -234,11 +243,8 @@ class CVAE(ConditionalDensity):
         ``kl_layer_l`` and ``active_units_l`` for each layer; ``diagnostics=False`` skips the active
         units, which cost a further pass.
         """
-        context, x = self._check_pair(context, x)
-        u = unsquash(x) if self.squash else x
-        log_p, log_q, log_w = self._training_weights(context, u, generator, kl_weight)
+        log_p, log_q, log_w = self._training_weights(context, x, generator, kl_weight)
         objective = bounds.iwae if self.objective == "iwae-k" else bounds.elbo
-        change = log_det_tanh(u) if self.squash else 0.0
         loss = change - objective(log_w)
         with torch.no_grad():
             if kl_weight != 1.0:
@@ -259,7 +265,7 @@ class CVAE(ConditionalDensity):
     def _training_weights(
         self,
         context: Tensor,
-        u: Tensor,
+        x: Tensor,
         generator: torch.Generator | None,
         kl_weight: float = 1.0,
     ) -> tuple[list[Tensor], list[Tensor], Tensor]:
@@ -267,7 +273,7 @@ class CVAE(ConditionalDensity):
         chosen one."""
         chain = self.chain
         p, q = chain.condition(context)
-        path, laws = chain.infer(q, u, (self.k,), generator)
+        path, laws = chain.infer(q, x, (self.k,), generator)
         gradient = bounds.EncoderGradient(
             "stl"
             if self.objective != "iwae-k" and self.encoder_gradient == "dreg"
@@ -280,7 +286,7 @@ class CVAE(ConditionalDensity):
             log_q = chain.log_q_layers_fixed(q, laws, leaves)
         log_p = chain.log_prior_layers(p, leaves)
         ratio = sum_layers(log_p) - sum_layers(log_q)
-        log_w = chain.decode(p, leaves).log_prob(u) + (
+        log_w = chain.decode(p, leaves).log_prob(x) + (
             ratio if kl_weight == 1.0 else kl_weight * ratio
         )
         if gradient.name in ("dreg", "wake"):
@@ -307,9 +313,8 @@ class CVAE(ConditionalDensity):
         """
         context, x = self._check_pair(context, x)
         check_positive("samples", samples, at_least=2)
-        u = unsquash(x) if self.squash else x
         with torch.no_grad():
-            halves = [self._deviations(context, u, samples, generator) for _ in range(2)]
+            halves = [self._deviations(context, x, samples, generator) for _ in range(2)]
             return {
                 f"active_units_{l}": bounds.active_units(
                     a.reshape(-1, a.shape[-1]), b.reshape(-1, b.shape[-1]), threshold
@@ -318,11 +323,11 @@ class CVAE(ConditionalDensity):
             }
 
     def _deviations(
-        self, context: Tensor, u: Tensor, samples: int, generator: torch.Generator | None
+        self, context: Tensor, x: Tensor, samples: int, generator: torch.Generator | None
     ) -> list[Tensor]:
         chain = self.chain
         p, q = chain.generate(context), chain.recognise(context)
-        _, laws = chain.infer(q, u, (samples,), generator)
+        _, laws = chain.infer(q, x, (samples,), generator)
         posterior_means = [laws[0].moments()[0], *(law.moments()[0].mean(0) for law in laws[1:])]
         prior_path = chain.sample_prior(p, (samples,), generator)
         result = []
@@ -337,7 +342,7 @@ class CVAE(ConditionalDensity):
             result.append((posterior_mean - mean) / sigma)
         return result
 
-    # -- frozen codes ------------------------------------------------------------------------------
+    # -- latent codes ------------------------------------------------------------------------------
 
     @property
     def code_dim(self) -> int:
@@ -351,14 +356,77 @@ class CVAE(ConditionalDensity):
         check_positive("count", count)
         return sobol_codes(count, self.code_dim - 1, seed)
 
-    def freeze(self, codes: Tensor) -> FrozenDensity:
+    def freeze(self, codes: Tensor) -> Callable[[Tensor], FrozenValue]:
         """The exact finite mixture (1/K) Σ_k p(x | c, z_k(c)) over fixed codes ``(K, code_dim)``.
 
         Sampling from it and evaluating it use the same K codes, so its log-density is exact: what
         PPO needs.
         """
         codes = check_matrix("codes", codes, self.code_dim)
-        return FrozenDensity(self, codes)
+
+        def frozen(context: Tensor) -> FrozenValue:
+            context = check_matrix("context", context, self.context_dim)
+            return FrozenValue(self.chain, codes, context, self.event_dim)
+
+        return frozen
+
+    def value_given_codes(self, context: Tensor, codes: Tensor) -> GaussianValue:
+        """p(x | c, ε) at contexts ``batch + (C,)`` and their codes ``batch + (code_dim,)``: exact.
+
+        For a decoder that is normal.
+        """
+        context = self._check_context(context)
+        codes = check_matrix("codes", codes, self.code_dim)
+        if codes.shape[:-1] != context.shape[:-1]:
+            raise ValueError(
+                f"codes: got shape {tuple(codes.shape)}, expected one for each context of shape "
+                f"{tuple(context.shape)}"
+            )
+        p = self.chain.generate(context)
+        noise = codes[..., 1:].split(list(self.latent_dims), dim=-1)
+        return GaussianValue(self.chain.decode(p, self.chain.place(p, codes[..., 0], noise)))
+
+    def recognition_parameters(self) -> list[nn.Parameter]:
+        """Parameters of q(z | x, c), which drawing does not use."""
+        chain = self.chain
+        return [*chain.recognition.parameters(), *chain.recognition_context.parameters()]
+
+    def sleep_losses(
+        self,
+        contexts: Tensor,
+        generator: torch.Generator | None = None,
+        change: Callable[[Tensor], Tensor] | None = None,
+    ) -> Iterator[Tensor]:
+        """Losses that fit them to the density's own samples: see `vaerl.densities.sleep`."""
+        return sleep_losses(self.chain, self.defensive, contexts, generator, change)
+
+    # -- as the head of a policy -------------------------------------------------------------------
+
+    @classmethod
+    def start_options(cls, log_sigma: float) -> dict[str, Any]:
+        return {"initial_log_sigma": log_sigma - DECODER_SHARE}
+
+    @torch.no_grad()
+    def spread_out(self, log_sigma: float, rows: int = 256) -> None:
+        """Scale and centre the decoder's mean: over the prior's latents it deviates by what the
+        decoder's own σ, `DECODER_SHARE` below, leaves over of `log_sigma`.
+
+        Most of a fresh head's variance then comes from the latents: its parts start apart, each
+        feels the slope of Q where it stands, and one mode does not swallow the others. With a wide
+        decoder all latents decode to the same broad bump, which slides as a whole into the first
+        mode found.
+        """
+        spread = math.exp(log_sigma) * math.sqrt(1.0 - math.exp(-2.0 * DECODER_SHARE))
+        generator = torch.Generator().manual_seed(0)  # torch's global stream is not touched
+        chain, size = self.chain, self.event_dim
+        context = torch.randn((rows, self.context_dim), generator=generator)
+        p = chain.generate(context)
+        mean = chain.decode(p, chain.sample_prior(p, (16,), generator)).mean.flatten(0, -2)
+        decoder: Any = chain.generative[0]
+        leave = decoder.net.leave
+        factor = spread / mean.std(0).clamp_min(1e-6)
+        leave.weight[:size] *= factor.unsqueeze(-1)
+        leave.bias[:size] = (leave.bias[:size] - mean.mean(0)) * factor
 
 
 def _make_prior(

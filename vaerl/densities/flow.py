@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import ModuleType
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -88,7 +88,7 @@ class Flow(ConditionalDensity):
     torch.Size([5])
     """
 
-    name: ClassVar[str] = "flow"
+    name = "flow"
 
     def __init__(
         self,
@@ -99,9 +99,8 @@ class Flow(ConditionalDensity):
         transforms: int = 3,
         hidden: Sequence[int] = (64, 64),
         bins: int = 8,
-        squash: bool = False,
     ) -> None:
-        super().__init__(context_dim, event_dim, squash=squash)
+        super().__init__(context_dim, event_dim)
         check_choice("family", family, FAMILIES)
         check_positive("transforms", transforms)
         check_positive("bins", bins, at_least=2)

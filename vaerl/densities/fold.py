@@ -8,46 +8,46 @@ numbers are read in the order in which the modules read them, so the same genera
 draws up to rounding.
 
 Parameters may carry a leading dimension of members: contexts are ``(B, C)``, or ``(E, B, C)`` for
-weights ``(E, out, in)``.
+weights ``(E, out, in)``. Codes are for densities without members.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vaerl.densities.noise import standard_normal, uniform
-from vaerl.nets import FiLMNet, smooth_range_terms
+from vaerl.densities.base import ConditionalValue, Folded, Standardise
+from vaerl.densities.noise import sobol_codes, standard_normal, uniform
+from vaerl.densities.normal import DiagonalNormal, GaussianValue, MixtureValue, NormalMixture
+from vaerl.nets import FiLMNet, log_shares, smooth_range_terms
 
-Standardise = tuple[Tensor, Tensor]
-"""Mean and scale: what is seen or drawn is (x − mean) / scale."""
-
-
-class Folded(ABC):
-    """A snapshot of a density for drawing: it does not follow later changes of the parameters."""
-
-    @abstractmethod
-    def __call__(self, context: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """One draw at each context, ``batch + (X,)``."""
+Range = tuple[float, float]
+"""Bounds of a log σ, in nats."""
 
 
 class Affine:
     """x W + b, for all members at once where weights have three dimensions."""
 
-    def __init__(self, layer: Any) -> None:
-        self.weight = layer.weight.detach().mT.contiguous()
-        self.bias = layer.bias.detach().clone()
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        self.weight, self.bias = weight.detach().mT.contiguous(), bias.detach().clone()
+
+    @classmethod
+    def of(cls, layer: Any) -> Affine:
+        """A copy of a linear layer."""
+        return cls(layer.weight, layer.bias)
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.add(self.bias, x)
 
     def add(self, start: Tensor, x: Tensor) -> Tensor:
         """start + x W."""
+        if x.ndim != self.weight.ndim:  # rows of codes
+            return (x @ self.weight).add_(start)
         return (torch.addmm if x.ndim == 2 else torch.baddbmm)(start, x, self.weight)
 
     def take_raw(self, mean: Tensor, scale: Tensor) -> None:
@@ -60,6 +60,10 @@ class Affine:
         self.weight[..., part] *= slope
         self.bias[..., part] = self.bias[..., part] * slope + offset
 
+    def pick(self, order: Tensor) -> None:
+        """Give the outputs in another order."""
+        self.weight, self.bias = self.weight[..., order], self.bias[..., order]
+
 
 def side_by_side(affines: Sequence[Affine]) -> Affine:
     """One product that gives all outputs."""
@@ -69,88 +73,141 @@ def side_by_side(affines: Sequence[Affine]) -> Affine:
     return whole
 
 
-class Trunk:
-    """Affine layers with activations between them, and several heads as one last product."""
+def fold_stack(network: nn.Module) -> list[Callable[[Tensor], Tensor]] | None:
+    """The steps of a stack of linear layers and activations, as `vaerl.nets.mlp` makes it.
 
-    def __init__(self, network: nn.Module, heads: Sequence[Affine]) -> None:
-        layers: Any = list(network.children())
-        self.affines = [Affine(layer) for layer in layers if hasattr(layer, "weight")]
-        self.activations = [layer for layer in layers if not hasattr(layer, "weight")]
-        self.sizes = [head.bias.shape[-1] for head in heads]
-        self.affines.append(side_by_side(heads))
+    None for any other network.
+    """
+    if type(network) not in (nn.Sequential, nn.Identity):
+        return None
+    steps: list[Callable[[Tensor], Tensor]] = []
+    for layer in network.children():
+        if _is_affine(layer):
+            steps.append(Affine.of(layer))
+        elif list(layer.parameters()):
+            return None
+        else:
+            steps.append(layer)
+    return steps
 
-    @staticmethod
-    def folds(network: nn.Module) -> bool:
-        """Whether the network is such a stack, as `vaerl.nets.mlp` makes it."""
-        return isinstance(network, nn.Sequential | nn.Identity)
 
-    def __call__(self, context: Tensor) -> tuple[Tensor, ...]:
-        """What each head gives."""
-        h = context
-        for affine, activation in zip(self.affines, self.activations, strict=False):
-            h = activation(affine(h))
-        return self.affines[-1](h).split(self.sizes, dim=-1)
+def _is_affine(layer: Any) -> bool:
+    """Whether it is torch's linear layer, or several of them with members in front."""
+    return type(layer) is nn.Linear or getattr(getattr(layer, "weight", None), "ndim", 0) == 3
 
 
 class Spread:
-    """σ = exp(smooth_range(raw)) of an output whose slope and offset are in the weights before."""
+    """log σ = smooth_range(raw) of an output; slope and offset go into the weights before."""
 
-    def __init__(self, affine: Affine, part: slice, bounds: tuple[float, float]) -> None:
+    def __init__(self, affine: Affine, part: slice, bounds: Range) -> None:
         slope, offset, self.width, low = smooth_range_terms(*bounds)
         affine.stretch(slope, offset, part)
         self.low = torch.tensor(low).to(affine.bias)
 
+    def log(self, raw: Tensor) -> Tensor:
+        """log σ."""
+        return torch.add(self.low, torch.sigmoid(raw), alpha=self.width)
+
     def __call__(self, raw: Tensor) -> Tensor:
-        return torch.add(self.low, torch.sigmoid(raw), alpha=self.width).exp_()
+        """σ."""
+        return self.log(raw).exp_()
 
 
-class FoldedPrior(ABC):
-    """Draws of a chain's top layer from what its `heads` give."""
+class NormalHead:
+    """Diagonal normals whose mean and log σ are linear in what comes before; N(0, I) without
+    `affine`."""
 
-    heads: list[Affine]
+    def __init__(self, size: int, affine: Affine | None = None, bounds: Range = (-1, 1)) -> None:
+        self.size = size
+        self.heads = [] if affine is None else [affine]
+        if affine is not None:
+            self.sigma = Spread(affine, slice(size, None), bounds)
 
-    @abstractmethod
-    def draw(self, heads: Sequence[Tensor], batch: tuple[int, ...], generator: Any) -> Tensor:
-        """z ``batch + (Z,)``."""
+    def rescale(self, mean: Tensor, scale: Tensor) -> None:
+        """Draw mean + scale · x instead of x."""
+        self.heads[0].stretch(scale, mean, slice(0, self.size))
+        self.sigma.low = self.sigma.low + scale.log()
+
+    def draw(self, given: Sequence[Tensor], like: Tensor, generator: Any) -> Tensor:
+        """One point at each row of `like`, from what the heads give."""
+        noise = standard_normal((*like.shape[:-1], self.size), like, generator)
+        if not given:
+            return noise
+        mean, raw = given[0].chunk(2, dim=-1)
+        return torch.addcmul(mean, self.sigma(raw), noise)
+
+    def place(self, given: Sequence[Tensor], like: Tensor, u: Tensor, noise: Tensor) -> Tensor:
+        """The points ``(B, K, X)`` of K codes."""
+        if not given:
+            return noise.expand(len(like), *noise.shape)
+        mean, raw = given[0].unsqueeze(-2).chunk(2, dim=-1)
+        return torch.addcmul(mean, self.sigma(raw), noise)
+
+    def value(self, given: Sequence[Tensor]) -> ConditionalValue:
+        """The normals themselves."""
+        mean, raw = given[0].chunk(2, dim=-1)
+        return GaussianValue(DiagonalNormal(mean, self.sigma.log(raw)))
 
 
-class FoldedMixturePrior(FoldedPrior):
-    """Mean and σ of the component that is drawn, and of no other."""
+class MixtureHead:
+    """Mixtures of normals; a draw needs mean and σ of the component drawn, and of no other."""
 
     def __init__(
-        self, head: Any, logits: Any, components: int, size: int, bounds: tuple[float, float]
+        self, affine: Affine, logits: Affine | None, components: int, size: int, bounds: Range
     ) -> None:
-        self.components, self.size = components, size
-        first, half = Affine(head), components * size
-        self.sigma = Spread(first, slice(half, None), bounds)
+        self.components, self.size, half = components, size, components * size
+        self.sigma = Spread(affine, slice(half, None), bounds)
         # mean and log σ of a component side by side: one gather picks both
-        order = torch.arange(2 * half).view(2, components, size).movedim(0, 1).flatten()
-        first.weight, first.bias = first.weight[..., order], first.bias[..., order]
-        self.heads = [first] if logits is None else [first, Affine(logits)]
+        affine.pick(torch.arange(2 * half).view(2, components, size).movedim(0, 1).flatten())
+        self.heads = [affine] if logits is None else [affine, logits]
 
-    def draw(self, heads: Sequence[Tensor], batch: tuple[int, ...], generator: Any) -> Tensor:
-        normals = heads[0].unflatten(-1, (self.components, 2 * self.size))
-        u = uniform(batch, normals, generator)
-        noise = standard_normal((*batch, self.size), normals, generator)
-        if len(heads) > 1:
+    def rescale(self, mean: Tensor, scale: Tensor) -> None:
+        """Draw mean + scale · x instead of x."""
+        slope = torch.cat((scale, torch.ones_like(scale))).repeat(self.components)
+        offset = torch.cat((mean, torch.zeros_like(mean))).repeat(self.components)
+        self.heads[0].stretch(slope, offset, slice(None))
+        self.sigma.low = self.sigma.low + scale.log()
+
+    def draw(self, given: Sequence[Tensor], like: Tensor, generator: Any) -> Tensor:
+        """One point at each row of `like`, from what the heads give."""
+        u = uniform(like.shape[:-1], like, generator)
+        noise = standard_normal((*like.shape[:-1], self.size), like, generator)
+        mean, raw = self._pick(given, u.unsqueeze(-1))
+        return torch.addcmul(mean.squeeze(-2), self.sigma(raw.squeeze(-2)), noise)
+
+    def place(self, given: Sequence[Tensor], like: Tensor, u: Tensor, noise: Tensor) -> Tensor:
+        """The points ``(B, K, X)`` of K codes."""
+        mean, raw = self._pick(given, u.expand(len(like), *u.shape))
+        return torch.addcmul(mean, self.sigma(raw), noise)
+
+    def _pick(self, given: Sequence[Tensor], u: Tensor) -> tuple[Tensor, ...]:
+        """Mean and raw log σ ``batch + (K, X)`` of the components that u ``batch + (K,)`` picks."""
+        if len(given) > 1:
             # components first: over a short last dimension softmax takes eight times as long
-            edges = torch.softmax(heads[1].movedim(-1, 0), dim=0).cumsum(0)[:-1]
-            index = (u >= edges).sum(0)
+            edges = torch.softmax(given[1].movedim(-1, 0), dim=0).cumsum(0)[:-1]
+            index = (u >= edges.unsqueeze(-1)).sum(0)
         else:
             index = (u * self.components).long()
-        at = index[..., None, None].expand(*batch, 1, 2 * self.size)
-        mean, raw = normals.gather(-2, at).squeeze(-2).split(self.size, dim=-1)
-        return torch.addcmul(mean, self.sigma(raw), noise)
+        normals = given[0].unflatten(-1, (self.components, 2 * self.size))
+        at = index.unsqueeze(-1).expand(*index.shape, 2 * self.size)
+        return normals.gather(-2, at).chunk(2, dim=-1)
+
+    def value(self, given: Sequence[Tensor]) -> ConditionalValue:
+        """The mixtures themselves."""
+        normals = given[0].unflatten(-1, (self.components, 2 * self.size))
+        mean, raw = normals.chunk(2, dim=-1)
+        logits = given[1] if len(given) > 1 else mean.new_zeros(mean.shape[:-1])
+        return MixtureValue(NormalMixture(log_shares(logits), mean, self.sigma.log(raw)))
 
 
 class FoldedLayer:
-    """Draws of a normal whose mean and log σ come from a `FiLMNet` over the parent."""
+    """Normals whose mean and log σ come from a `FiLMNet` over the parent."""
 
-    def __init__(self, net: FiLMNet, size: int, bounds: tuple[float, float]) -> None:
+    def __init__(self, net: FiLMNet, size: int, bounds: Range) -> None:
         self.hidden, self.size = net.hidden, size
-        self.film, self.enter, self.leave = (Affine(a) for a in (net.film, net.enter, net.leave))
+        self.film, self.enter, self.leave = (Affine.of(a) for a in (net.film, net.enter, net.leave))
         self.blocks = [
-            (Affine(up), Affine(down)) for up, down in zip(net.up, net.down, strict=True)
+            (Affine.of(up), Affine.of(down)) for up, down in zip(net.up, net.down, strict=True)
         ]
         self.sigma = Spread(self.leave, slice(size, None), bounds)
         # All biases that are added to h go into its shift by the context; a block reads h before
@@ -166,45 +223,99 @@ class FoldedLayer:
         self.leave.stretch(scale, mean, slice(0, self.size))
         self.sigma.low = self.sigma.low + scale.log()
 
-    def draw(self, parent: Tensor, film: Tensor, generator: torch.Generator | None) -> Tensor:
-        """The child ``batch + (X,)`` of a parent ``batch + (Z,)``."""
-        shift, *parts = film.split(self.hidden, dim=-1)
+    def __call__(self, parent: Tensor, film: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and raw log σ of the child of each parent."""
+        shift, *parts = film.chunk(2 * len(self.blocks) + 1, dim=-1)
         h = self.enter.add(shift, parent)
         for b, (up, down) in enumerate(self.blocks):
             inner = torch.addcmul(parts[2 * b + 1], up(h), parts[2 * b])
             h = down.add(h, functional.silu(inner))
-        mean, raw = self.leave(functional.silu(h)).split(self.size, dim=-1)
+        mean, raw = self.leave(functional.silu(h)).chunk(2, dim=-1)
+        return mean, raw
+
+    def draw(self, parent: Tensor, film: Tensor, generator: Any) -> Tensor:
+        """The child ``batch + (X,)`` of each parent ``batch + (Z,)``."""
+        mean, raw = self(parent, film)
         return torch.addcmul(mean, self.sigma(raw), standard_normal(mean.shape, mean, generator))
 
 
-class FoldedChain(Folded):
-    """Ancestral draws down a chain of stochastic layers, that of x last.
+class FoldedDensity(Folded):
+    """A head over a stack of layers; below it, for a latent density, the layers of its chain.
 
     Args:
-        context: embedding of the context, for which `Trunk.folds`.
-        prior, layers: parts of the chain, that of x first.
-        inputs, targets: what contexts and events are standardised with.
+        steps: what `fold_stack` made of the network over the context.
+        head: of x, or of the top latent.
+        layers: of the chain, that of x first; none for a density without latents.
+        inputs, targets: see `ConditionalDensity.fold`.
     """
 
     def __init__(
         self,
-        context: nn.Module,
-        prior: FoldedPrior,
-        layers: Sequence[FoldedLayer],
+        steps: Sequence[Callable[[Tensor], Tensor]],
+        head: NormalHead | MixtureHead,
+        layers: Sequence[FoldedLayer] = (),
         inputs: Standardise | None = None,
         targets: Standardise | None = None,
     ) -> None:
-        self._prior, self._layers = prior, list(reversed(layers))
+        self._head, self._layers = head, list(reversed(layers))
         if targets is not None:
-            layers[0].rescale(*targets)
-        self._trunk = Trunk(context, [*(layer.film for layer in self._layers), *prior.heads])
+            (layers[0] if layers else head).rescale(*targets)
+        heads = [*(layer.film for layer in self._layers), *head.heads]
+        self._sizes = [each.bias.shape[-1] for each in heads]
+        self._steps: list[Callable[[Tensor], Tensor]] = [*steps, side_by_side(heads)]
         if inputs is not None:
-            self._trunk.affines[0].take_raw(*inputs)
+            first = self._steps[0]
+            assert isinstance(first, Affine), first
+            first.take_raw(*inputs)
+        self._candidates: dict[int, Tensor] = {}
+        self._codes: Tensor | None = None
+        self._parts: tuple[Tensor, list[Tensor]]
+
+    def _given(self, context: Tensor) -> tuple[Tensor, ...]:
+        """FiLM coefficients of all layers from the top down, then what the head needs."""
+        for step in self._steps:
+            context = step(context)
+        return context.split_with_sizes(self._sizes, dim=-1)
 
     def __call__(self, context: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        films = self._trunk(context)
-        count = len(self._layers)
-        x = self._prior.draw(films[count:], context.shape[:-1], generator)
-        for layer, film in zip(self._layers, films, strict=False):
+        given, depth = self._given(context), len(self._layers)
+        x = self._head.draw(given[depth:], context, generator)
+        for layer, film in zip(self._layers, given, strict=False):
             x = layer.draw(x, film, generator)
         return x
+
+    def value(self, context: Tensor, codes: Tensor | None = None) -> ConditionalValue:
+        if not self._layers:
+            return self._head.value(self._given(context))
+        assert codes is not None, "a latent density needs codes"
+        return MixtureValue(self._mixture(context, codes))
+
+    def _mixture(self, context: Tensor, codes: Tensor) -> NormalMixture:
+        """The equal mixture of what the codes decode to."""
+        given, depth = self._given(context), len(self._layers)
+        if codes is not self._codes:  # the same ones are asked for again and again
+            # a column of u, then the noise of the chain's layers upwards
+            sizes = [1, *(layer.size for layer in self._layers[-2::-1]), self._head.size]
+            u, *noises = codes.split(sizes, dim=-1)
+            self._codes, self._parts = codes, (u.squeeze(-1), noises)
+        u, noises = self._parts[0], list(self._parts[1])
+        x = self._head.place(given[depth:], context, u, noises.pop())
+        one = len(context) == 1  # then the codes are the rows
+        x = x[0] if one else x
+        for layer, film in zip(self._layers, given, strict=False):
+            mean, raw = layer(x, film if one else film.unsqueeze(-2))
+            if noises:
+                x = torch.addcmul(mean, layer.sigma(raw), noises.pop())
+        log_sigma = layer.sigma.log(raw)
+        if one:
+            mean, log_sigma = mean.unsqueeze(0), log_sigma.unsqueeze(0)
+        log_weights = mean.new_full(mean.shape[:-1], -math.log(len(codes)))
+        return NormalMixture(log_weights, mean, log_sigma)
+
+    def mode(self, context: Tensor, n: int = 32) -> Tensor:
+        if not self._layers:
+            return self.value(context).mode(n)
+        if n not in self._candidates:
+            dims = self._head.size + sum(layer.size for layer in self._layers[:-1])
+            self._candidates[n] = sobol_codes(n, dims, seed=0).to(context)
+        return self._mixture(context, self._candidates[n]).best()

@@ -3,54 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from vaerl.densities.base import ConditionalDensity, ConditionalValue
-from vaerl.densities.noise import Shape
-from vaerl.densities.normal import DiagonalNormal
-from vaerl.densities.options import check_choice, check_positive, check_sizes
+from vaerl.densities.base import ConditionalDensity, Folded, Standardise
+from vaerl.densities.fold import Affine, FoldedDensity, NormalHead, fold_stack, side_by_side
+from vaerl.densities.normal import DiagonalNormal, GaussianValue
+from vaerl.densities.options import check_choice, check_sizes
 from vaerl.densities.whole import WholeNormal, log_sigma_range
 from vaerl.nets import mlp, smooth_range
 
 MEANS = ("linear", "deep")
 VARIANCES = ("fixed", "state-independent", "predicted")
-
-
-class GaussianValue(ConditionalValue):
-    """N(μ(c), diag σ(c)²) at given contexts."""
-
-    def __init__(self, normal: DiagonalNormal) -> None:
-        super().__init__(normal.mean.shape[:-1], normal.mean.shape[-1])
-        self.normal = normal
-
-    def rsample(self, sample_shape: Shape = (), generator: torch.Generator | None = None) -> Tensor:
-        return self.normal.rsample(sample_shape, generator)
-
-    def log_prob(self, x: Tensor) -> Tensor:
-        return self.normal.log_prob(self._check_event(x))
-
-    def mode(self, n: int = 32) -> Tensor:  # type: ignore[override]
-        """The mean, to the nearest whole numbers if they are: the exact mode, whatever n."""
-        check_positive("n", n)
-        return self.normal.at(torch.zeros_like(self.normal.mean))
-
-    def entropy(self) -> Tensor:
-        """Σ_d log σ_d + ½ log 2πe, exact."""
-        return self.normal.entropy()
-
-    @property
-    def mean(self) -> Tensor:
-        """E[x | c], ``batch + (X,)``."""
-        return self.normal.moments()[0]
-
-    @property
-    def variance(self) -> Tensor:
-        """Variance of each dimension, ``batch + (X,)``."""
-        return self.normal.moments()[1].square()
 
 
 class Gaussian(ConditionalDensity):
@@ -71,7 +38,12 @@ class Gaussian(ConditionalDensity):
     torch.Size([5])
     """
 
-    name: ClassVar[str] = "gaussian"
+    name = "gaussian"
+    policy_options: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "off": {"mean": "linear", "variance": "predicted", "log_sigma_bounds": (-5.0, 2.0)},
+        # on-policy it is SB3's
+        "on": {"mean": "linear", "variance": "state-independent", "log_sigma_bounds": (-5.0, 2.0)},
+    }
     sigma_offset: Tensor
 
     def __init__(
@@ -85,9 +57,8 @@ class Gaussian(ConditionalDensity):
         hidden: Sequence[int] = (64, 64),
         log_sigma_bounds: tuple[float, float] = (-7.0, 2.0),
         whole: bool = False,
-        squash: bool = False,
     ) -> None:
-        super().__init__(context_dim, event_dim, squash=squash, whole=whole)
+        super().__init__(context_dim, event_dim, whole=whole)
         self.mean_kind = check_choice("mean", mean, MEANS)
         self.variance_kind = check_choice("variance", variance, VARIANCES)
         self.log_sigma_bounds = log_sigma_range(log_sigma_bounds, whole)
@@ -124,6 +95,29 @@ class Gaussian(ConditionalDensity):
             log_sigma = smooth_range(raw, *self.log_sigma_bounds)
         law = WholeNormal if self.whole else DiagonalNormal
         return GaussianValue(law(mean, log_sigma.expand_as(mean)))
+
+    @classmethod
+    def start_options(cls, log_sigma: float) -> dict[str, Any]:
+        return {"sigma": math.exp(log_sigma)}
+
+    @property
+    def mean_layer(self) -> nn.Module:
+        return self.mean_head
+
+    def fold(
+        self, inputs: Standardise | None = None, targets: Standardise | None = None
+    ) -> Folded | None:
+        """The fast form, where log σ is learned and events are real numbers."""
+        steps = fold_stack(self.trunk)
+        if steps is None or self.variance_kind == "fixed" or self.whole:
+            return None
+        mean: Any = self.mean_head
+        slopes = (
+            torch.zeros_like(mean.weight) if self.sigma_head is None else self.sigma_head.weight
+        )
+        head = side_by_side([Affine.of(mean), Affine(slopes, self.sigma_offset)])
+        normal = NormalHead(self.event_dim, head, self.log_sigma_bounds)
+        return FoldedDensity(steps, normal, (), inputs, targets)
 
 
 def _inverse_smooth_range(value: float, low: float, high: float) -> float:

@@ -14,7 +14,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from vaerl.densities.fold import FoldedLayer, FoldedMixturePrior, FoldedPrior
+from vaerl.densities.fold import Affine, FoldedLayer, MixtureHead, NormalHead
 from vaerl.densities.noise import sobol_codes
 from vaerl.densities.normal import DiagonalNormal, NormalMixture
 from vaerl.densities.whole import WholeNormal
@@ -89,6 +89,10 @@ class StandardPrior(nn.Module):
         zeros = context.new_zeros((*context.shape[:-1], self.latent_dim))
         return DiagonalNormal(zeros, zeros)
 
+    def fold(self) -> NormalHead:
+        """The prior for drawing without gradients."""
+        return NormalHead(self.latent_dim)
+
 
 class GaussianPrior(nn.Module):
     """p(h_L | c) = N(μ(c), diag σ(c)²), learned."""
@@ -102,6 +106,10 @@ class GaussianPrior(nn.Module):
         """The prior at each context."""
         mean, raw = self.head(context).split(self.latent_dim, dim=-1)
         return DiagonalNormal(mean, smooth_range(raw, *PRIOR_LOG_SIGMA))
+
+    def fold(self) -> NormalHead:
+        """The prior for drawing without gradients."""
+        return NormalHead(self.latent_dim, Affine.of(self.head), PRIOR_LOG_SIGMA)
 
 
 class MixturePrior(nn.Module):
@@ -144,8 +152,8 @@ class MixturePrior(nn.Module):
         log_sigma = smooth_range(raw.reshape(shape), *PRIOR_LOG_SIGMA)
         return NormalMixture(log_weights, mean.reshape(shape), log_sigma)
 
-    def fold(self) -> FoldedPrior:
+    def fold(self) -> MixtureHead:
         """The prior for drawing without gradients."""
-        return FoldedMixturePrior(
-            self.head, self.logits, self.components, self.latent_dim, PRIOR_LOG_SIGMA
-        )
+        logits = None if self.logits is None else Affine.of(self.logits)
+        head = Affine.of(self.head)
+        return MixtureHead(head, logits, self.components, self.latent_dim, PRIOR_LOG_SIGMA)

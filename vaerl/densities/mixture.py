@@ -2,50 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from vaerl.densities.base import ConditionalDensity, ConditionalValue
-from vaerl.densities.noise import Shape, sobol_codes
-from vaerl.densities.normal import NormalMixture
+from vaerl.densities.base import ConditionalDensity, Folded, Standardise
+from vaerl.densities.fold import Affine, FoldedDensity, MixtureHead, fold_stack
+from vaerl.densities.noise import sobol_codes
+from vaerl.densities.normal import MixtureValue, NormalMixture
 from vaerl.densities.options import check_choice, check_positive, check_sizes
 from vaerl.densities.whole import WholeMixture, log_sigma_range
 from vaerl.nets import log_shares, mlp, smooth_range
-
-
-class MixtureValue(ConditionalValue):
-    """A Gaussian mixture at given contexts; samples carry no gradient to the weights."""
-
-    def __init__(self, mixture: NormalMixture) -> None:
-        super().__init__(mixture.mean.shape[:-2], mixture.mean.shape[-1])
-        self.mixture = mixture
-
-    def rsample(self, sample_shape: Shape = (), generator: torch.Generator | None = None) -> Tensor:
-        return self.mixture.rsample(sample_shape, generator)
-
-    def log_prob(self, x: Tensor) -> Tensor:
-        return self.mixture.log_prob(self._check_event(x))
-
-    def mode(self, n: int = 32) -> Tensor:  # type: ignore[override]
-        """The component mean of highest density (candidates are the means; n is not needed)."""
-        check_positive("n", n)
-        candidates = self.mixture.places.movedim(-2, 0)
-        best = self.log_prob(candidates).argmax(0)
-        index = best[None, ..., None].expand(1, *candidates.shape[1:])
-        return candidates.gather(0, index).squeeze(0)
-
-    @property
-    def mean(self) -> Tensor:
-        """E[x | c], ``batch + (X,)``."""
-        return self.mixture.moments()[0]
-
-    @property
-    def variance(self) -> Tensor:
-        """Variance of each dimension, ``batch + (X,)``."""
-        return self.mixture.moments()[1].square()
 
 
 class Mixture(ConditionalDensity):
@@ -65,7 +34,11 @@ class Mixture(ConditionalDensity):
     torch.Size([5])
     """
 
-    name: ClassVar[str] = "mixture"
+    name = "mixture"
+    policy_options: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "off": {"hidden": (), "weights": "equal", "log_sigma_bounds": (-5.0, 2.0)},
+        "on": {"hidden": (), "weights": "learned", "log_sigma_bounds": (-5.0, 2.0)},
+    }
 
     def __init__(
         self,
@@ -78,9 +51,8 @@ class Mixture(ConditionalDensity):
         log_sigma_bounds: tuple[float, float] = (-7.0, 2.0),
         spread: float = 1.0,
         whole: bool = False,
-        squash: bool = False,
     ) -> None:
-        super().__init__(context_dim, event_dim, squash=squash, whole=whole)
+        super().__init__(context_dim, event_dim, whole=whole)
         self.components = check_positive("components", components)
         self.weights = check_choice("weights", weights, ("learned", "equal"))
         self.log_sigma_bounds = log_sigma_range(log_sigma_bounds, whole)
@@ -107,3 +79,16 @@ class Mixture(ConditionalDensity):
                 smooth_range(raw.reshape(shape), *self.log_sigma_bounds),
             )
         )
+
+    def fold(
+        self, inputs: Standardise | None = None, targets: Standardise | None = None
+    ) -> Folded | None:
+        """The fast form, where events are real numbers."""
+        steps = fold_stack(self.trunk)
+        if steps is None or self.whole:
+            return None
+        logits = None if self.logits is None else Affine.of(self.logits)
+        mixture = MixtureHead(
+            Affine.of(self.head), logits, self.components, self.event_dim, self.log_sigma_bounds
+        )
+        return FoldedDensity(steps, mixture, (), inputs, targets)

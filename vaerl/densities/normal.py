@@ -1,18 +1,21 @@
-"""Gaussian building blocks: diagonal normals, and mixtures of them, as plain values with shapes.
+"""Diagonal normals and mixtures of them: plain laws, and the density values that they make.
 
-These carry no sample-shape semantics of their own: parameters broadcast against the points.
+The parameters of a law broadcast against the points; sample shapes belong to the values.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from vaerl.densities.base import ConditionalValue
 from vaerl.densities.noise import Shape, standard_normal, uniform
+from vaerl.densities.options import check_positive
 
 HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
 
@@ -110,6 +113,19 @@ class NormalMixture:
         """The most likely point of every component, ``(..., M, X)``."""
         return self.mean
 
+    def best(self) -> Tensor:
+        """The one of all `places` with the highest density, ``batch + (X,)``."""
+        with torch.no_grad():
+            log_weights, mean, log_sigma, precision = (
+                part.unsqueeze(1 - self.mean.ndim) for part in self._batch_last
+            )
+            points = self.places.movedim((-2, -1), (1, 0))  # (X, K, ...)
+            logs = log_weights + self._log_normals(points, mean, log_sigma, precision)
+            # Densities over the highest of all terms: the best point is far from underflow.
+            index = (logs - logs.amax((0, 1))).exp_().sum(0).argmax(0)
+        at = index[..., None, None].expand(*index.shape, 1, self.mean.shape[-1])
+        return self.places.gather(-2, at).squeeze(-2)
+
     def rsample(self, sample_shape: Shape = (), generator: torch.Generator | None = None) -> Tensor:
         """Ancestral samples ``sample_shape + batch + (X,)``; no gradient reaches the weights."""
         batch = self.mean.shape[:-2]
@@ -142,6 +158,88 @@ class NormalMixture:
         mean = (weights * self.mean).sum(-2)
         second = (weights * (self.mean**2 + torch.exp(2.0 * self.log_sigma))).sum(-2)
         return mean, (second - mean**2).clamp_min(1e-12).sqrt()
+
+
+class GaussianValue(ConditionalValue):
+    """N(μ(c), diag σ(c)²) at given contexts."""
+
+    def __init__(self, normal: DiagonalNormal) -> None:
+        super().__init__(normal.mean.shape[:-1], normal.mean.shape[-1])
+        self.normal = normal
+
+    def rsample(self, sample_shape: Shape = (), generator: torch.Generator | None = None) -> Tensor:
+        return self.normal.rsample(sample_shape, generator)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        return self.normal.log_prob(self._check_event(x))
+
+    def mode(self, n: int = 32) -> Tensor:  # type: ignore[override]
+        """The mean, to the nearest whole numbers if they are: the exact mode, whatever n."""
+        check_positive("n", n)
+        return self.normal.at(torch.zeros_like(self.normal.mean))
+
+    def entropy(self) -> Tensor:
+        """Σ_d log σ_d + ½ log 2πe, exact."""
+        return self.normal.entropy()
+
+    @property
+    def mean(self) -> Tensor:
+        """E[x | c], ``batch + (X,)``."""
+        return self.normal.moments()[0]
+
+    @property
+    def variance(self) -> Tensor:
+        """Variance of each dimension, ``batch + (X,)``."""
+        return self.normal.moments()[1].square()
+
+
+class MixtureValue(ConditionalValue):
+    """A Gaussian mixture at given contexts; samples carry no gradient to the weights."""
+
+    def __init__(self, mixture: NormalMixture) -> None:
+        super().__init__(mixture.mean.shape[:-2], mixture.mean.shape[-1])
+        self.mixture = mixture
+
+    def rsample(self, sample_shape: Shape = (), generator: torch.Generator | None = None) -> Tensor:
+        return self.mixture.rsample(sample_shape, generator)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        return self.mixture.log_prob(self._check_event(x))
+
+    def mode(self, n: int = 32) -> Tensor:  # type: ignore[override]
+        """The component mean of highest density (candidates are the means; n is not needed)."""
+        check_positive("n", n)
+        return self.mixture.best()
+
+    def entropy_estimate(
+        self,
+        samples: int,
+        generator: torch.Generator | None = None,
+        change: Callable[[Tensor], Tensor] | None = None,
+    ) -> Tensor:
+        """As `ConditionalValue.entropy_estimate`; with trained weights Σ_m w_m E_m[−log p].
+
+        A sample alone carries no gradient to the weights.
+        """
+        mixture = self.mixture
+        if not mixture.log_weights.requires_grad:
+            return super().entropy_estimate(samples, generator, change)
+        mean, log_sigma = mixture.mean.movedim(-2, 0), mixture.log_sigma.movedim(-2, 0)
+        x = torch.addcmul(mean, log_sigma.exp(), standard_normal(mean.shape, mean, generator))
+        surprise = -self.log_prob(x)
+        if change is not None:
+            surprise = surprise + change(x)
+        return (mixture.log_weights.movedim(-1, 0).exp() * surprise).sum(0)
+
+    @property
+    def mean(self) -> Tensor:
+        """E[x | c], ``batch + (X,)``."""
+        return self.mixture.moments()[0]
+
+    @property
+    def variance(self) -> Tensor:
+        """Variance of each dimension, ``batch + (X,)``."""
+        return self.mixture.moments()[1].square()
 
 
 def _log_normal(x: Tensor, mean: Tensor, log_sigma: Tensor, precision: Tensor) -> Tensor:

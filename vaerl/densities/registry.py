@@ -6,6 +6,7 @@ import inspect
 from typing import Any
 
 from vaerl.densities.base import ConditionalDensity
+from vaerl.densities.squash import Squashed
 from vaerl.names import did_you_mean
 from vaerl.registry import Registry
 
@@ -36,13 +37,13 @@ def density_class(name: str) -> type[ConditionalDensity]:
 
 
 def density_options(name: str) -> tuple[str, ...]:
-    """Names of the options that a density takes."""
+    """Names of the options that `make_density` takes for a density."""
     parameters = inspect.signature(density_class(name)).parameters
-    return tuple(p for p in parameters if p not in ("context_dim", "event_dim"))
+    return (*(p for p in parameters if p not in ("context_dim", "event_dim")), "squash")
 
 
 def make_density(
-    name: str, *, context_dim: int, event_dim: int, **options: Any
+    name: str, *, context_dim: int, event_dim: int, squash: bool = False, **options: Any
 ) -> ConditionalDensity:
     """A conditional density p(x | c) by name.
 
@@ -50,7 +51,8 @@ def make_density(
         name: as in `vaerl list densities`.
         context_dim: C, the size of a context.
         event_dim: X, the size of an event.
-        options: of the density; every one takes ``squash=True`` for events in (−1, 1)^X.
+        squash: events are in (−1, 1)^X; see `vaerl.densities.squash.Squashed`.
+        options: of the density.
 
     Raises:
         ValueError: an unknown name or option (with the nearest match), or an illegal value.
@@ -66,4 +68,7 @@ def make_density(
         if option not in legal:
             near = did_you_mean(option, legal)
             raise ValueError(f"{option}: unknown option of density {name!r}, {near}")
-    return density_class(name)(context_dim, event_dim, **options)
+    if not isinstance(squash, bool):
+        raise ValueError(f"squash: got {squash!r}, expected True or False")
+    density = density_class(name)(context_dim, event_dim, **options)
+    return Squashed(density) if squash else density

@@ -1,4 +1,4 @@
-"""The tanh squash of a density on R^X to the open box (−1, 1)^X, computed in u-space.
+"""The tanh squash of any density on R^X to the open box (−1, 1)^X, computed in u-space.
 
 With x = tanh(u):  log p_x(x) = log p_u(u) − Σ_d log(1 − tanh² u_d), and in the stable form
 log(1 − tanh² u) = 2 (log 2 − u − softplus(−2u)), exact in float32 where log(1 − x² + ε) saturates.
@@ -8,12 +8,22 @@ The correction is the same for every latent path, so bounds keep their side.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
-from vaerl.densities.base import Bounds, ConditionalValue, Latents
+from vaerl.densities.base import (
+    Bounds,
+    ConditionalDensity,
+    ConditionalValue,
+    Folded,
+    Info,
+    Latents,
+    Standardise,
+)
 from vaerl.densities.noise import Shape
 
 EDGE = 1.0 - 1e-6
@@ -95,3 +105,96 @@ class SquashedValue(ConditionalValue):
 
     def mode(self, n: int = 32) -> Tensor:  # type: ignore[override]
         return torch.tanh(self.base.mode(n))
+
+    def entropy_estimate(
+        self,
+        samples: int,
+        generator: torch.Generator | None = None,
+        change: Callable[[Tensor], Tensor] | None = None,
+    ) -> Tensor:
+        assert change is None, "one change of variables is enough"
+        return self.base.entropy_estimate(samples, generator, log_det_tanh)
+
+    def inside(self, x: Tensor) -> Tensor:
+        return x.clamp(-EDGE, EDGE)
+
+
+class Squashed(ConditionalDensity):
+    """The density of x = tanh(u) in (−1, 1)^X for u of any density `base` over real numbers.
+
+    >>> from vaerl.densities import make_density
+    >>> density = make_density("gaussian", context_dim=3, event_dim=2, squash=True)
+    >>> type(density).__name__, density.name, bool(density(torch.zeros(3)).sample().abs().max() < 1)
+    ('Squashed', 'gaussian', True)
+    """
+
+    def __init__(self, base: ConditionalDensity) -> None:
+        if base.whole:
+            raise ValueError("whole: got True with squash, expected one of them: (−1, 1) holds 0")
+        super().__init__(base.context_dim, base.event_dim)
+        self.base, self.name = base, base.name
+
+    def _value(self, context: Tensor) -> SquashedValue:
+        return SquashedValue(self.base(context))
+
+    def fold(
+        self, inputs: Standardise | None = None, targets: Standardise | None = None
+    ) -> Folded | None:
+        """The fast form of the base, squashed; none with `targets`, which belong outside."""
+        folded = None if targets is not None else self.base.fold(inputs)
+        return None if folded is None else _FoldedSquash(folded)
+
+    def _loss(
+        self, context: Tensor, x: Tensor, change: Tensor | float, *rest: Any
+    ) -> tuple[Tensor, Info]:
+        u = unsquash(x)
+        return self.base._loss(context, u, change + log_det_tanh(u), *rest)
+
+    @property
+    def code_dim(self) -> int:
+        return self.base.code_dim
+
+    def recognition_parameters(self) -> list[nn.Parameter]:
+        return self.base.recognition_parameters()
+
+    def sleep_losses(
+        self,
+        contexts: Tensor,
+        generator: torch.Generator | None = None,
+        change: Callable[[Tensor], Tensor] | None = None,
+    ) -> Iterator[Tensor]:
+        assert change is None, "one change of variables is enough"
+        return self.base.sleep_losses(contexts, generator, log_det_tanh)
+
+    def draw_codes(self, count: int, seed: int) -> Tensor:
+        return self.base.draw_codes(count, seed)
+
+    def freeze(self, codes: Tensor) -> Callable[[Tensor], ConditionalValue]:
+        frozen = self.base.freeze(codes)
+        return lambda context: SquashedValue(frozen(context))
+
+    def value_given_codes(self, context: Tensor, codes: Tensor) -> ConditionalValue:
+        return SquashedValue(self.base.value_given_codes(context, codes))
+
+    def spread_out(self, log_sigma: float) -> None:
+        self.base.spread_out(log_sigma)
+
+    @property
+    def mean_layer(self) -> nn.Module | None:
+        return self.base.mean_layer
+
+
+class _FoldedSquash(Folded):
+    """tanh of what a folded density gives."""
+
+    def __init__(self, base: Folded) -> None:
+        self.base = base
+
+    def __call__(self, context: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        return torch.tanh(self.base(context, generator))
+
+    def value(self, context: Tensor, codes: Tensor | None = None) -> ConditionalValue:
+        return SquashedValue(self.base.value(context, codes))
+
+    def mode(self, context: Tensor, n: int = 32) -> Tensor:
+        return torch.tanh(self.base.mode(context, n))

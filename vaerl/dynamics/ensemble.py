@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vaerl.densities import ConditionalValue, make_density
-from vaerl.densities.fold import Folded
+from vaerl.densities.base import Folded
 from vaerl.densities.options import check_choice, check_positive, check_sizes
 from vaerl.dynamics.batched import batch_members, extract_member, select_members
 from vaerl.dynamics.data import Transitions

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.policies import ActorCriticPolicy as SB3ActorCriticPolicy
 from stable_baselines3.common.preprocessing import get_action_dim
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, MlpExtractor
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor, nn
 
 from vaerl.densities import ConditionalDensity, ConditionalValue
-from vaerl.densities.cvae import CVAE
-from vaerl.densities.gaussian import Gaussian
 from vaerl.densities.options import check_positive
 from vaerl.policies.codes import RolloutCodes
-from vaerl.policies.defaults import ON_POLICY, check_density_kwargs, make_head
 from vaerl.policies.distribution import DensityDistribution
+from vaerl.policies.fast import Fast, sees_flat_floats
+from vaerl.policies.head import check_density_kwargs, make_head
 from vaerl.policies.noise import NoiseSource
-from vaerl.policies.rollout import MOST_ROWS, FastRollout, make_fast_rollout
 from vaerl.policies.sac import REFUSE_SDE
 from vaerl.policies.spaces import (
     check_action_space,
@@ -48,7 +46,7 @@ class ActorCriticPolicy(SB3ActorCriticPolicy):
         squash_output: actions in (−1, 1), scaled to the box by SB3; else unbounded and clipped to
             it.
         log_std_init: log σ of a Gaussian or CVAE head at the start, in units of the box.
-        density, density_kwargs: name and options of the density; see `vaerl.policies.defaults`.
+        density, density_kwargs: name and options of the density; see `vaerl.policies.head`.
         num_codes: frozen codes K of a latent density.
         num_candidates: candidates n of a deterministic action.
         entropy_samples: fresh samples of the entropy where it has no closed form.
@@ -102,7 +100,7 @@ class ActorCriticPolicy(SB3ActorCriticPolicy):
         self.entropy_samples = check_positive("entropy_samples", entropy_samples)
         self.full_std, self.use_expln = full_std, use_expln
         self.entropy_wanted = True  # an agent without entropy bonus saves its samples
-        self._fast: FastRollout | None = None
+        self._fast = Fast()
         self._wants_squash = bool(squash_output)
         if optimizer_kwargs is None:
             adam = optimizer_class is torch.optim.Adam
@@ -141,7 +139,7 @@ class ActorCriticPolicy(SB3ActorCriticPolicy):
         self.density: ConditionalDensity = make_head(
             self.density_name,
             self.density_kwargs,
-            ON_POLICY,
+            "on",
             context_dim=self.mlp_extractor.latent_dim_pi,
             event_dim=get_action_dim(self.action_space),
             squash=self._wants_squash,
@@ -153,7 +151,7 @@ class ActorCriticPolicy(SB3ActorCriticPolicy):
         self.noise = NoiseSource()
         self.codes = (
             RolloutCodes(self.density, self.num_codes, self.noise)
-            if isinstance(self.density, CVAE)
+            if self.density.code_dim
             else None
         )
         apart = {id(parameter) for parameter in self.recognition_parameters()}
@@ -172,15 +170,12 @@ class ActorCriticPolicy(SB3ActorCriticPolicy):
         for module in (*extractors, self.mlp_extractor):
             module.apply(partial(self.init_weights, gain=np.sqrt(2)))
         self.value_net.apply(partial(self.init_weights, gain=1))
-        if isinstance(self.density, Gaussian):
-            self.density.mean_head.apply(partial(self.init_weights, gain=0.01))
+        if self.density.mean_layer is not None:
+            self.density.mean_layer.apply(partial(self.init_weights, gain=0.01))
 
     def recognition_parameters(self) -> list[nn.Parameter]:
         """Parameters of the recognition network: the policy gradient does not reach them."""
-        if not isinstance(self.density, CVAE):
-            return []
-        chain = self.density.chain
-        return [*chain.recognition.parameters(), *chain.recognition_context.parameters()]
+        return self.density.recognition_parameters()
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return super()._get_constructor_parameters() | {
@@ -198,7 +193,6 @@ class ActorCriticPolicy(SB3ActorCriticPolicy):
     def set_training_mode(self, mode: bool) -> None:
         """Train or evaluate; SB3 trains in its updates only, which use the codes up."""
         super().set_training_mode(mode)
-        self._fast = None  # weights may change
         if mode and self.codes is not None:
             self.codes.mark_used()
 
@@ -209,22 +203,42 @@ class ActorCriticPolicy(SB3ActorCriticPolicy):
         """
         if not self.training and self.codes is not None:
             self.codes.refresh(self.density, self.noise)
-        if not deterministic and not torch.is_grad_enabled() and isinstance(obs, Tensor):
-            step = self._step(obs)
-            if step is not None:
-                return step
-        return super().forward(obs, deterministic)
+        fast = self._fast_step(obs)
+        if fast is None:
+            return super().forward(obs, deterministic)
+        distribution, values = fast
+        actions = distribution.get_actions(deterministic)
+        log_prob = distribution.log_prob(actions)
+        return actions.reshape(-1, *self.action_space.shape), values, log_prob
 
-    def _step(self, obs: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
-        """The same up to rounding, the fast way (`FastRollout`); None where that does not lead."""
-        if obs.device.type != "cpu" or len(obs) > MOST_ROWS:
+    def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
+        fast = self._fast_step(observation)
+        if fast is None:
+            return super()._predict(observation, deterministic)
+        return fast[0].get_actions(deterministic)
+
+    def _fast_step(self, obs: PyTorchObs) -> tuple[DensityDistribution, Tensor] | None:
+        """Distribution and values without gradients, up to rounding; None without a fast way."""
+        if torch.is_grad_enabled():
             return None
-        if self._fast is None or not self._fast.valid:
-            self._fast = make_fast_rollout(self)
-        return None if self._fast is None else self._fast(obs)
+        fast = self._fast(self, self.density, self._trunks)
+        found = None if fast is None else fast(cast(Tensor, obs).float())
+        if fast is None or found is None:
+            return None
+        (context, values), codes = found, None if self.codes is None else self.codes.codes
+        density = fast.density
+        return self._distribution(
+            density.value(context, codes), lambda: density.mode(context, self.num_candidates)
+        ), values
 
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_fast": None}  # it holds views of this one's parameters
+    def _trunks(self) -> tuple[nn.Module, nn.Module] | None:
+        """Networks of the density's context and of the value over flat observations, if any."""
+        nets = self.mlp_extractor
+        extractors = (self.pi_features_extractor, self.vf_features_extractor)
+        plain = type(self) is ActorCriticPolicy and type(nets) is MlpExtractor
+        if not plain or not sees_flat_floats(self, *extractors):
+            return None
+        return nets.policy_net, nn.Sequential(*nets.value_net, self.value_net)
 
     def context(self, obs: PyTorchObs) -> Tensor:
         """What the density is conditioned on, ``(B, C)``."""
@@ -238,12 +252,18 @@ class ActorCriticPolicy(SB3ActorCriticPolicy):
         return self.density(self.context(obs))
 
     def _get_action_dist_from_latent(self, latent_pi: Tensor) -> DensityDistribution:
-        act = self.density if self.codes is None else self.codes.freeze(self.density)
-        value = act(latent_pi)
+        act = self.density if self.codes is None else self.density.freeze(self.codes.codes)
+        return self._distribution(
+            act(latent_pi), lambda: self.density(latent_pi).mode(self.num_candidates)
+        )
+
+    def _distribution(
+        self, value: ConditionalValue, mode: Callable[[], Tensor]
+    ) -> DensityDistribution:
         return DensityDistribution(
             value,
-            lambda: self.density(latent_pi).mode(self.num_candidates),
-            lambda: self.noise.generator(latent_pi.device),
+            mode,
+            lambda: self.noise.generator(self.device),
             self.entropy_samples if self.entropy_wanted else 0,
             self.box_middle,
             self.box_half,

@@ -6,8 +6,6 @@ import torch
 from torch import Tensor, nn
 
 from vaerl.densities import ConditionalDensity
-from vaerl.densities.cvae import CVAE
-from vaerl.densities.frozen import FrozenDensity
 from vaerl.policies.noise import NoiseSource
 
 
@@ -27,15 +25,10 @@ class RolloutCodes(nn.Module):
     codes: Tensor
     used: Tensor
 
-    def __init__(self, density: CVAE, count: int, noise: NoiseSource) -> None:
+    def __init__(self, density: ConditionalDensity, count: int, noise: NoiseSource) -> None:
         super().__init__()
         self.register_buffer("codes", density.draw_codes(count, noise.next_seed()))
         self.register_buffer("used", torch.zeros(()))
-
-    def freeze(self, density: ConditionalDensity) -> FrozenDensity:
-        """π_ε(a | s), the exact mixture over the codes."""
-        assert isinstance(density, CVAE), type(density)
-        return density.freeze(self.codes)
 
     def mark_used(self) -> None:
         """Updates are being taken: the next rollout shall have fresh codes."""
@@ -43,7 +36,6 @@ class RolloutCodes(nn.Module):
 
     def refresh(self, density: ConditionalDensity, noise: NoiseSource) -> None:
         """Draw fresh codes if the present ones were used for updates, else keep them."""
-        assert isinstance(density, CVAE), type(density)
         if self.used.item() > 0.5:
             fresh = density.draw_codes(len(self.codes), noise.next_seed())
             self.codes.copy_(fresh.to(self.codes))

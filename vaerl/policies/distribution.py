@@ -10,8 +10,6 @@ from stable_baselines3.common.distributions import Distribution
 from torch import Tensor
 
 from vaerl.densities import ConditionalValue, IntractableError
-from vaerl.densities.mixture import MixtureValue
-from vaerl.densities.squash import EDGE, SquashedValue, log_det_tanh
 
 REFUSE_TRPO = (
     "distribution: this action density has no analytic KL, which TRPO needs; "
@@ -49,9 +47,7 @@ class DensityDistribution(Distribution):
 
     def sample(self) -> Tensor:
         """Actions ``(B, X)``, reparameterised; squashed ones where `log_prob` sees no edge."""
-        x = self.value.rsample(generator=self._generator())
-        if isinstance(self.value, SquashedValue):
-            x = x.clamp(-EDGE, EDGE)
+        x = self.value.inside(self.value.rsample(generator=self._generator()))
         return self.middle + self.half * x
 
     def mode(self) -> Tensor:
@@ -66,7 +62,7 @@ class DensityDistribution(Distribution):
         return log_prob - self.half.log().sum()
 
     def entropy(self) -> Tensor | None:
-        """Entropy ``(B,)`` in nats: exact where a closed form exists, else `entropy_estimate`.
+        """Entropy ``(B,)`` in nats: exact where a closed form exists, else an estimate.
 
         None without samples: SB3 then reports −mean log π of the actions that it holds.
         """
@@ -75,7 +71,7 @@ class DensityDistribution(Distribution):
         except IntractableError:
             if not self.entropy_samples:
                 return None
-            entropy = entropy_estimate(self.value, self.entropy_samples, self._generator())
+            entropy = self.value.entropy_estimate(self.entropy_samples, self._generator())
         return entropy + self.half.log().sum()
 
     @property
@@ -102,29 +98,3 @@ class DensityDistribution(Distribution):
     def log_prob_from_params(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Refused: a density is not made from a mean and a log std."""
         raise NotImplementedError("log_prob_from_params: use policy.action_density(obs)")
-
-
-def entropy_estimate(
-    value: ConditionalValue, samples: int, generator: torch.Generator | None = None
-) -> Tensor:
-    """Unbiased −mean log p(x) over fresh reparameterised samples, ``batch``, differentiable.
-
-    A mixture with trained weights is averaged over its components, Σ_m w_m E_m[−log p], since a
-    sample alone carries no gradient to the weights.
-    """
-    base = value.base if isinstance(value, SquashedValue) else value
-    if not isinstance(base, MixtureValue) or not base.mixture.log_weights.requires_grad:
-        return -value.rsample_and_log_prob(0, (samples,), generator)[1].mean(0)
-    mixture = base.mixture
-    count = mixture.mean.shape[-2]
-    noise = torch.randn(
-        (count, *mixture.mean.shape[:-2], base.event_dim),
-        generator=generator,
-        dtype=mixture.mean.dtype,
-        device=mixture.mean.device,
-    )
-    u = mixture.mean.movedim(-2, 0) + mixture.log_sigma.movedim(-2, 0).exp() * noise
-    surprise = -base.log_prob(u)
-    if base is not value:
-        surprise = surprise + log_det_tanh(u)
-    return (mixture.log_weights.movedim(-1, 0).exp() * surprise).sum(0)

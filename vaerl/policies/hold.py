@@ -1,29 +1,25 @@
-"""What a policy holds for several steps in each environment: latent codes, or all of its noise.
+"""Latent codes or noise that a policy holds for several steps in each environment.
 
-Held noise is a window of the policy's random stream: while it lasts, every draw begins where the
-first one began. Every action still comes from π(a | s), but one after the other they push the same
+Held noise is a window of the policy's random stream: while it lasts, every draw starts at the same
+place of the stream. Each action still comes from π(a | s), but successive actions push the same
 way.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from vaerl.densities import ConditionalDensity
-from vaerl.densities.cvae import CVAE
-from vaerl.densities.held import draw_held_codes
-
-if TYPE_CHECKING:
-    from vaerl.policies.sac import DensityActor
 
 EPISODE = "episode"
-WINDOWS = 1 << 24  # numbers that float32 holds exactly
+WINDOWS = 1 << 24
+"""Number of windows of the noise: whole numbers that float32 holds exactly."""
 
 
 class Held(NamedTuple):
-    """What `predict` hands out as its state and takes back."""
+    """The state that `predict` returns and takes back."""
 
     codes: np.ndarray
     """Latent codes ``(B, code_dim)``, or numbers of windows of the noise ``(B, 1)``."""
@@ -52,10 +48,10 @@ def check_holds(
 ) -> Holds:
     """Both times if they are legal for that density, else one line."""
     holds = Holds(_check_time("latent_hold", latent_hold), _check_time("noise_hold", noise_hold))
-    if holds.latent != 1 and not isinstance(density, CVAE):
+    if holds.latent != 1 and not density.code_dim:
         raise ValueError(
             f"latent_hold: got {latent_hold!r} with density {density.name!r}, expected 1: "
-            "only a cvae has latents to hold; noise_hold is for any density"
+            "it has no latents to hold; noise_hold is for any density"
         )
     if 1 not in holds:
         raise ValueError(
@@ -77,16 +73,23 @@ def _check_time(argument: str, value: int | str) -> int | str:
 
 
 def renew(
-    actor: DensityActor,
+    fresh: np.ndarray,
+    hold: int | str,
     state: tuple[np.ndarray, ...] | None,
     episode_start: np.ndarray | None,
-    rows: int,
 ) -> Held:
-    """What to act with: that of `state`, drawn anew where an episode or its time began.
+    """The codes to act with: those of `state`, `fresh` ones where an episode or a time began.
 
-    Raises ValueError, in one line, if `state` is not one of this policy for so many observations.
+    Args:
+        fresh: codes ``(B, code_dim)``, one for each observation.
+        hold: number of steps, or "episode".
+        state: what the last call returned, None at the start.
+        episode_start: where an episode begins, ``(B,)``.
+
+    Raises:
+        ValueError: `state` is not one of this policy for B observations.
     """
-    fresh, hold = _draw(actor, rows), actor.holds.steps
+    rows = len(fresh)
     if state is None:
         return Held(fresh, np.zeros(rows, dtype=np.int64))
     codes, ages = _check_state(state, rows, fresh.shape[1])
@@ -101,15 +104,6 @@ def renew(
     return Held(np.where(over[:, None], fresh, codes), np.where(over, 0, ages))
 
 
-def _draw(actor: DensityActor, rows: int) -> np.ndarray:
-    """Latent codes, or one new window for all rows, in which each has its own place."""
-    density = actor.density
-    if actor.holds.latent == 1:
-        return np.full((rows, 1), actor.noise.next_seed() % WINDOWS, np.float32)
-    assert isinstance(density, CVAE), density.name
-    return draw_held_codes(density, (rows,), actor.noise.generator(actor.device)).cpu().numpy()
-
-
 def _check_state(state: Any, rows: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     legal = f"codes {(rows, size)} and ages {(rows,)} as `predict` returned them"
     if not isinstance(state, tuple | list) or len(state) != 2:
@@ -118,7 +112,7 @@ def _check_state(state: Any, rows: int, size: int) -> tuple[np.ndarray, np.ndarr
     try:
         codes, ages = np.asarray(state[0], np.float32), np.asarray(state[1], np.int64)
     except (TypeError, ValueError):
-        raise ValueError(f"state: got what is no numbers, expected {legal}") from None
+        raise ValueError(f"state: got {type(state[0]).__name__}, expected {legal}") from None
     finite = bool(np.isfinite(codes).all())
     if codes.shape != (rows, size) or ages.shape != (rows,) or not finite:
         raise ValueError(

@@ -16,14 +16,13 @@ from stable_baselines3.sac.policies import SACPolicy as SB3SACPolicy
 from torch import Tensor, nn
 
 from vaerl.densities import ConditionalValue
-from vaerl.densities.cvae import CVAE
-from vaerl.densities.held import value_given_codes
+from vaerl.densities.codes import draw_held_codes
 from vaerl.densities.noise import RowGenerators
 from vaerl.densities.options import check_positive
-from vaerl.policies.acting import MOST_ROWS, FastActor, make_fast_actor
-from vaerl.policies.defaults import OFF_POLICY, check_density_kwargs, make_head
+from vaerl.policies.fast import Fast, sees_flat_floats
 from vaerl.policies.fourier import FourierCritic, check_waves
-from vaerl.policies.hold import Held, check_holds, renew
+from vaerl.policies.head import check_density_kwargs, make_head
+from vaerl.policies.hold import WINDOWS, Held, check_holds, renew
 from vaerl.policies.noise import NoiseSource
 from vaerl.policies.spaces import (
     check_action_space,
@@ -83,28 +82,32 @@ class DensityActor(BasePolicy):
         self.density = make_head(
             density,
             self.density_kwargs,
-            OFF_POLICY,
+            "off",
             context_dim=net_arch[-1] if net_arch else features_dim,
             event_dim=get_action_dim(action_space),
             squash=True,
         )
         self.holds = check_holds(latent_hold, noise_hold, self.density)
         self.noise = NoiseSource()
-        self._fast: FastActor | None = None
+        self._fast = Fast()
 
     def act(self, obs: np.ndarray, deterministic: bool = False) -> np.ndarray | None:
-        """Actions in [−1, 1] ``(B, X)`` for observations ``(B, …)``, the fast way (`FastActor`).
+        """Actions in [−1, 1] ``(B, X)`` for observations ``(B, S)``, the fast way (`FastPolicy`).
 
-        They are those of `forward` up to rounding. None where that way does not lead.
+        They are those of `forward` up to rounding; None where there is no fast way.
         """
-        if self.device.type != "cpu" or not 0 < len(obs) <= MOST_ROWS:
+        fast = self._fast(self, self.density, self._trunks)
+        seen = None if fast is None else fast.rows(obs)
+        found = None if fast is None or seen is None else fast(seen)
+        if fast is None or found is None:
             return None
-        if self._fast is None or not self._fast.valid:
-            self._fast = make_fast_actor(self)
-        return None if self._fast is None else self._fast(obs, deterministic)
+        if deterministic:
+            return fast.density.mode(found[0], self.num_candidates).cpu().numpy()
+        return fast.density(found[0], self.noise.generator(fast.device)).cpu().numpy()
 
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_fast": None}  # it holds views of this one's parameters
+    def _trunks(self) -> list[nn.Module] | None:
+        plain = type(self) is DensityActor and sees_flat_floats(self, self.features_extractor)
+        return [self.latent_pi] if plain else None
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return super()._get_constructor_parameters() | {
@@ -139,10 +142,16 @@ class DensityActor(BasePolicy):
         """A draw ``(B, X)`` from π(a | s, ε) with the codes ε, or with the noise, that is held."""
         if self.holds.latent == 1:
             return self._act_with_noise(obs, torch.as_tensor(held.codes[:, 0]))
-        assert isinstance(self.density, CVAE), self.density_name
         codes = torch.as_tensor(held.codes, device=self.device)
-        value = value_given_codes(self.density, self.context(obs), codes)
+        value = self.density.value_given_codes(self.context(obs), codes)
         return value.rsample(generator=self.noise.generator(self.device))
+
+    def fresh_codes(self, count: int) -> np.ndarray:
+        """Latent codes ``(count, code_dim)`` to hold, or one new window of the noise for all."""
+        if self.holds.latent == 1:
+            return np.full((count, 1), self.noise.next_seed() % WINDOWS, np.float32)
+        generator = self.noise.generator(self.device)
+        return draw_held_codes(self.density, (count,), generator).cpu().numpy()
 
     def _act_with_noise(self, obs: PyTorchObs, windows: Tensor) -> Tensor:
         """A draw of every row in its own window of the noise."""
@@ -187,14 +196,14 @@ class SACPolicy(SB3SACPolicy):
     space. Adam runs fused unless `optimizer_kwargs` says otherwise: the same update in one pass.
 
     Args:
-        density, density_kwargs: name and options of the density; see `vaerl.policies.defaults`.
+        density, density_kwargs: name and options of the density; see `vaerl.policies.head`.
         num_auxiliary: fresh latent paths k of the upper bound on log π.
         num_candidates: candidates of a deterministic action.
         latent_hold: steps through which one draw of a CVAE's latent codes is kept when acting, or
             "episode": the policy commits to a mode for that long. `predict` carries the codes in
             its state, as a recurrent policy does, and `vaerl.agents.SAC` keeps them while it
             collects (unmodified SB3 passes no state there, so each of its steps draws anew).
-            Given the codes log π(a | s, ε) is exact (`vaerl.densities.held`); updates use the
+            Given the codes log π(a | s, ε) is exact (`vaerl.densities.codes`); updates use the
             marginal π(a | s), from which each action still comes when the codes are averaged over.
             Deterministic actions hold nothing.
         noise_hold: the same for all the noise of a draw, with any density: the policy pushes one
@@ -210,8 +219,8 @@ class SACPolicy(SB3SACPolicy):
 
     >>> from stable_baselines3 import SAC
     >>> model = SAC(SACPolicy, "Pendulum-v1", policy_kwargs={"density": "cvae"}, buffer_size=10)
-    >>> type(model.actor.density).__name__
-    'CVAE'
+    >>> model.actor.density.name
+    'cvae'
     """
 
     actor: DensityActor  # type: ignore[assignment]
@@ -327,8 +336,8 @@ class SACPolicy(SB3SACPolicy):
         """A draw with what `state` holds, drawn anew where its time is over."""
         self.set_training_mode(False)
         obs, batched = self.obs_to_tensor(observation)
-        rows = len(next(iter(obs.values())) if isinstance(obs, dict) else obs)
-        held = renew(self.actor, state, start, rows)
+        count = len(next(iter(obs.values())) if isinstance(obs, dict) else obs)
+        held = renew(self.actor.fresh_codes(count), self.actor.holds.steps, state, start)
         with torch.no_grad():
             scaled = self.actor.act_held(obs, held).cpu().numpy()
         return self._in_box(scaled, not batched), held.older()

@@ -11,28 +11,27 @@ which is not the product of the marginals: what was drawn first says which mode 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
 from vaerl import bounds
-from vaerl.densities.base import Bounds, ConditionalValue, check_matrix
-from vaerl.densities.gaussian import GaussianValue
+from vaerl.densities.base import Bounds, ConditionalDensity, check_matrix
 from vaerl.densities.noise import standard_normal, uniform
 from vaerl.densities.options import check_positive
-from vaerl.densities.squash import SquashedValue
-
-if TYPE_CHECKING:
-    from vaerl.densities.cvae import CVAE
 
 
 def draw_held_codes(
-    density: CVAE, shape: tuple[int, ...], generator: torch.Generator | None = None
+    density: ConditionalDensity, shape: tuple[int, ...], generator: torch.Generator | None = None
 ) -> Tensor:
     """Independent codes ``shape + (code_dim,)``: U[0, 1) for the prior's component, then N(0, I).
 
-    Unlike `CVAE.draw_codes` they are not spread over each other: each is a draw of its own.
+    Unlike those of `draw_codes` they are not spread over each other.
+
+    >>> from vaerl.densities import make_density
+    >>> cvae = make_density("cvae", context_dim=3, event_dim=2)
+    >>> value = cvae.value_given_codes(torch.zeros(5, 3), draw_held_codes(cvae, (5,)))
+    >>> value.exact, value.log_prob(value.rsample()).shape
+    (True, torch.Size([5]))
     """
     like = next(density.parameters())
     size = density.code_dim - 1
@@ -40,37 +39,8 @@ def draw_held_codes(
     return torch.cat((u, standard_normal((*shape, size), like, generator)), dim=-1)
 
 
-def value_given_codes(density: CVAE, context: Tensor, codes: Tensor) -> ConditionalValue:
-    """p(x | c, ε): a normal, squashed where the density is, so its log-density is exact.
-
-    Args:
-        density: a CVAE whose decoder is normal.
-        context: ``batch + (C,)``.
-        codes: one for each context, ``batch + (code_dim,)``.
-
-    >>> from vaerl.densities import make_density
-    >>> cvae = make_density("cvae", context_dim=3, event_dim=2)
-    >>> codes = draw_held_codes(cvae, (5,))
-    >>> value = value_given_codes(cvae, torch.zeros(5, 3), codes)
-    >>> value.exact, value.log_prob(value.rsample()).shape
-    (True, torch.Size([5]))
-    """
-    context = check_matrix("context", context, density.context_dim)
-    codes = check_matrix("codes", codes, density.code_dim)
-    if codes.shape[:-1] != context.shape[:-1]:
-        raise ValueError(
-            f"codes: got shape {tuple(codes.shape)}, expected one for each context of shape "
-            f"{tuple(context.shape)}"
-        )
-    chain = density.chain
-    p = chain.generate(context)
-    noise = codes[..., 1:].split(list(density.latent_dims), dim=-1)
-    value = GaussianValue(chain.decode(p, chain.place(p, codes[..., 0], noise)))
-    return SquashedValue(value) if density.squash else value
-
-
 def held_log_prob_bounds(
-    density: CVAE,
+    density: ConditionalDensity,
     contexts: Tensor,
     x: Tensor,
     k: int = 256,
@@ -83,7 +53,7 @@ def held_log_prob_bounds(
     x tells apart; over many steps of narrow actions k has to grow.
 
     Args:
-        density: a CVAE whose decoder is normal.
+        density: one with latent codes, whose decoder is normal.
         contexts: ``(T, B, C)``.
         x: events ``(T, B, X)``.
         k: codes drawn.
@@ -105,7 +75,7 @@ def held_log_prob_bounds(
         drawn = torch.cat((own, drawn))
     log_w = torch.stack(
         [
-            value_given_codes(density, c.expand(len(drawn), *c.shape), drawn).log_prob(
+            density.value_given_codes(c.expand(len(drawn), *c.shape), drawn).log_prob(
                 e.expand(len(drawn), *e.shape)
             )
             for c, e in zip(contexts, x, strict=True)

@@ -1,0 +1,153 @@
+"""Policies without gradients: trunk and folded density, for observations that are flat floats.
+
+An action of a small policy costs what the calls of its modules cost. Where the trunk is a plain
+stack and the density has a fast form (`ConditionalDensity.fold`), acting uses these; everywhere
+else it uses the modules. Both give the same numbers up to rounding.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.torch_layers import FlattenExtractor
+from torch import Tensor, nn
+
+from vaerl.densities import ConditionalDensity
+from vaerl.densities.base import Folded
+from vaerl.densities.fold import fold_stack
+
+
+class FastPolicy:
+    """A snapshot of a policy; `fast_policy` makes it, and again once the policy has changed.
+
+    Args:
+        trunks: networks over the observation; the first gives the density's context.
+        density: the folded density.
+        watch: tells when something has changed.
+    """
+
+    def __init__(self, trunks: list[Any], density: Folded, watch: _Watch) -> None:
+        self.trunks, self.density, self.watch = trunks, density, watch
+        self.device = watch.device
+
+    def rows(self, obs: np.ndarray) -> Tensor | None:
+        """Numpy observations as float32 rows; None where there are none, or no real numbers."""
+        if obs.dtype.kind not in "fiu" or not len(obs):
+            return None
+        return torch.from_numpy(obs.astype(np.float32, copy=False)).to(self.device)
+
+    def __call__(self, obs: Tensor) -> list[Tensor] | None:
+        """What each trunk gives at observations ``(B, S)``; None where that is not finite.
+
+        The modules then raise their own error.
+        """
+        outputs = []
+        for steps in self.trunks:
+            h = obs
+            for step in steps:
+                h = step(h)
+            outputs.append(h)
+        return outputs if math.isfinite(outputs[0].sum()) else None
+
+
+class Fast:
+    """Holds the `FastPolicy` of a policy, whose copies and pickles begin without one.
+
+    Versions of parameters tell of changes, except that a fused optimiser does not count its steps:
+    the policy's own `optimizer` is asked to say so.
+    """
+
+    def __init__(self) -> None:
+        self._found: FastPolicy | None = None
+        self._optimizer: Any = None
+
+    def __call__(
+        self,
+        policy: nn.Module,
+        density: ConditionalDensity,
+        trunks: Callable[[], Sequence[nn.Module] | None],
+    ) -> FastPolicy | None:
+        """The fast form of `policy` as it is now, None if it has none.
+
+        Args:
+            policy: the module that owns everything else.
+            density: its head.
+            trunks: gives its networks over flat observations, that of the density's context first,
+                or None where it has none.
+        """
+        optimizer = getattr(policy, "optimizer", None)
+        if optimizer is not self._optimizer:
+            self._found, self._optimizer = None, optimizer
+            optimizer.register_step_post_hook(self._forget)
+        if self._found is None or self._found.watch.changed:
+            self._found = _fold(policy, density, trunks())
+        return self._found
+
+    def _forget(self, *_: Any) -> None:
+        self._found = None
+
+    def __deepcopy__(self, memo: Any) -> Fast:
+        return Fast()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_found": None, "_optimizer": None}
+
+
+def sees_flat_floats(policy: Any, *extractors: nn.Module) -> bool:
+    """Whether observations go into the trunks as they are."""
+    space = policy.observation_space
+    flat = isinstance(space, spaces.Box) and len(space.shape) == 1
+    floats = flat and np.issubdtype(space.dtype, np.floating)
+    return floats and all(type(extractor) is FlattenExtractor for extractor in extractors)
+
+
+def _fold(
+    policy: nn.Module, density: ConditionalDensity, networks: Sequence[nn.Module] | None
+) -> FastPolicy | None:
+    watch = _Watch(policy)
+    if networks is None or watch.hooks():
+        return None
+    trunks, folded = [fold_stack(network) for network in networks], density.fold()
+    if folded is None or None in trunks:
+        return None
+    return FastPolicy(trunks, folded, watch)
+
+
+class _Watch:
+    """Whether parameters, buffers, modules or hooks are other than when it was made."""
+
+    def __init__(self, policy: nn.Module) -> None:
+        modules = list(policy.modules())
+        self._tensors: list[dict[str, Any]] = [
+            own for module in modules for own in (module._parameters, module._buffers) if own
+        ]
+        self._children: list[dict[str, Any]] = [m._modules for m in modules if m._modules]
+        self._hooks = [hooks for m in modules for hooks in (m._forward_hooks, m._forward_pre_hooks)]
+        self.device = next(policy.parameters()).device
+        self._seen = self._look()
+
+    def hooks(self) -> int:
+        """Number of hooks that watch the modules."""
+        return sum(map(len, self._hooks))
+
+    @property
+    def changed(self) -> bool:
+        """Versions count changes in place; memory and identity tell of replaced parts."""
+        return self._look() != self._seen
+
+    def _look(self) -> list[Any]:
+        seen: list[Any] = [
+            (tensor.data_ptr(), tensor._version)
+            for own in self._tensors
+            for tensor in own.values()
+            if tensor is not None
+        ]
+        seen += map(id, chain.from_iterable(own.values() for own in self._children))
+        seen.append(self.hooks())
+        return seen

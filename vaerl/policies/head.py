@@ -1,0 +1,56 @@
+"""The density of a policy head: its own options for that, over what the user gives."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from vaerl.densities import ConditionalDensity, density_class, make_density
+
+
+def make_head(
+    density: str,
+    density_kwargs: Mapping[str, Any] | None,
+    kind: str,
+    *,
+    context_dim: int,
+    event_dim: int,
+    squash: bool,
+    log_sigma: float = 0.0,
+) -> ConditionalDensity:
+    """The density of an "off"- or "on"-policy head: its `policy_options` under `density_kwargs`.
+
+    `log_sigma` is the log standard deviation at the start, before the squash, for densities that
+    have one (`start_options`).
+    """
+    own = check_density_kwargs(density_kwargs)
+    if own.get("whole"):
+        raise ValueError("whole: got True, expected False: the actions of a Box are real numbers")
+    cls = density_class(density)
+    defaults = cls.policy_options[kind]
+    low, high = defaults.get("log_sigma_bounds", (-math.inf, math.inf))
+    if not low < log_sigma < high:
+        raise ValueError(
+            f"log_std_init: got {log_sigma!r}, expected a number between {low} and {high}"
+        )
+    options = {**defaults, **cls.start_options(log_sigma), **own}
+    head = make_density(
+        density, context_dim=context_dim, event_dim=event_dim, squash=squash, **options
+    )
+    head.spread_out(log_sigma)
+    return head
+
+
+def check_density_kwargs(density_kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A copy of `density_kwargs`; what the policy itself decides is refused in one line."""
+    if density_kwargs is None:
+        return {}
+    if not isinstance(density_kwargs, Mapping):
+        raise ValueError(f"density_kwargs: got {density_kwargs!r}, expected a dict of options")
+    for name in ("squash", "context_dim", "event_dim"):
+        if name in density_kwargs:
+            raise ValueError(
+                f"density_kwargs: got {name!r}, which the policy sets from its spaces; leave it out"
+            )
+    return dict(density_kwargs)
