@@ -116,7 +116,10 @@ print(fastest["modules"] / fastest["folded"])
 
 
 def test_a_density_without_a_fast_form_goes_through_the_modules() -> None:
-    """Another prior has none, and a code for each episode is drawn by the modules."""
-    assert fitted(density_kwargs={"prior": "gaussian"}).folded() is None
+    """Whole numbers have none, and a code for each episode is drawn by the modules."""
+    assert (
+        DynamicsModel(2, 1, density="cvae", density_kwargs={"whole": True}, reward=None).folded()
+        is None
+    )
     model = fitted(latent="episode")
     assert model.step(torch.zeros(6, 2), torch.zeros(6, 1)).next_states.shape == (6, 2)

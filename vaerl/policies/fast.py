@@ -84,7 +84,7 @@ class Fast:
         optimizer = getattr(policy, "optimizer", None)
         if optimizer is not self._optimizer:
             self._found, self._optimizer = None, optimizer
-            optimizer.register_step_post_hook(self._forget)
+            self._optimizer.register_step_post_hook(self._forget)
         if self._found is None or self._found.watch.changed:
             self._found = _fold(policy, density, trunks())
         return self._found
