@@ -282,32 +282,30 @@ def test_numbers_may_be_texts_as_in_sb3() -> None:
     assert agent.logger.name_to_value["train/ent_coef"] == pytest.approx(0.5, rel=1e-2)
 
 
-def shares(density: str, seed: int, **kwargs: Any) -> list[float]:
+def shares(density: str, seed: int) -> list[float]:
     """Shares of a trained policy's samples within 3 widths of each mode."""
     agent = SAC(
         density,
         DummyVecEnv([TwoModes] * 8),
         policy_kwargs={"net_arch": [16]},
-        learning_rate=3e-3,
+        learning_rate=5e-3,
         learning_starts=64,
         batch_size=64,
         gradient_steps=8,
         ent_coef=1.0,
         seed=seed,
-        **kwargs,
+        improvement="both",
     )
     agent._critics = KnownReward(agent.critic)
-    agent.learn(64 + 500)
+    agent.learn(64 + 260)
     draws = agent.density_value(np.zeros((1, 1), np.float32)).sample((2000,))[:, 0].numpy()
     distance = np.linalg.norm(draws[:, None] - MODES, axis=-1)
     return [float(np.mean(distance[:, m] < 3.0 * WIDTH)) for m in range(2)]
 
 
-def test_the_cvae_keeps_both_modes_and_the_gaussian_cannot() -> None:
-    """The reason for all this, in seconds: equal modes, equal shares, little in between."""
-
-    def keeps_both(found: list[float]) -> bool:
-        return min(found) > 0.25 and sum(found) > 0.85
-
-    cvae, gaussian = shares("cvae", seed=0, improvement="both"), shares("gaussian", seed=0)
-    assert keeps_both(cvae) and not keeps_both(gaussian), (cvae, gaussian)
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_cvae_keeps_both_modes_and_the_gaussian_cannot(seed: int) -> None:
+    """Under the same step: both modes and little in between, or one wide bump over both."""
+    cvae, gaussian = shares("cvae", seed), shares("gaussian", seed)
+    assert min(cvae) > 0.15 and sum(cvae) > 0.85, cvae
+    assert sum(gaussian) < 0.85, gaussian

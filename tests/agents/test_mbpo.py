@@ -42,13 +42,18 @@ def states() -> np.ndarray:
     ("policy", "dynamics"), [("gaussian", "cvae"), ("cvae", "mixture"), ("mixture", "gaussian")]
 )
 def test_any_policy_goes_with_any_model(policy: str, dynamics: str) -> None:
-    """It trains, and its parameters move."""
+    """Every parameter of actor, critics and elite members moves."""
     agent = MBPO(policy, Walk(), dynamics=dynamics, **FAST)
-    before = {k: v.clone() for k, v in agent.policy.state_dict().items()}
+    parts = {"actor": agent.actor, "critic": agent.critic, "world": agent.world}
+    before = {
+        (part, name): parameter.clone()
+        for part, module in parts.items()
+        for name, parameter in module.named_parameters()
+    }
     agent.learn(50)
     assert agent.world.density_name == dynamics and int(agent.world.fits) == 2
-    moved = agent.policy.state_dict()
-    assert any(not torch.equal(moved[k], v) for k, v in before.items() if v.numel() > 2)
+    still = [k for k, v in before.items() if torch.equal(parts[k[0]].get_parameter(k[1]), v)]
+    assert not still
 
 
 def test_batches_are_real_and_imagined_in_the_stated_share() -> None:

@@ -184,12 +184,33 @@ def test_latents_are_logged() -> None:
 
 @pytest.mark.parametrize("density", DENSITIES)
 @pytest.mark.parametrize("dict_obs", [False, True])
-def test_a2c(density: str, dict_obs: bool) -> None:
-    """Unmodified A2C, several envs, with an entropy bonus and its RMSprop."""
+def test_a2c_takes_one_step_along_its_own_loss(density: str, dict_obs: bool) -> None:
+    """Unmodified A2C with plain gradient descent: a step of −rate times the gradient."""
     env = DummyVecEnv([lambda: TinyEnv(dict_obs)] * 2)
-    kwargs = TINY | {"density": density}
-    agent = A2C(ActorCriticPolicy, env, ent_coef=0.01, policy_kwargs=kwargs).learn(40)
-    assert np.isfinite(agent.logger.name_to_value["train/entropy_loss"])
+    policy_kwargs = TINY | {"density": density, "optimizer_class": torch.optim.SGD}
+    agent = A2C(
+        ActorCriticPolicy,
+        env,
+        1e-3,
+        seed=0,
+        use_rms_prop=False,
+        max_grad_norm=1e9,
+        policy_kwargs=policy_kwargs,
+    ).learn(40)
+    before = [parameter.clone() for parameter in agent.policy.parameters()]
+    (data,) = agent.rollout_buffer.get(None)
+    agent.policy.noise.reseed(1)
+    values, log_prob, _ = agent.policy.evaluate_actions(data.observations, data.actions)
+    loss = (
+        -(data.advantages * log_prob).mean() + 0.5 * (data.returns - values[:, 0]).square().mean()
+    )
+    gradients = torch.autograd.grad(loss, list(agent.policy.parameters()), allow_unused=True)
+    agent.rollout_buffer.generator_ready = True
+    agent.policy.noise.reseed(1)
+    agent.train()
+    for old, new, slope in zip(before, agent.policy.parameters(), gradients, strict=True):
+        step = torch.zeros_like(old) if slope is None else -1e-3 * slope
+        torch.testing.assert_close(new - old, step, rtol=1e-3, atol=1e-6)
 
 
 def test_callbacks(tmp_path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -186,19 +187,38 @@ def test_latents_are_logged_and_exact_densities_have_none() -> None:
 
 
 def test_several_envs_and_n_steps() -> None:
-    """Three envs; returns over three steps, whose discount is γ³."""
+    """Returns over three steps and their discount, γ³ or less at an end, reach the target."""
+    targets: list[torch.Tensor] = []
     agent = SAC("cvae", DummyVecEnv([TinyEnv] * 3), policy_kwargs=TINY, n_steps=3, **FAST).learn(60)
-    assert agent.num_timesteps == 60
-    assert agent.replay_buffer.sample(8).discounts is not None
+    batch = agent.replay_buffer.sample(64)
+    powers = torch.tensor([agent.gamma**n for n in (1, 2, 3)])
+    assert torch.isclose(batch.discounts, powers, rtol=1e-6).any(1).all()
+    assert torch.isclose(batch.discounts, torch.tensor(agent.gamma**3)).float().mean() > 0.5
+    agent.critic_target.requires_grad_(False)
+    for parameter in agent.critic_target.parameters():
+        parameter.zero_()
+    agent.ent_coef_optimizer, agent.ent_coef_tensor = None, torch.zeros(1)
+    for network in agent.critic_target.q_networks:
+        network[-1].bias.fill_(7.0)
+    agent._critics.regress = lambda obs, actions, y: targets.append(y) or torch.zeros(())
+    agent._update(batch)
+    expected = batch.rewards + (1.0 - batch.dones) * batch.discounts * 7.0
+    torch.testing.assert_close(targets[0], expected, rtol=1e-6, atol=1e-6)
 
 
-def test_subprocesses() -> None:
-    """A vector of processes feeds it as well."""
-    env = SubprocVecEnv([TinyEnv, TinyEnv], start_method="fork")
-    try:
-        SAC("cvae", env, policy_kwargs=TINY, **FAST).learn(40)
-    finally:
-        env.close()
+def test_a_vector_of_processes_is_a_vector_of_copies() -> None:
+    """The same transitions reach the buffer, so the same numbers are learned."""
+    learned = []
+    for make in (DummyVecEnv, partial(SubprocVecEnv, start_method="fork")):
+        env = make([TinyEnv, TinyEnv])
+        try:
+            agent = SAC("cvae", env, policy_kwargs=TINY, **FAST).learn(40)
+            learned.append(parameters(agent) | {"buffer": agent.replay_buffer.rewards.copy()})
+        finally:
+            env.close()
+    assert np.array_equal(learned[0].pop("buffer"), learned[1].pop("buffer"))
+    for name, value in learned[0].items():
+        assert torch.equal(value, learned[1][name]), name
 
 
 @pytest.mark.parametrize("agent_class", [SAC, stable_baselines3.SAC])
