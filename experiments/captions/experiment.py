@@ -10,25 +10,24 @@ Measured: the bound log P(image | caption) with right, wrong and empty captions;
 among 16; whether samples show what the caption says, by a classifier trained on real images, for
 combinations seen in training and held out of it; attention by kind of word.
 
-Files: out/<model>.safetensors (states; a finished model is not trained again, an interrupted one
-goes on), out/results.json (the table), out/figures/.
+Files: out/cells/ (scores and state of every model; an interrupted training goes on),
+out/results.json (the table of all finished models), out/figures/.
 """
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from vaerl.densities.cvae import CVAE
 from vaerl.densities.options import check_positive, check_seed
-from vaerl.disk import files, jsonio
 from vaerl.experiments.captions.chain import Sizes, build_drawer
 from vaerl.experiments.captions.data import (
     HELD_OUT,
@@ -51,11 +50,11 @@ from vaerl.experiments.captions.scores import (
     flips,
     measured_scenes,
 )
-from vaerl.experiments.captions.training import Fit, state_of
+from vaerl.lab.cells import Cell, Desk, Measured
+from vaerl.lab.experiment import Experiment, Results
+from vaerl.lab.table import command_line
+from vaerl.lab.trainer import Trainer
 from vaerl.names import check_name
-from vaerl.runs.console import print_table, training_bar
-from vaerl.runs.directory import versions
-from vaerl.threads import limit_threads
 
 MODELS = ("drawing", "connected", "convolutional", "laplacian-gan")
 TITLES = {
@@ -65,6 +64,7 @@ TITLES = {
     "laplacian-gan": "Laplacian-pyramid GAN",
 }
 CLIP = 20.0  # norm of a gradient
+CURVE = 50  # updates a point of the learning curve
 
 
 @dataclass(frozen=True)
@@ -141,50 +141,68 @@ def run(
             None. The table is of all finished ones in the folder.
         threads: torch threads.
     """
-    budget = PRESETS[check_name("preset", preset, PRESETS)]
     asked = [check_name("model", name, MODELS) for name in models or MODELS]
+    check_name("preset", preset, PRESETS)
     check_positive("threads", threads)
     check_seed("seed", seed)
-    out = Path(out)
-    glyphs = {part: load_glyphs(budget.images, part, data) for part in ("train", "test")}
-    with limit_threads(threads):
-        fits = {name: make_fit(name, budget, glyphs["train"], seed) for name in ("judge", *asked)}
-        _train(fits, out)
-        for name in MODELS:  # the table is of all that is finished
-            if name not in fits and state_of(out, name).exists():
-                fit = make_fit(name, budget, glyphs["train"], seed)
-                if fit.finished(out):
-                    fits[name] = fit
-        wanted = [name for name in MODELS if name in fits]
-        scenes = measured_scenes(glyphs["test"], budget.scenes, seed)
-        judge = fits["judge"].module
-        assert isinstance(judge, Judge), type(judge)
-        real = {kind: judge.agreement(images, some) for kind, (some, images) in scenes.items()}
-        samplers = {TITLES[name]: _sampler(fits[name].module) for name in wanted}
-        results = {}
-        with training_bar({"measuring": len(wanted)}) as advance:
-            for number, name in enumerate(wanted, 1):
-                results[name] = _measure(
-                    fits[name], samplers[TITLES[name]], judge, scenes, budget, seed
-                )
-                advance("measuring", number)
-        drawer = fits["drawing"].module if "drawing" in fits else None
-        draw_figures(out, samplers, drawer, scenes, seed)  # type: ignore[arg-type]
-    command = f"vaerl experiment captions --preset {preset} --seed {seed}"
-    command += f" --models {','.join(wanted)}" if wanted != [*MODELS] else ""
-    record = assemble(results, real, budget, command)
-    path = out / "results.json"
-    files.write_text(path, jsonio.dumps(record, indent=1) + "\n")
-    print_table(record["title"], record["columns"], record["rows"])
-    for line in (record["caption"], *record["notes"]):
-        print(line)
-    return path
+    load_glyphs(PRESETS[preset].images, "train", data)  # fails at once if the files are missing
+
+    def is_alike(cell: Mapping[str, Any]) -> bool:
+        return cell == make_cell(cell["model"], preset, seed).as_data()
+
+    experiment = Experiment(partial(measure, data), partial(table_of, preset), partial(draw, data))
+    cells = [make_cell(name, preset, seed) for name in ("judge", *asked)]
+    return experiment.run(cells, out, threads=threads, others=is_alike)
 
 
-def make_fit(name: str, budget: Preset, glyphs: Glyphs, seed: int) -> Fit:
+@dataclass(frozen=True)
+class Model(Cell):
+    """A model, or the judge: its training and the size of its measurement."""
+
+    remeasured: ClassVar[tuple[str, ...]] = ("scenes", "k", "choice_k", "choices")
+
+    model: str
+    preset: str
+    seed: int
+    images: str
+    updates: int
+    rate: float
+    batch_size: int
+    sizes: Sizes
+    scenes: int
+    k: int
+    choice_k: int
+    choices: int
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> Model:
+        """The cell that `as_data` describes."""
+        return cls(**{**data, "sizes": Sizes(**data["sizes"])})
+
+    @property
+    def name(self) -> str:
+        """That of the model."""
+        return self.model
+
+    @property
+    def work(self) -> float:
+        """Updates."""
+        return float(self.updates)
+
+
+def make_cell(name: str, preset: str, seed: int) -> Model:
+    """The cell of a model, or of the judge."""
+    budget = PRESETS[preset]
+    return Model(
+        name, preset, seed, budget.images, budget.updates[name], budget.rates[name],
+        budget.batch_size, budget.sizes, budget.scenes, budget.k, budget.choice_k, budget.choices,
+    )  # fmt: skip
+
+
+def make_trainer(cell: Model, glyphs: Glyphs) -> Trainer:
     """The training of one model, or of the judge; images are painted anew for every update."""
     mean = paint(*_mean_scenes(glyphs)).mean(0)
-    rate, size = budget.rates[name], budget.batch_size
+    name, seed, rate, size = cell.model, cell.seed, cell.rate, cell.batch_size
     step: Callable[[torch.Generator], Tensor]
     if name == "judge":
         module: Any = Judge(seed)
@@ -192,12 +210,14 @@ def make_fit(name: str, budget: Preset, glyphs: Glyphs, seed: int) -> Fit:
 
         def step(generator: torch.Generator) -> Tensor:
             scenes = draw_scenes(size, generator, None)  # all combinations: it has to know them
-            loss = module.loss(paint(scenes, glyphs, generator), scenes)
-            _descend(loss, optimisers[0])
+            images = paint(scenes, glyphs, generator)
+            with torch.random.fork_rng(devices=[]):  # its dropout has no generator
+                torch.manual_seed(generator.initial_seed())
+                _descend(loss := module.loss(images, scenes), optimisers[0])
             return loss.detach()
 
     elif name == "laplacian-gan":
-        module = LaplacianGAN(budget.sizes.words, seed=seed)
+        module = LaplacianGAN(cell.sizes.words, seed=seed)
         optimisers = module.optimisers(rate)
 
         def step(generator: torch.Generator) -> Tensor:
@@ -212,11 +232,11 @@ def make_fit(name: str, budget: Preset, glyphs: Glyphs, seed: int) -> Fit:
         if name == "drawing":
             # The total derivative needs one pass of recognition, the others a second one.
             module = build_drawer(
-                budget.sizes, mean, seed, objective="elbo", encoder_gradient="total"
+                cell.sizes, mean, seed, objective="elbo", encoder_gradient="total"
             )
         else:
             module = build_rival(
-                name, mean, seed, budget.sizes.words, objective="elbo", encoder_gradient="stl"
+                name, mean, seed, cell.sizes.words, objective="elbo", encoder_gradient="stl"
             )
         optimisers = (torch.optim.Adam(module.parameters(), rate),)
 
@@ -227,11 +247,9 @@ def make_fit(name: str, budget: Preset, glyphs: Glyphs, seed: int) -> Fit:
             _descend(loss.mean(), optimisers[0])
             return loss.detach().mean()
 
-    settings = {
-        "images": budget.images, "seed": seed, "updates": budget.updates[name], "rate": rate,
-        "batch_size": size, "sizes": asdict(budget.sizes),
-    }  # fmt: skip
-    return Fit(name, module, optimisers, budget.updates[name], step, settings, seed)
+    return Trainer(
+        module, optimisers, step, cell.updates, cell.as_data(), seed=seed, free=cell.remeasured
+    )
 
 
 def _mean_scenes(glyphs: Glyphs) -> tuple[Any, Glyphs, torch.Generator]:
@@ -247,12 +265,6 @@ def _descend(loss: Tensor, optimiser: torch.optim.Optimizer) -> None:
     optimiser.step()
 
 
-def _train(fits: Mapping[str, Fit], out: Path) -> None:
-    with training_bar({name: fit.updates for name, fit in fits.items()}) as advance:
-        for name, fit in fits.items():
-            fit.run(out, lambda done, name=name: advance(name, done))  # type: ignore[misc]
-
-
 def _sampler(model: Any) -> Sampler:
     """How a model draws binary images of captions."""
     if isinstance(model, CVAE):
@@ -260,36 +272,74 @@ def _sampler(model: Any) -> Sampler:
     return lambda tokens, generator: (model.sample(tokens, generator) > 0.5).float()
 
 
-def _measure(
-    fit: Fit, sample: Sampler, judge: Judge, scenes: Any, budget: Preset, seed: int
-) -> dict[str, Any]:
-    """All that the table and the page need of one model, as plain data."""
+def measure(data: str | None, cell: Model, desk: Desk) -> Measured:
+    """Train one model and measure it; the judge, which it is measured by, comes first."""
+    glyphs = {part: load_glyphs(cell.images, part, data) for part in ("train", "test")}
+    trainer = make_trainer(cell, glyphs["train"])
+    trainer.run(desk.state, desk.tick)
+    scenes = measured_scenes(glyphs["test"], cell.scenes, cell.seed)
+    model: Any = trainer.module
+    if cell.model == "judge":
+        return Measured({"agreement": {k: model.agreement(x, s) for k, (s, x) in scenes.items()}})
+    judging = make_trainer(make_cell("judge", cell.preset, cell.seed), glyphs["train"])
+    judging.run(desk.path.with_name("judge.state"))
+    judge: Any = judging.module
+    sample = _sampler(model)
+    each = range(0, cell.updates // CURVE * CURVE, CURVE)
     result: dict[str, Any] = {
-        "updates": fit.updates,
-        "minutes": fit.seconds / 60.0,
-        "curve": fit.curve,
-        "agreement": agreement(judge, sample, scenes, seed),
-        "flips": flips(judge, sample, budget.scenes, seed),
+        "updates": cell.updates,
+        "minutes": sum(trainer.seconds) / 60.0,
+        "curve": [sum(trainer.losses[start : start + CURVE]) / CURVE for start in each],
+        "agreement": agreement(judge, sample, scenes, cell.seed),
+        "flips": flips(judge, sample, cell.scenes, cell.seed),
     }
-    if isinstance(fit.module, CVAE):
+    if isinstance(model, CVAE):
         result["bounds"] = {
-            kind: caption_bounds(fit.module, some, images, budget.k, seed)
+            kind: caption_bounds(model, some, images, cell.k, cell.seed)
             for kind, (some, images) in scenes.items()
         }
-        some, images = scenes["seen"]
         result["choice"] = caption_choice(
-            fit.module, some, images, budget.choices, budget.choice_k, seed
+            model, *scenes["seen"], cell.choices, cell.choice_k, cell.seed
         )
-    if fit.name == "drawing":
-        result["attention"] = attention_mass(fit.module, scenes["seen"][0], seed)  # type: ignore[arg-type]
-    return result
+    if cell.model == "drawing":
+        result["attention"] = attention_mass(model, scenes["seen"][0], cell.seed)
+    return Measured(result)
+
+
+def draw(data: str | None, results: Results, out: Path) -> None:
+    """Pictures of all finished models, from their saved states."""
+    cells = {r.cell["model"]: (Model.from_data(r.cell), r.path) for r in results}
+    models: dict[str, Any] = {}
+    for name in (name for name in MODELS if name in cells):
+        cell, path = cells[name]
+        trainer = make_trainer(cell, load_glyphs(cell.images, "train", data))
+        trainer.run(path.with_suffix(".state"))
+        models[name] = trainer.module
+    cell = cells["judge"][0]
+    scenes = measured_scenes(load_glyphs(cell.images, "test", data), cell.scenes, cell.seed)
+    samplers = {TITLES[name]: _sampler(model) for name, model in models.items()}
+    draw_figures(out, samplers, models.get("drawing"), scenes, cell.seed)
+
+
+def table_of(preset: str, results: Results) -> dict[str, Any]:
+    """The table of all finished models, and its command."""
+    found = {result.cell["model"]: result.data for result in results}
+    models = {name: found[name] for name in MODELS if name in found}
+    cell = results[0].cell
+    options = {
+        "preset": preset, "seed": cell["seed"], "models": [*models] if len(models) < 4 else None
+    }  # fmt: skip
+    return {
+        **assemble(models, found["judge"]["agreement"], cell),
+        "settings": {result.cell["model"]: result.cell for result in results},
+        "command": command_line("captions", run, options),
+    }
 
 
 def assemble(
     results: Mapping[str, Mapping[str, Any]],
     real: Mapping[str, Mapping[str, float]],
-    budget: Preset,
-    command: str,
+    cell: Mapping[str, Any],
 ) -> dict[str, Any]:
     """The table: bounds in nats, the choice among captions, and caption accuracies."""
 
@@ -329,19 +379,13 @@ def assemble(
             for aspect, share in result["flips"].items()
         )
         notes.append(f"One word changed, the noise kept ({TITLES[name]}): {told}.")
-    updates = ", ".join(f"{TITLES[name]} {r['updates']:,}" for name, r in results.items())
     return {
         "title": "Images from captions",
         "caption": (
-            f"One or two digits of 14 × 14 pixels ({budget.images}) in four colours on a canvas of "
-            f"28 × 28, batches of {budget.batch_size}; updates: {updates}. log P: mean bound L_"
-            f"{budget.k} on {budget.scenes} test images, in nats, with the right caption and with "
-            f"another image's. 1 of 16: how often the right caption has the largest L_"
-            f"{budget.choice_k} among 16 ({budget.choices} images). Then the share of samples "
-            "that show what the caption says, by the classifier: place, colours, digits, and all "
-            f"of it; last two for combinations kept out of training, a digit at a new place and a "
-            f"digit in a new colour ({budget.scenes} captions each). CPU minutes: of training, one "
-            "thread."
+            f"log P: mean bound L_{cell['k']} in nats with the right caption and with another "
+            "image's; 1 of 16: how often the right caption has the largest bound; then the share "
+            "of samples that show what the caption says, in the last two columns for combinations "
+            "kept out of training."
         ),
         "columns": [
             "model", "log P", "shuffled", "1 of 16", *ASPECTS, *HELD_OUT[1:], "CPU minutes",
@@ -349,9 +393,4 @@ def assemble(
         "rows": rows,
         "notes": notes,
         "data": {**results, "real": real},
-        "command": command,
-        "versions": {
-            **{name: versions()[name] for name in ("vaerl", "python", "torch")},
-            "machine": platform.machine(),
-        },
     }  # fmt: skip

@@ -6,14 +6,15 @@ against k. (2) The MNIST network of Burda et al. before, during and after traini
 with binary latents, where reparameterisation does not apply: wake-sleep, reweighted wake-sleep and
 VIMCO. SNR = ‖E g‖ / √(trace Var g), of one draw.
 
-Files: out/gradients-linear.json, -network.json, -helmholtz.json (the tables; a finished one is not
-repeated, one of other settings is refused) and out/figures/ (a picture each).
+Files: out/cells/, out/gradients-linear.json, -network.json, -helmholtz.json (the tables),
+out/figures/ (a picture each).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import partial
 from math import log
 from pathlib import Path
 from statistics import linear_regression
@@ -23,25 +24,21 @@ from typing import Any
 import torch
 
 from vaerl.densities.options import check_positive, check_seed
-from vaerl.disk import files, jsonio
 from vaerl.experiments.gradients.estimators import BOUND, ELBO, ESTIMATORS, NEEDS_TWO
 from vaerl.experiments.gradients.figures import draw
 from vaerl.experiments.gradients.helmholtz import METHODS, train_machine
 from vaerl.experiments.gradients.linear import NAMES, exact_elbo, linear_draws
 from vaerl.experiments.gradients.network import measure_network, spread
-from vaerl.experiments.iwae.cell import Cell
-from vaerl.experiments.iwae.mnist import Digits
-from vaerl.lab.records import check_same, read_record
+from vaerl.experiments.iwae.cell import Autoencoder
+from vaerl.lab.cells import Cell, Desk, Measured
+from vaerl.lab.experiment import Experiment, Results
+from vaerl.lab.pool import Tick
+from vaerl.lab.table import command_line
 from vaerl.names import check_name
-from vaerl.runs.console import print_table, training_bar
-from vaerl.runs.directory import versions
-from vaerl.threads import limit_threads
 
 PARTS = ("linear", "network", "helmholtz")
 LINEAR_ROWS = 10_000  # draws at once
 NETWORK_IMAGES = 20
-RECORD = ("title", "columns", "rows", "data", "settings")
-"""What is read of a finished part."""
 MACHINE_RATE = 3e-3
 
 
@@ -102,82 +99,111 @@ def run(
     check_seed("seed", seed)
     check_positive("threads", threads)
     out = Path(out)
-    cell = Cell(1, "iwae", 5, ((5, max(budget.marks)),), images=budget.images, seed=seed)
-    settings = {"seed": seed, **asdict(budget)}
-    paths = {part: out / f"gradients-{part}.json" for part in wanted}
-    records = {part: read_record(path, RECORD) for part, path in paths.items()}
-    for part, record in records.items():
-        if record is not None:
-            check_same(paths[part], record["settings"], settings)
-    unread = any(record is None and part != "linear" for part, record in records.items())
-    digits = cell.load_digits(data) if unread else None
-    files.make_directory(out / "figures")
-    for part, record in records.items():
-        if record is None:
-            with limit_threads(threads):
-                record = _measure(part, budget, seed, digits, cell)
-            record["command"] = f"vaerl experiment gradients --parts {part} --preset {preset}"
-            record["command"] += f" --seed {seed}"
-            record["settings"] = settings
-            record["versions"] = {n: versions()[n] for n in ("vaerl", "python", "torch")}
-            files.write_text(paths[part], jsonio.dumps(record, indent=1) + "\n")
-        print_table(record["title"], record["columns"], record["rows"])
-        draw(part, record["data"], out / "figures" / f"gradients-{part}.png")
+    for part in wanted:
+        options = {"preset": preset, "seed": seed, "parts": [part]}
+        Experiment(partial(measure, data), assemble, draw_part).run(
+            [Part(part, seed, budget)],
+            out,
+            command=command_line("gradients", run, options),
+            threads=threads,
+            file=f"gradients-{part}.json",
+        )
     return out
 
 
-def _measure(
-    part: str, budget: Preset, seed: int, digits: Digits | None, cell: Cell
-) -> dict[str, Any]:
-    if part == "linear":
-        return linear_record(measure_linear(budget, seed), budget)
-    assert digits is not None, part
-    if part == "network":
-        return network_record(digits, cell, budget)
-    return helmholtz_record(digits, budget, seed)
+@dataclass(frozen=True)
+class Part(Cell):
+    """One of the three parts."""
+
+    part: str
+    seed: int
+    budget: Preset
+
+    @property
+    def name(self) -> str:
+        """Such as gradients-linear."""
+        return f"gradients-{self.part}"
+
+    @property
+    def work(self) -> float:
+        """Samples and epochs that are worked through."""
+        budget = self.budget
+        if self.part == "linear":
+            return float(sum(k for _, k in pairs(budget.linear_samples)))
+        if self.part == "helmholtz":
+            return float(len(METHODS) * budget.machine_epochs)
+        samples = sum(k for _, k in pairs(budget.network_samples))
+        return float(max(budget.marks) + len(budget.marks) * samples)
+
+    def network(self) -> Autoencoder:
+        """The cell of the network that is measured; its images serve the machine too."""
+        epochs = max(self.budget.marks)
+        images = self.budget.images
+        return Autoencoder(1, "iwae", 5, ((5, epochs),), images=images, seed=self.seed)
+
+
+def pairs(samples: tuple[int, ...]) -> list[tuple[str, int]]:
+    """Every estimator with every number of samples that it can use."""
+    return [(n, k) for n in ESTIMATORS for k in samples if k > 1 or n not in NEEDS_TWO]
+
+
+def measure(data: str | None, cell: Part, desk: Desk) -> Measured:
+    """Work out one part: what its table and its picture show."""
+    parts = {"linear": measure_linear, "network": along_training, "helmholtz": train_machines}
+    return Measured({"data": parts[cell.part](cell, data, desk.tick)})
+
+
+def assemble(results: Results) -> dict[str, Any]:
+    """The record of a part."""
+    ((_, cell, found),) = results
+    tables = {"linear": linear_table, "network": network_table, "helmholtz": helmholtz_table}
+    made = {"data": found["data"], "settings": {"seed": cell["seed"], **cell["budget"]}}
+    return {**tables[cell["part"]](found["data"], cell["budget"]), **made}
+
+
+def draw_part(results: Results, out: Path) -> None:
+    """The picture of a part."""
+    ((_, cell, found),) = results
+    (out / "figures").mkdir(parents=True, exist_ok=True)
+    draw(cell["part"], found["data"], out / "figures" / f"gradients-{cell['part']}.png")
 
 
 # -- the linear-Gaussian chain ---------------------------------------------------------------------
 
 
-def measure_linear(budget: Preset, seed: int) -> dict[str, dict[str, Any]]:
+def measure_linear(cell: Part, _: str | None, tick: Tick) -> dict[str, dict[str, Any]]:
     """By estimator and k: mean, its standard error, variance and SNR of one draw."""
+    budget, done = cell.budget, 0
     found: dict[str, dict[str, Any]] = {name: {} for name in ESTIMATORS}
-    pairs = [
-        (name, k)
-        for name in ESTIMATORS
-        for k in budget.linear_samples
-        if k > 1 or name not in NEEDS_TWO
-    ]
-    with training_bar({"linear-Gaussian chain": sum(k for _, k in pairs)}) as advance:
-        done = 0
-        for name, k in pairs:
-            number = ESTIMATORS.index(name)  # own draws for each, so that errors are independent
-            generator = torch.Generator().manual_seed(1000 * seed + 100 * number + k)
-            pieces = range(0, budget.linear_draws, LINEAR_ROWS)
-            draws = torch.cat(
-                [
-                    linear_draws(name, k, min(LINEAR_ROWS, budget.linear_draws - start), generator)
-                    for start in pieces
-                ]
-            )
-            whole = spread(draws)
-            found[name][str(k)] = {
-                "mean": draws.mean(0).tolist(),
-                "error": (draws.std(0) / len(draws) ** 0.5).tolist(),
-                "variance": whole.variance,
-                "snr": whole.snr,
-            }
-            done += k
-            advance("linear-Gaussian chain", done)
+    for name, k in pairs(budget.linear_samples):
+        number = ESTIMATORS.index(name)  # own draws for each, so that errors are independent
+        generator = torch.Generator().manual_seed(1000 * cell.seed + 100 * number + k)
+        pieces = range(0, budget.linear_draws, LINEAR_ROWS)
+        draws = torch.cat(
+            [
+                linear_draws(name, k, min(LINEAR_ROWS, budget.linear_draws - start), generator)
+                for start in pieces
+            ]
+        )
+        whole = spread(draws)
+        found[name][str(k)] = {
+            "mean": draws.mean(0).tolist(),
+            "error": (draws.std(0) / len(draws) ** 0.5).tolist(),
+            "variance": whole.variance,
+            "snr": whole.snr,
+        }
+        done += k
+        tick(done)
     return found
 
 
-def linear_record(data: dict[str, dict[str, Any]], budget: Preset) -> dict[str, Any]:
-    """The table: how far every mean is from what it should be, variance, SNR and its slope."""
+def linear_table(
+    data: Mapping[str, Mapping[str, Any]], budget: Mapping[str, Any]
+) -> dict[str, Any]:
+    """How far every mean is from what it should be, variance, SNR and its slope."""
     _, exact = exact_elbo()
     truth = [exact[name] for name in NAMES]
-    few, many = str(budget.linear_samples[1]), str(budget.linear_samples[-1])
+    few, many = str(budget["linear_samples"][1]), str(budget["linear_samples"][-1])
     rows = []
     for name, by_k in data.items():
         known = [by_k[k] for k in by_k if name in ELBO or k == "1"]
@@ -197,19 +223,15 @@ def linear_record(data: dict[str, dict[str, Any]], budget: Preset) -> dict[str, 
     return {
         "title": "Encoder gradients on the linear-Gaussian chain",
         "caption": (
-            f"Two layers, {budget.linear_draws:,} draws for every estimator and k in "
-            f"{', '.join(map(str, budget.linear_samples))}. z: largest distance, over the "
-            f"parameters {', '.join(NAMES)} and k, in standard errors (the "
-            "largest of up to 28): of estimators of the ELBO, and of all at k = 1, to the exact "
-            "gradient; at k > 1 to the total derivative of L_k, which is unbiased. Variance: "
-            "trace, of one draw. Slope: of log SNR in log k for k of at least 4."
+            "z: largest distance over parameters and k, in standard errors, to the exact gradient "
+            "of the ELBO, and at k > 1 to the total derivative of L_k; variance: trace, of one "
+            "draw; slope: of log SNR in log k from k = 4 on."
         ),
         "columns": [
             "estimator", "gradient of", "z to exact", "z to total",
             f"variance k={few}", f"k={many}", f"SNR k={few}", f"k={many}", "slope",
         ],
         "rows": rows,
-        "data": data,
     }  # fmt: skip
 
 
@@ -234,29 +256,34 @@ def _digits(value: float) -> str:
 # -- the network -----------------------------------------------------------------------------------
 
 
-def network_record(digits: Digits, cell: Cell, budget: Preset) -> dict[str, Any]:
-    """Measure, and make the table: variance and SNR after each mark of the training."""
-    training, title = "epochs of the network", "gradients of the network"
-    total = len(budget.marks) * sum(
-        k for n in ESTIMATORS for k in budget.network_samples if k > 1 or n not in NEEDS_TWO
-    )
-    with training_bar({training: max(budget.marks), title: total}) as advance:
-        found = measure_network(
-            digits, cell, budget.marks, budget.network_samples,
-            budget.network_draws, NETWORK_IMAGES,
-            lambda epochs: advance(training, epochs), lambda done: advance(title, done),
-        )  # fmt: skip
-    data = {
+def along_training(cell: Part, folder: str | None, tick: Tick) -> dict[str, Any]:
+    """By epochs, estimator and k: variance and SNR."""
+    network, budget = cell.network(), cell.budget
+    done = {"epochs": 0, "samples": 0}
+
+    def show(kind: str, amount: int) -> None:
+        done[kind] = amount
+        tick(sum(done.values()))
+
+    found = measure_network(
+        network.load_digits(folder), network, budget.marks, budget.network_samples,
+        budget.network_draws, NETWORK_IMAGES, partial(show, "epochs"), partial(show, "samples"),
+    )  # fmt: skip
+    return {
         str(mark): {
             name: {str(k): {"variance": s.variance, "snr": s.snr} for k, s in by_k.items()}
             for name, by_k in by_name.items()
         }
         for mark, by_name in found.items()
     }
+
+
+def network_table(data: Mapping[str, Any], budget: Mapping[str, Any]) -> dict[str, Any]:
+    """Variance and SNR after each mark of the training."""
     rows = []
     for mark, by_name in data.items():
         for name, by_k in by_name.items():
-            cells = [by_k.get(str(k)) for k in budget.network_samples]
+            cells = [by_k.get(str(k)) for k in budget["network_samples"]]
             rows.append(
                 [
                     mark,
@@ -265,56 +292,58 @@ def network_record(digits: Digits, cell: Cell, budget: Preset) -> dict[str, Any]
                     *("" if c is None else _digits(c["snr"]) for c in cells),
                 ]
             )
-    ks = [f"k={k}" for k in budget.network_samples]
+    ks = [f"k={k}" for k in budget["network_samples"]]
     return {
         "title": "Encoder gradients of the MNIST network",
         "caption": (
-            f"One stochastic layer (784-200-200-50), trained with IWAE, k = 5, for the epochs of "
-            f"the first column; mean gradient over {NETWORK_IMAGES} fixed images "
-            f"({cell.images}), {budget.network_draws} draws. Trace of the variance of one draw; "
-            "SNR 0 where the mean is lost in the noise."
+            "Trace of the variance of one draw of the gradient, averaged over "
+            f"{NETWORK_IMAGES} images; SNR 0 where the mean is lost in the noise."
         ),
         "columns": [
             "epochs", "estimator", f"variance {ks[0]}", *ks[1:], f"SNR {ks[0]}", *ks[1:],
         ],
         "rows": rows,
-        "data": data,
     }  # fmt: skip
 
 
 # -- binary latents --------------------------------------------------------------------------------
 
 
-def helmholtz_record(digits: Digits, budget: Preset, seed: int) -> dict[str, Any]:
-    """Train a machine with each method, and make the table: test NLL along the training."""
+def train_machines(cell: Part, folder: str | None, tick: Tick) -> dict[str, list[list[float]]]:
+    """[epochs, test NLL] along the training of a machine, by method."""
+    digits, budget = cell.network().load_digits(folder), cell.budget
     data: dict[str, list[list[float]]] = {}
-    with training_bar(dict.fromkeys(METHODS, budget.machine_epochs)) as advance:
-        for method in METHODS:
-            curve = train_machine(
-                method,
-                digits,
-                sizes=budget.machine,
-                k=budget.machine_samples,
-                epochs=budget.machine_epochs,
-                batch_size=budget.machine_batch,
-                learning_rate=MACHINE_RATE,
-                seed=seed,
-                test_images=budget.test_images,
-                test_k=budget.test_k,
-                tick=lambda epochs, method=method: advance(method, epochs),  # type: ignore[misc]
-            )[1]
-            data[method] = [[float(epoch), nll] for epoch, nll in curve]
+    for number, method in enumerate(METHODS):
+        before = number * budget.machine_epochs
+        curve = train_machine(
+            method,
+            digits,
+            sizes=budget.machine,
+            k=budget.machine_samples,
+            epochs=budget.machine_epochs,
+            batch_size=budget.machine_batch,
+            learning_rate=MACHINE_RATE,
+            seed=cell.seed,
+            test_images=budget.test_images,
+            test_k=budget.test_k,
+            tick=lambda epochs, before=before: tick(before + epochs),  # type: ignore[misc]
+        )[1]
+        data[method] = [[float(epoch), nll] for epoch, nll in curve]
+    return data
+
+
+def helmholtz_table(
+    data: Mapping[str, list[list[float]]], budget: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Test NLL along the training."""
     epochs = [f"{int(epoch)} epochs" for epoch, _ in next(iter(data.values()))]
-    sizes = "-".join(map(str, budget.machine))
     return {
         "title": "A Helmholtz machine with binary latents: test NLL (nats)",
         "caption": (
-            f"Layers {sizes}, every factor Bernoulli(σ(linear)); Adam at {MACHINE_RATE:g}, batches "
-            f"of {budget.machine_batch}, {len(digits.train):,} images ({budget.images}), "
-            f"k = {budget.machine_samples} but for wake-sleep (1); NLL = −mean L_K on "
-            f"{budget.test_images:,} test images, K = {budget.test_k:,}."
+            f"Layers {'-'.join(map(str, budget['machine']))}, "
+            f"k = {budget['machine_samples']} but for wake-sleep (1); NLL = −mean L_K on "
+            f"{budget['test_images']:,} test images, K = {budget['test_k']:,}."
         ),
         "columns": ["method", *epochs],
         "rows": [[method, *(f"{nll:.2f}" for _, nll in curve)] for method, curve in data.items()],
-        "data": data,
     }

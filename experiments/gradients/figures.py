@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 
 def draw(part: str, data: Mapping[str, Any], path: Path) -> Path:
     """Draw the picture of a part ("linear", "network", "helmholtz") to `path`."""
-    from matplotlib.figure import Figure
-
     columns = len(data) if part == "network" else 1
     rows = 1 if part == "helmholtz" else 2
     figure = Figure(

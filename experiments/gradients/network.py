@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vaerl.densities.cvae import CVAE
 from vaerl.experiments.gradients.estimators import ESTIMATORS, NEEDS_TWO, surrogate
-from vaerl.experiments.iwae.cell import Cell, Training
+from vaerl.experiments.iwae.cell import Autoencoder, Training
 from vaerl.experiments.iwae.mnist import Digits, binarise
 from vaerl.experiments.iwae.networks import nothing
 
@@ -70,7 +70,7 @@ def network_spread(
 
 def measure_network(
     digits: Digits,
-    cell: Cell,
+    cell: Autoencoder,
     marks: Sequence[int],
     samples: Sequence[int],
     draws: int,
@@ -95,9 +95,9 @@ def measure_network(
     found: dict[int, dict[str, dict[int, Spread]]] = {}
     done = 0
     for mark in marks:
-        while len(training.history) < mark:
-            training.epoch()
-            trained(len(training.history))
+        while training.done < mark:
+            training.round()
+            trained(training.done)
         density = copy.deepcopy(training.density)
         found[mark] = {name: {} for name in ESTIMATORS}
         for name in ESTIMATORS:

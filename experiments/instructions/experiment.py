@@ -10,15 +10,15 @@ share that ends at the goal asked for, over each kind of instruction of training
 combinations held out. A policy that ignores the words obeys one time in eight, or in four where one
 word is said.
 
-Files: out/cells/<policy>-s<seed>.json (finished ones are not repeated; those of other settings are
-refused), out/results.json (the table), out/figures/.
+Files: out/cells/, out/results.json (the table), out/figures/.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean
 from time import process_time
 from types import MappingProxyType
 from typing import Any
@@ -34,16 +34,14 @@ import vaerl.envs
 from vaerl.agents import SAC
 from vaerl.densities import density_names
 from vaerl.densities.options import check_positive, check_seed
-from vaerl.disk import files, jsonio
 from vaerl.envs.coloured_goals import STEP
 from vaerl.experiments.instructions.figures import draw_figures
-from vaerl.lab.records import check_same, read_record
+from vaerl.lab.cells import Cell, Desk, Measured
+from vaerl.lab.experiment import Experiment, Results
 from vaerl.lab.stats import interval
+from vaerl.lab.table import command_line
 from vaerl.names import check_name
 from vaerl.policies.instructions import InstructionExtractor
-from vaerl.runs.console import print_table, training_bar
-from vaerl.runs.directory import versions
-from vaerl.threads import limit_threads
 
 ENV = "vaerl/ColouredGoals-v0"
 POLICIES = ("words", "no words")
@@ -114,50 +112,34 @@ def run(
     check_name("learner", learner, LEARNERS)
     check_positive("threads", threads)
     chosen = [check_seed("seeds", seed) for seed in seeds or budget.seeds]
-    out = Path(out)
-    wanted = [(name, seed) for name in names for seed in chosen]
-    length = budget.steps if learner == "sac" else budget.updates
-    settings = {"density": density, "learner": learner, "length": length}
-    settings |= SETTINGS if learner == "sac" else {"demonstrations": budget.demonstrations}
-    settings["episodes"] = budget.episodes
-    finished = read_finished(out / "cells", settings)
-    cells: dict[tuple[str, int], dict[str, Any]] = {}
-    titles = {key: f"{key[0]} seed {key[1]}" for key in wanted}
-    with training_bar({title: length for title in titles.values()}) as advance:
-        for key in wanted:
-            path = out / "cells" / f"{key[0].replace(' ', '-')}-s{key[1]}.json"
-            cell = finished.get(path)
-            if cell is None:
-                with limit_threads(threads):
-                    tick = lambda done, title=titles[key]: advance(title, done)  # noqa: E731
-                    cell = train_cell(*key, density, learner, budget, tick)
-                cell["settings"] = settings
-                files.make_directory(path.parent)
-                files.write_text(path, jsonio.dumps(cell, indent=1) + "\n")
-            cells[key] = cell
-    record = assemble(cells, budget)
-    words = [f"--preset {preset}", f"--seeds {','.join(map(str, seeds))}" if seeds else ""]
-    words += [f"--policies {','.join(map(repr, names))}" if policies else ""]
-    words += [f"--density {density}" if density != "cvae" else ""]
-    words += [f"--learner {learner}" if learner != LEARNERS[0] else ""]
-    record["command"] = " ".join(["vaerl experiment instructions", *filter(None, words)])
-    path = out / "results.json"
-    files.write_text(path, jsonio.dumps(record, indent=1) + "\n")
-    print_table(record["title"], record["columns"], record["rows"])
-    print(record["caption"])
-    draw_figures(cells, KINDS, out)
-    return path
+    cells = [Training(name, seed, density, learner, budget) for name in names for seed in chosen]
+    options = {
+        "preset": preset, "seeds": seeds, "policies": policies, "density": density,
+        "learner": learner,
+    }  # fmt: skip
+    command = command_line("instructions", run, options)
+    return INSTRUCTIONS.run(cells, out, command=command, threads=threads)
 
 
-def read_finished(folder: Path, settings: Mapping[str, Any]) -> dict[Path, dict[str, Any]]:
-    """The cells of a folder; ValueError, one line, for a damaged one or one of other settings."""
-    cells = {}
-    for path in sorted(folder.glob("*.json")):
-        cell = read_record(path, ("settings", "minutes", *KINDS))
-        assert cell is not None, path
-        check_same(path, cell["settings"], settings)
-        cells[path] = cell
-    return cells
+@dataclass(frozen=True)
+class Training(Cell):
+    """One policy, trained and measured."""
+
+    policy: str
+    seed: int
+    density: str
+    learner: str
+    budget: Preset
+
+    @property
+    def name(self) -> str:
+        """Such as no-words-s0."""
+        return f"{self.policy.replace(' ', '-')}-s{self.seed}"
+
+    @property
+    def work(self) -> float:
+        """Steps of SAC, or updates."""
+        return float(self.budget.steps if self.learner == "sac" else self.budget.updates)
 
 
 def make_env(policy: str, combinations: str, asks: str = "mixed") -> gymnasium.Env[Any, Any]:
@@ -197,22 +179,22 @@ class _Tick(BaseCallback):
         return True
 
 
-def train_cell(
-    policy: str, seed: int, density: str, learner: str, budget: Preset, tick: Any
-) -> dict[str, Any]:
-    """Train and evaluate one policy: what the table and the picture need, as plain data."""
+def measure(cell: Training, desk: Desk) -> Measured:
+    """Train and evaluate one policy."""
+    policy, seed, budget = cell.policy, cell.seed, cell.budget
     start = process_time()
-    agent = make_agent(policy, density, budget, seed)
-    if learner == "sac":
-        agent.learn(budget.steps, callback=_Tick(tick))
+    agent = make_agent(policy, cell.density, budget, seed)
+    if cell.learner == "sac":
+        agent.learn(budget.steps, callback=_Tick(desk.tick))
     else:
-        fit(agent, *demonstrate(policy, budget.demonstrations, seed), budget.updates, seed, tick)
+        shown = demonstrate(policy, budget.demonstrations, seed)
+        fit(agent, *shown, budget.updates, seed, desk.tick)
     minutes = (process_time() - start) / 60.0
-    cell: dict[str, Any] = {"minutes": minutes}
+    kinds = {}
     for kind in KINDS:
-        obeyed, shown = obedience(agent, policy, kind, budget.episodes, seed)
-        cell[kind] = {"obeyed": obeyed, "shown": shown}
-    return cell
+        obeyed, seen = obedience(agent, policy, kind, budget.episodes, seed)
+        kinds[kind] = {"obeyed": obeyed, "shown": seen}
+    return Measured({"minutes": minutes, **kinds})
 
 
 def demonstrate(policy: str, episodes: int, seed: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
@@ -300,39 +282,34 @@ def heard(agent: SAC, observation: Mapping[str, np.ndarray]) -> list[float]:
     return extractor.point(preprocess_obs(rows, space))[2][0].tolist()
 
 
-def assemble(cells: Mapping[tuple[str, int], Mapping[str, Any]], budget: Preset) -> dict[str, Any]:
+def assemble(results: Results) -> dict[str, Any]:
     """The table: obedience to each kind of instruction, mean and interval over seeds."""
     rows = []
-    for name in dict.fromkeys(name for name, _ in cells):
-        own: Sequence[Mapping[str, Any]] = [cell for (n, _), cell in cells.items() if n == name]
-        shares = (interval([cell[kind]["obeyed"] for cell in own], 3) for kind in KINDS)
-        minutes = sum(cell["minutes"] for cell in own) / len(own)
-        rows.append([name, str(len(own)), *shares, f"{minutes:.1f}"])
-    settings = next(iter(cells.values()))["settings"]
-    how = f"SAC, {settings['length']:,} steps, {dict(SETTINGS)}"
-    if settings["learner"] != "sac":
-        how = (
-            f"fitted to {budget.demonstrations:,} demonstrated episodes of the combinations of "
-            "training, half of them asked for by one word alone, "
-            f"{settings['length']:,} updates of {FIT_BATCH} steps, Adam from {FIT_RATE:g} to 0"
-        )
+    for name in dict.fromkeys(result.cell["policy"] for result in results):
+        own = [result.data for result in results if result.cell["policy"] == name]
+        shares = (interval([data[kind]["obeyed"] for data in own], 3) for kind in KINDS)
+        rows.append([name, str(len(own)), *shares, f"{mean(d['minutes'] for d in own):.1f}"])
+    cell = results[0].cell
+    sac = {"sac": dict(SETTINGS)} if cell["learner"] == "sac" else {}
     return {
         "title": "Does a policy obey instructions",
         "caption": (
-            f"Share of {budget.episodes} deterministic episodes that end at the goal asked for: "
-            "combinations of training, asked for by both words, by the colour or by the side "
-            "alone; held out: both words of combinations that training neither asked for nor "
-            "showed. Mean with the 95 % interval (Student's t) over seeds; ignoring the words "
-            "gives 1/8 at most, or 1/4 where one word is said. "
-            f"A `{settings['density']}` in {ENV}, {how}. "
-            "CPU minutes: of training, one thread, on a shared machine."
+            f"Share of {cell['budget']['episodes']} deterministic episodes that end at the goal "
+            "asked for, mean with the 95 % interval (Student's t) over seeds; ignoring the words "
+            "gives 1/8 at most, or 1/4 where one word is said."
         ),
         "columns": ["policy", "seeds", *KINDS, "CPU minutes"],
         "rows": rows,
         "data": {
-            f"{name} seed {seed}": {kind: cell[kind]["obeyed"] for kind in KINDS}
-            for (name, seed), cell in cells.items()
+            f"{r.cell['policy']} seed {r.cell['seed']}": {k: r.data[k]["obeyed"] for k in KINDS}
+            for r in results
         },
-        "settings": {**asdict(budget), "seeds": list(budget.seeds)},
-        "versions": {name: versions()[name] for name in ("vaerl", "python", "torch")},
+        "settings": {
+            "env": ENV,
+            **{key: cell[key] for key in ("density", "learner", "budget")},
+            **sac,
+        },
     }
+
+
+INSTRUCTIONS = Experiment(measure, assemble, lambda results, out: draw_figures(results, KINDS, out))

@@ -12,17 +12,16 @@ from matplotlib.patches import Circle
 
 from vaerl.envs import drawing
 from vaerl.envs.coloured_goals import COLOURS, PLACES, RADIUS
+from vaerl.lab.experiment import Results
 
 
-def draw_figures(
-    cells: Mapping[tuple[str, int], Mapping[str, Any]], kinds: Iterable[str], out: Path
-) -> Path:
+def draw_figures(results: Results, kinds: Iterable[str], out: Path) -> Path:
     """Draw the first seed of every policy into out/figures/instructions.png, a row a kind."""
     first: dict[str, Mapping[str, Any]] = {}
-    for (name, _), cell in cells.items():
-        first.setdefault(name, cell)
+    for result in results:
+        first.setdefault(result.cell["policy"], result.data)
     rows = [
-        [(name, kind, episode) for name, cell in first.items() for episode in cell[kind]["shown"]]
+        [(name, kind, episode) for name, data in first.items() for episode in data[kind]["shown"]]
         for kind in kinds
     ]
     columns = max(len(row) for row in rows)

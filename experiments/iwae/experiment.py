@@ -10,14 +10,17 @@ one cosine of the learning rate, and far fewer epochs.
 Presets: "full" gives every cell nine to fifteen minutes of one core, "hour" what 60 to 90 of them
 make of it (few samples first, the cell's own last), "debug" runs whole in seconds on drawn digits.
 
-Files: out/cells/ (a folder a cell: state, plan, scores; a finished cell is not repeated, an
-interrupted one goes on), out/results.json (the table), out/figures/.
+Files: out/cells/ (scores, pictures, state and plan of every cell; an interrupted one goes on),
+out/results.json (the table of all finished cells), out/figures/.
 """
 
 from __future__ import annotations
 
+import os
+import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -25,22 +28,24 @@ from typing import Any
 import torch
 
 from vaerl.densities.options import check_choice, check_positive
-from vaerl.disk import files, jsonio
 from vaerl.experiments.iwae.cell import (
     OBJECTIVES,
-    STATE,
-    Cell,
-    difference,
+    Autoencoder,
+    Training,
+    epoch_cost,
     fit_to_minutes,
     measure_seconds,
 )
 from vaerl.experiments.iwae.figures import draw_figures
 from vaerl.experiments.iwae.networks import LATENTS
-from vaerl.experiments.iwae.run import run_cells
-from vaerl.experiments.iwae.table import Results, assemble, preset_of, read_cells
-from vaerl.lab.records import read_record
+from vaerl.experiments.iwae.score import pictures, score
+from vaerl.experiments.iwae.table import assemble, in_order
+from vaerl.lab.cells import Desk, Measured
+from vaerl.lab.experiment import Experiment, Results
+from vaerl.lab.pool import Tick
+from vaerl.lab.record import read_record, write_record
+from vaerl.lab.table import command_line
 from vaerl.names import check_name
-from vaerl.runs.console import print_table
 from vaerl.threads import limit_threads
 
 SAMPLES = (1, 5, 50)
@@ -75,7 +80,7 @@ def make_cells(
     validation: bool = False,
     precision: str = "bfloat16",
     test_k: int | None = None,
-) -> list[Cell]:
+) -> list[Autoencoder]:
     """The cells of the table, in its order; at k = 1 the IWAE is the VAE and stands for both.
 
     Raises ValueError for an unknown preset or objective, layers but 1 and 2, k but 1, 5 and 50.
@@ -89,7 +94,9 @@ def make_cells(
             raise ValueError(f"{what}: got {value!r}, expected some of {legal}")
     objectives = [check_name("objective", name, OBJECTIVES) for name in objectives or OBJECTIVES]
     options = {**changes, "precision": precision}
+    group = preset
     if validation and preset != "debug":
+        group = f"{preset}-validation"
         options |= {"images": "mnist-validation", "test_images": 1_000, "test_k": 500}
     if test_k is not None:
         options["test_k"] = check_positive("test_k", test_k)
@@ -100,7 +107,7 @@ def make_cells(
         for objective in objectives
     ]
     return [
-        Cell(depth, objective, samples, plans[samples], seed=seed, **options)
+        Autoencoder(depth, objective, samples, plans[samples], seed=seed, group=group, **options)
         for depth, objective, samples in dict.fromkeys(wanted)
     ]
 
@@ -157,90 +164,108 @@ def run(
         raise ValueError(f"minutes: got {minutes!r}, expected a number above 0")
     if epochs is not None and minutes is not None:
         raise ValueError(f"epochs: got {epochs} beside minutes {minutes}, expected one of the two")
-    group = f"{preset}-validation" if validation and preset != "debug" else preset
+    out = Path(out)
     if not table:
-        digits = cells[0].load_digits(data)  # says at once where the files are missing
-        planned = {}
-        for cell in cells:
-            folder = Path(out) / "cells" / f"{group}-{cell.name}"
-            planned[folder] = _plan(cell, folder, digits.train, epochs, minutes, threads, device)
-        del digits
-        run_cells(planned, data, jobs, threads, device)
-    finished = read_cells(Path(out))
-    if not finished:
-        raise ValueError(f"out: {out} holds no finished cell; run without --table first")
-    record = assemble(finished, "\n".join(command_lines(finished)))
-    path = Path(out) / "results.json"
-    files.write_text(path, jsonio.dumps(record, indent=1) + "\n")
-    print_table(record["title"], record["columns"], record["rows"])
-    for line in (record["caption"], *record["notes"]):
-        print(line)
-    draw_figures(finished, Path(out))
-    return path
+        images = cells[0].load_digits(data).train  # fails at once if the files are missing
+        cells = [_plan(cell, out, images, epochs, minutes, threads, device) for cell in cells]
+    experiment = Experiment(partial(measure, data, device), table_of, draw_figures)
+    return experiment.run(
+        cells, out, jobs=jobs, threads=threads, only_table=table, others=lambda cell: True
+    )
 
 
 def _plan(
-    cell: Cell,
-    folder: Path,
+    cell: Autoencoder,
+    out: Path,
     images: torch.Tensor,
     epochs: int | None,
     minutes: float | None,
     threads: int,
     device: str,
-) -> Cell:
-    """The cell with the epochs asked for, written down; a plan in minutes that is there is kept.
-
-    Another plan is refused once something was trained by it.
-    """
-    path = folder / "plan.json"
-    kept = read_record(path, ("cell", "minutes"))
-    if kept is not None and kept["minutes"] == minutes and minutes is not None:
-        cell = replace(cell, phases=Cell.from_record(kept["cell"]).phases)
-    elif epochs is not None:
-        phases = fit_to_minutes(cell.phases, [60.0] * len(cell.phases), epochs)
-        cell = replace(cell, phases=phases)
-    elif minutes is not None:
+) -> Autoencoder:
+    """The cell with the epochs asked for; a plan in minutes is made once and kept."""
+    if epochs is not None:
+        each = [60.0] * len(cell.phases)
+        return replace(cell, phases=fit_to_minutes(cell.phases, each, epochs))
+    if minutes is None:
+        return cell
+    path = cell.path(out).with_suffix(".plan")
+    plan = read_record(path, ("minutes", "phases"))
+    if plan is None or plan["minutes"] != minutes:
         with limit_threads(threads):
             seconds = measure_seconds(cell, images, device)
-        cell = replace(cell, phases=fit_to_minutes(cell.phases, seconds, minutes))
-    begun = (folder / STATE).exists()
-    if kept is not None and begun and not cell.trains_as(kept["cell"]):
-        raise ValueError(
-            f"out: {folder} has another plan ({difference(kept['cell'], cell)}); "
-            "expected the same, or another --out"
+        plan = {"minutes": minutes, "phases": fit_to_minutes(cell.phases, seconds, minutes)}
+        write_record(path, plan)
+    return replace(cell, phases=tuple((k, count) for k, count in plan["phases"]))
+
+
+def measure(data: str | None, device: str, cell: Autoencoder, desk: Desk) -> Measured:
+    """Train and score one cell, from wherever its state stands."""
+    digits = cell.load_digits(data)
+    cost = _Cost(desk.tick)
+    training = Training(cell, digits.train, device, cost)
+    if training.restore(desk.state):
+        for number in range(training.done):
+            cost(epoch_cost(cell, number, len(digits.train)))
+    training.run(desk.state)
+    density = training.density
+    scores = score(density, digits, cell, cost)
+    cuda = torch.device(device).type == "cuda"
+    return Measured(
+        {
+            **scores,
+            "train_seconds": sum(training.seconds),
+            "train_gflop": training.gflop(cell.epochs),
+            "train_bound": -training.losses[-1],
+            "parameters": sum(p.numel() for p in density.parameters()),
+            "threads": torch.get_num_threads(),
+            "machine": torch.cuda.get_device_name(device)
+            if cuda
+            else f"{platform.machine()}, {os.cpu_count()} cores",
+        },
+        pictures(density, digits, cell),
+    )
+
+
+class _Cost:
+    """Sums costs up for a `Tick`."""
+
+    def __init__(self, tick: Tick) -> None:
+        self.tick, self.total = tick, 0.0
+
+    def __call__(self, cost: float) -> None:
+        self.total += cost
+        self.tick(self.total)
+
+
+def table_of(results: Results) -> dict[str, Any]:
+    """The table and the commands that make it: one for each preset, seed, length and scoring."""
+    ordered = in_order(results)
+    groups: dict[str, tuple[dict[str, Any], list[Autoencoder]]] = {}
+    for cell in (Autoencoder.from_data(result.cell) for result in ordered):
+        preset = cell.group.removesuffix("-validation")
+        validation = preset != cell.group
+        (planned,) = make_cells(
+            preset, cell.seed, [cell.layers], [cell.objective], [cell.k], validation
         )
-    files.make_directory(folder)
-    files.write_text(path, jsonio.dumps({"cell": cell.record(), "minutes": minutes}, indent=1))
-    return cell
-
-
-def command_lines(results: Results) -> list[str]:
-    """The commands that make finished cells again: one a preset, seed, length and scoring."""
-    groups: dict[tuple[Any, ...], list[Cell]] = {}
-    for folder, result in results.items():
-        cell, group = Cell.from_record(result["cell"]), preset_of(folder)
-        preset = group.removesuffix("-validation")
-        planned = make_cells(
-            preset, cell.seed, [cell.layers], [cell.objective], [cell.k], preset != group
-        )[0]
-        words = [f"--preset {preset}", f"--seed {cell.seed}"]
-        words += [f"--epochs {cell.epochs}"] if cell.phases != planned.phases else []
-        words += [f"--test-k {cell.test_k}"] if cell.test_k != planned.test_k else []
-        words += [f"--precision {cell.precision}"] if cell.precision != planned.precision else []
-        words += ["--validation"] if preset != group else []
-        groups.setdefault(tuple(words), []).append(cell)
+        fixed: dict[str, Any] = {
+            "preset": preset, "seed": cell.seed, "validation": validation,
+            "precision": cell.precision,
+        }  # fmt: skip
+        if cell.phases != planned.phases:
+            fixed["epochs"] = cell.epochs
+        if cell.test_k != planned.test_k:
+            fixed["test_k"] = cell.test_k
+        groups.setdefault(repr(fixed), (fixed, []))[1].append(cell)
     lines = []
-    for fixed, cells in groups.items():
-        choices: dict[str, list[Any]] = {
-            "layers": sorted({cell.layers for cell in cells}),
-            "objectives": sorted({cell.objective for cell in cells if cell.k > 1}),
-            "k": sorted({cell.k for cell in cells}),
-        }
-        every = {"layers": [*LATENTS], "objectives": sorted(OBJECTIVES), "k": [*SAMPLES]}
-        chosen = [
-            f"--{name} {','.join(map(str, values))}"
-            for name, values in choices.items()
-            if values and values != every[name]
-        ]
-        lines.append(" ".join(["vaerl experiment iwae-mnist", *fixed, *chosen]))
-    return lines
+    for fixed, cells in groups.values():
+        choices: dict[str, tuple[list[Any], list[Any]]] = {
+            "layers": (sorted({cell.layers for cell in cells}), [*LATENTS]),
+            "objectives": (
+                sorted({cell.objective for cell in cells if cell.k > 1}), sorted(OBJECTIVES),
+            ),
+            "k": (sorted({cell.k for cell in cells}), [*SAMPLES]),
+        }  # fmt: skip
+        chosen = {n: some for n, (some, every) in choices.items() if some and some != every}
+        lines.append(command_line("iwae-mnist", run, {**fixed, **chosen}))
+    return {**assemble(ordered), "command": "\n".join(lines)}

@@ -1,25 +1,20 @@
 """Pictures of the IWAE table: samples beside real digits, reconstructions, units, bound against k.
 
-Everything is read from the folders of the finished cells; no data set is needed.
+Everything is read from the finished cells; no data set is needed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from safetensors.numpy import load_file
 
-from vaerl.experiments.iwae.run import PICTURES
 from vaerl.experiments.iwae.score import THRESHOLD
-from vaerl.experiments.iwae.table import Results, preset_of
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from vaerl.lab.cells import Result
+from vaerl.lab.experiment import Results
 
 SHOWN = 3  # cells whose samples are shown, the best ones
 
@@ -28,45 +23,43 @@ def draw_figures(results: Results, out: Path) -> list[Path]:
     """Draw the four pictures into out/figures; give their paths."""
     folder = out / "figures"
     folder.mkdir(parents=True, exist_ok=True)
-    seen = [cell for cell in results if (cell / PICTURES).exists()]
-    best = sorted(seen, key=lambda cell: results[cell]["nll"])[:SHOWN]
+    seen = [result for result in results if result.arrays()]
+    best = sorted(seen, key=lambda result: float(result.data["nll"]))[:SHOWN]
     drawn = {"units": _units(results), "bounds": _bounds(results)}
     if best:
-        drawn["samples"] = _samples(best, results)
-        drawn["reconstructions"] = _reconstructions(best, results)
+        drawn["samples"] = _samples(best)
+        drawn["reconstructions"] = _reconstructions(best)
     for name, figure in drawn.items():
         figure.savefig(folder / f"{name}.png", dpi=80)
     return [folder / f"{name}.png" for name in drawn]
 
 
-def label(folder: Path, result: Mapping[str, Any]) -> str:
+def label(result: Result) -> str:
     """Such as "IWAE k 50, 1 layer (full)"."""
-    cell = result["cell"]
+    cell = result.cell
     layers = f"{cell['layers']} layer{'s' if cell['layers'] > 1 else ''}"
-    return f"{cell['objective'].upper()} k {cell['k']}, {layers} ({preset_of(folder)})"
+    return f"{cell['objective'].upper()} k {cell['k']}, {layers} ({cell['group']})"
 
 
 def _figure(width: float, height: float) -> Figure:
-    from matplotlib.figure import Figure
-
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def _samples(best: Sequence[Path], results: Results) -> Figure:
+def _samples(best: Results) -> Figure:
     figure = _figure(3.2 * (1 + len(best)), 4.2)
     axes = figure.subplots(1, 1 + len(best), squeeze=False)[0]
-    _show(axes[0], load_file(best[0] / PICTURES)["real"], "real digits")
-    for axis, folder in zip(axes[1:], best, strict=True):
-        title = f"samples, {label(folder, results[folder])}\nNLL {results[folder]['nll']:.2f}"
-        _show(axis, load_file(folder / PICTURES)["samples"], title)
+    _show(axes[0], best[0].arrays()["real"], "real digits")
+    for axis, result in zip(axes[1:], best, strict=True):
+        title = f"samples, {label(result)}\nNLL {result.data['nll']:.2f}"
+        _show(axis, result.arrays()["samples"], title)
     return figure
 
 
-def _reconstructions(best: Sequence[Path], results: Results) -> Figure:
+def _reconstructions(best: Results) -> Figure:
     """Rows in pairs: what the model sees, and what it makes of it."""
     figure = _figure(3.2 * len(best), 4.2)
-    for axis, folder in zip(figure.subplots(1, len(best), squeeze=False)[0], best, strict=True):
-        saved = load_file(folder / PICTURES)
+    for axis, result in zip(figure.subplots(1, len(best), squeeze=False)[0], best, strict=True):
+        saved = result.arrays()
         count = len(saved["binary"]) // 10 * 5
         pairs = [
             part[start : start + 5]
@@ -76,7 +69,7 @@ def _reconstructions(best: Sequence[Path], results: Results) -> Figure:
         _show(
             axis,
             np.concatenate(pairs),
-            f"digit above, again below\n{label(folder, results[folder])}",
+            f"digit above, again below\n{label(result)}",
         )
     return figure
 
@@ -92,20 +85,18 @@ def _show(axis: Axes, images: NDArray[np.float32], title: str, columns: int = 5)
 
 def _units(results: Results) -> Figure:
     """Variance of each unit's posterior mean, largest first; active ones lie above the line."""
-    depths = sorted(
-        {(r["cell"]["layers"], l) for r in results.values() for l in range(r["cell"]["layers"])}
-    )
+    depths = sorted({(r.cell["layers"], l) for r in results for l in range(r.cell["layers"])})
     figure = _figure(4.2 * len(depths), 3.6)
     for axis, (layers, l) in zip(
         figure.subplots(1, len(depths), squeeze=False)[0], depths, strict=True
     ):
-        for folder, result in results.items():
-            if result["cell"]["layers"] == layers:
-                variances = sorted(result["unit_variances"][l], reverse=True)
+        for result in results:
+            if result.cell["layers"] == layers:
+                variances = sorted(result.data["unit_variances"][l], reverse=True)
                 axis.semilogy(
                     range(1, len(variances) + 1),
                     variances,
-                    label=f"{label(folder, result)}: {result['active'][l]}",
+                    label=f"{label(result)}: {result.data['active'][l]}",
                 )
         axis.axhline(THRESHOLD, color="black", linewidth=0.8, linestyle=":")
         axis.set_xlabel(f"unit of h{l + 1}, {layers} layer{'s' if layers > 1 else ''}")
@@ -116,13 +107,13 @@ def _units(results: Results) -> Figure:
 
 def _bounds(results: Results) -> Figure:
     """L_k against k, on the first test images."""
-    depths = sorted({result["cell"]["layers"] for result in results.values()})
+    depths = sorted({result.cell["layers"] for result in results})
     figure = _figure(4.8 * len(depths), 3.6)
     for axis, layers in zip(figure.subplots(1, len(depths), squeeze=False)[0], depths, strict=True):
-        for folder, result in results.items():
-            if result["cell"]["layers"] == layers:
-                points = sorted((int(k), bound) for k, bound in result["bound_by_k"].items())
-                axis.semilogx(*zip(*points, strict=True), marker="o", label=label(folder, result))
+        for result in results:
+            if result.cell["layers"] == layers:
+                points = sorted((int(k), bound) for k, bound in result.data["bound_by_k"].items())
+                axis.semilogx(*zip(*points, strict=True), marker="o", label=label(result))
         axis.set_xlabel(f"samples k at test, {layers} layer{'s' if layers > 1 else ''}")
         axis.set_ylabel("mean L_k, nats")
         axis.legend(fontsize=6)

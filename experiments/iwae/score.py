@@ -10,26 +10,27 @@ import torch
 from torch import Tensor
 
 from vaerl.densities.cvae import CVAE
-from vaerl.experiments.iwae.cell import Cell
+from vaerl.experiments.iwae.cell import (
+    SCORE_SECONDS,
+    SMALLER_IMAGES,
+    SMALLER_K,
+    Autoencoder,
+)
 from vaerl.experiments.iwae.mnist import Digits, binarise
 from vaerl.experiments.iwae.networks import nothing
 
 TEST_SEED = 7_919  # added to the seed of the cell: the binarisation of the test images
-SMALLER_K = (1, 5, 50, 500)
-SMALLER_IMAGES = 1_000  # whose bounds at the smaller k are drawn against k
 ROWS = {"cpu": 5_000, "cuda": 500_000}  # latent samples at once
-SCORE_SECONDS = {1: 8e-6, 2: 1.44e-5}
-"""Of one core, for an image and a sample, by layers: so measured, and used for estimates."""
 UNIT_IMAGES = 500  # training images over which a unit has to move
 THRESHOLD = 0.01
 
 
 def score(
-    density: CVAE, digits: Digits, cell: Cell, tick: Callable[[float], None] | None = None
+    density: CVAE, digits: Digits, cell: Autoencoder, tick: Callable[[float], None] | None = None
 ) -> dict[str, Any]:
     """NLL = −mean L_K over the test images in nats, its standard error, active units by layer.
 
-    `tick` gets the cost of every piece (`score_cost`). The images are binarised once, by the seed
+    `tick` gets the cost of every piece. The images are binarised once, by the seed
     of the cell.
     """
     device = device_of(density)
@@ -50,13 +51,6 @@ def score(
         "active": [int((layer > THRESHOLD).sum()) for layer in variances],
         "unit_variances": [layer.tolist() for layer in variances],
     }
-
-
-def score_cost(cell: Cell, images: int) -> float:
-    """Seconds that scoring may take on one core."""
-    images = min(images, cell.test_images)
-    few = sum(k for k in SMALLER_K if k < cell.test_k) * min(images, SMALLER_IMAGES)
-    return SCORE_SECONDS[cell.layers] * (images * cell.test_k + few)
 
 
 def device_of(density: CVAE) -> torch.device:
@@ -96,7 +90,9 @@ def unit_variances(density: CVAE, grey: Tensor, generator: torch.Generator) -> l
 
 
 @torch.no_grad()
-def pictures(density: CVAE, digits: Digits, cell: Cell, count: int = 40) -> dict[str, Tensor]:
+def pictures(
+    density: CVAE, digits: Digits, cell: Autoencoder, count: int = 40
+) -> dict[str, Tensor]:
     """What is drawn of a cell, each ``(count, 784)`` in [0, 1].
 
     "real" test images, "samples" p(x | h_1) of prior paths, "binary" the test images as the model

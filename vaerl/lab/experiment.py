@@ -41,8 +41,9 @@ class Experiment:
         threads: int | None = None,
         only_table: bool = False,
         others: Callable[[Mapping[str, Any]], bool] | None = None,
+        file: str = "results.json",
     ) -> Path:
-        """Work out what is missing, print the table, draw; return out/results.json.
+        """Work out what is missing, print the table, draw; return the file of the record.
 
         Args:
             cells: what is asked for.
@@ -52,6 +53,7 @@ class Experiment:
             only_table: work nothing out.
             others: whether the table holds a finished cell of the folder, by its settings, beside
                 those asked for; with `only_table` instead of them.
+            file: name of the record in `out`.
 
         Raises:
             ValueError: a file belongs to other settings, or nothing is finished.
@@ -64,7 +66,7 @@ class Experiment:
         results = {result.path: result for result in asked if result is not None}
         if others is not None:
             results |= {r.path: r for r in read_cells(out) if others(r.cell)}
-        path = out / "results.json"
+        path = out / file
         if results:
             record = {"command": command, **self.assemble([*results.values()])}
             write_record(path, {**record, "versions": machine_versions()})
