@@ -29,6 +29,8 @@ package imports gymnasium only; an environment's module is loaded when it is fir
 
 from __future__ import annotations
 
+import warnings
+from importlib import metadata
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -106,7 +108,11 @@ ENVIRONMENTS: dict[str, str] = {env_id: entry.line for env_id, entry in _ENTRIES
 
 
 def register_envs() -> None:
-    """Register every id of `ENVIRONMENTS` with Gymnasium; those already there are left alone."""
+    """Register every id of `ENVIRONMENTS` with Gymnasium, and those of other packages.
+
+    Another package registers "toy/Walk-v0" by an entry point of the group `vaerl.envs`, whose value
+    is "module:Class". Ids that Gymnasium already knows are left alone.
+    """
     for env_id, entry in _ENTRIES.items():
         if env_id not in gymnasium.registry:
             gymnasium.register(
@@ -115,6 +121,12 @@ def register_envs() -> None:
                 max_episode_steps=entry.max_episode_steps,
                 kwargs=dict(entry.kwargs),
             )
+    for point in metadata.entry_points(group="vaerl.envs"):
+        if point.name not in gymnasium.registry:
+            try:
+                gymnasium.register(point.name, entry_point=point.value)
+            except gymnasium.error.Error as error:
+                warnings.warn(f"environment {point.value!r} is ignored: {error}", stacklevel=2)
 
 
 register_envs()

@@ -7,7 +7,7 @@ points, here a density:
     toy = "toy_package:Toy"
 
 The groups are `vaerl.densities`, `vaerl.agents`, `vaerl.planners`, `vaerl.trackers` and
-`vaerl.experiments`. Environments register with Gymnasium, which has entry points of its own.
+`vaerl.experiments`. Those of `vaerl.envs` are registered with Gymnasium (`vaerl.envs`).
 """
 
 from __future__ import annotations
