@@ -16,8 +16,8 @@ import pytest
 from typer.testing import CliRunner
 
 from vaerl.cli import app
+from vaerl.lab.console import print_table
 from vaerl.runs import RunDirectory
-from vaerl.runs.console import print_table
 from vaerl.runs.video import record, video_format
 
 

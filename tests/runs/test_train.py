@@ -205,13 +205,13 @@ def test_ctrl_c_keeps_what_is_there_and_resume_ends_it(tmp_path: Path) -> None:
     steps = [row["global_step"] for row in run.metrics()]
     assert steps == sorted(steps)
     assert read_evaluation(run) is not None
-    with pytest.raises(ValueError, match="80 steps already"):
+    with pytest.raises(ValueError, match="more than the 80 steps of the run"):
         train(config, resume=True)
 
 
 def test_resume_refuses_other_settings(tmp_path: Path) -> None:
     train(small(tmp_path / "run", steps=30))
-    with pytest.raises(ValueError, match="density 'gaussian', not 'cvae'"):
+    with pytest.raises(ValueError, match="density: got 'cvae', expected 'gaussian' as"):
         train(small(tmp_path / "run", density="cvae"), resume=True)
     longer = train(small(tmp_path / "run", steps=40), resume=True)
     assert longer.status()["steps"] == 40
@@ -226,7 +226,7 @@ def test_a_folder_in_use_is_not_touched(tmp_path: Path) -> None:
     assert train(dataclasses.replace(config, seed=1), overwrite=True).config["seed"] == 1
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.tex").write_text("years of work")
-    with pytest.raises(ValueError, match="holds no run"):
+    with pytest.raises(ValueError, match="is not a run"):
         train(dataclasses.replace(config, out=str(tmp_path / "other")), overwrite=True)
 
 

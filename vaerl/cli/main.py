@@ -99,7 +99,7 @@ def train(
     AGENTS.check(fields["agent"])  # before torch is loaded: the answer is quick
     check_env_id(fields["env"])
 
-    from vaerl.runs.console import training_bar
+    from vaerl.lab.console import training_bar
     from vaerl.runs.train import read_evaluation
     from vaerl.runs.train import train as run_training
 
@@ -121,7 +121,7 @@ def train(
 
 def print_evaluation(name: str, evaluation: Mapping[str, Any]) -> None:
     """Print the scores of a final evaluation."""
-    from vaerl.runs.console import print_table
+    from vaerl.lab.console import print_table
 
     kinds = [kind for kind in ("stochastic", "deterministic") if kind in evaluation]
     keys = [key for key, value in evaluation[kinds[0]].items() if isinstance(value, float)]
@@ -141,7 +141,7 @@ def evaluate(
     """Evaluate the last checkpoint of RUN."""
     RunDirectory.open(run)  # before torch is loaded: a mistake is answered at once
 
-    from vaerl.runs.console import print_table
+    from vaerl.lab.console import print_table
     from vaerl.runs.evaluate import episodes_wanted
     from vaerl.runs.evaluate import evaluate as roll_out
     from vaerl.runs.train import load_run

@@ -26,9 +26,9 @@ from torch import Tensor
 
 from vaerl.disk import files
 from vaerl.disk.errors import one_line
+from vaerl.lab.console import training_bar
 from vaerl.lab.pool import Tick, make_executor
 from vaerl.lab.record import check_same, plain, read_record, write_record
-from vaerl.runs.console import training_bar
 from vaerl.threads import limit_threads
 
 

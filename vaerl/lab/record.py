@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vaerl.disk import files, jsonio
-from vaerl.runs.console import print_table
+from vaerl.lab.console import print_table
 from vaerl.runs.directory import versions
 
 NAMED = 3  # differing settings that a message names

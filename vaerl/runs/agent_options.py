@@ -53,7 +53,7 @@ def check_agent_options(agent: str, options: Mapping[str, Any]) -> None:
     if policies:
         names = set(inspect.signature(next(iter(policies.values())).__init__).parameters)
         for name in options.get("policy_kwargs") or {}:
-            check_name("agent option policy_kwargs: argument", name, names - {"self"})
+            check_name("agent option policy_kwargs", name, names - {"self"})
 
 
 def agent_options(name: str) -> dict[str, Any]:

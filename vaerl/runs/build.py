@@ -18,23 +18,23 @@ from vaerl.runs.config import TrainConfig
 from vaerl.runs.directory import RunDirectory
 from vaerl.track import TRACKERS, JsonlTracker, Tracker
 
-LOG_STEPS = 2000  # environment steps, at most, between two rows of the algorithm's own numbers
-LOG_ROWS = 25  # of them, at least, in a run however short
+LOG_STEPS = 2000  # maximum number of environment steps between two rows of the algorithm's log
+LOG_ROWS = 25  # minimum number of rows in a short run
 
 
 def check_config(config: TrainConfig) -> None:
-    """Raise a ValueError of one line for a name or an option that nothing here knows."""
+    """Raise a ValueError of one line for an unknown name or an illegal option."""
     AGENTS.check(config.agent)
     DENSITIES.check(config.density)
     if config.dynamics:
         DENSITIES.check(config.dynamics, "dynamics")
     check_agent_options(config.agent, config.agent_options)
     if config.device.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(f"device {config.device!r} is not there; this machine has cpu")
+        raise ValueError(f"device: got {config.device!r}, expected cpu: torch finds no GPU here")
 
 
 def log_every(config: TrainConfig) -> int:
-    """Environment steps between two rows of the algorithm's own numbers.
+    """Environment steps between two rows of the algorithm's log.
 
     >>> log_every(TrainConfig("Hopper-v5", steps=5000)), log_every(TrainConfig("Hopper-v5"))
     (200, 2000)
@@ -43,9 +43,9 @@ def log_every(config: TrainConfig) -> int:
 
 
 def _look_at_latents(agent: Any, every: int) -> None:
-    """Let an off-policy agent measure its bound gap once in `every` environment steps, or oftener.
+    """Let an off-policy agent measure its bound gap at least once in `every` environment steps.
 
-    An episode's length is not known: of a `train_freq` in episodes, one update a step is assumed.
+    The length of an episode is unknown: with `train_freq` in episodes, assume one update per step.
     """
     steps = agent.n_envs
     if agent.train_freq.unit is TrainFrequencyUnit.STEP:

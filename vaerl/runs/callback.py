@@ -1,8 +1,8 @@
-"""The one callback of a training run: numbers to the trackers, checkpoints, pictures, a clean stop.
+"""The callback of a training run: logging, checkpoints, hooks such as evaluation, a clean stop.
 
-Everything that looks at the agent happens where a rollout starts. Only there have environment,
-buffer and policy all seen the same steps: inside `on_step` the environment has moved on and the
-transition is not stored yet.
+Hooks and checkpoints run where a rollout starts. Only there have the environment, the buffer and
+the policy seen the same steps: in `on_step` the environment has moved on, but the transition is not
+stored yet.
 """
 
 from __future__ import annotations
@@ -33,26 +33,26 @@ Hook = Callable[[BaseAlgorithm, int], Mapping[str, Any] | None]
 
 
 class TrackerCallback(BaseCallback):
-    """Tracks and saves a training run of any stable-baselines3 algorithm.
+    """Tracks and saves a training run of any Stable-Baselines3 algorithm.
 
-    Logged beside what the algorithm records, against the number of environment steps:
+    Besides what the algorithm records, it logs against the number of environment steps:
     `rollout/ep_rew`, `rollout/ep_len` (means over the episodes that ended since the last row),
-    `rollout/episodes` (how many they are), `rollout/is_success` where the environment says it,
+    `rollout/episodes` (their number), `rollout/is_success` if the environment reports it,
     `time/sps` (environment steps per second since the last row).
 
     Args:
-        trackers: any objects with the methods of `Tracker`; their failures are printed once.
-        config: what they are started with.
+        trackers: any objects with the methods of `Tracker`; each failure is printed once.
+        config: passed to the trackers when they start.
         checkpoints: directory for checkpoints, or None for none.
-        checkpoint_every: steps between two; 0 for one at the end only.
+        checkpoint_every: steps between checkpoints; 0: only at the end.
         described, include_replay, keep_last: as in `save_checkpoint`.
         periodic: pairs (every_n_steps, hook). `hook(agent, step)` returns values by key: numbers,
-            paths of pictures and videos, or pixels (H, W, 3), (T, H, W, 3) of uint8. Every random
-            generator is put back afterwards. A hook that raises is said once; training goes on.
-        log_every: least number of steps between two rows of episodes.
-        handle_signals: end training cleanly at SIGINT and SIGTERM, with a checkpoint.
+            paths of pictures and videos, or pixels (H, W, 3), (T, H, W, 3) of uint8. Afterwards
+            every random generator is restored. A hook that raises is reported once.
+        log_every: minimum number of steps between two rows of episodes.
+        handle_signals: on SIGINT and SIGTERM, end training cleanly, with a checkpoint.
         finish_at_end: finish the trackers when training ends; if False, call `close`.
-        say: where the few lines go, stderr by default.
+        say: receives the few lines that are printed, on stderr by default.
     """
 
     def __init__(
@@ -73,7 +73,9 @@ class TrackerCallback(BaseCallback):
     ) -> None:
         super().__init__()
         if checkpoint_every < 0:
-            raise ValueError(f"checkpoint_every {checkpoint_every}; expected an integer >= 0")
+            raise ValueError(
+                f"checkpoint_every: got {checkpoint_every}, expected a whole number, 0 or more"
+            )
         self.trackers = Trackers(trackers, say)
         self.last_checkpoint: Path | None = None
         """The newest checkpoint of this run."""
@@ -103,7 +105,7 @@ class TrackerCallback(BaseCallback):
         self._row_step, self._row_time = 0, 0.0
 
     def _on_training_start(self) -> None:
-        if self._checkpoints is not None:  # what can never be saved is said before, not after
+        if self._checkpoints is not None:  # report what cannot be saved before training
             if not self._save_options["described"]:
                 describe(self.model)
             Parts(self.model)
@@ -157,11 +159,11 @@ class TrackerCallback(BaseCallback):
     def _on_training_end(self) -> None:
         step = self.model.num_timesteps
         if self.stopped_by is not None:
-            # The last transition was not stored, and a rollout broken off is not trained on: the
-            # policy is the one of the last boundary, and is saved as such.
+            # The last transition was not stored, and an interrupted rollout is not trained on: the
+            # policy is that of the last boundary, and is saved as such.
             on_policy = isinstance(self.model, OnPolicyAlgorithm)
             step = self._boundary if on_policy else max(self._boundary, step - self.model.n_envs)
-            self.model._last_obs = None  # it lags behind the environment; learn() then resets it
+            self.model._last_obs = None  # it is behind the environment; learn() then resets it
         if self._episodes or step > self._row_step:
             self._log_row(max(self.num_timesteps - self._row_step, 0))
         if self.stopped_by is None:
@@ -169,7 +171,7 @@ class TrackerCallback(BaseCallback):
         if self._checkpoints is not None and self._saves.last != step:
             self._save(step)
         self._signals.restore()
-        self.stopped_by = self._signals.received  # one that came after the last step as well
+        self.stopped_by = self._signals.received  # also one after the last step
         if self._writer in self.logger.output_formats:
             self.logger.output_formats.remove(self._writer)
             self._writer.write(self.logger.name_to_value, {}, step)  # recorded after the last dump
@@ -177,7 +179,7 @@ class TrackerCallback(BaseCallback):
             self.close()
 
     def close(self) -> None:
-        """Finish the trackers and give the signals back; a second call does nothing."""
+        """Finish the trackers and restore the signal handlers; a second call does nothing."""
         self._signals.restore()
         if self._started:
             self._started = False
@@ -191,13 +193,13 @@ class TrackerCallback(BaseCallback):
             try:
                 with preserve_rng(self.model):
                     values = hook(self.model, step)
-            except Exception as error:  # looking at the agent may not end its training
+            except Exception as error:  # a hook must not end the training
                 self._say_once(f"{_name(hook)}: {type(error).__name__}: {one_line(error, 200)}")
             else:
                 self.log_values(values or {}, step)
 
     def log_values(self, values: Mapping[str, Any], step: int) -> None:
-        """Hand what a hook returns (numbers, pictures, videos by key) to the trackers."""
+        """Pass numbers, pictures and videos by key, as a hook returns them, to the trackers."""
         numbers = {}
         for key, value in values.items():
             kind = media.kind_of(value)
@@ -232,7 +234,7 @@ class TrackerCallback(BaseCallback):
 
 
 class _Every:
-    """Whether something that happens every n steps is due (never for n = 0)."""
+    """A timer of n environment steps; never due for n = 0."""
 
     def __init__(self, every: int) -> None:
         self.every = int(every)
@@ -251,7 +253,7 @@ class _Every:
 
 
 class _TrackerWriter(KVWriter):
-    """A writer in the algorithm's logger, beside the user's own, that hands all to the trackers."""
+    """A writer of the algorithm's logger, besides the user's own, that feeds the trackers."""
 
     def __init__(self, trackers: Trackers) -> None:
         self._trackers = trackers
@@ -262,7 +264,7 @@ class _TrackerWriter(KVWriter):
         key_excluded: dict[str, tuple[str, ...]],
         step: int = 0,
     ) -> None:
-        """Log one dump; what a key excludes is about other formats."""
+        """Log one dump; excluded formats concern other writers."""
         numbers = {}
         for key, value in key_values.items():
             if isinstance(value, Image):

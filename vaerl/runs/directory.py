@@ -1,13 +1,13 @@
 """A run on disk: one directory that every command reads and writes.
 
     runs/<name>/
-      config.json      the resolved, pure-data description of the run, and the versions it ran with
-      status.json      running, finished, stopped or failed, and the steps done
-      metrics.jsonl    the numbers, one line a row, appended as they come
-      checkpoints/     what `load_checkpoint` reads
+      config.json      the resolved configuration (plain data) and the versions of the libraries
+      status.json      running, finished, stopped or failed, and the number of steps
+      metrics.jsonl    the logged numbers, one row per line
+      checkpoints/     read by `load_checkpoint`
       figures/ videos/ report.html
 
-metrics.jsonl is the truth about the curves; W&B and TensorBoard hold copies.
+metrics.jsonl is the original; W&B and TensorBoard hold copies.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _NOT_FINITE = {"nan": float("nan"), "inf": float("inf"), "-inf": float("-inf")}
 
 
 class RunDirectory:
-    """One run's directory; `create` makes it, `open` finds it.
+    """The directory of one run: `create` makes a new one, `open` reads an existing one.
 
     >>> import tempfile
     >>> folder = tempfile.TemporaryDirectory()
@@ -57,16 +57,17 @@ class RunDirectory:
 
     @property
     def name(self) -> str:
-        """The directory's own name, by which a run is called."""
+        """The name of the directory, and of the run."""
         return self.path.resolve().name
 
     def create(self, config: dict[str, Any], overwrite: bool = False) -> Self:
         """Make the directory with its config.json and return self.
 
-        `config` is pure data and is written as given, with `versions` beside it. An existing run is
-        refused unless `overwrite`, which deletes what that run wrote and nothing else.
+        `config` is plain data; `versions` is added to it. `overwrite` deletes the files of an
+        existing run, and nothing else in its directory.
 
-        Raises ValueError (a run is there already; config is not pure data), WriteError.
+        Raises ValueError for an existing run without `overwrite`, a directory with other files, or
+        a config that is not plain data; WriteError.
         """
         config = {**config, "versions": versions()}
         text = jsonio.dumps(config, indent=2) + "\n"
@@ -82,7 +83,7 @@ class RunDirectory:
 
     def _clear(self, overwrite: bool) -> None:
         own = (
-            self.config_path,  # first: what is left after a kill is no run
+            self.config_path,  # first, so that a run deleted in part is not taken for a run
             self.status_path,
             self.metrics_path,
             self.report_path,
@@ -93,12 +94,11 @@ class RunDirectory:
         )
         if not (self.config_path.exists() or self.status_path.exists()):
             raise ValueError(
-                f"directory {str(self.path)!r} is not empty and holds no run; choose another"
+                f"out: {str(self.path)!r} is not empty and is not a run; choose another folder"
             )
         if not overwrite:
             raise ValueError(
-                f"out: {str(self.path)!r} holds a run already; "
-                "choose another folder, or --overwrite it"
+                f"out: {str(self.path)!r} holds a run already; choose another folder or --overwrite"
             )
         for path in own:
             if path.exists() or path.is_symlink():
@@ -106,32 +106,32 @@ class RunDirectory:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Self:
-        """The run at `path`; VaerlLoadError, one line, if there is none or its config is broken."""
+        """The run at `path`; VaerlLoadError if there is none or its config cannot be read."""
         run = cls(path)
         if not run.path.exists():
             raise VaerlLoadError(f"no such run: {str(run.path)!r}")
         if not run.config_path.is_file():
-            raise VaerlLoadError(f"{str(run.path)!r} is not a run: it holds no config.json")
+            raise VaerlLoadError(f"{str(run.path)!r} is not a run: it has no config.json")
         run._config = _read_object(run.config_path)
         return run
 
     @property
     def config(self) -> dict[str, Any]:
-        """The description that `create` wrote, with `versions`."""
+        """The configuration that `create` wrote, with `versions`."""
         if self._config is None:
             self._config = type(self).open(self.path)._config
         assert self._config is not None
         return self._config
 
     def set_status(self, state: str, steps: int, **details: Any) -> None:
-        """Write status.json: running, finished, stopped or failed, the steps, more pure data."""
+        """Write status.json: one of `STATES`, the number of steps, and further plain data."""
         if state not in STATES:
-            raise ValueError(f"state {state!r} is unknown; one of {', '.join(STATES)}")
+            raise ValueError(f"state: got {state!r}, expected one of {', '.join(STATES)}")
         text = jsonio.dumps({"state": state, "steps": int(steps), **details})
         files.write_text(self.status_path, text + "\n")
 
     def status(self) -> dict[str, Any]:
-        """What `set_status` wrote last; `{"state": "running", "steps": 0}` where nothing stands."""
+        """What `set_status` wrote last; running with 0 steps if there is nothing yet."""
         if not self.status_path.exists():
             return {"state": "running", "steps": 0}
         status = _read_object(self.status_path)
@@ -143,9 +143,9 @@ class RunDirectory:
         return status
 
     def metrics(self) -> list[dict[str, Any]]:
-        """Every row of metrics.jsonl in order, each with `global_step`; [] where there is none.
+        """The rows of metrics.jsonl, each with `global_step`; an incomplete last line is left out.
 
-        A torn last line is left out. Raises VaerlLoadError `metrics.jsonl:line: …`.
+        Raises VaerlLoadError, which names the line.
         """
         if not self.metrics_path.exists():
             return []
@@ -160,11 +160,11 @@ class RunDirectory:
             where = f"{self.metrics_path}:{number}"
             row = jsonio.loads(line.encode(), where)
             _check_steps(row, "global_step", where)
-            rows.append({key: _number(value) for key, value in row.items()})
+            rows.append({key: _NOT_FINITE.get(str(value), value) for key, value in row.items()})
         return rows
 
     def drop_metrics_after(self, step: int) -> None:
-        """Leave out the rows beyond `step`, before a resumed run writes them again; WriteError."""
+        """Delete the rows after `step`, which a resumed run writes again; WriteError."""
         if not self.metrics_path.exists():
             return
         lines = files.read_lines(self.metrics_path)
@@ -175,19 +175,8 @@ class RunDirectory:
         ]
         files.write_text(self.metrics_path, "".join(line + "\n" for line in kept))
 
-    def columns(self) -> dict[str, np.ndarray]:
-        """The numbers of `metrics()` by key, each (rows,) float64; NaN where a row lacks it."""
-        rows = self.metrics()
-        keys = dict.fromkeys(
-            key for row in rows for key, value in row.items() if isinstance(value, int | float)
-        )
-        return {
-            key: np.array([_as_float(row.get(key)) for row in rows], dtype=np.float64)
-            for key in keys
-        }
-
     def series(self, key: str) -> tuple[np.ndarray, np.ndarray]:
-        """Steps (int64) and values (float64) of the rows that hold `key`; empty where none does."""
+        """Steps (int64) and values (float64) of the rows that have `key`."""
         rows = [row for row in self.metrics() if isinstance(row.get(key), int | float)]
         steps = np.array([row["global_step"] for row in rows], dtype=np.int64)
         return steps, np.array([float(row[key]) for row in rows], dtype=np.float64)
@@ -199,14 +188,6 @@ def _check_steps(data: Any, key: str, where: str) -> None:
     if type(steps) is not int or steps < 0:
         shown = one_line(repr(data), 60) if steps is None else repr(steps)
         raise VaerlLoadError(f"{where}:{key}: got {shown}, expected a whole number, 0 or more")
-
-
-def _number(value: Any) -> Any:
-    return _NOT_FINITE.get(value, value) if isinstance(value, str) else value
-
-
-def _as_float(value: Any) -> float:
-    return float(value) if isinstance(value, int | float) else float("nan")
 
 
 def _read_object(path: Path) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""Roll-outs of a policy: returns, lengths, the goals reached, traces over the map.
+"""Evaluation of a policy: returns, lengths, goals reached, traces on the map.
 
-Every copy of the environment runs its own fixed share of the episodes. Taking the first episodes
-to end over all copies would favour short ones, and with them the nearest goal.
+Every copy of the environment runs a fixed share of the episodes. Taking the first episodes that end
+in any copy would favour short ones, and with them the nearest goal.
 """
 
 from __future__ import annotations
@@ -25,28 +25,28 @@ from vaerl.policies.noise import NoiseSource
 from vaerl.runs.vec import make_vec
 from vaerl.threads import limit_threads
 
-COPIES = 50  # of the environment at most, stepped side by side: one prediction serves them all
-TRACES = 200  # episodes at most whose positions are kept
-MOST_SHARES = 10  # goals up to which each one's share is a score of its own
+COPIES = 50  # maximum number of environments, which share one prediction per step
+TRACES = 200  # maximum number of episodes whose positions are kept
+MOST_SHARES = 10  # with more goals, the share of each goal is not a score
 
 DEFAULT_EPISODES = (10, 20)  # of an evaluation during training, and of the one at its end
 
 
 class Predictor(Protocol):
-    """What acts: any stable-baselines3 algorithm, or any object with its `predict`."""
+    """A Stable-Baselines3 algorithm, or any object with its `predict`."""
 
     def predict(self, observation: Any, *, deterministic: bool = False) -> tuple[Any, Any]:
-        """Return actions for a batch of observations, and a state, handed back unless None."""
+        """Return actions for a batch of observations, and a state for the next call, or None."""
 
 
 @dataclass(frozen=True)
 class EvalResult:
-    """E episodes of one policy, in the order copy by copy."""
+    """E episodes of one policy, ordered by copy of the environment."""
 
     env: str
     """Gymnasium id."""
     deterministic: bool
-    """Whether the policy's best action was taken, or one drawn from its density."""
+    """Whether the policy took its best action, or drew one from its density."""
     seed: int
     """Seed of the episodes and of the policy's draws."""
     returns: NDArray[np.float64]
@@ -56,14 +56,14 @@ class EvalResult:
     goals: NDArray[np.int64]
     """Index of the goal (mode) that each episode ended in, −1 for none, shape (E,)."""
     successes: NDArray[np.bool_] | None
-    """Whether each episode succeeded, or None where the environment does not say, shape (E,)."""
+    """Whether each episode succeeded, shape (E,); None if the environment does not report it."""
     num_modes: int = 0
-    """Goals (modes) of the environment, 0 where it has none."""
+    """Goals (modes) of the environment, 0 if it has none."""
     traces: tuple[NDArray[np.float64], ...] = ()
-    """Positions (T + 1, 2) of the first episodes, where the environment gives any."""
+    """Positions (T + 1, 2) of the first episodes, if the environment reports them."""
 
     def scores(self) -> dict[str, float]:
-        """Return every figure that the episodes give, by the name under which it is logged."""
+        """Return all scores of the episodes, by the name under which they are logged."""
         scores = {
             "return_mean": float(self.returns.mean()),
             "return_std": float(self.returns.std()),
@@ -77,7 +77,7 @@ class EvalResult:
         return scores
 
     def to_dict(self, *, episodes: bool = False) -> dict[str, Any]:
-        """Return the scores as plain data; with `episodes`, every episode's figures beside them."""
+        """Return the scores as plain data; with `episodes`, also the numbers of every episode."""
         data: dict[str, Any] = {
             "env": self.env,
             "seed": self.seed,
@@ -117,23 +117,23 @@ def evaluate(
     copies: int | None = None,
     traces: int = TRACES,
 ) -> EvalResult:
-    """Run `episodes` episodes and leave every global random stream as it was.
+    """Run `episodes` episodes; every global random stream is restored afterwards.
 
     Args:
-        agent: what acts.
+        agent: an algorithm or a policy.
         env_id: Gymnasium id.
         episodes: E ≥ 1.
-        seed: of the environments and of the policy's draws; the same seed, the same episodes.
-        deterministic: the policy's best action instead of one drawn from its density.
+        seed: of the environments and of the policy; the same seed gives the same episodes.
+        deterministic: take the policy's best action instead of drawing one.
         env_options: arguments of gymnasium.make.
-        copies: environments side by side, at most `COPIES` unless given.
-        traces: episodes at most whose positions are kept.
+        copies: number of environments, at most `COPIES` by default.
+        traces: maximum number of episodes whose positions are kept.
 
     Raises:
         ValueError: an unknown environment, or fewer than one episode.
     """
     if episodes < 1:
-        raise ValueError(f"episodes {episodes!r} must be a whole number, 1 or more")
+        raise ValueError(f"episodes: got {episodes!r}, expected a whole number, 1 or more")
     copies = min(episodes, COPIES if copies is None else copies)
     quota = np.full(copies, episodes // copies)
     quota[: episodes % copies] += 1
@@ -162,7 +162,7 @@ def evaluate(
 
 
 def _mode_scores(result: EvalResult) -> dict[str, float]:
-    """Score how the episodes spread over the goals, beside what a perfect policy would get."""
+    """Score how the episodes spread over the goals, with the score of a perfect policy."""
     goals, modes, count = result.goals, result.num_modes, len(result.goals)
     share = metrics.goal_counts(goals, modes) / count
     scores = {
@@ -182,16 +182,16 @@ def _mode_scores(result: EvalResult) -> dict[str, float]:
 
 
 def acts_discretely(agent: Any) -> bool:
-    """Whether the agent chooses whole numbers: one that plans may."""
+    """Whether the actions of the agent are discrete."""
     return isinstance(getattr(agent, "action_space", None), Discrete)
 
 
 @contextmanager
 def own_randomness(agent: Any, seed: int) -> Iterator[None]:
-    """Let everything random follow `seed` inside, and put every stream back as it was at exit.
+    """Seed every random stream on entry and restore it on exit.
 
-    The streams are the global ones, those of the agent's action space and of its policy's noise:
-    what happens inside (evaluation, pictures, videos) then cannot change training.
+    The streams are the global ones, that of the agent's action space and those of the policy's
+    noise. What happens inside (evaluation, pictures, videos) then cannot change training.
     """
     policy = getattr(agent, "policy", None)
     modules = policy.modules() if isinstance(policy, torch.nn.Module) else ()
@@ -206,7 +206,7 @@ def own_randomness(agent: Any, seed: int) -> Iterator[None]:
 
 @dataclass
 class _Row:
-    """One episode while it runs: the places visited, then the last step's info."""
+    """One episode: the positions visited, and the info of its last step."""
 
     trace: list[NDArray[np.float64]]
     end: dict[str, Any]
@@ -215,7 +215,7 @@ class _Row:
 def _roll_out(
     agent: Predictor, env: VecEnv, quota: NDArray[np.int64], deterministic: bool
 ) -> list[_Row]:
-    """Step all copies until each has run its share; episodes copy by copy."""
+    """Step all copies until each has run its share; the episodes are ordered by copy."""
     done_rows: list[list[_Row]] = [[] for _ in quota]
     observations = env.reset()
     open_rows = [_Row(_place(info), {}) for info in env.reset_infos]

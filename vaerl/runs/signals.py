@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM as a wish to stop, heeded at the next step; a second one is obeyed at once."""
+"""SIGINT and SIGTERM stop training at the next step; a second signal acts at once."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ _noted = [signal.SIGINT, signal.SIGTERM]
 
 
 def ignore_interrupts() -> None:
-    """Leave Ctrl-C, which reaches a terminal's whole process group, to the parent of this one."""
+    """Leave Ctrl-C, which reaches the whole process group of a terminal, to the parent process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if signal.SIGINT in _noted:
         _noted.remove(signal.SIGINT)
 
 
 class StopSignals:
-    """Notes the first stop signal in `received`; handlers live between `install` and `restore`.
+    """Stores the first stop signal in `received`, between `install` and `restore`.
 
-    Only the main thread can have handlers; elsewhere, and if not `enabled`, nothing is installed.
+    Only the main thread can install handlers; elsewhere, and if not `enabled`, nothing happens.
     """
 
     def __init__(self, enabled: bool = True) -> None:
@@ -29,7 +29,7 @@ class StopSignals:
         self._former: dict[int, Any] = {}
 
     def install(self) -> None:
-        """Take the handlers over."""
+        """Install the handlers."""
         self.received = None
         if self._enabled and not self._former:
             if threading.current_thread() is not threading.main_thread():
@@ -38,7 +38,7 @@ class StopSignals:
                 self._former[number] = signal.signal(number, self._handle)
 
     def restore(self) -> None:
-        """Give the handlers back as they were."""
+        """Restore the former handlers."""
         former, self._former = self._former, {}
         for number, handler in former.items():
             signal.signal(number, handler)

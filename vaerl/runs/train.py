@@ -1,7 +1,7 @@
-"""Training: from one `TrainConfig` to a finished run directory.
+"""Training: from a `TrainConfig` to a finished run directory.
 
 Everything is checked before the directory is made. Evaluation, pictures, checkpoints and trackers
-leave the random streams of training as they were, so they cannot change what is learned.
+restore the random streams of training, so that they cannot change what is learned.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from vaerl.runs.video import record, video_format
 from vaerl.threads import limit_threads
 
 EVALUATION = "evaluation.json"
-MOST_DETERMINISTIC = 100  # episodes, of the final evaluation
-VIDEO_FRAMES = 150  # of the video that closes a training
+MOST_DETERMINISTIC = 100  # episodes of the final evaluation with the best action
+VIDEO_FRAMES = 150  # of the video at the end
 KEPT_CHECKPOINTS = 2
 PROGRESS_INTERVAL = 0.1  # seconds between two calls of `on_step`
 SAME_ON_RESUME = (
@@ -63,23 +63,21 @@ def train(
     resume: bool = False,
     on_step: OnStep | None = None,
 ) -> RunDirectory:
-    """Train to the end, or until SIGINT or SIGTERM, and return the run.
+    """Train until the end, SIGINT or SIGTERM, and return the run.
 
     Args:
         config: what to train.
-        overwrite: replace the run that is in the folder; not together with `resume`.
-        resume: go on from the folder's last checkpoint, replay buffer included; starts afresh
-            where there is none.
-        on_step: called with the steps done, a few times a second.
+        overwrite: replace the run in the folder; not together with `resume`.
+        resume: continue from the last checkpoint in the folder, replay buffer included, or start
+            anew if there is none.
+        on_step: called with the number of steps, a few times per second.
 
     Raises:
-        ValueError: anything in `config` that does not fit, before anything is written; a folder
-            that is in use without `overwrite` or `resume`.
+        ValueError: an illegal value in `config`, before anything is written; a folder that holds
+            a run, without `overwrite` or `resume`.
     """
     if overwrite and resume:
-        raise ValueError(
-            "--overwrite and --resume: got both, expected one: replace the run, or go on with it"
-        )
+        raise ValueError("--overwrite and --resume: got both, expected one of them")
     config = config.resolved()
     check_config(config)
     files.check_folder("out", config.out)
@@ -137,18 +135,18 @@ def _seeds(config: TrainConfig) -> dict[str, int]:
 
 
 def _restore(run: RunDirectory, config: TrainConfig, agent: BaseAlgorithm) -> None:
-    """Put the last checkpoint into `agent` and drop the rows of metrics that came after it."""
+    """Load the last checkpoint into `agent` and delete the rows of metrics after it."""
     before = read_config(RunDirectory.open(run.path))
     for name in SAME_ON_RESUME:
         old, new = getattr(before, name), getattr(config, name)
         if old != new:
-            raise ValueError(f"--resume: the run has {name} {old!r}, not {new!r}")
+            raise ValueError(f"--resume: {name}: got {new!r}, expected {old!r} as in the run")
     checkpoint = find_checkpoint(run.checkpoints_path, include_replay=True)
-    ended = run.status()["state"] == "finished"  # if not, what comes after the last step is missing
+    ended = run.status()["state"] == "finished"  # otherwise the final evaluation is missing
     if checkpoint.num_timesteps >= config.steps and ended:
         raise ValueError(
-            f"--resume: the run {str(run.path)!r} has {checkpoint.num_timesteps} steps already; "
-            f"steps {config.steps} must be more"
+            f"--resume: steps: got {config.steps}, expected more than the "
+            f"{checkpoint.num_timesteps} steps of the run {str(run.path)!r}"
         )
     restore(agent, checkpoint, include_replay=True, rng=True)
     run.drop_metrics_after(checkpoint.num_timesteps)
@@ -157,7 +155,7 @@ def _restore(run: RunDirectory, config: TrainConfig, agent: BaseAlgorithm) -> No
 
 
 class _Training:
-    """One call of `train`, once everything has been checked and built."""
+    """One call of `train`, after everything has been checked and built."""
 
     def __init__(
         self, config: TrainConfig, run: RunDirectory, agent: BaseAlgorithm, on_step: OnStep | None
@@ -185,7 +183,7 @@ class _Training:
         )
 
     def run_all(self) -> RunDirectory:
-        """Learn, evaluate, film; leave a status that says how it ended."""
+        """Learn, evaluate, record a video; write how it ended to status.json."""
         agent, run = self.agent, self.run
         details: dict[str, Any] = {}
         run.set_status("running", agent.num_timesteps, **self.before)
@@ -226,13 +224,13 @@ class _Training:
             raise RuntimeError("the last checkpoint could not be written")
 
     def _log(self, agent: BaseAlgorithm, step: int) -> None:
-        """Write the algorithm's numbers, which stable-baselines3 does by episodes, by steps."""
+        """Log the algorithm's numbers by steps; Stable-Baselines3 does so by episodes."""
         if isinstance(agent, OffPolicyAlgorithm):
             agent.dump_logs()
 
     def _evaluate(self, step: int) -> dict[str, Any]:
         if step >= self.config.steps:
-            return {}  # the final evaluation comes anyway
+            return {}  # the final evaluation follows
         count = self.config.eval_episodes or episodes_wanted(self.config.env, final=False)
         return self._scores(self._roll_out(count, "evaluation"), step)
 
@@ -242,7 +240,7 @@ class _Training:
         return found if picture is None else {"policy/density": picture, **found}
 
     def _scores(self, result: EvalResult, step: int) -> dict[str, Any]:
-        """Figures of an evaluation, and its picture where the environment has a map."""
+        """Scores of an evaluation, and its picture if the environment has a map."""
         values: dict[str, Any] = {f"eval/{key}": value for key, value in result.scores().items()}
         picture = self.painter.rollouts(result, step)
         return values if picture is None else {**values, "eval/rollouts": picture}
@@ -258,7 +256,7 @@ class _Training:
         )
 
     def _final(self, details: dict[str, Any]) -> None:
-        """Evaluate with many episodes, film the finished policy."""
+        """Evaluate with many episodes and record a video."""
         config, step = self.config, self.agent.num_timesteps
         episodes = config.final_episodes or episodes_wanted(config.env)
         drawn = self._roll_out(episodes, "final")
@@ -305,7 +303,7 @@ class _Training:
 
 
 class _Progress(BaseCallback):
-    """Tells how many steps are done, a few times a second."""
+    """Reports the number of steps, a few times per second."""
 
     def __init__(self, on_step: OnStep | None) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The environments of a run: made by id, checked, watched by Monitor, seeded far apart."""
+"""The environments of a run: made by id, checked, monitored, with independent seeds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from vaerl.runs.config import check_env_id
 
 
 class _SpacedSeeds:
-    """Seeds of the copies spawned from one, where stable-baselines3 counts seed, seed + 1, ….
+    """Spawns the seeds of the copies from one; Stable-Baselines3 counts seed, seed + 1, ….
 
     With consecutive seeds, two runs seeded 0 and 1 share all but one of their environments.
     """
@@ -29,7 +29,7 @@ class _SpacedSeeds:
     _seeds: list[int | None]
 
     def seed(self, seed: int | None = None) -> list[int | None]:
-        """Give every copy a seed of its own, used at the next reset."""
+        """Give every copy its own seed, used at the next reset."""
         state = np.random.SeedSequence(seed).generate_state(self.num_envs)
         self._seeds = [int(word) for word in state]
         return self._seeds
@@ -40,7 +40,7 @@ class _Dummy(_SpacedSeeds, DummyVecEnv):
 
 
 class _Subproc(_SpacedSeeds, SubprocVecEnv):
-    """Each copy in a process of its own."""
+    """Each copy in its own process."""
 
 
 def make_vec(
@@ -55,7 +55,7 @@ def make_vec(
 ) -> VecEnv:
     """Make `copies` of the environment, each under a Monitor, with spawned seeds.
 
-    With `discrete`, discrete actions are legal beside a box: an agent that plans takes both.
+    With `discrete`, discrete actions are legal besides a box: an agent that plans takes both.
 
     Raises ValueError for an unknown id, an unfit action space or options that do not fit.
 
@@ -70,7 +70,7 @@ def make_vec(
     try:
         first = _make_one(env_id, arguments, False)
     except TypeError as error:
-        raise ValueError(f"env options {arguments} do not fit {env_id!r}: {error}") from error
+        raise ValueError(f"env_options: got {arguments} for {env_id!r}: {error}") from error
     except gymnasium.error.Error as error:
         raise ValueError(f"env {env_id!r} cannot be made: {error}") from error
     try:

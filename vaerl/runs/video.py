@@ -1,4 +1,4 @@
-"""A video of one policy: mp4 where imageio-ffmpeg is installed, else gif."""
+"""A video of a policy: mp4 if imageio-ffmpeg is installed, otherwise gif."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from vaerl.threads import limit_threads
 Frame = NDArray[np.uint8]
 Camera = Callable[[], Frame]
 
-FASTEST = 30  # frames a second; of a faster simulation every other, third, … frame is kept
+FASTEST = 30  # frames per second; faster simulations skip frames
 MOST_FRAMES = 600  # 20 seconds
 GL_BACKENDS = ("egl", "osmesa", "glfw")
 FORMATS = ("mp4", "gif")
@@ -53,13 +53,13 @@ def record(
     most_frames: int = MOST_FRAMES,
     side_view: bool = False,
 ) -> Path:
-    """Record episodes into `path` (.mp4 or .gif) and return it; global random streams stay put.
+    """Record episodes to `path` (.mp4 or .gif) and return it; random streams are restored.
 
-    A MuJoCo environment on a machine without OpenGL is drawn as a side view of its limbs; with
-    `side_view` it always is, which is quick and keeps OpenGL out of a training process.
+    Without OpenGL, a MuJoCo environment is drawn as a side view of its limbs. `side_view` always
+    does so, which is quick and keeps OpenGL out of a training process.
 
     Raises:
-        ValueError: an environment that cannot draw itself, or an unknown format.
+        ValueError: an environment that cannot be rendered, or an unknown format.
     """
     if path.suffix.lstrip(".") not in FORMATS:
         raise ValueError(f"video {path.name!r}: {did_you_mean(path.suffix, FORMATS)}")
@@ -73,7 +73,7 @@ def record(
 
 
 def write_video(frames: list[Frame], path: Path, fps: float) -> Path:
-    """Encode frames (H, W, 3) out of sight, then put the whole file in its place at once."""
+    """Encode frames (H, W, 3) in a temporary folder, then write the whole file at once."""
     import imageio.v2 as imageio
 
     options: dict[str, Any] = {"duration": 1000.0 / fps, "loop": 0}
@@ -99,7 +99,7 @@ def _frames(
     deterministic: bool,
     skip: int,
 ) -> Iterator[Frame]:
-    """Yield every `skip`-th frame, and each episode's last."""
+    """Yield every `skip`-th frame, and the last one of each episode."""
     for episode in range(episodes):
         observation, _ = env.reset(seed=seed if episode == 0 else None)
         yield camera()

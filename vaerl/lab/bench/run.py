@@ -14,8 +14,8 @@ from vaerl.densities.options import check_positive
 from vaerl.disk import files, jsonio
 from vaerl.lab.bench.groups import GROUPS, make_ppo, make_sac
 from vaerl.lab.bench.timing import Result, check_device, device_clock, measure
+from vaerl.lab.console import print_table, training_bar
 from vaerl.names import check_name
-from vaerl.runs.console import print_table, training_bar
 from vaerl.runs.directory import versions
 from vaerl.threads import limit_threads
 
