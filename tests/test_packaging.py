@@ -16,13 +16,14 @@ TOP_FOLDERS = ("agents", "envs", "experiments")
 
 
 def files_of_the_tree() -> set[str]:
-    """Every file below the package folders, under the name it has once installed."""
+    """Every module and data file of the package, under the name it has once installed."""
     found = set()
     for folder in ("vaerl", *TOP_FOLDERS):
         for directory, _, names in os.walk(ROOT / folder):  # os.walk does not enter symlinks
             for name in names:
                 relative = Path(directory, name).relative_to(ROOT).as_posix()
-                if "__pycache__" not in relative:
+                parts = relative.split("/")  # records and their pages stay in the repository
+                if not {"__pycache__", "results", "README.md"} & set(parts):
                     found.add(relative if folder == "vaerl" else f"vaerl/{relative}")
     return found
 
@@ -33,7 +34,7 @@ def wheel_names(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     work = tmp_path_factory.mktemp("wheel")
     copy = work / "copy"
     copy.mkdir()
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, copy)
     for name in ("vaerl", *TOP_FOLDERS):
         ignore = shutil.ignore_patterns("__pycache__")
