@@ -187,7 +187,7 @@ def _broken_log(run: RunDirectory) -> RunDirectory:
     [
         (lambda folder: [], "runs: got none, expected at least one"),
         (lambda folder: [folder / "nothing"], "runs: no such run"),
-        (lambda folder: [folder], "is not a run: it holds no config.json"),
+        (lambda folder: [folder], "is not a run: it has no config.json"),
         (lambda folder: [RunDirectory(folder / "r").create({"env": "E-v0"})], "'agent' is None"),
         (
             lambda folder: [_broken_log(make_run(folder, "E-v0", "cvae", trained=False))],

@@ -15,6 +15,7 @@ from jinja2 import Environment
 from markupsafe import Markup
 
 from vaerl.disk import files
+from vaerl.disk.versions import versions
 from vaerl.report import history, sections
 from vaerl.report.figures import (
     css_color,
@@ -145,15 +146,9 @@ def _render(records: Sequence[RunRecord], blocks: Sequence[Block]) -> str:
             }
             for r in records
         ],
-        footer=f"Made {now:%Y-%m-%d %H:%M %Z} by vaerl {_version()}.",
+        footer=f"Made {now:%Y-%m-%d %H:%M %Z} by vaerl {versions()['vaerl']}.",
     )
 
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def _version() -> str:
-    from vaerl import __version__
-
-    return __version__

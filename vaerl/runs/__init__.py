@@ -7,7 +7,7 @@
 
 from typing import TYPE_CHECKING
 
-from vaerl import lazy
+from vaerl.lazy import attach
 
 if TYPE_CHECKING:
     from vaerl.runs.callback import TrackerCallback
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from vaerl.runs.train import train
 
 __all__ = ["RunDirectory", "TrackerCallback", "TrainConfig", "evaluate", "train"]
-__getattr__ = lazy.attach(
+__getattr__ = attach(
     __name__,
     {
         "RunDirectory": "directory",

@@ -13,7 +13,7 @@ from gymnasium import spaces
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
-import vaerl  # noqa: F401  (registers the vaerl/ environments, in worker processes too)
+import vaerl.envs  # noqa: F401  (registers the environments, in worker processes too)
 from vaerl.envs.making import make_env
 from vaerl.policies.spaces import check_action_space
 from vaerl.runs.config import check_env_id

@@ -29,37 +29,29 @@ class WandbTracker(Tracker):
 
     Args:
         directory: usually that of the run.
-        project, name, group, tags: as in `wandb.init`.
         mode: "online", "offline" or "disabled"; the environment variable WANDB_MODE can restrict
             it further, but not relax it.
         init_timeout: seconds to wait for the server before the run continues offline.
         finish_timeout: seconds that `finish` may wait for the upload.
         say: receives the few lines that are printed, on stderr by default.
+        options: of `wandb.init`, such as project, name, group and tags.
     """
 
     def __init__(
         self,
         directory: str | os.PathLike[str],
         *,
-        project: str = "vaerl",
-        name: str | None = None,
-        group: str | None = None,
-        tags: tuple[str, ...] = (),
         mode: str = "online",
         init_timeout: float = 10.0,
         finish_timeout: float = 30.0,
         say: Callable[[str], None] = to_stderr,
+        **options: Any,
     ) -> None:
         check_name("mode", mode, MODES)
         self.directory = Path(directory)
         self.mode = stricter_mode(mode, os.environ.get("WANDB_MODE", ""))
         """The mode asked for, then the mode of the run."""
-        self._init: dict[str, Any] = {
-            "project": project,
-            "name": name,
-            "group": group,
-            "tags": list(tags) or None,
-        }
+        self._options: dict[str, Any] = {"project": "vaerl", **options}
         self._init_timeout, self._finish_timeout = init_timeout, finish_timeout
         self._say = say
         self._run: Any = None
@@ -112,7 +104,7 @@ class WandbTracker(Tracker):
             finish_timeout_raises=True,
         )
         run = wandb.init(
-            **self._init,
+            **self._options,
             dir=str(self.directory),
             mode=mode,
             config=dict(config),
