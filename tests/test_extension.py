@@ -15,12 +15,38 @@ FILES = {
     "toy_density.py": '''
         """A density of another package."""
 
-        from vaerl.densities.gaussian import Gaussian
+        import torch
+        from torch import nn
 
-        class Toy(Gaussian):
-            """Gaussian of the toy package."""
+        from vaerl.densities import ConditionalDensity, ConditionalValue
+
+        class Laplace(ConditionalValue):
+            def __init__(self, mean, scale):
+                super().__init__(mean.shape[:-1], mean.shape[-1])
+                self.middle, self.scale = mean, scale
+
+            def rsample(self, sample_shape=(), generator=None):
+                u = torch.rand((*sample_shape, *self.middle.shape), generator=generator) - 0.5
+                return self.middle - self.scale * u.sign() * torch.log1p(-1.999 * u.abs())
+
+            def log_prob(self, x):
+                return -((x - self.middle).abs() / self.scale + (2 * self.scale).log()).sum(-1)
+
+            def mode(self, n=32):
+                return self.middle
+
+        class Toy(ConditionalDensity):
+            """Laplace density of the toy package."""
 
             name = "toy"
+
+            def __init__(self, context_dim, event_dim):
+                super().__init__(context_dim, event_dim)
+                self.net = nn.Linear(context_dim, 2 * event_dim)
+
+            def _value(self, context):
+                mean, raw = self.net(context).chunk(2, -1)
+                return Laplace(mean, nn.functional.softplus(raw) + 1e-3)
     ''',
     "toy_agent.py": '''
         """An agent of another package."""
@@ -149,7 +175,7 @@ def test_lists_show_what_other_packages_add(installed: Path) -> None:
     lines = vaerl(installed, *(f"list {kind}" for kind in kinds)).splitlines()
     found = [line.split(maxsplit=1)[1] for line in lines if line.startswith("toy ")]
     assert found == [
-        "Gaussian of the toy package.",
+        "Laplace density of the toy package.",
         "SAC of the toy package.",
         "Writes the keys that were logged.",
         "Multiplies factors.",
@@ -160,12 +186,13 @@ def test_lists_show_what_other_packages_add(installed: Path) -> None:
 
 
 def test_what_other_packages_add_trains(installed: Path) -> None:
-    """A density, an agent, a tracker and an environment in one run, which is then evaluated."""
+    """A density, an agent, a tracker and an environment in one run; the density in PPO as well."""
     small = """--agent-option 'policy_kwargs={"net_arch": [8]}' --no-video --no-progress"""
     vaerl(
         installed,
         f"train toy --env toy/Walk-v0 --density toy --track toy --debug --out run {small}",
         "eval run --episodes 1",
+        f"train ppo --env toy/Walk-v0 --density toy --debug --out other {small}",
         "experiment toy --factors 2,3 --factors 7",
     )
     config = (installed / "run" / "config.json").read_text()

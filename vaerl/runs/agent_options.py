@@ -23,6 +23,8 @@ from vaerl.names import check_name
 RESERVED = {"self", "policy", "density", "env", "seed", "device", "verbose", "tensorboard_log"}
 RESERVED |= {"dynamics", "dynamics_kwargs"}
 
+SPACES = {"self", "observation_space", "action_space", "lr_schedule"}  # arguments of a policy
+
 LEAST = {
     **dict.fromkeys(("batch_size", "buffer_size", "n_epochs", "n_steps", "stats_window_size"), 1),
     **dict.fromkeys(("target_update_interval", "train_freq"), 1),
@@ -53,7 +55,7 @@ def check_agent_options(agent: str, options: Mapping[str, Any]) -> None:
     if policies:
         names = set(inspect.signature(next(iter(policies.values())).__init__).parameters)
         for name in options.get("policy_kwargs") or {}:
-            check_name("agent option policy_kwargs", name, names - {"self"})
+            check_name("agent option policy_kwargs", name, names - SPACES)
 
 
 def agent_options(name: str) -> dict[str, Any]:
