@@ -126,6 +126,7 @@ FILES = {
         broken = toy_that_is_missing:Toy
         [vaerl.agents]
         toy = toy_agent:Toy
+        sac = toy_agent:Toy
         [vaerl.trackers]
         toy = toy_tracker:Toy
         [vaerl.experiments]
@@ -150,8 +151,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def vaerl(installed: Path, *commands: str) -> str:
-    """Run commands in one process that has the toy package; return what they print."""
+def vaerl(installed: Path, *commands: str) -> tuple[str, str]:
+    """Run commands in one process that has the toy package; return its stdout and stderr."""
     code = (
         "import shlex, sys\n"
         "from vaerl.cli import app\n"
@@ -166,13 +167,14 @@ def vaerl(installed: Path, *commands: str) -> str:
         env={**os.environ, "PYTHONPATH": f"{installed}{os.pathsep}{ROOT}"},
     )
     assert done.returncode == 0, done.stderr
-    return done.stdout
+    return done.stdout, done.stderr
 
 
 def test_lists_show_what_other_packages_add(installed: Path) -> None:
-    """One line each; what cannot be loaded says so instead of stopping the list."""
+    """One line each; what cannot be loaded or named says so instead of stopping the list."""
     kinds = ("densities", "agents", "trackers", "experiments", "envs")
-    lines = vaerl(installed, *(f"list {kind}" for kind in kinds)).splitlines()
+    printed, warnings = vaerl(installed, *(f"list {kind}" for kind in kinds))
+    lines = printed.splitlines()
     found = [line.split(maxsplit=1)[1] for line in lines if line.startswith("toy ")]
     assert found == [
         "Laplace density of the toy package.",
@@ -182,6 +184,9 @@ def test_lists_show_what_other_packages_add(installed: Path) -> None:
     ]
     (broken,) = (line for line in lines if line.startswith("broken "))
     assert "'toy_that_is_missing:Toy' cannot be loaded: ModuleNotFoundError" in broken
+    assert sum(line.startswith("sac ") for line in lines) == 1
+    assert "agent 'sac' of 'toy_agent:Toy' is ignored: the name is taken" in warnings
+    assert "environment 'toy_env:Walk' is ignored" in warnings
     assert ["toy/Walk-v0", "toy_env"] in [line.split() for line in lines]
 
 

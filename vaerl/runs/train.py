@@ -100,7 +100,7 @@ def train(
 def load_run(path: Path) -> tuple[BaseAlgorithm, TrainConfig, int]:
     """Return the agent at the last checkpoint of a run, its configuration, and its step.
 
-    Raises ValueError, one line, where there is no run or none of its checkpoints can be read.
+    Raises ValueError, in one line, if there is no run or none of its checkpoints can be read.
     """
     run = RunDirectory.open(path)
     config = read_config(run)
@@ -164,7 +164,7 @@ class _Training:
         self.seeds = _seeds(config)
         self.painter = Painter(run, agent)
         self.looking = 0.0  # seconds spent in hooks, which are not training
-        before = run.status()  # of a run that goes on
+        before = run.status()  # of a resumed run
         self.before = {key: before.get(key, 0) for key in ("train_seconds", "train_steps")}
         self.callback = TrackerCallback(
             make_trackers(config, run),

@@ -142,7 +142,7 @@ def _filmed(
 def choose_gl_backend() -> str:
     """Return a value of MUJOCO_GL that works here and set it; empty where none does.
 
-    Each candidate is tried in a process of its own: a failing one leaves a broken library behind.
+    Each candidate is tried in its own process: one that fails leaves a broken library behind.
     """
     given = os.environ.get("MUJOCO_GL")
     for backend in (given,) if given else GL_BACKENDS:

@@ -1,8 +1,8 @@
 """Weights & Biases, through its own client.
 
-The client sends from a process of its own, so that training waits for the server only when the run
-begins, `init_timeout` seconds at most. If the server does not answer, the run continues offline
-and one line says how to upload it later. Values are logged against `global_step`.
+The client sends from its own process, so that training waits for the server only at the start,
+`init_timeout` seconds at most. If the server does not answer, the run continues offline and one
+line says how to upload it later. Values are logged against `global_step`.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class WandbTracker(Tracker):
             dir=str(self.directory),
             mode=mode,
             config=dict(config),
-            reinit="create_new",  # other runs of this program go on
+            reinit="create_new",  # other runs of this program continue
             settings=settings,
         )
         run.define_metric("global_step")
