@@ -95,7 +95,7 @@ def test_a_wrong_option_is_named(words: list[str], message: str) -> None:
 @pytest.mark.parametrize(
     ("make", "texts"),
     [
-        (lambda: of_function(sample), ["a folder.", "some numbers, and more of them.", "0.5"]),
+        (lambda: of_function(sample), ["A folder.", "Some numbers, and more of them.", "0.5"]),
         (lambda: of_dataclass(Sample, {"tags": "Words"}), ["How many.", "NAME=VALUE", "Words"]),
     ],
 )

@@ -201,7 +201,7 @@ def video(
 
 @app.command()
 def report(
-    runs: Annotated[list[Path], typer.Argument(help="Folders of runs.", metavar="RUNS...")],
+    runs: Annotated[list[Path], typer.Argument(help="Folders of runs.", metavar="RUNS")],
     out: Annotated[
         Path | None,
         typer.Option(help="HTML file (default: report.html in the run, or beside the runs)."),

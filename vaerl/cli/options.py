@@ -142,7 +142,7 @@ def of_function(function: Callable[..., Any], **defaults: Any) -> list[Option]:
     hints = typing.get_type_hints(function)
     _, _, args = (inspect.getdoc(function) or "").partition("\nArgs:\n")
     docs = {
-        name: " ".join(text.split())
+        name: text[:1].upper() + re.sub(r"\s+", " ", text[1:])
         for names, text in re.findall(r"^    (\w[\w, ]*): (.*(?:\n     .*)*)", args, re.M)
         for name in names.split(", ")
     }

@@ -9,7 +9,6 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.type_aliases import TrainFrequencyUnit
 from stable_baselines3.common.vec_env import VecEnv
 
-from vaerl.agents import AGENTS
 from vaerl.agents.description import AgentDescription
 from vaerl.agents.description import make_agent as make_described
 from vaerl.densities import DENSITIES
@@ -24,7 +23,6 @@ LOG_ROWS = 25  # minimum number of rows in a short run
 
 def check_config(config: TrainConfig) -> None:
     """Raise a ValueError of one line for an unknown name or an illegal option."""
-    AGENTS.check(config.agent)
     DENSITIES.check(config.density)
     if config.dynamics:
         DENSITIES.check(config.dynamics, "dynamics")
