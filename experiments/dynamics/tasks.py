@@ -23,7 +23,6 @@ from vaerl.envs.ghost_grid import SIDE, GhostGridEnv
 from vaerl.envs.known_law import KnownLawEnv
 from vaerl.envs.moerland_toy import MoerlandToyEnv
 from vaerl.envs.noisy_pendulum import HiddenFrictionEnv, RandomPushEnv
-from vaerl.envs.simulator import SimulatorModel
 from vaerl.envs.wet_chicken import WetChickenEnv
 from vaerl.experiments.dynamics import control, planning, scores
 from vaerl.experiments.dynamics.episodes import friction_score, record_episodes
@@ -38,6 +37,7 @@ from vaerl.experiments.dynamics.models import (
     observe,
 )
 from vaerl.experiments.dynamics.oracles import histogram_scores
+from vaerl.planning import SimulatorModel
 
 TEST_SEED, VALIDATION_SEED = 7_919, 15_485_863  # training draws are made under neither
 FAN_STEPS, FAN_PARTICLES = 30, 60

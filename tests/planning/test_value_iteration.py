@@ -7,9 +7,8 @@ import pytest
 import torch
 
 from vaerl.envs.ghost_grid import GhostGridEnv
-from vaerl.envs.simulator import SimulatorModel
 from vaerl.experiments.dynamics.oracle_planning import ghost_grid_plan
-from vaerl.planning import DiscreteActions, make_planner
+from vaerl.planning import DiscreteActions, SimulatorModel, make_planner
 
 GAMMA = 0.9
 STATES = np.array(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from vaerl.planning.model import Step
@@ -14,9 +16,14 @@ from vaerl.planning.model import Step
 class SimulatorModel:
     """A `Model` over ``env.step_batch(states, actions, rng)``, which gives (s', r, d) as arrays.
 
+    Two further methods of the environment are used where it has them, as those of
+    `vaerl.envs.known_law.KnownLawEnv`: ``legal(states)`` says from which states a step can start
+    (particles elsewhere have ended: they stay, with reward 0), and ``hidden_batch(count, rng)``
+    draws what an episode keeps beside its state, which a roll-out then holds.
+
     Args:
-        env: an environment with that method, as `vaerl.envs.known_law.KnownLawEnv`; actions are in
-            its own units.
+        env: an environment with that method, wrapped or not; actions are in its own units.
+        hidden: what the particles of a roll-out keep, drawn by `begin`.
 
     Raises:
         ValueError: an environment without it.
@@ -28,24 +35,40 @@ class SimulatorModel:
     tensor([[2.]])
     """
 
-    def __init__(self, env: Any) -> None:
+    def __init__(self, env: Any, hidden: Mapping[str, NDArray] | None = None) -> None:
         self.env = getattr(env, "unwrapped", env)
         if not callable(getattr(self.env, "step_batch", None)):
             raise ValueError(
                 f"env: got {type(self.env).__name__}, "
                 "expected one with a method step_batch(states, actions, rng)"
             )
+        self._hidden = dict(hidden or {})
+
+    def begin(self, rows: int, generator: torch.Generator | None = None) -> SimulatorModel:
+        """The model of one roll-out of `rows` particles."""
+        draw = getattr(self.env, "hidden_batch", None)
+        return self if draw is None else SimulatorModel(self.env, draw(rows, _rng(generator)))
 
     def step(
         self, states: Tensor, actions: Tensor, generator: torch.Generator | None = None
     ) -> Step:
         """Next states, rewards and ends; its random stream is seeded from `generator`."""
-        seed = int(torch.randint(2**62, (), generator=generator))
-        after, reward, done = self.env.step_batch(
-            states.cpu().numpy(), actions.cpu().numpy(), np.random.default_rng(seed)
-        )
+        now, chosen = states.detach().cpu().numpy(), actions.detach().cpu().numpy()
+        legal = getattr(self.env, "legal", None)
+        runs = np.ones(len(now), dtype=np.bool_) if legal is None else legal(now)
+        after, rewards, dones = now.copy(), np.zeros(len(now)), np.ones(len(now), dtype=np.bool_)
+        if runs.any():
+            hidden = {key: value[runs] for key, value in self._hidden.items()}
+            after[runs], rewards[runs], dones[runs] = self.env.step_batch(
+                now[runs], chosen[runs], _rng(generator), **hidden
+            )
         return Step(
-            torch.as_tensor(after).to(states),
-            torch.as_tensor(reward).to(states),
-            torch.as_tensor(done, device=states.device),
+            torch.from_numpy(after).to(states),
+            torch.from_numpy(rewards).to(states),
+            torch.from_numpy(dones).to(states.device),
         )
+
+
+def _rng(generator: torch.Generator | None) -> np.random.Generator:
+    device = None if generator is None else generator.device
+    return np.random.default_rng(int(torch.randint(2**62, (), generator=generator, device=device)))

@@ -10,8 +10,8 @@ import torch
 import vaerl.envs  # noqa: F401  (registers vaerl/…)
 from vaerl.envs.ghost_grid import GhostGridEnv
 from vaerl.envs.noisy_pendulum import HiddenFrictionEnv
-from vaerl.envs.simulator import SimulatorModel
 from vaerl.envs.wet_chicken import WetChickenEnv
+from vaerl.planning import SimulatorModel
 
 
 def test_particles_follow_the_law():
@@ -60,6 +60,8 @@ def test_a_roll_out_holds_what_is_hidden():
     assert sure.mean() > 0.9 and 0.2 < (chance > 0.5).mean() < 0.8
 
 
-def test_an_environment_without_a_known_law_is_refused():
-    with pytest.raises(TypeError, match="env: got MultiGoalEnv, expected one with a known law"):
+def test_an_environment_without_batches_of_steps_is_refused():
+    with pytest.raises(
+        ValueError, match="env: got MultiGoalEnv, expected one with a method step_b"
+    ):
         SimulatorModel(gymnasium.make("vaerl/MultiGoal-v0"))
