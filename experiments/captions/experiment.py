@@ -139,7 +139,7 @@ def run(
         data: folder of MNIST's IDX files, images and labels; VAERL_DATA if None.
         models: which to train: "drawing", "connected", "convolutional", "laplacian-gan"; all if
             None. The table is of all finished ones in the folder.
-        threads: torch threads.
+        threads: of the numerical libraries.
     """
     asked = [check_name("model", name, MODELS) for name in models or MODELS]
     check_name("preset", preset, PRESETS)

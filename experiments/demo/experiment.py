@@ -58,7 +58,7 @@ def run(
         densities: names, gaussian and cvae if None.
         steps: environment steps a run.
         seed: of both runs.
-        jobs: processes, each with one torch thread.
+        jobs: processes, each with one thread.
     """
     check_name("preset", preset, PRESETS)
     out = Path(out)

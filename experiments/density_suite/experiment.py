@@ -2,7 +2,7 @@
 
 Protocol. Every model sees fresh draws of the target at every step (no fixed training set), so that
 what is measured is model and optimiser, not over-fitting. All models: the same number of Adam steps
-and batch size, cosine learning rate, one torch thread, events standardised by the mean and scale of
+and batch size, cosine learning rate, one thread, events standardised by the mean and scale of
 20,000 training draws. Reported is the mean over held-out test points, drawn under another seed, of
 
     gap = log p_true(x|c) − log p_model(x|c)        [nats; NLL minus the true entropy, 0 is perfect]
@@ -118,7 +118,7 @@ def run(
         seed: of initialisation, training and test draws.
         targets: names, all of the preset if None.
         models: names, all if None.
-        jobs: processes, each with one torch thread.
+        jobs: processes, each with one thread.
         validation: fit the validation variants, on which settings are to be chosen, instead.
     """
     options = {

@@ -92,7 +92,7 @@ def run(
         seed: of every part.
         data: folder of MNIST's IDX files; VAERL_DATA if None. Read only where it is needed.
         parts: "linear", "network", "helmholtz"; all if None.
-        threads: torch threads.
+        threads: of the numerical libraries.
     """
     budget = PRESETS[check_name("preset", preset, PRESETS)]
     wanted = [check_name("part", part, PARTS) for part in parts or PARTS]

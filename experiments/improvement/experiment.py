@@ -1,9 +1,9 @@
 """Which improvement step for a CVAE policy where one way of acting is best?
 
-Protocol. {Hopper-v5, HalfCheetah-v5}, 20,000 steps × learners × seeds, one torch thread a run,
+Protocol. {Hopper-v5, HalfCheetah-v5}, 20,000 steps × learners × seeds, one thread a run,
 `vaerl.agents.SAC` with two layers of 128, batches of 128, learning rate 1e-3: a Gaussian, and a
-CVAE with the step "reverse" and with "both". Curves and scores as in `comparison`; where several
-ways are equally good, `modes` compares the steps.
+CVAE with the step "reverse" and with "both". Scores as in `vaerl.lab.comparison`. The experiment
+`modes` compares the steps where several ways are equally good.
 """
 
 from __future__ import annotations

@@ -104,7 +104,7 @@ def run(
         policies: "words" and "no words", both if None.
         density: of the policy.
         learner: "demonstrations" or "sac".
-        threads: torch threads.
+        threads: of the numerical libraries.
     """
     budget = PRESETS[check_name("preset", preset, PRESETS)]
     names = [check_name("policy", name, POLICIES) for name in policies or POLICIES]

@@ -145,7 +145,7 @@ def run(
         minutes: the same in minutes of training on this machine as it is now, one cell at a time;
             what comes out in epochs is kept with the cell.
         jobs: cells at once, each in its own process.
-        threads: torch threads a cell.
+        threads: of each cell.
         precision: of the networks in training; "float32" where the processor has no bfloat16.
         validation: train on 55,000 and score on 1,000 other training images, to choose settings.
         test_k: samples K of the test NLL, 5,000 if None; a trained cell is only scored again.
