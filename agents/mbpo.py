@@ -127,7 +127,7 @@ class MBPO(LearnsModel, SAC):
     # -- the update --------------------------------------------------------------------------------
 
     def train(self, gradient_steps: int, batch_size: int = 64) -> None:
-        """Fit the model and imagine anew where it is due, then update as SAC does."""
+        """Fit the model and roll the policy out in it when due, then update as SAC does."""
         due = self._fitted_at is None or (
             self.num_timesteps - self._fitted_at >= self.model_train_freq
         )

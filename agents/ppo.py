@@ -28,7 +28,7 @@ from vaerl.densities.options import check_positive
 from vaerl.policies import ActorCriticPolicy
 
 ROWS = 256
-"""Observations of a rollout on which the ratio at the start and the latents are looked at."""
+"""Observations of a rollout from which the first ratio and the latents are measured."""
 
 
 class PPO(DensityAgent, SB3PPO):
@@ -38,7 +38,7 @@ class PPO(DensityAgent, SB3PPO):
         policy: a density's name ("cvae", "gaussian", "mixture", "flow"), an alias of SB3 or a
             policy class.
         recognition_steps: updates of the recognition network after each training phase; 0 leaves
-            it as it is.
+            it untrained.
         recognition_learning_rate: of Adam over the recognition network.
         others: as in SB3; `target_kl` works with every density, since log π is exact.
 
@@ -119,7 +119,7 @@ class PPO(DensityAgent, SB3PPO):
         return [*names, *own], variables
 
     def train(self) -> None:
-        """SB3's update on the rollout, then the sleep phase and a look at the latents."""
+        """SB3's update on the rollout, then the sleep phase and the latents' diagnostics."""
         obs, actions, old_log_prob = self._rows()
         if hasattr(self._head, "density"):
             with torch.no_grad():
@@ -143,7 +143,7 @@ class PPO(DensityAgent, SB3PPO):
         def rows(array: np.ndarray) -> np.ndarray:
             return array[:steps].reshape(steps * self.n_envs, *array.shape[2:])
 
-        assert not buffer.generator_ready, "a rollout is looked at before SB3 flattens it"
+        assert not buffer.generator_ready, "the rollout is measured before SB3 flattens it"
         stored = buffer.observations
         obs = {k: rows(v) for k, v in stored.items()} if isinstance(stored, dict) else rows(stored)
         return (

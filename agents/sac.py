@@ -114,7 +114,7 @@ class SAC(DensityAgent, SB3SAC):
         relative_entropy: measure the entropy that the critic is paid for against the uniform law
             over the box, H(π) − X log 2 <= 0 nats, instead of absolutely. Where episodes end at a
             goal, positive entropies pay for staying away from it (Yu, Zhang & Xu 2022).
-        diagnostics_interval: updates between two looks at the latents (latent/… in the log).
+        diagnostics_interval: updates between two measurements of the latents (latent/… in the log).
         others: as in SB3.
 
     Raises:

@@ -145,7 +145,8 @@ def test_known_reward_and_end_come_from_the_environment() -> None:
     assert agent.world.event_dim == 1 and "termination" not in agent.world.networks
     at = torch.tensor([[3.9], [0.0]])
     step = agent.world.step(at, torch.ones(2, 1))
-    assert torch.allclose(step.rewards, 0.2 - step.next_states.abs().squeeze(1))
+    expected = 0.2 - step.next_states.abs().squeeze(1)
+    torch.testing.assert_close(step.rewards, expected, rtol=1e-6, atol=1e-6)
     assert torch.equal(step.dones, step.next_states.abs().squeeze(1) > 4.0)
     agent.learn(60)
 

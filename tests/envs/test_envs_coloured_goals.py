@@ -114,7 +114,7 @@ def test_an_empty_place_is_no_goal():
         move = np.clip((PLACES[empty] - env._state) / STEP, -1.0, 1.0)
         _, _, terminated, _, info = env.step(move)
         assert not terminated and info["goal"] == -1
-    np.testing.assert_allclose(env.position, PLACES[empty])
+    np.testing.assert_allclose(env.position, PLACES[empty], rtol=0, atol=1e-12)
     env.reset(options={"ask": ("left",), "start": (0.0, 0.0)})
     _, ended, info = walk(env, env.target)
     assert ended and info["is_success"]
