@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from typing import Any
 
 import pytest
 import torch
 
+from tests.speed import in_plain_shell
 from vaerl.densities import ConditionalDensity, density_names, make_density
 from vaerl.densities.base import Folded
 from vaerl.dynamics.batched import batch_members
@@ -115,37 +113,23 @@ def test_densities_without_a_fast_form_say_so() -> None:
 
 
 SPEED = """
-import sys, time, torch
+import sys, torch
+from tests.speed import speedup
 from vaerl import make_density
 density = make_density(sys.argv[1], context_dim=8, event_dim=2, squash=True)
 folded, generator = density.fold(), torch.Generator()
-def best(call):
-    start = time.perf_counter()
-    for _ in range(5):
-        call()
-    return time.perf_counter() - start
 with torch.no_grad():
     for rows in (1, 16):
         context = torch.randn(rows, 8)
-        ways = (
-            (lambda: density(context).sample((), generator), lambda: folded(context, generator)),
-            (lambda: density(context).mode(), lambda: folded.mode(context)),
-        )
-        for slow, fast in ways:
-            times = [(best(slow), best(fast)) for _ in range(20)]
-            print(min(t for t, _ in times) / min(t for _, t in times))
+        print(speedup(
+            lambda: density(context).sample((), generator), lambda: folded(context, generator)
+        ))
+        print(speedup(lambda: density(context).mode(), lambda: folded.mode(context)))
 """
 
 
 @pytest.mark.parametrize("name", [name for name in density_names() if name != "flow"])
 def test_it_is_faster_than_the_modules_in_a_plain_shell(name: str) -> None:
-    """Draws and modes of 1 and 16 rows, with as many threads as torch takes by itself.
-
-    Minima over turns: another process slows a turn down, not the fastest of twenty. Draws take a
-    third of the time, modes half; the test asks for a little.
-    """
-    plain = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}
-    run = [sys.executable, "-c", SPEED, name]
-    found = subprocess.run(run, env=plain, capture_output=True, text=True, check=True).stdout
-    ratios = [float(line) for line in found.split()]
+    """Draws and modes of 1 and 16 rows; draws take a third of the time, modes half."""
+    ratios = in_plain_shell(SPEED, name)
     assert len(ratios) == 4 and min(ratios) > 1.1, ratios
