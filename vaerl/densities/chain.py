@@ -175,6 +175,32 @@ class LatentChain(nn.Module):
             result.append(law.log_prob(path[l]))
         return result
 
+    # -- both --------------------------------------------------------------------------------------
+
+    def deviations(
+        self, context: Tensor, x: Tensor, samples: int, generator: torch.Generator | None
+    ) -> list[Tensor]:
+        """(μ_q − μ_p) / σ_p of every unit at pairs (c, x), for each layer, h_1 first.
+
+        Means of layers above the first, and moments of the prior below the top, are taken over
+        `samples` paths.
+        """
+        p, q = self.generate(context), self.recognise(context)
+        _, laws = self.infer(q, x, (samples,), generator)
+        posterior_means = [laws[0].moments()[0], *(law.moments()[0].mean(0) for law in laws[1:])]
+        prior_path = self.sample_prior(p, (samples,), generator)
+        result = []
+        for l, posterior_mean in enumerate(posterior_means):
+            if l == self.depth - 1:
+                mean, sigma = p.prior.moments()
+            else:
+                law = self.generative[l + 1](prior_path[l + 1], p.conditioning[l + 1])
+                means, sigmas = law.moments()
+                mean = means.mean(0)
+                sigma = (sigmas.square().mean(0) + means.var(0)).sqrt()
+            result.append((posterior_mean - mean) / sigma)
+        return result
+
 
 def sum_layers(log_densities: list[Tensor]) -> Tensor:
     """Σ_l of the layers' log-densities: that of the whole path."""

@@ -15,11 +15,9 @@ from vaerl.densities.chain import LatentChain, sum_layers
 from vaerl.densities.latent import FrozenValue, LatentValue
 from vaerl.densities.layers import (
     PRIORS,
-    GaussianPrior,
-    MixturePrior,
     NormalLayer,
-    StandardPrior,
     WholeLayer,
+    make_prior,
 )
 from vaerl.densities.noise import sobol_codes
 from vaerl.densities.normal import GaussianValue
@@ -155,7 +153,7 @@ class CVAE(ConditionalDensity):
             layer(NormalLayer, sizes[l], sizes[l + 1], latent_range) for l in range(len(dims))
         ]
         self.chain = LatentChain(
-            _make_prior(prior, embedding, dims[-1], prior_components, prior_weights),
+            make_prior(prior, embedding, dims[-1], prior_components, prior_weights),
             generative,
             recognition,
             mlp(context_dim, widths),
@@ -217,7 +215,6 @@ class CVAE(ConditionalDensity):
     def fold(
         self, inputs: Standardise | None = None, targets: Standardise | None = None
     ) -> Folded | None:
-        """The chain's fast form, if its layers and prior have one."""
         return self.chain.fold(inputs, targets)
 
     # -- fitting -----------------------------------------------------------------------------------
@@ -231,8 +228,7 @@ class CVAE(ConditionalDensity):
         kl_weight: float,
         generator: torch.Generator | None,
     ) -> tuple[Tensor, Info]:
-        """Per-sample negative bound −L_k(x | c) ``batch`` with the chosen encoder gradient, and
-        diagnostics.
+        """−L_k(x | c) ``batch`` with the chosen encoder gradient, and diagnostics.
 
         With `kl_weight` β the log-weights are log p(x | h, c) − β log q(h | x, c) / p(h | c). Below
         1 that is no bound: it is for the first steps of a fit (KL warm-up, Bowman et al. 2016),
@@ -293,8 +289,6 @@ class CVAE(ConditionalDensity):
             gradient.set_weights(log_w)
         return log_p, log_q, log_w
 
-    # -- looking at the latents --------------------------------------------------------------------
-
     def active_units(
         self,
         context: Tensor,
@@ -314,33 +308,13 @@ class CVAE(ConditionalDensity):
         context, x = self._check_pair(context, x)
         check_positive("samples", samples, at_least=2)
         with torch.no_grad():
-            halves = [self._deviations(context, x, samples, generator) for _ in range(2)]
+            halves = [self.chain.deviations(context, x, samples, generator) for _ in range(2)]
             return {
                 f"active_units_{l}": bounds.active_units(
                     a.reshape(-1, a.shape[-1]), b.reshape(-1, b.shape[-1]), threshold
                 )
                 for l, (a, b) in enumerate(zip(*halves, strict=True), start=1)
             }
-
-    def _deviations(
-        self, context: Tensor, x: Tensor, samples: int, generator: torch.Generator | None
-    ) -> list[Tensor]:
-        chain = self.chain
-        p, q = chain.generate(context), chain.recognise(context)
-        _, laws = chain.infer(q, x, (samples,), generator)
-        posterior_means = [laws[0].moments()[0], *(law.moments()[0].mean(0) for law in laws[1:])]
-        prior_path = chain.sample_prior(p, (samples,), generator)
-        result = []
-        for l, posterior_mean in enumerate(posterior_means):
-            if l == chain.depth - 1:
-                mean, sigma = p.prior.moments()
-            else:
-                law = chain.generative[l + 1](prior_path[l + 1], p.conditioning[l + 1])
-                means, sigmas = law.moments()
-                mean = means.mean(0)
-                sigma = (sigmas.square().mean(0) + means.var(0)).sqrt()
-            result.append((posterior_mean - mean) / sigma)
-        return result
 
     # -- latent codes ------------------------------------------------------------------------------
 
@@ -387,7 +361,6 @@ class CVAE(ConditionalDensity):
         return GaussianValue(self.chain.decode(p, self.chain.place(p, codes[..., 0], noise)))
 
     def recognition_parameters(self) -> list[nn.Parameter]:
-        """Parameters of q(z | x, c), which drawing does not use."""
         chain = self.chain
         return [*chain.recognition.parameters(), *chain.recognition_context.parameters()]
 
@@ -397,7 +370,6 @@ class CVAE(ConditionalDensity):
         generator: torch.Generator | None = None,
         change: Callable[[Tensor], Tensor] | None = None,
     ) -> Iterator[Tensor]:
-        """Losses that fit them to the density's own samples: see `vaerl.densities.sleep`."""
         return sleep_losses(self.chain, self.defensive, contexts, generator, change)
 
     # -- as the head of a policy -------------------------------------------------------------------
@@ -427,13 +399,3 @@ class CVAE(ConditionalDensity):
         factor = spread / mean.std(0).clamp_min(1e-6)
         leave.weight[:size] *= factor.unsqueeze(-1)
         leave.bias[:size] = (leave.bias[:size] - mean.mean(0)) * factor
-
-
-def _make_prior(
-    prior: str, context_dim: int, latent_dim: int, components: int, weights: str
-) -> nn.Module:
-    if prior == "standard":
-        return StandardPrior(context_dim, latent_dim)
-    if prior == "gaussian":
-        return GaussianPrior(context_dim, latent_dim)
-    return MixturePrior(context_dim, latent_dim, components, weights)

@@ -157,3 +157,14 @@ class MixturePrior(nn.Module):
         logits = None if self.logits is None else Affine.of(self.logits)
         head = Affine.of(self.head)
         return MixtureHead(head, logits, self.components, self.latent_dim, PRIOR_LOG_SIGMA)
+
+
+def make_prior(
+    prior: str, context_dim: int, latent_dim: int, components: int, weights: str
+) -> nn.Module:
+    """The prior of a name in `PRIORS`."""
+    if prior == "standard":
+        return StandardPrior(context_dim, latent_dim)
+    if prior == "gaussian":
+        return GaussianPrior(context_dim, latent_dim)
+    return MixturePrior(context_dim, latent_dim, components, weights)

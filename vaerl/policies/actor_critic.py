@@ -263,7 +263,7 @@ class ActorCriticPolicy(SB3ActorCriticPolicy):
         return DensityDistribution(
             value,
             mode,
-            lambda: self.noise.generator(self.device),
+            lambda: self.noise.generator(self.box_half.device),
             self.entropy_samples if self.entropy_wanted else 0,
             self.box_middle,
             self.box_half,
