@@ -19,7 +19,7 @@ from vaerl.envs.bimodal_wind import BimodalWindEnv
 from vaerl.envs.fork import ForkEnv
 from vaerl.envs.ghost_grid import GhostGridEnv
 from vaerl.envs.wet_chicken import SIZE, WetChickenEnv
-from vaerl.experiments.dynamics.oracle_planning import Policy, open_loop, wet_chicken_policy, worth
+from vaerl.experiments.dynamics.worth import Policy, open_loop, wet_chicken_policy, worth
 from vaerl.planning import Model, make_planner
 
 GAMMA = 0.99

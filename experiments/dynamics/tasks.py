@@ -36,7 +36,6 @@ from vaerl.experiments.dynamics.models import (
     make_world,
     observe,
 )
-from vaerl.experiments.dynamics.oracles import histogram_scores
 from vaerl.planning import SimulatorModel
 
 TEST_SEED, VALIDATION_SEED = 7_919, 15_485_863  # training draws are made under neither
@@ -156,7 +155,7 @@ def measure_grid(setting: Setting) -> Scored:
     truth = env.transition_distribution(states, actions).sample(scores.DRAWS, rng)
     s, a = scores.as_tensors(states, actions)
     draws = predict(world, s, a, scores.DRAWS, generator)
-    found = histogram_scores(truth, np.rint(draws.numpy()) + 0.0)
+    found = scores.histogram_scores(truth, np.rint(draws.numpy()) + 0.0)
     numbers = {"kl": found.kl, "inverse_kl": found.inverse_kl, "hellinger": found.hellinger}
     if task.plan is not None:
         numbers["plan"] = task.plan(world, generator)

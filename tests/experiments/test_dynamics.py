@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.experiments.oracles import reference_samples
 from vaerl.envs.bimodal_wind import BimodalWindEnv
 from vaerl.envs.fork import ForkEnv
 from vaerl.envs.known_law import KnownLawEnv
@@ -18,7 +19,6 @@ from vaerl.experiments.dynamics import experiment as dynamics
 from vaerl.experiments.dynamics import planning
 from vaerl.experiments.dynamics.episodes import record_episodes
 from vaerl.experiments.dynamics.models import MODELS, Budget, learn, make_world, observe
-from vaerl.experiments.dynamics.oracles import reference_samples
 from vaerl.experiments.dynamics.scores import law_scores, modes_of
 from vaerl.experiments.dynamics.table import assemble
 from vaerl.experiments.dynamics.tasks import TASKS, cells_one_hot

@@ -9,6 +9,23 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tests.experiments.oracle_planning import (
+    bimodal_wind_plan,
+    ghost_grid_plan,
+    hat_weights,
+    normal_ramp,
+    random_shooting,
+    uniform_ramp,
+    wet_chicken_plan,
+)
+from tests.experiments.oracles import (
+    REFERENCES,
+    friction_oracle,
+    gaussian_nll,
+    histogram_floors,
+    prediction_oracle,
+    reference_step,
+)
 from vaerl.envs.acrobot import RawAcrobotEnv
 from vaerl.envs.bimodal_wind import BimodalWindEnv
 from vaerl.envs.fork import RISKY, SAFE, ForkEnv
@@ -16,26 +33,8 @@ from vaerl.envs.ghost_grid import GhostGridEnv
 from vaerl.envs.moerland_toy import BORDER, MoerlandToyEnv
 from vaerl.envs.noisy_pendulum import RandomPushEnv
 from vaerl.envs.wet_chicken import WetChickenEnv
-from vaerl.experiments.dynamics.oracle_planning import (
-    bimodal_wind_plan,
-    ghost_grid_plan,
-    hat_weights,
-    normal_ramp,
-    open_loop,
-    random_shooting,
-    uniform_ramp,
-    wet_chicken_plan,
-    worth,
-)
-from vaerl.experiments.dynamics.oracles import (
-    REFERENCES,
-    friction_oracle,
-    gaussian_nll,
-    histogram_floors,
-    histogram_scores,
-    prediction_oracle,
-    reference_step,
-)
+from vaerl.experiments.dynamics.scores import histogram_scores
+from vaerl.experiments.dynamics.worth import open_loop, worth
 
 # Prediction
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from tests.experiments.oracle_planning import ghost_grid_plan
 from vaerl.envs.ghost_grid import GhostGridEnv
-from vaerl.experiments.dynamics.oracle_planning import ghost_grid_plan
 from vaerl.planning import DiscreteActions, SimulatorModel, make_planner
 
 GAMMA = 0.9

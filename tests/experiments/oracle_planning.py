@@ -1,79 +1,28 @@
 """Planners on known laws: the values that planning with a learned model is compared with.
 
 Value iteration where the state is small (ghost grid, Wet-Chicken, BimodalWind), random shooting
-where it is not (Acrobot), and roll-outs of the true dynamics that say what a policy is worth.
-A policy here is a function (t, states (E, D)) → actions of E episodes side by side.
+where it is not (Acrobot).
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from typing import NamedTuple, cast
+from typing import cast
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, gaussian_filter1d, map_coordinates
 from scipy.stats import norm
 
+from tests.experiments.oracles import REFERENCES
 from vaerl.envs import bimodal_wind, ghost_grid
 from vaerl.envs.base import Array
 from vaerl.envs.bimodal_wind import BimodalWindEnv
 from vaerl.envs.known_law import KnownLawEnv
 from vaerl.envs.laws import MixedLaw, UniformLaw
 from vaerl.envs.wet_chicken import SIZE, WetChickenEnv
-from vaerl.experiments.dynamics.oracles import REFERENCES, StepFunction, reference_step
+from vaerl.experiments.dynamics.worth import Policy, StepFunction, wet_chicken_policy
 from vaerl.names import check_name
-
-Policy = Callable[[int, Array], NDArray]
-
-
-class Worth(NamedTuple):
-    """Mean over episodes of the (discounted) return, its standard error; mean length."""
-
-    mean: float
-    standard_error: float
-    length: float
-
-
-def worth(
-    env: KnownLawEnv,
-    policy: Policy,
-    *,
-    episodes: int,
-    steps: int,
-    gamma: float = 1.0,
-    step: StepFunction | None = None,
-    seed: int = 0,
-) -> Worth:
-    """Roll out a policy in the true dynamics, or in a model's: what it is worth, or believed to be.
-
-    >>> from vaerl.envs.ghost_grid import GhostGridEnv
-    >>> worth(GhostGridEnv(), lambda t, s: np.full(len(s), 3), episodes=50, steps=5).length > 4
-    True
-    """
-    step = reference_step(env) if step is None else step
-    rng = np.random.default_rng(seed)
-    states = env.start_states(episodes, rng)
-    returns, lengths = np.zeros(episodes), np.zeros(episodes)
-    running = np.arange(episodes)
-    for t in range(steps):
-        actions = policy(t, states)
-        after = step(states, actions, rng)
-        returns[running] += gamma**t * env.reward(states, actions, after)
-        lengths[running] += 1
-        goes_on = ~env.terminated(states, actions, after)
-        running, states = running[goes_on], after[goes_on]
-        if not len(running):
-            break
-    error = returns.std() / math.sqrt(episodes)
-    return Worth(float(returns.mean()), float(error), float(lengths.mean()))
-
-
-def open_loop(plan: ArrayLike) -> Policy:
-    """Give the policy that plays a plan (T, …) whatever happens."""
-    actions = np.asarray(plan)
-    return lambda t, states: np.broadcast_to(actions[t], (len(states), *actions.shape[1:]))
 
 
 def random_shooting(
@@ -161,16 +110,6 @@ def ghost_grid_plan(gamma: float = 0.99) -> tuple[float, Policy]:
 
 
 # Wet-Chicken
-
-
-def wet_chicken_policy(greedy: NDArray, points: int) -> Policy:
-    """Act as decided at the nearest of `points` × `points` places: `greedy` is ``(points², 2)``."""
-
-    def policy(t: int, states: Array) -> NDArray:
-        index = np.rint(states / SIZE * (points - 1)).astype(np.int64)
-        return greedy[index[:, 0] * points + index[:, 1]]
-
-    return policy
 
 
 def wet_chicken_plan(

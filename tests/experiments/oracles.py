@@ -9,19 +9,19 @@ that Gaussian, or on the mean. `oracle_planning` has the planners.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from vaerl.envs.base import Array
 from vaerl.envs.known_law import KnownLawEnv
 from vaerl.envs.laws import Law
 from vaerl.envs.noisy_pendulum import FRICTIONS, MAX_TORQUE, HiddenFrictionEnv
+from vaerl.experiments.dynamics.scores import HistogramScores, histogram_scores
+from vaerl.experiments.dynamics.worth import StepFunction
 from vaerl.names import check_name
 
-StepFunction = Callable[[Array, NDArray, np.random.Generator], Array]
 REFERENCES = ("true", "gaussian", "mean")
 
 
@@ -32,14 +32,6 @@ class PredictionOracle(NamedTuple):
     standard_error: float
     gaussian: float  # full covariance
     diagonal: float
-
-
-class HistogramScores(NamedTuple):
-    """Means over pairs (s, a) of KL(p ‖ p̂), KL(p̂ ‖ p) and the Hellinger distance."""
-
-    kl: float
-    inverse_kl: float
-    hellinger: float
 
 
 class FrictionOracle(NamedTuple):
@@ -131,38 +123,6 @@ def reference_step(env: KnownLawEnv, kind: str = "true") -> StepFunction:
     if check_name("kind", kind, REFERENCES) == "true":
         return lambda states, actions, rng: env.step_batch(states, actions, rng).next_states
     return lambda states, actions, rng: reference_samples(env, states, actions, kind, 1, rng)[0]
-
-
-def histogram_scores(true: ArrayLike, model: ArrayLike) -> HistogramScores:
-    """Compare samples of two discrete laws, pair by pair, by their histograms.
-
-    KL = Σ p (log(p + 1e-5) − log(p̂ + 1e-5)), Hellinger = ‖√p − √p̂‖ / √2, as in rlutils
-    (kl_preds_v2) of Moerland et al. 2017. Two sets of 200 samples of the same law of the ghost
-    grid still differ: KL .031, Hellinger .081.
-
-    Args:
-        true, model: (count, pairs, D), numbers that are equal where the states are.
-
-    >>> scores = histogram_scores([[[0.0]], [[1.0]]], [[[1.0]], [[1.0]]])
-    >>> round(scores.kl, 2), round(scores.hellinger, 3)
-    (5.06, 0.541)
-    """
-    p, q = np.asarray(true, dtype=np.float64), np.asarray(model, dtype=np.float64)
-    if p.ndim != 3 or q.ndim != 3 or p.shape[1:] != q.shape[1:] or not len(p) or not len(q):
-        raise ValueError(
-            f"true, model: got shapes {p.shape}, {q.shape}, expected (count, pairs, D)"
-        )
-    rows = []
-    for pair in range(p.shape[1]):
-        both = np.concatenate([p[:, pair], q[:, pair]])
-        _, cell = np.unique(both, axis=0, return_inverse=True)
-        bins = int(cell.max()) + 1
-        a = np.bincount(cell.ravel()[: len(p)], minlength=bins) / len(p)
-        b = np.bincount(cell.ravel()[len(p) :], minlength=bins) / len(q)
-        ratio = np.log(a + 1e-5) - np.log(b + 1e-5)
-        distance = math.sqrt(0.5 * np.square(np.sqrt(a) - np.sqrt(b)).sum())
-        rows.append((float(a @ ratio), float(-b @ ratio), distance))
-    return HistogramScores(*np.mean(rows, axis=0).tolist())
 
 
 def histogram_floors(
