@@ -64,8 +64,7 @@ class CVAE(ConditionalDensity):
         log_sigma_bounds: range of the decoder's log σ, in nats.
         latent_log_sigma_bounds: range of every other layer's log σ.
         initial_log_sigma: decoder's log σ at the start.
-        defensive: share λ of the prior in the proposal of the bounds on log p (not of the training
-            objective).
+        defensive: share λ of the prior in the proposal of the bounds, not of the objective.
         whole: events are whole numbers (`vaerl.densities.whole`).
 
     References: Kingma & Welling 2014; Sohn et al. 2015; Burda et al. 2016; Tucker et al. 2019.
