@@ -356,43 +356,28 @@ class LowRank(GaussianTarget):
         return torch.linalg.cholesky(loadings @ loadings.mT + _isotropic(self.scale**2, 6))
 
 
-TARGETS: Mapping[str, Target] = MappingProxyType(
-    {
-        target.name: target
-        for target in (
-            TwoModes1D(),
-            Moerland(),
-            SkewNormal(),
-            TwoModes2D(),
-            FourModes(),
-            RotatedModes(),
-            Ring(),
-            Pinwheel(),
-            Overlap(),
-            Corners(),
-            LowRank(),
-        )
-    }
-)
+def _by_name(*targets: Target) -> Mapping[str, Target]:
+    return MappingProxyType({target.name: target for target in targets})
+
+
+TARGETS = _by_name(
+    TwoModes1D(), Moerland(), SkewNormal(), TwoModes2D(), FourModes(), RotatedModes(), Ring(),
+    Pinwheel(), Overlap(), Corners(), LowRank(),
+)  # fmt: skip
 
 #: The same families with other parameters: settings are tuned on these, never on TARGETS.
-VALIDATION_TARGETS: Mapping[str, Target] = MappingProxyType(
-    {
-        target.name: target
-        for target in (
-            TwoModes1D(scale=0.2, steepness=1.0),
-            Moerland(scale=0.12, slope=3.0),
-            SkewNormal(skewness=4.0, spread=0.7),
-            TwoModes2D(scale=0.07, reach=0.8),
-            FourModes(scale=0.08, steepness=1.0),
-            RotatedModes(scale=0.08, turns=1.2),
-            Ring(scale=0.12, widening=0.4),
-            Pinwheel(arms=4, length=0.25, width=0.09, swirl=2.5),
-            Overlap(parts=10, scale=0.3),
-            Corners(scale=0.12, steepness=1.0, codes=(1, 6, 24, 43, 53, 62)),
-            LowRank(scale=0.12, breadth=0.5),
-        )
-    }
+VALIDATION_TARGETS = _by_name(
+    TwoModes1D(scale=0.2, steepness=1.0),
+    Moerland(scale=0.12, slope=3.0),
+    SkewNormal(skewness=4.0, spread=0.7),
+    TwoModes2D(scale=0.07, reach=0.8),
+    FourModes(scale=0.08, steepness=1.0),
+    RotatedModes(scale=0.08, turns=1.2),
+    Ring(scale=0.12, widening=0.4),
+    Pinwheel(arms=4, length=0.25, width=0.09, swirl=2.5),
+    Overlap(parts=10, scale=0.3),
+    Corners(scale=0.12, steepness=1.0, codes=(1, 6, 24, 43, 53, 62)),
+    LowRank(scale=0.12, breadth=0.5),
 )
 
 
