@@ -11,7 +11,7 @@ from vaerl.disk import files
 from vaerl.experiments.modes.tasks import POLICIES, TASKS
 from vaerl.lab.experiment import Results
 from vaerl.report.figures import save_png
-from vaerl.report.map_figures import rollout_figure
+from vaerl.report.map_figures import Rollouts, rollout_figure
 
 
 def draw_figures(results: Results, out: Path) -> list[Path]:
@@ -27,15 +27,17 @@ def draw_figures(results: Results, out: Path) -> list[Path]:
         names = [name for name in POLICIES if name in own]
         if not names:
             continue
-        saved = [own[name] for name in names]
+        runs = [
+            Rollouts(
+                [row[~np.isnan(row[:, 0])] for row in own[name]["places"]],
+                own[name]["goals"].tolist(),
+                name,
+                POLICIES[name].density,
+            )
+            for name in names
+        ]
         env = gymnasium.make(TASKS[task].env)
-        figure = rollout_figure(
-            [[row[~np.isnan(row[:, 0])] for row in one["places"]] for one in saved],
-            [one["goals"].tolist() for one in saved],
-            env,
-            titles=names,
-            names=[POLICIES[name].density for name in names],
-        )
+        figure = rollout_figure(runs, env)
         env.close()
         paths.append(save_png(figure, folder / f"{task}.png", dpi=80))
     return paths

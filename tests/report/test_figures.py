@@ -16,15 +16,12 @@ from vaerl.densities import make_density
 from vaerl.envs import drawing
 from vaerl.envs.multigoal import MultiGoalEnv
 from vaerl.report.curve_figures import Curve, curve_figure, curve_of, mean_and_interval, smooth
-from vaerl.report.density_figures import (
-    density_figure,
-    grid_density,
-    how_drawn,
-    sample_rows,
-)
+from vaerl.report.density_figures import density_figure
+from vaerl.report.density_values import grid_density, how_drawn, sample_rows
 from vaerl.report.figures import DARK_COLORS, density_color, svg_markup
 from vaerl.report.map_figures import (
     MAX_TRACES,
+    Rollouts,
     goal_share_figure,
     goal_shares,
     rollout_figure,
@@ -201,7 +198,7 @@ def test_what_is_not_a_finite_number_is_not_drawn():
 def test_shares_count_every_episode_once():
     shares = goal_shares([0, 0, 3, -1], 4)
     assert shares.tolist() == [0.5, 0.0, 0.0, 0.25, 0.25]
-    figure = goal_share_figure([[0, 0, 3, -1]], 4, names=["cvae"])
+    figure = goal_share_figure([0, 0, 3, -1], 4, density="cvae")
     heights = [bar.get_height() for bar in figure.axes[0].patches]
     assert heights == shares.tolist()
     assert figure.axes[0].lines[0].get_ydata()[0] == 0.25, "the uniform share is marked"
@@ -225,14 +222,14 @@ def test_seeds_that_share_no_steps_are_drawn_each_and_not_averaged():
 @pytest.mark.parametrize("goals", [[4], [-2], []])
 def test_goals_that_are_none_are_refused(goals):
     with pytest.raises(ValueError, match=r"goals: got .* −1 … 3"):
-        goal_share_figure([goals], 4)
+        goal_share_figure(goals, 4)
 
 
 def test_roll_outs_have_the_colour_of_their_goal_and_stay_on_the_map():
     env = MultiGoalEnv()
     traces = [np.array([[0.0, 0.0], [1.0, 0.0], [5.0 + i, 0.0]]) for i in range(MAX_TRACES + 5)]
     goals = [2, -1] + [0] * (MAX_TRACES + 3)
-    (axes,) = rollout_figure([traces], [goals], env).axes
+    (axes,) = rollout_figure([Rollouts(traces, goals)], env).axes
     lines = axes.collections[-2]
     assert len(lines.get_segments()) == MAX_TRACES
     drawn = [matplotlib.colors.to_hex(color) for color in lines.get_colors()[:3]]
@@ -241,14 +238,15 @@ def test_roll_outs_have_the_colour_of_their_goal_and_stay_on_the_map():
 
 
 def test_roll_outs_of_one_step_are_dots():
-    (axes,) = rollout_figure([[np.array([[0.0, 0.0], [1.0, 2.0]])]], [[0]], MultiGoalEnv()).axes
+    once = Rollouts([np.array([[0.0, 0.0], [1.0, 2.0]])], [0])
+    (axes,) = rollout_figure([once], MultiGoalEnv()).axes
     segments = [c for c in axes.collections if c.get_rasterized()]
     assert len(segments) == 1 and segments[0].get_offsets().tolist() == [[1.0, 2.0]]
 
 
 def test_roll_outs_without_their_goals_are_refused():
     with pytest.raises(ValueError, match="goals: got 1 for 2 roll-outs"):
-        rollout_figure([[np.zeros((3, 2))] * 2], [[0]], MultiGoalEnv())
+        rollout_figure([Rollouts([np.zeros((3, 2))] * 2, [0])], MultiGoalEnv())
 
 
 def test_markup_is_self_contained_and_its_names_are_its_own():

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from statistics import mean, stdev
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import stats
+
+from vaerl.stats import half_width
 
 ENOUGH = 5
 """Seeds from which on an interquartile mean is reported."""
@@ -23,8 +23,7 @@ def interval(values: Sequence[float], digits: int) -> str:
     """
     if len(values) == 1:
         return f"{values[0]:.{digits}f}"
-    half = stats.t.ppf(0.975, len(values) - 1) * stdev(values) / math.sqrt(len(values))
-    return f"{mean(values):.{digits}f} ± {half:.{digits}f}"
+    return f"{np.mean(values):.{digits}f} ± {half_width(values):.{digits}f}"
 
 
 class InterquartileMean(NamedTuple):

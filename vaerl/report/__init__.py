@@ -1,12 +1,11 @@
-"""Pictures of runs, and the one-file HTML report that holds them.
+"""Pictures of runs, and the one-file HTML report that holds them. Names load when first used.
 
 `report(runs, out)` writes the file; the figure functions are used on their own by trackers.
 """
 
-from __future__ import annotations
+from typing import TYPE_CHECKING
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from vaerl.lazy import attach
 
 if TYPE_CHECKING:
     from vaerl.report.build import report
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
     from vaerl.report.figures import save_png
     from vaerl.report.map_figures import goal_share_figure, rollout_figure
 
-_HOME = {
+_HOMES = {
     "curve_figure": "curve_figures",
     "density_figure": "density_figures",
     "goal_share_figure": "map_figures",
@@ -23,7 +22,6 @@ _HOME = {
     "rollout_figure": "map_figures",
     "save_png": "figures",
 }
-
 __all__ = [
     "curve_figure",
     "density_figure",
@@ -32,10 +30,4 @@ __all__ = [
     "rollout_figure",
     "save_png",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    """Load the module that holds `name`; matplotlib comes only with the first picture."""
-    if name in _HOME:
-        return getattr(import_module(f"vaerl.report.{_HOME[name]}"), name)
-    raise AttributeError(f"module 'vaerl.report' has no attribute {name!r}")
+__getattr__ = attach(__name__, _HOMES)

@@ -16,7 +16,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 from numpy.typing import NDArray
-from scipy.stats import t as student_t
 
 from vaerl.agents import agent_names
 from vaerl.report.figures import (
@@ -27,6 +26,7 @@ from vaerl.report.figures import (
     figure_style,
     new_figure,
 )
+from vaerl.stats import half_width
 
 Array = NDArray[np.float64]
 
@@ -86,7 +86,6 @@ def smooth(values: Array) -> Array:
 def mean_and_interval(curves: Sequence[Curve]) -> tuple[Array, Array, Array]:
     """Steps, mean over runs and half-width of its 95 % interval, on the steps all runs share.
 
-    half-width = t(0.975, n − 1) · s / √n with s the standard deviation over the n runs.
     The arrays are empty where the runs share no stretch of steps.
     """
     first = max(curve.steps[0] for curve in curves)
@@ -95,10 +94,7 @@ def mean_and_interval(curves: Sequence[Curve]) -> tuple[Array, Array, Array]:
         return np.empty(0), np.empty(0), np.empty(0)
     grid = np.linspace(first, last, GRID_POINTS)
     runs = np.stack([np.interp(grid, c.steps, smooth(c.values)) for c in curves])
-    n = len(curves)
-    factor = float(student_t.ppf(0.975, n - 1)) / np.sqrt(n) if n > 1 else 0.0
-    spread = runs.std(axis=0, ddof=1) if n > 1 else np.zeros(GRID_POINTS)
-    return grid, runs.mean(axis=0), factor * spread
+    return grid, runs.mean(axis=0), half_width(runs)
 
 
 def curve_figure(

@@ -6,35 +6,30 @@ Drawing neither moves the global random stream nor builds a graph, so it can be 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
-from matplotlib.text import Annotation
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
-from vaerl.report.figures import (
-    INK,
-    MUTED,
-    density_color,
-    figure_style,
-    new_figure,
-    quiet_axes,
+from vaerl.report.density_values import (
+    Array,
+    centres,
+    grid_density,
+    how_drawn,
+    is_exact,
+    sample_rows,
 )
-
-Array = NDArray[np.float64]
+from vaerl.report.figures import MUTED, density_color, figure_style, new_figure, quiet_axes
 
 COLORMAP = "viridis"
 MAX_PAIR_DIMS = 6  # a projection of more dimensions shows the six that vary most
 ROW_NAME = 0.3  # inches at the left that the names of rows take
-MAX_POINTS = 1_000_000  # points × states × auxiliary paths evaluated at once: bounds the memory
 
 
 def density_figure(
@@ -77,130 +72,82 @@ def density_figure(
     columns = list(values) if isinstance(values, list | tuple) else [values]
     dims, rows = _check_columns(columns)
     box = _check_box(low, high, dims)
-    titles = _labels("titles", titles, len(columns), "density")
-    states = _labels("states", states, rows, "state")
-    names = _labels("names", names, len(columns), "")
     if axis_names is None:
         axis_names = [f"a{i + 1}" for i in range(dims)] if dims > 1 else ["action"]
-
+    sheet = _Sheet(
+        *box,
+        _labels("titles", titles, len(columns), "density"),
+        _labels("names", names, len(columns), ""),
+        [how_drawn(value, k) for value in columns],
+        _labels("states", states, rows, "state"),
+        list(axis_names),
+    )
     with figure_style():
-        if dims == 1:
-            panels = [grid_density(v, *box, cells=cells or _cells(v, 400), k=k) for v in columns]
-            return _curves(panels, box, titles, states, names, columns, k, axis_names)
-        if dims == 2:
-            panels = [grid_density(v, *box, cells=cells or _cells(v, 120), k=k) for v in columns]
-            return _heat_maps(panels, box, titles, states, names, columns, k, axis_names)
-        return _projections(columns, box, titles, states, names, cells or 40, samples, axis_names)
+        if dims > 2:
+            axes = _projections(sheet, [sample_rows(v, samples) for v in columns], cells or 40)
+        else:
+            draw, fine = (_curves, 400) if dims == 1 else (_heat_maps, 120)
+            counts = [cells or (fine if is_exact(v) else fine // 2) for v in columns]
+            axes = draw(
+                sheet,
+                [grid_density(v, *box, cells=n, k=k) for v, n in zip(columns, counts, strict=True)],
+            )
+        return _titled(axes, sheet)
 
 
-def how_drawn(value: Any, k: int = 64) -> str:
-    """What the numbers in a panel of `value` are, in a few words for its caption."""
-    if value.event_shape[0] > 2:
-        return "samples"
-    codes = getattr(value, "codes", 0)
-    if codes:
-        return f"mean over {codes} codes"
-    return "exact density" if is_exact(value) else f"lower bound, k = {k}"
+class _Sheet(NamedTuple):
+    """What all panels share: the box, and the names of columns, rows and axes."""
+
+    low: Array
+    high: Array
+    titles: list[str]
+    names: list[str]
+    how: list[str]
+    states: list[str]
+    axis_names: list[str]
+
+    @property
+    def sideways(self) -> bool:
+        """One column alone lies on its side."""
+        return len(self.titles) == 1
+
+    def panels(self, panel: tuple[float, float], margin: float, **share: Any) -> NDArray[Any]:
+        """Axes (rows, columns) of a new figure, sizes in inches."""
+        rows, columns = len(self.states), len(self.titles)
+        if self.sideways:
+            figure = new_figure(0.4 + panel[0] * rows, margin + panel[1])
+            return figure.subplots(1, rows, squeeze=False, **share).T
+        width = margin + panel[0] * columns
+        figure = new_figure(width, margin + panel[1] * rows)
+        layout: Any = figure.get_layout_engine()
+        layout.set(rect=(ROW_NAME / width, 0.0, 1.0 - ROW_NAME / width, 1.0))
+        return figure.subplots(rows, columns, squeeze=False, **share)
 
 
-def grid_density(value: Any, low: Array, high: Array, *, cells: int, k: int = 64) -> Array:
-    """p(a | s), or its lower bound, at the centres of a grid over the box, in 1/volume.
-
-    Cell centres never touch the edge of the box, where a squashed density may be infinite.
-    Returns shape (S, cells) for D = 1 and, first action dimension first, (S, cells, cells) for 2.
-    """
-    dims = len(low)
-    centres = [_centres(low[d], high[d], cells) for d in range(dims)]
-    points = np.stack(np.meshgrid(*centres, indexing="ij"), axis=-1).reshape(-1, dims)
-    with _own_randomness():
-        like = value.sample()
-        rows = like.shape[0] if like.ndim == 2 else 1
-        grid = torch.as_tensor(points, dtype=like.dtype, device=like.device)
-        if like.ndim == 2:
-            grid = grid[:, None, :].expand(-1, rows, -1)
-        exact = is_exact(value)
-        paths = getattr(value, "codes", 0) or (1 if exact else k)
-        step = max(1, MAX_POINTS // (rows * paths))
-        parts = [
-            value.log_prob(chunk) if exact else value.log_prob_bounds(chunk, k=k).lower
-            for chunk in grid.split(step)
-        ]
-        log_density = torch.cat(parts).double().cpu().numpy().reshape(len(points), rows)
-    density = np.exp(np.nan_to_num(log_density, nan=-np.inf, neginf=-np.inf, posinf=700.0).T)
-    return density.reshape(rows, *([cells] * dims))
+def _curves(sheet: _Sheet, columns: list[Array]) -> NDArray[Any]:
+    axes = sheet.panels((2.3, 1.35), 0.9, sharex=True)
+    for (row, column), ax in np.ndenumerate(axes):
+        density, color = columns[column][row], density_color(sheet.names[column])
+        x = centres(sheet.low[0], sheet.high[0], len(density))
+        ax.fill_between(x, density, color=color, alpha=0.28, linewidth=0)
+        ax.plot(x, density, color=color, linewidth=1.6)
+        ax.set_xlim(sheet.low[0], sheet.high[0])
+        ax.set_ylim(0.0, 1.08 * _row_top([c[row] for c in columns]))
+        ax.xaxis.set_major_locator(MaxNLocator(4))
+        ax.tick_params(labelleft=column == 0)
+        if row == len(axes) - 1 or sheet.sideways:
+            ax.set_xlabel(sheet.axis_names[0])
+    return axes
 
 
-def sample_rows(value: Any, samples: int) -> Array:
-    """Draws from p(a | s), shape (S, samples, D), from a random stream of their own."""
-    with _own_randomness():
-        draws = value.sample((samples,)).double().cpu().numpy()
-    return draws[None] if draws.ndim == 2 else np.moveaxis(draws, 0, 1)
-
-
-def share_outside(value: Any, low: ArrayLike, high: ArrayLike, samples: int = 2000) -> float:
-    """Share of draws, over all states, that fall outside the box [low, high].
-
-    >>> from torch.distributions import Independent, Uniform
-    >>> value = Independent(Uniform(torch.full((1, 1), -4.0), torch.full((1, 1), 4.0)), 1)
-    >>> round(share_outside(value, -2.0, 2.0), 1)
-    0.5
-    """
-    draws = sample_rows(value, samples)
-    return float(((draws < np.asarray(low)) | (draws > np.asarray(high))).any(-1).mean())
-
-
-def _curves(
-    panels: list[Array],
-    box: tuple[Array, Array],
-    titles: Sequence[str],
-    states: Sequence[str],
-    names: Sequence[str],
-    columns: list[Any],
-    k: int,
-    axis_names: Sequence[str],
-) -> Figure:
-    rows = len(states)
-    axes = _panels(rows, len(panels), (2.3, 1.35), 0.9, sharex=True)
-    for column, density in enumerate(panels):
-        x = _centres(box[0][0], box[1][0], density.shape[1])
-        color = density_color(names[column])
-        for row in range(rows):
-            ax = axes[row, column]
-            ax.fill_between(x, density[row], color=color, alpha=0.28, linewidth=0)
-            ax.plot(x, density[row], color=color, linewidth=1.6)
-            ax.set_xlim(box[0][0], box[1][0])
-    for row in range(rows):
+def _heat_maps(sheet: _Sheet, columns: list[Array]) -> NDArray[Any]:
+    low, high = sheet.low, sheet.high
+    panel = (2.1, 2.5) if sheet.sideways else (2.2, 1.95)
+    axes = sheet.panels(panel, 0.75, sharex=True, sharey=True)
+    for row, norm in enumerate(_norms(columns)):
         for column, ax in enumerate(axes[row]):
-            if row == rows - 1 or len(panels) == 1:
-                ax.set_xlabel(axis_names[0])
-            ax.xaxis.set_major_locator(MaxNLocator(4))
-            ax.set_ylim(0.0, 1.08 * _row_top([p[row] for p in panels]))
-            ax.tick_params(labelleft=column == 0)
-    how = [how_drawn(value, k) for value in columns]
-    return _titled(axes, states, titles, names, how)
-
-
-def _heat_maps(
-    panels: list[Array],
-    box: tuple[Array, Array],
-    titles: Sequence[str],
-    states: Sequence[str],
-    names: Sequence[str],
-    columns: list[Any],
-    k: int,
-    axis_names: Sequence[str],
-) -> Figure:
-    rows = len(states)
-    low, high = box
-    sideways = len(panels) == 1
-    panel = (2.1, 2.5) if sideways else (2.2, 1.95)
-    axes = _panels(rows, len(panels), panel, 0.75, sharex=True, sharey=True)
-    for row in range(rows):
-        norm = PowerNorm(0.5, vmin=0.0, vmax=_row_top([p[row] for p in panels]))
-        for column, density in enumerate(panels):
-            ax = axes[row, column]
             ax.imshow(
-                density[row].T,
+                columns[column][row].T,
                 origin="lower",
                 extent=(low[0], high[0], low[1], high[1]),
                 norm=norm,
@@ -213,55 +160,47 @@ def _heat_maps(
             ax.set_yticks([low[1], (low[1] + high[1]) / 2, high[1]])
             ax.xaxis.set_major_formatter("{x:.4g}")
             ax.yaxis.set_major_formatter("{x:.4g}")
-            if row == rows - 1 or sideways:
-                ax.set_xlabel(axis_names[0], labelpad=1)
-            if column == 0 and not (sideways and row):
-                ax.set_ylabel(axis_names[1], labelpad=1)
+            if row == len(axes) - 1 or sheet.sideways:
+                ax.set_xlabel(sheet.axis_names[0], labelpad=1)
+            if column == 0 and not (sheet.sideways and row):
+                ax.set_ylabel(sheet.axis_names[1], labelpad=1)
         bar = axes[0, 0].figure.colorbar(
             ScalarMappable(norm, COLORMAP),
             ax=list(axes[row]),
-            location="bottom" if sideways else "right",
-            fraction=0.05 if sideways else 0.03,
+            location="bottom" if sheet.sideways else "right",
+            fraction=0.05 if sheet.sideways else 0.03,
             pad=0.02,
             aspect=18,
+            ticks=MaxNLocator(2 if sheet.sideways else 4),
         )
         bar.outline.set_visible(False)
-        bar.locator = MaxNLocator(2 if sideways else 4)
-        bar.update_ticks()
         bar.set_label("density", fontsize=8.0, color=MUTED)
-    return _titled(axes, states, titles, names, [how_drawn(value, k) for value in columns])
+    return axes
 
 
-def _projections(
-    columns: list[Any],
-    box: tuple[Array, Array],
-    titles: Sequence[str],
-    states: Sequence[str],
-    names: Sequence[str],
-    cells: int,
-    samples: int,
-    axis_names: Sequence[str],
-) -> Figure:
-    rows = len(states)
-    draws = [sample_rows(value, samples) for value in columns]
+def _projections(sheet: _Sheet, draws: list[Array], cells: int) -> NDArray[Any]:
+    box = sheet.low, sheet.high
     shown = _widest_dims(draws, box)
-    axes = _panels(rows, len(columns), (3.1, 3.0), 0.7)
-    for row in range(rows):
-        mosaics = [_pair_mosaic(d[row], box, shown, cells) for d in draws]
-        norm = PowerNorm(0.5, vmin=0.0, vmax=_row_top([m[np.isfinite(m)] for m in mosaics]))
-        for column, mosaic in enumerate(mosaics):
-            ax = axes[row, column]
+    places = [i + 0.5 for i in range(len(shown))]
+    axes = sheet.panels((3.1, 3.0), 0.7)
+    mosaics = [[_pair_mosaic(rows, box, shown, cells) for rows in d] for d in draws]
+    for row, norm in enumerate(_norms(mosaics)):
+        for column, ax in enumerate(axes[row]):
             ax.imshow(
-                mosaic,
+                mosaics[column][row],
                 origin="upper",
                 extent=(0, len(shown), len(shown), 0),
                 norm=norm,
                 cmap=COLORMAP,
                 interpolation="nearest",
             )
-            _marginals(ax, draws[column][row], box, shown, cells, density_color(names[column]))
-            _mosaic_ticks(ax, [axis_names[d] for d in shown])
-    return _titled(axes, states, titles, names, ["samples"] * len(columns))
+            color = density_color(sheet.names[column])
+            _marginals(ax, draws[column][row], box, shown, cells, color)
+            quiet_axes(ax)
+            ax.set_xticks(places, [sheet.axis_names[d] for d in shown])
+            ax.set_yticks(places, [sheet.axis_names[d] for d in shown])
+            ax.tick_params(length=0)
+    return axes
 
 
 def _pair_mosaic(draws: Array, box: tuple[Array, Array], shown: list[int], cells: int) -> Array:
@@ -299,14 +238,6 @@ def _marginals(
         ax.fill_between(x, floor, floor - 0.86 * heights, color=color, alpha=0.85, linewidth=0)
 
 
-def _mosaic_ticks(ax: Axes, names: list[str]) -> None:
-    quiet_axes(ax)
-    places = [i + 0.5 for i in range(len(names))]
-    ax.set_xticks(places, names)
-    ax.set_yticks(places, names)
-    ax.tick_params(length=0)
-
-
 def _widest_dims(draws: list[Array], box: tuple[Array, Array]) -> list[int]:
     """The dimensions to project on: all, or the `MAX_PAIR_DIMS` whose samples vary most."""
     spread = sum(d.std(axis=1).mean(axis=0) for d in draws) / (box[1] - box[0])
@@ -314,64 +245,38 @@ def _widest_dims(draws: list[Array], box: tuple[Array, Array]) -> list[int]:
     return sorted(int(d) for d in widest)
 
 
-def _panels(
-    rows: int,
-    columns: int,
-    panel: tuple[float, float],
-    margin: float,
-    **share: Any,
-) -> NDArray[Any]:
-    """Axes (rows, columns) of a new figure, sizes in inches; one column alone lies on its side."""
-    if columns == 1:
-        figure = new_figure(0.4 + panel[0] * rows, margin + panel[1])
-        return figure.subplots(1, rows, squeeze=False, **share).T
-    width = margin + panel[0] * columns
-    figure = new_figure(width, margin + panel[1] * rows)
-    layout: Any = figure.get_layout_engine()
-    layout.set(rect=(ROW_NAME / width, 0.0, 1.0 - ROW_NAME / width, 1.0))
-    return figure.subplots(rows, columns, squeeze=False, **share)
-
-
-def _titled(
-    axes: NDArray[Any],
-    states: Sequence[str],
-    titles: Sequence[str],
-    names: Sequence[str],
-    how: Sequence[str],
-) -> Figure:
+def _titled(axes: NDArray[Any], sheet: _Sheet) -> Figure:
     """Name rows and columns: states at the left and densities on top, or all on top if sideways."""
     figure: Figure = axes[0, 0].figure
-    colors = [density_color(name) if name else INK for name in names]
-    if axes.shape[1] == 1:
-        for ax, state in zip(axes[:, 0], states, strict=True):
+    colors = [density_color(name) for name in sheet.names]
+    if sheet.sideways:
+        for ax, state in zip(axes[:, 0], sheet.states, strict=True):
             ax.set_title(state)
-        title = ", ".join(filter(None, [titles[0], how[0]]))
+        title = ", ".join(filter(None, [sheet.titles[0], sheet.how[0]]))
         figure.suptitle(title, color=colors[0], weight="bold", size=9.5)
         return figure
-    for ax, title, kind, color in zip(axes[0], titles, how, colors, strict=True):
+    bold: Any = {
+        "xycoords": "axes fraction",
+        "textcoords": "offset points",
+        "ha": "center",
+        "weight": "bold",
+    }
+    for ax, title, kind, color in zip(axes[0], sheet.titles, sheet.how, colors, strict=True):
         ax.set_title(kind, fontsize=8.0, color=MUTED, pad=4)
-        _beside(ax, title, (0.5, 1.0), (0, 15), color=color, size=9.5)
-    for ax, state in zip(axes[:, 0], states, strict=True):
-        left = -40 if ax.get_ylabel() else -32
-        name = _beside(ax, state, (0.0, 0.5), (left, 0), rotation=90, va="center", size=9.0)
-        name.set_in_layout(False)  # constrained layout misjudges it; `_panels` keeps it a place
+        ax.annotate(title, (0.5, 1.0), xytext=(0, 15), color=color, size=9.5, **bold)
+    for ax, state in zip(axes[:, 0], sheet.states, strict=True):
+        beside = (-40 if ax.get_ylabel() else -32, 0)
+        name = ax.annotate(
+            state, (0.0, 0.5), xytext=beside, rotation=90, va="center", size=9.0, **bold
+        )
+        name.set_in_layout(False)  # constrained layout misjudges it; `ROW_NAME` keeps it a place
     return figure
 
 
-def _beside(
-    ax: Axes, text: str, place: tuple[float, float], shift: tuple[float, float], **style: Any
-) -> Annotation:
-    """Bold text beside a panel: `place` in parts of the axes, `shift` in points."""
-    return ax.annotate(
-        text,
-        place,
-        xycoords="axes fraction",
-        xytext=shift,
-        textcoords="offset points",
-        ha="center",
-        weight="bold",
-        **style,
-    )
+def _norms(columns: Sequence[Sequence[Array]]) -> list[PowerNorm]:
+    """The colour scale of each row."""
+    rows = zip(*columns, strict=True)
+    return [PowerNorm(0.5, vmin=0.0, vmax=_row_top([p[np.isfinite(p)] for p in r])) for r in rows]
 
 
 def _row_top(panels: Sequence[Array]) -> float:
@@ -381,28 +286,6 @@ def _row_top(panels: Sequence[Array]) -> float:
     """
     top = max(float(np.quantile(p, 0.995)) if p.size > 1000 else float(p.max()) for p in panels)
     return top if np.isfinite(top) and top > 0.0 else 1.0
-
-
-def _cells(value: Any, cells: int) -> int:
-    return cells if is_exact(value) else cells // 2
-
-
-def _centres(low: float, high: float, cells: int) -> Array:
-    return low + (high - low) * (np.arange(cells) + 0.5) / cells
-
-
-def is_exact(value: Any) -> bool:
-    """Whether `log_prob` of a value is exact; torch's own distributions are."""
-    return bool(getattr(value, "exact", True))
-
-
-@contextmanager
-def _own_randomness() -> Iterator[None]:
-    """Draw from a stream that starts at 0 and leave the global one where it was; no gradients."""
-    devices = list(range(torch.cuda.device_count()))
-    with torch.random.fork_rng(devices), torch.no_grad():
-        torch.manual_seed(0)
-        yield
 
 
 def _check_columns(columns: list[Any]) -> tuple[int, int]:

@@ -108,10 +108,12 @@ def new_figure(width: float, height: float) -> Figure:
 def density_color(name: str) -> str:
     """The colour of a density, the same in every picture; other names share the later colours.
 
+    That of no name is the colour of text.
+
     >>> density_color("cvae"), density_color("gaussian")
     ('#d55e00', '#0072b2')
     """
-    return COLORS[_place(name)]
+    return COLORS[_place(name)] if name else INK
 
 
 def density_rank(name: str) -> tuple[int, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,7 +13,6 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from vaerl.report.figures import (
-    INK,
     MUTED,
     NO_GOAL_COLOR,
     density_color,
@@ -27,96 +26,89 @@ MAX_TRACES = 200  # roll-outs drawn in one panel as lines
 MAX_DOTS = 2000  # roll-outs of one step, drawn as dots
 
 
-def rollout_figure(
-    traces: Sequence[Sequence[ArrayLike]],
-    goals: Sequence[Sequence[int]],
-    env: Any,
-    *,
-    titles: Sequence[str] | None = None,
-    names: Sequence[str] | None = None,
-) -> Figure:
-    """Roll-outs over the map, one panel per run, each coloured by the goal it reached.
+class Rollouts(NamedTuple):
+    """What one policy did on the map."""
+
+    traces: Sequence[ArrayLike]
+    """Positions (T, 2) of each episode."""
+    goals: Sequence[int]
+    """The goal that each episode reached, −1 for none."""
+    title: str = ""
+    density: str = ""
+    """Name that colours the title."""
+
+
+def rollout_figure(runs: Sequence[Rollouts], env: Any) -> Figure:
+    """Roll-outs over the map, one panel per policy, each coloured by the goal it reached.
+
+    The first `MAX_TRACES` of a policy are drawn (`MAX_DOTS` where all end after one step).
 
     Args:
-        traces: per run a sequence of roll-outs, each an array (T, 2) of positions on the map; the
-            first `MAX_TRACES` of a run are drawn (`MAX_DOTS` where all end after one step).
-        goals: per run the index of the goal that each roll-out reached, −1 for none.
+        runs: the policies, at least one.
         env: the environment, for its `map_artist(ax)`, which also sets the limits.
-        titles, names: per run its title and its density, which colours the title.
 
     Raises:
-        ValueError: no run, or runs, roll-outs and goals whose numbers differ.
+        ValueError: a policy with other than one goal per roll-out.
     """
-    titles, names = _check_runs("traces", traces, goals, titles, names)
     env = getattr(env, "unwrapped", env)
-    columns = min(len(traces), PANELS_A_ROW)
-    rows = -(-len(traces) // columns)
+    columns = min(len(runs), PANELS_A_ROW)
+    rows = -(-len(runs) // columns)
     with figure_style():
         figure = new_figure(0.2 + 2.6 * columns, 0.1 + 2.8 * rows)
-        axes = figure.subplots(rows, columns, squeeze=False).ravel()
-        for ax in axes[len(traces) :]:
-            ax.set_visible(False)
-        for run, ax in enumerate(axes[: len(traces)]):
+        for place, run in enumerate(runs, start=1):
+            if len(run.traces) != len(run.goals):
+                got = f"{len(run.goals)} for {len(run.traces)} roll-outs"
+                raise ValueError(f"goals: got {got}, expected one each")
+            ax = figure.add_subplot(rows, columns, place)
             env.map_artist(ax)
-            _draw_traces(ax, traces[run], goals[run])
+            _draw_traces(ax, run.traces, run.goals)
             for spine in ax.spines.values():
                 spine.set_visible(True)
-            color = density_color(names[run]) if names[run] else INK
-            ax.set_title(titles[run], color=color, weight="bold")
+            ax.set_title(run.title, color=density_color(run.density), weight="bold")
     return figure
 
 
 def goal_share_figure(
-    goals: Sequence[Sequence[int]],
+    goals: Sequence[int],
     num_modes: int,
     *,
-    titles: Sequence[str] | None = None,
-    names: Sequence[str] | None = None,
-    notes: Sequence[str] | None = None,
+    title: str = "",
+    density: str = "",
+    note: str = "",
     top: float | None = None,
 ) -> Figure:
-    """Share of roll-outs that end in each goal, one panel per run; a line marks the uniform share.
+    """Share of one policy's roll-outs that end in each goal; a line marks the uniform share.
 
     Args:
-        goals: per run the goal index of each episode, −1 for none (drawn as the bar "none").
+        goals: the goal index of each episode, −1 for none (drawn as the bar "none").
         num_modes: number of goals, G; the line stands at 1/G.
-        titles, names: per run its title and its density, which colours its bars.
-        notes: per run a line under the title, such as its score and the ceiling.
+        title, density: its title, and the name that colours its bars.
+        note: a line under the title, such as its score and the ceiling.
         top: top of the axis of shares, where several figures are to compare.
 
     Raises:
-        ValueError: no run, a run without an episode, or a goal that is not −1 … G − 1.
+        ValueError: no episode, or a goal that is not −1 … G − 1.
 
-    >>> figure = goal_share_figure([[0, 1, 1, -1]], 2)
+    >>> figure = goal_share_figure([0, 1, 1, -1], 2)
     >>> [float(bar.get_height()) for bar in figure.axes[0].patches]
     [0.25, 0.5, 0.25]
     """
-    titles, names = _check_runs("goals", goals, None, titles, names)
-    shares = [goal_shares(run, num_modes) for run in goals]
-    columns = min(len(goals), PANELS_A_ROW)
-    rows = -(-len(goals) // columns)
-    top = top or min(1.0, 1.12 * max(share.max() for share in shares))
+    shares = goal_shares(goals, num_modes)
     with figure_style():
-        figure = new_figure(0.5 + 2.5 * columns, 0.2 + 2.2 * rows)
-        axes = figure.subplots(rows, columns, squeeze=False, sharey=True)
-        for ax in axes.ravel()[len(goals) :]:
-            ax.set_visible(False)
-        for run, ax in enumerate(axes.ravel()[: len(goals)]):
-            color = density_color(names[run]) if names[run] else INK
-            places = np.append(np.arange(num_modes), num_modes + 0.4)
-            colors = [color] * num_modes + [NO_GOAL_COLOR]
-            ax.bar(places, shares[run], width=0.78, color=colors)
-            ax.axhline(1.0 / num_modes, color=MUTED, linewidth=1.0, linestyle=(0, (4, 3)))
-            shown = range(0, num_modes, max(1, num_modes // 10))
-            ax.set_xticks([*shown, num_modes + 0.4], [*map(str, shown), "none"])
-            ax.tick_params(axis="x", length=0)
-            ax.set_ylim(0.0, top)
-            pad = 6.0 if notes is None else 17.0
-            ax.set_title(titles[run], color=color, weight="bold", pad=pad)
-            if notes is not None:
-                _note(ax, notes[run])
-        for ax in axes[:, 0]:
-            ax.set_ylabel("share of episodes")
+        figure = new_figure(3.0, 2.4)
+        ax = figure.subplots()
+        color = density_color(density)
+        places = np.append(np.arange(num_modes), num_modes + 0.4)
+        ax.bar(places, shares, width=0.78, color=[color] * num_modes + [NO_GOAL_COLOR])
+        ax.axhline(1.0 / num_modes, color=MUTED, linewidth=1.0, linestyle=(0, (4, 3)))
+        shown = range(0, num_modes, max(1, num_modes // 10))
+        ax.set_xticks([*shown, num_modes + 0.4], [*map(str, shown), "none"])
+        ax.tick_params(axis="x", length=0)
+        ax.set_ylim(0.0, top or min(1.0, 1.12 * shares.max()))
+        ax.set_ylabel("share of episodes")
+        ax.set_title(title, color=color, weight="bold", pad=17.0 if note else 6.0)
+        beside: Any = {"xycoords": "axes fraction", "textcoords": "offset points"}
+        ax.annotate(note, (0.5, 1.0), (0, 4), ha="center", size=8.0, color=MUTED, **beside)
     return figure
 
 
@@ -128,19 +120,6 @@ def goal_shares(goals: Sequence[int], num_modes: int) -> np.ndarray:
         got = f"goal {wrong[0]}" if wrong else "no episode"
         raise ValueError(f"goals: got {got}, expected episodes in −1 … {num_modes - 1}")
     return np.array([counts[g] for g in [*range(num_modes), -1]], float) / len(goals)
-
-
-def _note(ax: Axes, text: str) -> None:
-    ax.annotate(
-        text,
-        (0.5, 1.0),
-        xycoords="axes fraction",
-        xytext=(0, 4),
-        textcoords="offset points",
-        ha="center",
-        size=8.0,
-        color=MUTED,
-    )
 
 
 def _draw_traces(ax: Axes, traces: Sequence[ArrayLike], goals: Sequence[int]) -> None:
@@ -160,22 +139,3 @@ def _draw_traces(ax: Axes, traces: Sequence[ArrayLike], goals: Sequence[int]) ->
     ends = np.array([trace[-1] for trace in shown])
     dots = ax.scatter(ends[:, 0], ends[:, 1], s=9, c=colors, linewidths=0, zorder=4)
     dots.set_rasterized(True)
-
-
-def _check_runs(
-    argument: str,
-    runs: Sequence[Sequence[Any]],
-    goals: Sequence[Sequence[int]] | None,
-    titles: Sequence[str] | None,
-    names: Sequence[str] | None,
-) -> tuple[list[str], list[str]]:
-    if len(runs) == 0:
-        raise ValueError(f"{argument}: got no run, expected at least one")
-    for other, given in (("goals", goals), ("titles", titles), ("names", names)):
-        if given is not None and len(given) != len(runs):
-            raise ValueError(f"{other}: got {len(given)}, expected {len(runs)}, one per run")
-    for run, own in zip(runs, goals or [], strict=bool(goals)):
-        if len(run) != len(own):
-            raise ValueError(f"goals: got {len(own)} for {len(run)} roll-outs, expected one each")
-    default = [f"run {i + 1}" for i in range(len(runs))] if len(runs) > 1 else [""]
-    return list(titles or default), list(names or [""] * len(runs))

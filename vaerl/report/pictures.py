@@ -9,7 +9,9 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 
 from vaerl.disk import files
 from vaerl.envs.making import make_env
-from vaerl.report import density_figure, rollout_figure, save_png
+from vaerl.report.density_figures import density_figure
+from vaerl.report.figures import save_png
+from vaerl.report.map_figures import Rollouts, rollout_figure
 from vaerl.report.policies import RunPolicy, States, chosen_states
 from vaerl.report.records import RunRecord
 from vaerl.report.world import look_at_world, world_figures, world_numbers
@@ -59,9 +61,9 @@ class Painter:
             if not result.traces or not hasattr(env.unwrapped, "map_artist"):
                 return None
             goals = result.goals[: len(result.traces)].tolist()
-            names = [self.record.density]
-            title = [f"{self.record.density}, step {step:,}"]
-            figure = rollout_figure([result.traces], [goals], env, titles=title, names=names)
+            name = self.record.density
+            rollouts = Rollouts(result.traces, goals, f"{name}, step {step:,}", name)
+            figure = rollout_figure([rollouts], env)
         finally:
             env.close()
         return self._save(figure, "rollouts", step)

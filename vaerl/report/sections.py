@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 
 from vaerl.envs import metrics
 from vaerl.report.curve_figures import SMOOTHING, Curve, curve_figure, curve_of
-from vaerl.report.density_figures import MAX_PAIR_DIMS, density_figure, share_outside
-from vaerl.report.map_figures import goal_share_figure, goal_shares, rollout_figure
+from vaerl.report.density_figures import MAX_PAIR_DIMS, density_figure
+from vaerl.report.density_values import share_outside
+from vaerl.report.map_figures import Rollouts, goal_share_figure, goal_shares, rollout_figure
 from vaerl.report.policies import ActedRun, RunPolicy, chosen_states
 from vaerl.report.records import RunRecord
 from vaerl.report.world import look_at_world, world_figures
@@ -194,13 +195,8 @@ def rollout_section(acted: Sequence[ActedRun], missing: Sequence[str]) -> Sectio
     pictures = []
     for run in drawn:
         label = run.record.label
-        figure = rollout_figure(
-            [run.traces],
-            [run.trace_goals],
-            run.env,
-            titles=[label],
-            names=[run.record.density],
-        )
+        rollouts = Rollouts(run.traces, run.trace_goals, label, run.record.density)
+        figure = rollout_figure([rollouts], run.env)
         reached = metrics.goals_reached(run.trace_goals, run.env.num_modes)
         alt = f"Roll-outs of {label} on the map; {reached} goals reached"
         pictures.append(Picture(figure, alt))
@@ -226,11 +222,11 @@ def share_section(acted: Sequence[ActedRun]) -> Section | None:
         ceiling = metrics.score_ceiling(modes, len(run.goals))
         note = f"score {score:.3f}, ceiling {ceiling.mean:.3f} ({len(run.goals)} episodes)"
         figure = goal_share_figure(
-            [run.goals],
+            run.goals,
             modes,
-            titles=[run.record.label],
-            names=[run.record.density],
-            notes=[note],
+            title=run.record.label,
+            density=run.record.density,
+            note=note,
             top=min(1.0, 1.12 * top),
         )
         alt = f"Share of episodes of {run.record.label} in each of {modes} goals; {note}"

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.stats import t as student_t
 
 from vaerl.report.figures import css_color, density_color, density_rank
 from vaerl.report.records import RunRecord
+from vaerl.stats import half_width
 
 NOT_SETTINGS = ("out", "versions")  # of config.json: not what makes a run different
 
@@ -162,10 +162,8 @@ def _mean_words(values: Sequence[float | None], digits: int | None = None) -> st
     mean = float(known.mean())
     if len(known) == 1:
         return _number(mean, digits)
-    factor = float(student_t.ppf(0.975, len(known) - 1))
-    half = factor * float(known.std(ddof=1)) / np.sqrt(len(known))
     digits = _digits(mean) if digits is None else digits
-    return f"{_number(mean, digits)} ± {_number(half, digits)}"
+    return f"{_number(mean, digits)} ± {_number(float(half_width(known)), digits)}"
 
 
 def _run_cell(record: RunRecord) -> Cell:
