@@ -6,7 +6,7 @@ Drawing neither moves the global random stream nor builds a graph, so it can be 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -273,7 +273,7 @@ def _titled(axes: NDArray[Any], sheet: _Sheet) -> Figure:
     return figure
 
 
-def _norms(columns: Sequence[Sequence[Array]]) -> list[PowerNorm]:
+def _norms(columns: Sequence[Iterable[Array]]) -> list[PowerNorm]:
     """The colour scale of each row."""
     rows = zip(*columns, strict=True)
     return [PowerNorm(0.5, vmin=0.0, vmax=_row_top([p[np.isfinite(p)] for p in r])) for r in rows]
