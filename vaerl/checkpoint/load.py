@@ -41,7 +41,7 @@ from vaerl.checkpoint.save import (
     list_checkpoints,
     space_labels,
 )
-from vaerl.checkpoint.state import Parts, restore_modules, restore_optimizers
+from vaerl.checkpoint.state import Parts
 from vaerl.checkpoint.tensors import Tensors, from_bytes, unpack
 from vaerl.disk import files, jsonio
 from vaerl.disk.errors import VaerlLoadError, one_line
@@ -70,10 +70,14 @@ class Checkpoint:
         """Environment steps that the agent had taken."""
         return int(self.manifest["counters"]["num_timesteps"])
 
-    def part(self, name: str) -> Tensors:
-        """The tensors below "modules" or "optimizers", by their names there."""
-        start = f"{name}/"
-        return {k[len(start) :]: t for k, t in self.tensors.items() if k.startswith(start)}
+    def state(self) -> dict[str, Any]:
+        """The state of the agent as saved: a tree of tensors and plain data."""
+        tree = self.manifest["state"]
+        used: set[str] = set()
+        state = {name: unpack(part, self.tensors, MANIFEST, used) for name, part in tree.items()}
+        if unused := set(self.tensors) - used:
+            raise VaerlLoadError(f"{min(unused)}: the agent has no such tensor")
+        return state
 
     def description(self) -> AgentDescription:
         """What the agent is, from the manifest or from config.json of the run around it."""
@@ -188,9 +192,9 @@ def load_checkpoint(
             copies = min(description.n_envs, COPIES_LIMIT) if include_replay else 1
             env = description.make_env(copies)
         env = BaseAlgorithm._wrap_env(env, verbose=0)
-        state = unpack(checkpoint.manifest["state"], checkpoint.tensors, MANIFEST)
-        if state["normalizer"] is not None:
-            env = normalized(env, state["normalizer"])
+        normalizer = checkpoint.state()["normalizer"]
+        if normalizer is not None:
+            env = normalized(env, normalizer)
         stored = sum(tensor.numel() for tensor in checkpoint.tensors.values())
         with _parameter_limit(4 * stored + 2**20):
             agent = make_agent(description, env, device=device)
@@ -210,10 +214,8 @@ def restore(
         for what, here in space_labels(agent).items():
             if here != manifest["spaces"][what]:
                 raise ValueError(f"{what}: got {here}, expected {manifest['spaces'][what]}")
-        state = unpack(manifest["state"], checkpoint.tensors, MANIFEST)
-        parts = Parts(agent)
-        restore_modules(parts, checkpoint.part("modules"), state["extra"])
-        restore_optimizers(parts, checkpoint.part("optimizers"), state["optimizers"])
+        state = checkpoint.state()
+        Parts(agent).restore(state)
         agent.seed = manifest["seed"]
         for name in COUNTERS:
             setattr(agent, name, manifest["counters"][name])

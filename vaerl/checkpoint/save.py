@@ -31,13 +31,13 @@ from vaerl.agents.description import describe
 from vaerl.checkpoint.normalize import capture_normalizer
 from vaerl.checkpoint.replay import capture_replay
 from vaerl.checkpoint.rng import capture_rng
-from vaerl.checkpoint.state import Parts, capture_modules, capture_optimizers
+from vaerl.checkpoint.state import Parts
 from vaerl.checkpoint.tensors import Tensors, pack, to_bytes
 from vaerl.disk import files, jsonio
 from vaerl.disk.errors import WriteError
 from vaerl.disk.versions import versions
 
-FORMAT = 2
+FORMAT = 3
 NAME = re.compile(r"(\d{9,18})-(\d{8}T\d{12})")
 MANIFEST, AGENT = "manifest.json", "agent.safetensors"
 MANIFEST_LIMIT = 2**24
@@ -103,25 +103,20 @@ def save_checkpoint(
 def _capture(
     agent: BaseAlgorithm, step: int, include_replay: bool
 ) -> tuple[dict[str, Tensors], dict[str, Any]]:
-    parts = Parts(agent)
-    modules, extra = capture_modules(parts)
-    optimizers, settings = capture_optimizers(parts)
-    tensors = {f"modules/{name}": tensor for name, tensor in modules.items()}
-    tensors |= {f"optimizers/{name}": tensor for name, tensor in optimizers.items()}
     wrapper = agent.get_vec_normalize_env()
     state = {
-        "extra": extra,
-        "optimizers": settings,
+        **Parts(agent).capture(),
         "rng": capture_rng(agent.action_space),
         "normalizer": None if wrapper is None else capture_normalizer(wrapper),
     }
+    tensors: Tensors = {}
     manifest: dict[str, Any] = {
         "format": FORMAT,
         "versions": versions(),
         "counters": {**{name: int(getattr(agent, name)) for name in COUNTERS}, COUNTERS[0]: step},
         "seed": None if agent.seed is None else int(agent.seed),
         "spaces": space_labels(agent),
-        "state": pack(state, "state", tensors),
+        "state": {name: pack(part, name, tensors) for name, part in state.items()},
         "replay": None,
     }
     payloads = {AGENT: tensors}

@@ -1,13 +1,12 @@
-"""What an agent has learned: modules, optimizers and variables, as tensors and plain data.
+"""What an agent has learned, as a tree of tensors and plain data.
 
-stable-baselines3 lists them in `_get_torch_save_params`. A module or optimizer of the agent that is
-missing there would be lost, so saving refuses it.
+stable-baselines3 lists its modules, optimizers and variables in `_get_torch_save_params`. A module
+or optimizer of the agent that is missing there would be lost, so saving refuses it.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -15,17 +14,18 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.save_util import recursive_getattr
 from torch import nn
 
-from vaerl.checkpoint.tensors import Tensors
-
 
 class Parts:
-    """The modules, optimizers and variables of an agent, by stable-baselines3's names for them."""
+    """The modules, optimizers and variables of an agent, by stable-baselines3's names for them.
+
+    Raises ValueError for a part that would be lost.
+    """
 
     def __init__(self, agent: BaseAlgorithm) -> None:
         states, variables = agent._get_torch_save_params()
         self.modules: dict[str, nn.Module] = {}
         self.optimizers: dict[str, torch.optim.Optimizer] = {}
-        self.variables: Tensors = {name: recursive_getattr(agent, name) for name in variables}
+        self.variables = {name: recursive_getattr(agent, name) for name in variables}
         for name in states:
             part = recursive_getattr(agent, name)
             if isinstance(part, nn.Module):
@@ -46,124 +46,75 @@ class Parts:
                     f"{type(agent).__name__}.{name} would be lost: _get_torch_save_params does not "
                     "name it"
                 )
+        held = {id(p) for module in self.modules.values() for p in module.parameters()}
+        held |= {id(variable) for variable in self.variables.values()}
+        for label, optimizer in self.optimizers.items():
+            for tensor in _members(optimizer):
+                if id(tensor) not in held:
+                    shape = list(tensor.shape)
+                    raise ValueError(f"{label} steps a tensor {shape} that no saved module holds")
 
-    def names(self) -> dict[torch.Tensor, str]:
-        """Return the name of every tensor that an optimizer may hold."""
-        names = {tensor: f"variable/{name}" for name, tensor in self.variables.items()}
+    def capture(self) -> dict[str, Any]:
+        """Return "modules", "variables" and "optimizers": the state dict of each by its name.
+
+        Raises ValueError if a parameter is not finite: such an agent is no use as a checkpoint.
+        """
         for prefix, module in self.modules.items():
             for name, parameter in module.named_parameters():
-                names.setdefault(parameter, f"{prefix}/{name}")
-        return names
+                if not bool(torch.isfinite(parameter).all()):
+                    raise ValueError(f"parameter {prefix}/{name} is not finite; nothing saved")
+        optimizers = {label: optimizer.state_dict() for label, optimizer in self.optimizers.items()}
+        return {
+            "modules": {name: module.state_dict() for name, module in self.modules.items()},
+            "variables": {name: tensor.detach() for name, tensor in self.variables.items()},
+            "optimizers": {
+                label: {
+                    "groups": whole["param_groups"],
+                    "state": {str(number): entry for number, entry in whole["state"].items()},
+                }
+                for label, whole in optimizers.items()
+            },
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Load what `capture` returned; raises an error unless it fits the agent exactly."""
+        for prefix, module in self.modules.items():
+            stored = state["modules"][prefix]
+            for name, fresh in module.state_dict().items():
+                if isinstance(fresh, torch.Tensor):
+                    _check_like(stored[name], fresh, f"{prefix}/{name}")
+            module.load_state_dict(stored)
+        for name, variable in self.variables.items():
+            _check_like(state["variables"][name], variable, name)
+            variable.data.copy_(state["variables"][name])  # its optimizer holds this very tensor
+        for label, optimizer in self.optimizers.items():
+            _restore_optimizer(optimizer, state["optimizers"][label], label)
 
 
-def capture_modules(parts: Parts) -> tuple[Tensors, dict[str, Any]]:
-    """Return state dicts and variables as (tensors, extra state of modules that is no tensor).
-
-    A tensor with several names, as in a shared extractor, is stored under the first one.
-
-    Raises ValueError if a parameter is not finite: such an agent is no use as a checkpoint.
-    """
-    tensors: Tensors = {f"variable/{name}": t.detach() for name, t in parts.variables.items()}
-    extra: dict[str, Any] = {}
-    first: dict[Hashable, str] = {}
-    for prefix, module in parts.modules.items():
-        for name, value in module.state_dict(keep_vars=True).items():
-            key = f"{prefix}/{name}"
-            if not isinstance(value, torch.Tensor):
-                extra[key] = value
-                continue
-            if isinstance(value, nn.Parameter) and not bool(torch.isfinite(value).all()):
-                raise ValueError(f"parameter {key} is not finite; nothing saved")
-            if first.setdefault(_memory(value), key) == key:
-                tensors[key] = value.detach()
-    return tensors, extra
+def _check_like(stored: torch.Tensor, fresh: torch.Tensor, name: str) -> None:
+    if (stored.shape, stored.dtype) != (fresh.shape, fresh.dtype):
+        raise ValueError(
+            f"{name}: got {list(stored.shape)} of {stored.dtype}, "
+            f"expected {list(fresh.shape)} of {fresh.dtype}"
+        )
+    if bool(torch.isnan(stored).any()):
+        raise ValueError(f"{name}: holds NaN")
 
 
-def restore_modules(parts: Parts, tensors: Tensors, extra: dict[str, Any]) -> None:
-    """Load what `capture_modules` returned; ValueError unless it fits the agent exactly."""
-    unused = set(tensors)
-    first: dict[Hashable, str] = {}
-
-    def fitting(key: str, fresh: torch.Tensor) -> torch.Tensor:
-        unused.discard(key)
-        if key not in tensors:
-            raise ValueError(f"{key}: missing")
-        stored = tensors[key]
-        if (stored.shape, stored.dtype) != (fresh.shape, fresh.dtype):
-            raise ValueError(
-                f"{key}: got {list(stored.shape)} of {stored.dtype}, "
-                f"expected {list(fresh.shape)} of {fresh.dtype}"
-            )
-        if bool(torch.isnan(stored).any()):
-            raise ValueError(f"{key}: holds NaN")
-        return stored
-
-    for prefix, module in parts.modules.items():
-        state: dict[str, Any] = {}
-        for name, fresh in module.state_dict(keep_vars=True).items():
-            key = f"{prefix}/{name}"
-            if isinstance(fresh, torch.Tensor):
-                state[name] = fitting(first.setdefault(_memory(fresh), key), fresh)
-            else:
-                state[name] = extra[key]
-        module.load_state_dict(state)
-    for name, variable in parts.variables.items():
-        # in place: its optimizer holds this very tensor
-        variable.data.copy_(fitting(f"variable/{name}", variable))
-    if unused:
-        raise ValueError(f"{min(unused)}: the agent has no such tensor")
-
-
-def _memory(tensor: torch.Tensor) -> Hashable:
-    """Return a key that is equal for tensors that share all of their memory."""
-    if not tensor.numel():
-        return id(tensor)
-    return tensor.device, tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype
-
-
-def capture_optimizers(parts: Parts) -> tuple[Tensors, dict[str, Any]]:
-    """Return optimizer states as (tensors, settings of the groups and numbers)."""
-    names = parts.names()
-    tensors: Tensors = {}
-    data: dict[str, Any] = {"groups": {}, "numbers": {}}
-    for label, optimizer in parts.optimizers.items():
-        data["groups"][label] = [
-            {key: value for key, value in group.items() if key != "params"}
-            for group in optimizer.param_groups
-        ]
-        for parameter in _members(optimizer):
-            if parameter not in names:
-                shape = list(parameter.shape)
-                raise ValueError(f"{label} steps a tensor {shape} that no saved module holds")
-            for key, value in optimizer.state.get(parameter, {}).items():
-                place = f"{label}/{names[parameter]}/{key}"
-                (tensors if isinstance(value, torch.Tensor) else data["numbers"])[place] = value
-    return tensors, data
-
-
-def restore_optimizers(parts: Parts, tensors: Tensors, data: dict[str, Any]) -> None:
-    """Load what `capture_optimizers` returned; ValueError unless it fits the parameters."""
-    names = parts.names()
-    states: dict[str, dict[str, Any]] = defaultdict(dict)
-    for key, value in {**tensors, **data["numbers"]}.items():
-        place, _, name = key.rpartition("/")
-        states[place][name] = value
-    for label, optimizer in parts.optimizers.items():
-        state: dict[int, dict[str, Any]] = {}
-        for number, parameter in enumerate(_members(optimizer)):
-            entry = states.pop(f"{label}/{names[parameter]}", None)
-            for name, value in (entry or {}).items():
-                if getattr(value, "shape", ()) not in ((), parameter.shape):
-                    shapes = f"got {list(value.shape)}, expected {list(parameter.shape)}"
-                    raise ValueError(f"{label}/{names[parameter]}/{name}: {shapes}")
-            if entry:
-                state[number] = entry
-        fresh = optimizer.state_dict()["param_groups"]
-        groups = zip(data["groups"][label], fresh, strict=True)
-        restored = [_settings(stored, group, label) for stored, group in groups]
-        optimizer.load_state_dict({"state": state, "param_groups": restored})
-    if states:
-        raise ValueError(f"{min(states)}: no optimizer of the agent steps it")
+def _restore_optimizer(
+    optimizer: torch.optim.Optimizer, stored: dict[str, Any], label: str
+) -> None:
+    """Load a state; torch itself would take moments of any shape and settings of any type."""
+    members = list(_members(optimizer))
+    state = {int(number): entry for number, entry in stored["state"].items()}
+    for number, entry in state.items():
+        for name, value in entry.items():
+            if getattr(value, "shape", ()) not in ((), members[number].shape):
+                shapes = f"got {list(value.shape)}, expected {list(members[number].shape)}"
+                raise ValueError(f"{label}/{number}/{name}: {shapes}")
+    groups = zip(stored["groups"], optimizer.state_dict()["param_groups"], strict=True)
+    settings = [_settings(before, fresh, label) for before, fresh in groups]
+    optimizer.load_state_dict({"state": state, "param_groups": settings})
 
 
 def _settings(stored: dict[str, Any], fresh: dict[str, Any], label: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any
 
 import torch
@@ -38,8 +39,10 @@ def from_bytes(data: bytes, where: str) -> Tensors:
         raise VaerlLoadError(f"{where}: not safetensors: {error}") from None
 
 
-def pack(value: Any, name: str, tensors: Tensors) -> Any:
+def pack(value: Any, name: str, tensors: Tensors, stored: dict[Hashable, str] | None = None) -> Any:
     """Return a tree of tensors and plain data as plain data; its tensors go into `tensors`.
+
+    Tensors of one tree that share their memory, as in a shared extractor, go there once.
 
     Raises ValueError, starting with `name`, at anything else.
 
@@ -49,29 +52,44 @@ def pack(value: Any, name: str, tensors: Tensors) -> Any:
     >>> list(tensors)
     ['adam/step']
     """
+    stored = {} if stored is None else stored  # names by memory
     if isinstance(value, torch.Tensor):
+        name = stored.setdefault(_memory(value), name)
         tensors[name] = value
         return {"tensor": name}
     if isinstance(value, dict) and all(isinstance(key, str) for key in value):
-        return {"items": {key: pack(v, f"{name}/{key}", tensors) for key, v in value.items()}}
+        items = value.items()
+        return {"items": {key: pack(v, f"{name}/{key}", tensors, stored) for key, v in items}}
     if isinstance(value, list | tuple):
-        return [pack(item, f"{name}/{i}", tensors) for i, item in enumerate(value)]
+        return [pack(item, f"{name}/{i}", tensors, stored) for i, item in enumerate(value)]
     jsonio.dumps(value, where=name)
     return value
 
 
-def unpack(data: Any, tensors: Tensors, where: str) -> Any:
+def _memory(tensor: torch.Tensor) -> Hashable:
+    """Return a key that is equal for tensors that share all of their memory."""
+    if not tensor.numel():
+        return id(tensor)
+    return tensor.device, tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype
+
+
+def unpack(data: Any, tensors: Tensors, where: str, used: set[str] | None = None) -> Any:
     """Undo `pack` (tuples come back as lists); VaerlLoadError for anything that it cannot return.
+
+    The names of the tensors found are added to `used`.
 
     >>> unpack({"items": {"lr": 0.1}}, {}, "state")
     {'lr': 0.1}
     """
+    used = set() if used is None else used
     if isinstance(data, list):
-        return [unpack(item, tensors, where) for item in data]
+        return [unpack(item, tensors, where, used) for item in data]
     if isinstance(data, dict):
         if set(data) == {"tensor"} and data["tensor"] in tensors:
+            used.add(data["tensor"])
             return tensors[data["tensor"]]
         if set(data) == {"items"} and isinstance(data["items"], dict):
-            return {key: unpack(value, tensors, where) for key, value in data["items"].items()}
+            items = data["items"].items()
+            return {key: unpack(value, tensors, where, used) for key, value in items}
         raise VaerlLoadError(f"{where}: {ascii(data)[:80]} is neither a tensor nor a tree of them")
     return data
