@@ -13,9 +13,10 @@ weights ``(E, out, in)``. Codes are for densities without members.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -60,9 +61,11 @@ class Affine:
         self.weight[..., part] *= slope
         self.bias[..., part] = self.bias[..., part] * slope + offset
 
-    def pick(self, order: Tensor) -> None:
-        """Give the outputs in another order."""
-        self.weight, self.bias = self.weight[..., order], self.bias[..., order]
+    def part(self, outputs: Tensor | slice) -> Affine:
+        """A layer of some of the outputs, in any order."""
+        made = copy.copy(self)
+        made.weight, made.bias = self.weight[..., outputs], self.bias[..., outputs]
+        return made
 
 
 def side_by_side(affines: Sequence[Affine]) -> Affine:
@@ -136,6 +139,10 @@ class NormalHead:
         mean, raw = given[0].chunk(2, dim=-1)
         return torch.addcmul(mean, self.sigma(raw), noise)
 
+    def at_codes(self, u: Tensor) -> Affine | None:
+        """None: u picks nothing."""
+        return None
+
     def place(self, given: Sequence[Tensor], like: Tensor, u: Tensor, noise: Tensor) -> Tensor:
         """The points ``(B, K, X)`` of K codes."""
         if not given:
@@ -158,7 +165,8 @@ class MixtureHead:
         self.components, self.size, half = components, size, components * size
         self.sigma = Spread(affine, slice(half, None), bounds)
         # mean and log σ of a component side by side: one gather picks both
-        affine.pick(torch.arange(2 * half).view(2, components, size).movedim(0, 1).flatten())
+        order = torch.arange(2 * half).view(2, components, size).movedim(0, 1).flatten()
+        affine = affine.part(order)
         self.heads = [affine] if logits is None else [affine, logits]
 
     def rescale(self, mean: Tensor, scale: Tensor) -> None:
@@ -179,6 +187,15 @@ class MixtureHead:
         """The points ``(B, K, X)`` of K codes."""
         mean, raw = self._pick(given, u.expand(len(like), *u.shape))
         return torch.addcmul(mean, self.sigma(raw), noise)
+
+    def at_codes(self, u: Tensor) -> Affine | None:
+        """Means, then raw log σ, of the components that K numbers u pick; None if weights vary."""
+        if len(self.heads) > 1:
+            return None
+        column = torch.arange(self.size)
+        first = (u * self.components).long().unsqueeze(-1) * 2 * self.size
+        picked = torch.cat(((first + column).flatten(), (first + self.size + column).flatten()))
+        return self.heads[0].part(picked)
 
     def _pick(self, given: Sequence[Tensor], u: Tensor) -> tuple[Tensor, ...]:
         """Mean and raw log σ ``batch + (K, X)`` of the components that u ``batch + (K,)`` picks."""
@@ -239,6 +256,16 @@ class FoldedLayer:
         return torch.addcmul(mean, self.sigma(raw), standard_normal(mean.shape, mean, generator))
 
 
+class _Codes(NamedTuple):
+    """Codes ``(K, E)`` taken apart, and the last product before the layers where it is theirs."""
+
+    codes: Tensor
+    u: Tensor
+    noises: Sequence[Tensor]
+    last: Affine | None = None
+    sizes: Sequence[int] = ()
+
+
 class FoldedDensity(Folded):
     """A head over a stack of layers; below it, for a latent density, the layers of its chain.
 
@@ -267,9 +294,9 @@ class FoldedDensity(Folded):
             first = self._steps[0]
             assert isinstance(first, Affine), first
             first.take_raw(*inputs)
+        self._raw = inputs is None
         self._candidates: dict[int, Tensor] = {}
-        self._codes: Tensor | None = None
-        self._parts: tuple[Tensor, list[Tensor]]
+        self._codes: _Codes | None = None
 
     def _given(self, context: Tensor) -> tuple[Tensor, ...]:
         """FiLM coefficients of all layers from the top down, then what the head needs."""
@@ -292,14 +319,20 @@ class FoldedDensity(Folded):
 
     def _mixture(self, context: Tensor, codes: Tensor) -> NormalMixture:
         """The equal mixture of what the codes decode to."""
-        given, depth = self._given(context), len(self._layers)
-        if codes is not self._codes:  # the same ones are asked for again and again
-            # a column of u, then the noise of the chain's layers upwards
-            sizes = [1, *(layer.size for layer in self._layers[-2::-1]), self._head.size]
-            u, *noises = codes.split(sizes, dim=-1)
-            self._codes, self._parts = codes, (u.squeeze(-1), noises)
-        u, noises = self._parts[0], list(self._parts[1])
-        x = self._head.place(given[depth:], context, u, noises.pop())
+        if self._codes is None or self._codes.codes is not codes:  # they come again and again
+            self._codes = self._prepare(codes)
+        noises, depth = list(self._codes.noises), len(self._layers)
+        if self._codes.last is None:
+            given = self._given(context)
+            x = self._head.place(given[depth:], context, self._codes.u, noises.pop())
+        else:
+            h = context
+            for step in self._steps[:-1]:
+                h = step(h)
+            given = self._codes.last(h).split_with_sizes(self._codes.sizes, dim=-1)
+            at = given[depth]
+            mean, raw = at.unflatten(-1, (2, len(codes), self._head.size)).unbind(-3)
+            x = torch.addcmul(mean, self._head.sigma(raw), noises.pop())
         one = len(context) == 1  # then the codes are the rows
         x = x[0] if one else x
         for layer, film in zip(self._layers, given, strict=False):
@@ -311,6 +344,19 @@ class FoldedDensity(Folded):
             mean, log_sigma = mean.unsqueeze(0), log_sigma.unsqueeze(0)
         log_weights = mean.new_full(mean.shape[:-1], -math.log(len(codes)))
         return NormalMixture(log_weights, mean, log_sigma)
+
+    def _prepare(self, codes: Tensor) -> _Codes:
+        """Codes taken apart, with a last product that gives what they pick and nothing else."""
+        # a column of u, then the noise of the chain's layers upwards
+        sizes = [1, *(layer.size for layer in self._layers[-2::-1]), self._head.size]
+        u, *noises = codes.split(sizes, dim=-1)
+        picked = self._head.at_codes(u.squeeze(-1)) if self._raw else None
+        if picked is None:
+            return _Codes(codes, u.squeeze(-1), noises)
+        last, films = self._steps[-1], self._sizes[: len(self._layers)]
+        assert isinstance(last, Affine), last
+        last = side_by_side([last.part(slice(sum(films))), picked])
+        return _Codes(codes, u.squeeze(-1), noises, last, [*films, picked.bias.shape[-1]])
 
     def mode(self, context: Tensor, n: int = 32) -> Tensor:
         if not self._layers:

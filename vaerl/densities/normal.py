@@ -18,6 +18,8 @@ from vaerl.densities.noise import Shape, standard_normal, uniform
 from vaerl.densities.options import check_positive
 
 HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
+SMALL = 1 << 13
+"""Numbers below which operations cost by their count, and above which by their layout."""
 
 
 @dataclass(frozen=True)
@@ -68,11 +70,16 @@ class NormalMixture:
 
     def component_log_probs(self, x: Tensor) -> Tensor:
         """log w_m + log N_m(x), ``(..., M)``."""
-        return self._components_first(x).movedim(0, -1)
+        if self.mean.numel() > SMALL or self.mean.requires_grad:
+            return self._components_first(x).movedim(0, -1)
+        parts = (self.mean, self.log_sigma, self._precision)
+        return self._log_normals(x.unsqueeze(-2), *parts, -1) + self.log_weights
 
     def log_prob(self, x: Tensor) -> Tensor:
         """logsumexp_m of the component log-densities, in nats."""
-        return torch.logsumexp(self._components_first(x), dim=0)
+        if self.mean.numel() > SMALL or self.mean.requires_grad:
+            return torch.logsumexp(self._components_first(x), dim=0)
+        return torch.logsumexp(self.component_log_probs(x), dim=-1)
 
     def _components_first(self, x: Tensor) -> Tensor:
         """log w_m + log N_m(x), ``(M, ...)``.
@@ -89,15 +96,13 @@ class NormalMixture:
                 for p in (mean, log_sigma, precision)
             )
             log_weights = log_weights.reshape(-1, *(1,) * spare, *log_weights.shape[1:])
-        return log_weights + self._log_normals(points, mean, log_sigma, precision)
+        return log_weights + self._log_normals(points, mean, log_sigma, precision, 1)
 
     def _log_normals(
-        self, points: Tensor, mean: Tensor, log_sigma: Tensor, precision: Tensor
+        self, x: Tensor, mean: Tensor, log_sigma: Tensor, precision: Tensor, dim: int
     ) -> Tensor:
-        """log N_m(x) ``(M, ...)`` of points ``(X, ...)`` and parameters ``(M, X, ...)``."""
-        z = (points - mean) * precision
-        nats = torch.addcmul(log_sigma, z, z, value=0.5).sum(1)
-        return -self.mean.shape[-1] * HALF_LOG_TWO_PI - nats
+        """log N_m(x), summed over the dimension of X."""
+        return _log_normal(x, mean, log_sigma, precision, dim)
 
     @cached_property
     def _batch_last(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -116,15 +121,30 @@ class NormalMixture:
     def best(self) -> Tensor:
         """The one of all `places` with the highest density, ``batch + (X,)``."""
         with torch.no_grad():
-            log_weights, mean, log_sigma, precision = (
-                part.unsqueeze(1 - self.mean.ndim) for part in self._batch_last
-            )
-            points = self.places.movedim((-2, -1), (1, 0))  # (X, K, ...)
-            logs = log_weights + self._log_normals(points, mean, log_sigma, precision)
-            # Densities over the highest of all terms: the best point is far from underflow.
-            index = (logs - logs.amax((0, 1))).exp_().sum(0).argmax(0)
+            if self.mean.numel() * self.mean.shape[-2] > SMALL:
+                index = self._best_of_many()
+            else:
+                each = self._log_normals(
+                    self.places.unsqueeze(-2),
+                    self.mean.unsqueeze(-3),
+                    self.log_sigma.unsqueeze(-3),
+                    self._precision.unsqueeze(-3),
+                    -1,
+                )
+                logs = each + self.log_weights.unsqueeze(-2)
+                index = torch.logsumexp(logs, dim=-1).argmax(-1)
         at = index[..., None, None].expand(*index.shape, 1, self.mean.shape[-1])
         return self.places.gather(-2, at).squeeze(-2)
+
+    def _best_of_many(self) -> Tensor:
+        """Its index, with the batch innermost."""
+        log_weights, mean, log_sigma, precision = (
+            part.unsqueeze(1 - self.mean.ndim) for part in self._batch_last
+        )
+        points = self.places.movedim((-2, -1), (1, 0))  # (X, K, ...)
+        logs = log_weights + self._log_normals(points, mean, log_sigma, precision, 1)
+        # Densities over the highest of all terms: the best point is far from underflow.
+        return (logs - logs.amax((0, 1))).exp_().sum(0).argmax(0)
 
     def rsample(self, sample_shape: Shape = (), generator: torch.Generator | None = None) -> Tensor:
         """Ancestral samples ``sample_shape + batch + (X,)``; no gradient reaches the weights."""
@@ -147,6 +167,10 @@ class NormalMixture:
     @cached_property
     def _sigma(self) -> Tensor:
         return torch.exp(self.log_sigma)
+
+    @cached_property
+    def _precision(self) -> Tensor:
+        return torch.exp(-self.log_sigma)
 
     @cached_property
     def _edges(self) -> Tensor:
@@ -242,14 +266,16 @@ class MixtureValue(ConditionalValue):
         return self.mixture.moments()[1].square()
 
 
-def _log_normal(x: Tensor, mean: Tensor, log_sigma: Tensor, precision: Tensor) -> Tensor:
-    """log N(x; mean, exp(log_sigma)²) summed over the last dimension; precision = exp(−log_sigma).
+def _log_normal(
+    x: Tensor, mean: Tensor, log_sigma: Tensor, precision: Tensor, dim: int = -1
+) -> Tensor:
+    """log N(x; mean, exp(log_sigma)²) summed over one dimension; precision = exp(−log_sigma).
 
     Written with few operations: on the small tensors of a policy head their number is the cost.
     """
     z = (x - mean) * precision
-    nats = torch.addcmul(log_sigma, z, z, value=0.5).sum(-1)
-    return -mean.shape[-1] * HALF_LOG_TWO_PI - nats
+    nats = torch.addcmul(log_sigma, z, z, value=0.5).sum(dim)
+    return -mean.shape[dim] * HALF_LOG_TWO_PI - nats
 
 
 def _select(mean: Tensor, index: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:

@@ -111,8 +111,10 @@ class WholeMixture(NormalMixture):
     def moments(self) -> tuple[Tensor, Tensor]:
         raise IntractableError("moments of whole numbers have no closed form; use samples")
 
-    def _log_normals(self, points: Tensor, mean: Tensor, _: Tensor, precision: Tensor) -> Tensor:
-        return log_cell_mass((points - mean).abs(), precision).sum(1)
+    def _log_normals(
+        self, x: Tensor, mean: Tensor, log_sigma: Tensor, precision: Tensor, dim: int
+    ) -> Tensor:
+        return log_cell_mass((x - mean).abs(), precision).sum(dim)
 
 
 def check_no_gradient(parameter: Tensor) -> None:

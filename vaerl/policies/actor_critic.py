@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, cast
@@ -203,13 +204,14 @@ class ActorCriticPolicy(SB3ActorCriticPolicy):
         """
         if not self.training and self.codes is not None:
             self.codes.refresh(self.density, self.noise)
-        fast = self._fast_step(obs)
-        if fast is None:
-            return super().forward(obs, deterministic)
-        distribution, values = fast
-        actions = distribution.get_actions(deterministic)
-        log_prob = distribution.log_prob(actions)
-        return actions.reshape(-1, *self.action_space.shape), values, log_prob
+        with torch.inference_mode(not torch.is_grad_enabled()):
+            fast = self._fast_step(obs)
+            if fast is not None:
+                distribution, values = fast
+                actions = distribution.get_actions(deterministic)
+                log_prob = distribution.log_prob(actions)
+                return actions.reshape(-1, *self.action_space.shape), values, log_prob
+        return super().forward(obs, deterministic)
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
         fast = self._fast_step(observation)
@@ -222,10 +224,12 @@ class ActorCriticPolicy(SB3ActorCriticPolicy):
         if torch.is_grad_enabled():
             return None
         fast = self._fast(self, self.density, self._trunks)
-        found = None if fast is None else fast(cast(Tensor, obs).float())
-        if fast is None or found is None:
+        if fast is None:
             return None
-        (context, values), codes = found, None if self.codes is None else self.codes.codes
+        context, values = fast(cast(Tensor, obs).float())
+        if not math.isfinite(context.sum()):
+            return None  # the modules raise their own error
+        codes = None if self.codes is None else self.codes.codes
         density = fast.density
         return self._distribution(
             density.value(context, codes), lambda: density.mode(context, self.num_candidates)

@@ -7,7 +7,6 @@ else it uses the modules. Both give the same numbers up to rounding.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import Any
@@ -42,18 +41,15 @@ class FastPolicy:
             return None
         return torch.from_numpy(obs.astype(np.float32, copy=False)).to(self.device)
 
-    def __call__(self, obs: Tensor) -> list[Tensor] | None:
-        """What each trunk gives at observations ``(B, S)``; None where that is not finite.
-
-        The modules then raise their own error.
-        """
+    def __call__(self, obs: Tensor) -> list[Tensor]:
+        """What each trunk gives at observations ``(B, S)``."""
         outputs = []
         for steps in self.trunks:
             h = obs
             for step in steps:
                 h = step(h)
             outputs.append(h)
-        return outputs if math.isfinite(outputs[0].sum()) else None
+        return outputs
 
 
 class Fast:
@@ -110,7 +106,7 @@ def sees_flat_floats(policy: Any, *extractors: nn.Module) -> bool:
 def _fold(
     policy: nn.Module, density: ConditionalDensity, networks: Sequence[nn.Module] | None
 ) -> FastPolicy | None:
-    watch = _Watch(policy)
+    watch = _Watch(policy, density.recognition_parameters())
     if networks is None or watch.hooks():
         return None
     trunks, folded = [fold_stack(network) for network in networks], density.fold()
@@ -120,10 +116,20 @@ def _fold(
 
 
 class _Watch:
-    """Whether parameters, buffers, modules or hooks are other than when it was made."""
+    """Whether parameters, buffers, modules or hooks are other than when it was made.
 
-    def __init__(self, policy: nn.Module) -> None:
-        modules = list(policy.modules())
+    Args:
+        policy: what is watched.
+        unused: parameters that acting does not read.
+    """
+
+    def __init__(self, policy: nn.Module, unused: Sequence[nn.Parameter]) -> None:
+        skipped = set(map(id, unused))
+        modules = [
+            module
+            for module in policy.modules()
+            if not skipped.intersection(map(id, module.parameters(recurse=False)))
+        ]
         self._tensors: list[dict[str, Any]] = [
             own for module in modules for own in (module._parameters, module._buffers) if own
         ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -96,14 +97,21 @@ class DensityActor(BasePolicy):
 
         They are those of `forward` up to rounding; None where there is no fast way.
         """
-        fast = self._fast(self, self.density, self._trunks)
+        fast, calls = self._fast(self, self.density, self._trunks), self.noise.calls
         seen = None if fast is None else fast.rows(obs)
-        found = None if fast is None or seen is None else fast(seen)
-        if fast is None or found is None:
+        if fast is None or seen is None:
             return None
-        if deterministic:
-            return fast.density.mode(found[0], self.num_candidates).cpu().numpy()
-        return fast.density(found[0], self.noise.generator(fast.device)).cpu().numpy()
+        with torch.inference_mode():
+            (context,) = fast(seen)
+            if deterministic:
+                found = fast.density.mode(context, self.num_candidates)
+            else:
+                found = fast.density(context, self.noise.generator(fast.device))
+            actions = found.cpu().numpy()
+        if math.isfinite(actions.sum()):
+            return actions
+        self.noise.calls = calls  # the modules raise their own error
+        return None
 
     def _trunks(self) -> list[nn.Module] | None:
         plain = type(self) is DensityActor and sees_flat_floats(self, self.features_extractor)
