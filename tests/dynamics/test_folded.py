@@ -20,7 +20,8 @@ def fitted(**options: Any) -> DynamicsModel:
         for parameter in model.networks.parameters():
             parameter += 0.1 * torch.randn_like(parameter)
     states = torch.randn(200, 2) * torch.tensor([3.0, 0.1]) + 5.0
-    model.standardise(Transitions(states, torch.rand(200, 1), states + torch.randn(200, 2)))
+    change = torch.randn(200, 2) * torch.tensor([4.0, 0.2]) + torch.tensor([-3.0, 1.0])
+    model.standardise(Transitions(states, torch.rand(200, 1), states + change))
     return model
 
 
