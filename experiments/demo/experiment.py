@@ -25,7 +25,6 @@ from vaerl.names import check_name
 from vaerl.report import report
 from vaerl.runs import RunDirectory
 from vaerl.runs.config import TrainConfig
-from vaerl.runs.train import read_evaluation
 
 ENV = "vaerl/PointMass-v0"
 STEPS = 6_000
@@ -104,7 +103,7 @@ class Run(Cell):
 
 def measure(cell: Run, desk: Desk) -> Measured:
     """Train one policy; its final evaluation."""
-    evaluation = read_evaluation(finish_run(cell.config(desk.path.parent.parent), desk.tick))
+    evaluation = finish_run(cell.config(desk.path.parent.parent), desk.tick).evaluation()
     assert evaluation is not None, cell
     return Measured(evaluation)
 

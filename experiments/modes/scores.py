@@ -12,7 +12,7 @@ from vaerl.envs.bandit import SCALE, bandit_metrics, modes_hit
 from vaerl.envs.metrics import obstacle_success_rate, removal_success_rate
 from vaerl.runs import RunDirectory
 from vaerl.runs.evaluate import evaluate
-from vaerl.runs.train import load_run, read_evaluation
+from vaerl.runs.train import load_run
 
 GROUP = 5  # episodes of a group in DrAC's two tests
 OBSTACLE_EPISODES = 500  # 100 groups
@@ -37,7 +37,7 @@ def score(run: RunDirectory) -> tuple[dict[str, float], dict[str, Tensor]]:
 
     "places": positions ``(E, T, 2)``, NaN after the end of an episode; "goals" ``(E,)``.
     """
-    evaluation = read_evaluation(run)
+    evaluation = run.evaluation()
     assert evaluation is not None, run
     drawn, best = evaluation["stochastic"], evaluation["deterministic"]
     numbers = {

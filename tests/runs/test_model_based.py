@@ -13,7 +13,7 @@ import torch
 
 from vaerl.report import report
 from vaerl.runs.config import TrainConfig
-from vaerl.runs.train import load_run, read_evaluation, train
+from vaerl.runs.train import load_run, train
 
 TINY: dict[str, Any] = {"learning_starts": 20, "buffer_size": 200, "batch_size": 16, "members": 2}
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -73,7 +73,7 @@ def test_a_run_learns_a_model_and_comes_back(
         video=False,
     )
     run = train(config)
-    assert run.status()["state"] == "finished" and read_evaluation(run) is not None
+    assert run.status()["state"] == "finished" and run.evaluation() is not None
     rows = [json.loads(line) for line in run.metrics_path.read_text().splitlines()]
     assert any("model/holdout_score" in row for row in rows)
     loaded, back, step = load_run(run.path)

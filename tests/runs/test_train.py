@@ -19,7 +19,7 @@ from vaerl.disk import VaerlLoadError
 from vaerl.runs import RunDirectory
 from vaerl.runs.agent_options import agent_options
 from vaerl.runs.config import TrainConfig, agent_defaults
-from vaerl.runs.train import load_run, read_config, read_evaluation, train
+from vaerl.runs.train import load_run, read_config, train
 
 POINT_MASS = "vaerl/PointMass-v0"
 SMALL = {
@@ -139,7 +139,7 @@ def test_every_agent_trains_every_density(
     assert run.status()["state"] == "finished"
     assert run.status()["steps"] >= config.steps
     assert read_config(run) == config.resolved()
-    evaluation = read_evaluation(run)
+    evaluation = run.evaluation()
     assert evaluation is not None and len(evaluation["stochastic"]["returns"]) == 2
     _, steps = run.series("eval/return_mean")
     assert len(steps) == 1, "the final evaluation is in the curve as well"
@@ -192,7 +192,7 @@ def test_ctrl_c_keeps_what_is_there_and_resume_ends_it(tmp_path: Path) -> None:
     run = train(config, on_step=interrupt)
     stopped = run.status()
     assert stopped["state"] == "stopped" and stopped["steps"] < 80
-    assert read_evaluation(run) is None
+    assert run.evaluation() is None
     _, _, step = load_run(run.path)
     assert 0 < step <= stopped["steps"]
 
@@ -204,7 +204,7 @@ def test_ctrl_c_keeps_what_is_there_and_resume_ends_it(tmp_path: Path) -> None:
     assert min(done) > step, "it goes on, it does not begin anew"
     steps = [row["global_step"] for row in run.metrics()]
     assert steps == sorted(steps)
-    assert read_evaluation(run) is not None
+    assert run.evaluation() is not None
     with pytest.raises(ValueError, match="more than the 80 steps of the run"):
         train(config, resume=True)
 

@@ -100,7 +100,6 @@ def train(
     check_env_id(fields["env"])
 
     from vaerl.lab.console import training_bar
-    from vaerl.runs.train import read_evaluation
     from vaerl.runs.train import train as run_training
 
     config = TrainConfig(**fields)
@@ -111,7 +110,7 @@ def train(
             config, overwrite=overwrite, resume=resume, on_step=lambda step: advance(title, step)
         )
     status = run.status()
-    if (evaluation := read_evaluation(run)) is not None:
+    if (evaluation := run.evaluation()) is not None:
         print_evaluation(run.name, evaluation)
     print(f"{status['state']} after {status['steps']} steps: {run.path}")
     if status["state"] == "stopped":

@@ -5,19 +5,7 @@ from __future__ import annotations
 from vaerl.lab.pool import Tick
 from vaerl.runs.config import TrainConfig
 from vaerl.runs.directory import RunDirectory
-from vaerl.runs.train import read_config, read_evaluation, train
-
-SAME = (
-    "agent",
-    "env",
-    "density",
-    "steps",
-    "seed",
-    "n_envs",
-    "density_options",
-    "agent_options",
-    "env_options",
-)
+from vaerl.runs.train import read_config, train
 
 
 def finish_run(config: TrainConfig, tick: Tick) -> RunDirectory:
@@ -45,12 +33,8 @@ def is_finished(config: TrainConfig) -> bool:
     run = RunDirectory(config.out)
     if not run.config_path.exists():
         return False
-    before, wanted = read_config(run), config.resolved()
-    for name in SAME:
-        old, new = getattr(before, name), getattr(wanted, name)
-        if old != new:
-            raise ValueError(
-                f"{run.path}: made with other settings ({name}: got {old!r}, expected {new!r}); "
-                "choose another --out"
-            )
-    return run.status()["state"] == "finished" and read_evaluation(run) is not None
+    if difference := read_config(run).difference(config.resolved(), "steps"):
+        raise ValueError(
+            f"{run.path}: made with other settings ({difference}); choose another --out"
+        )
+    return run.status()["state"] == "finished" and run.evaluation() is not None

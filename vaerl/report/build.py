@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from importlib import resources
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from jinja2 import Environment
 from markupsafe import Markup
@@ -27,14 +26,6 @@ from vaerl.report.figures import (
 from vaerl.report.policies import act_on_map, load_policies
 from vaerl.report.records import RunLike, RunRecord, read_runs
 from vaerl.report.tables import ranked, settings_table, summary_tables
-
-
-class Block(NamedTuple):
-    """All sections on one environment."""
-
-    id: str
-    title: str
-    sections: list[dict[str, Any]]
 
 
 def report(runs: Iterable[RunLike], out: str | os.PathLike[str]) -> Path:
@@ -59,7 +50,7 @@ def report(runs: Iterable[RunLike], out: str | os.PathLike[str]) -> Path:
     labels = {r.directory.path: r.label for members in by_env.values() for r in members}
     records = [replace(r, label=labels[r.directory.path]) for r in records]
 
-    blocks = [_block(number, env, members) for number, (env, members) in enumerate(by_env.items())]
+    blocks = {env: _sections(members) for env, members in by_env.items()}
     files.make_directory(out.parent)
     return files.write_text(out, _render(records, blocks))
 
@@ -84,7 +75,8 @@ def labelled(records: Sequence[RunRecord]) -> list[RunRecord]:
     return [replace(r, label=parts(r, folder)) for r in records]
 
 
-def _block(number: int, env: str, records: Sequence[RunRecord]) -> Block:
+def _sections(records: Sequence[RunRecord]) -> list[sections.Section]:
+    """All sections on the runs of one environment."""
     policies, missing = load_policies(records)
     acted = [run for run in map(act_on_map, policies) if run is not None]
     found = [
@@ -95,43 +87,29 @@ def _block(number: int, env: str, records: Sequence[RunRecord]) -> Block:
         history.share_history_section(records),
         history.density_history_section(records),
         sections.world_section(policies),
-        sections.model_section(records),
-        sections.diagnostics_section(records),
-        sections.entropy_section(records),
+        sections.curve_section(records, *sections.MODEL),
+        sections.curve_section(records, *sections.LATENT),
+        sections.curve_section(records, *sections.ENTROPY),
     ]
-    drawn = [_draw(f"e{number}s{i}", s) for i, s in enumerate(found) if s is not None]
-    return Block(f"env-{number}", env, drawn)
+    return [section for section in found if section is not None]
 
 
-def _draw(prefix: str, section: sections.Section) -> dict[str, Any]:
-    """A section with its figures as SVG, whose ids start with `prefix`."""
-    pictures = [
-        {
-            "svg": Markup(svg_markup(p.figure, p.alt, f"{prefix}p{i}")),
-            "caption": p.caption,
-        }
-        for i, p in enumerate(section.pictures)
-    ]
-    return {
-        "title": section.title,
-        "read": section.read,
-        "pictures": pictures,
-        "notes": section.notes,
-        "layout": section.layout,
-    }
+def _svg(picture: sections.Picture, prefix: str) -> Markup:
+    """A figure as SVG, whose ids start with `prefix`."""
+    return Markup(svg_markup(picture.figure, picture.alt, prefix))
 
 
-def _render(records: Sequence[RunRecord], blocks: Sequence[Block]) -> str:
+def _render(records: Sequence[RunRecord], blocks: Mapping[str, Sequence[sections.Section]]) -> str:
     package = resources.files("vaerl.report")
     template = package.joinpath("template.html.j2").read_text(encoding="utf-8")
     css = package.joinpath("style.css").read_text(encoding="utf-8")
-    envs = [block.title for block in blocks]
     densities = sorted({r.density for r in records}, key=density_rank)
     now = datetime.now().astimezone()
-    page = Environment(autoescape=True, trim_blocks=True).from_string(template)
-    return page.render(
+    environment = Environment(autoescape=True, trim_blocks=True)
+    environment.filters["svg"] = _svg
+    return environment.from_string(template).render(
         title="vaerl report",
-        subtitle=f"{_count(len(records), 'run')} on {', '.join(envs)}",
+        subtitle=f"{_count(len(records), 'run')} on {', '.join(blocks)}",
         css=Markup(css),
         light_variables=Markup(css_variables(dark=False)),
         dark_variables=Markup(css_variables(dark=True)),

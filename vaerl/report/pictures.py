@@ -56,7 +56,7 @@ class Painter:
 
     def rollouts(self, result: EvalResult, step: int) -> Path | None:
         """Draw the roll-outs of an evaluation over the map, where the environment has one."""
-        env = make_env(self.record.env, **self.record.config["env_options"])
+        env = make_env(self.record.env, **self.record.env_options)
         try:
             if not result.traces or not hasattr(env.unwrapped, "map_artist"):
                 return None

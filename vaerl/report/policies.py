@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 import gymnasium
 import numpy as np
 
+from vaerl.checkpoint.load import load_checkpoint
 from vaerl.disk.errors import one_line
+from vaerl.envs.making import make_env
 from vaerl.report.policy_density import PolicyDensity
 from vaerl.report.records import RunRecord
 from vaerl.runs.evaluate import EvalResult, evaluate, own_randomness
@@ -69,8 +71,6 @@ class ActedRun:
 
 def load_policies(records: Sequence[RunRecord]) -> tuple[list[RunPolicy], list[str]]:
     """The policy of every run that has a usable checkpoint; one line on each that has not."""
-    from vaerl.checkpoint import load_checkpoint
-
     policies, missing = [], []
     for record in records:
         try:
@@ -88,7 +88,7 @@ def chosen_states(policy: RunPolicy) -> States:
     Where the environment names none, `policy` acts for an episode and the states are those it was
     in after `ROLL_OUT_STEPS` steps.
     """
-    env = make_env(policy.record)
+    env = make_env(policy.record.env, **policy.record.env_options)
     try:
         probes = getattr(env.unwrapped, "probe_observations", None)
         if probes is not None:
@@ -106,7 +106,7 @@ def chosen_states(policy: RunPolicy) -> States:
 
 def act_on_map(policy: RunPolicy) -> ActedRun | None:
     """Roll-outs over the map, or None where the environment draws none."""
-    env = make_env(policy.record)
+    env = make_env(policy.record.env, **policy.record.env_options)
     try:
         if not hasattr(env.unwrapped, "map_artist"):
             return None
@@ -128,16 +128,9 @@ def _act(policy: RunPolicy, episodes: int) -> EvalResult:
         policy.record.env,
         episodes=episodes,
         seed=SEED,
-        env_options=policy.record.config.get("env_options"),
+        env_options=policy.record.env_options,
         traces=episodes,
     )
-
-
-def make_env(record: RunRecord) -> gymnasium.Env:
-    """The environment of a run, for its map and its states."""
-    import vaerl.envs  # noqa: F401  (registers vaerl/…)
-
-    return gymnasium.make(record.env, **record.config.get("env_options", {}))
 
 
 def _visited(env: gymnasium.Env, agent: Any) -> list[tuple[str, Any]]:

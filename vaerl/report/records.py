@@ -8,12 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vaerl.disk import jsonio
 from vaerl.disk.errors import VaerlLoadError
 from vaerl.runs.directory import RunDirectory
 
 RunLike = RunDirectory | str | os.PathLike[str]
-EVALUATION = "evaluation.json"
 
 
 @dataclass(frozen=True)
@@ -43,6 +41,10 @@ class RunRecord:
     @property
     def env(self) -> str:
         return str(self.config["env"])
+
+    @property
+    def env_options(self) -> Mapping[str, Any]:
+        return self.config.get("env_options", {})
 
     @property
     def seed(self) -> int:
@@ -124,7 +126,7 @@ def _read_run(path: Path) -> RunRecord:
             directory.config,
             directory.metrics(),
             directory.status(),
-            _read_evaluation(directory.path / EVALUATION),
+            directory.evaluation() or {},
         )
     except VaerlLoadError as error:
         raise ValueError(f"runs: {error}") from error
@@ -135,15 +137,3 @@ def _read_run(path: Path) -> RunRecord:
                 "expected the name that `vaerl train` writes"
             )
     return record
-
-
-def _read_evaluation(path: Path) -> dict[str, Any]:
-    """The final evaluation that `train` wrote, {} where there is none."""
-    if not path.exists():
-        return {}
-    evaluation = jsonio.loads(path.read_bytes(), str(path))
-    for kind in ("stochastic", "deterministic"):
-        figures = evaluation.get(kind, {}) if isinstance(evaluation, dict) else None
-        if not isinstance(figures, dict) or not isinstance(figures.get("goals", []), list):
-            raise VaerlLoadError(f"{path}:{kind}: expected an object whose goals are a list")
-    return evaluation

@@ -75,22 +75,38 @@ LEARNING = (
     Panel("eval/mode_entropy", "Mode entropy", "entropy", "of goals reached, 1 is uniform"),
     Panel("rollout/ep_len", "Episode length", "steps", "in training", "rollout/ep_len_mean"),
 )
-ENTROPY = (
-    Panel("train/ent_coef", "Temperature", "α", "weight of the entropy in SAC's objective"),
-    Panel("train/entropy_lower", "Entropy", "nats", "minus the mean of log π, a lower bound"),
-    Panel("train/entropy_loss", "Entropy loss", "nats", "minus the entropy of PPO's policy"),
-)
 MODEL = (
-    Panel("model/holdout_score", "Model: NLL on the holdout", "nats", "mean of the members used"),
-    Panel(
-        "model/calibration_error", "Model: distance of PIT from uniform", "share", "0 is perfect"
+    "Learned model over time",
+    "Lower is better.",
+    (
+        Panel("model/holdout_score", "Model: NLL on the holdout", "nats", "mean of members used"),
+        Panel(
+            "model/calibration_error",
+            "Model: distance of PIT from uniform",
+            "share",
+            "0 is perfect",
+        ),
     ),
 )
 LATENT = (
-    Panel("latent/bound_gap", "Bound gap", "nats", "upper minus lower bound of log π"),
-    Panel(r"latent/kl_layer_(\d+)", "KL, layer {}", "nats", "code against its prior"),
-    Panel(r"latent/active_units_(\d+)", "Active units, layer {}", "units", "codes in use"),
-    Panel("latent/ess_ratio", "Effective sample size", "share of k", "1 is a perfect encoder"),
+    "Bound gap and latent diagnostics",
+    "A bound gap near 0 says that the log-density used in training is close to exact; KL and "
+    "active units near 0 say that a layer's code is ignored; lines are smoothed as above.",
+    (
+        Panel("latent/bound_gap", "Bound gap", "nats", "upper minus lower bound of log π"),
+        Panel(r"latent/kl_layer_(\d+)", "KL, layer {}", "nats", "code against its prior"),
+        Panel(r"latent/active_units_(\d+)", "Active units, layer {}", "units", "codes in use"),
+        Panel("latent/ess_ratio", "Effective sample size", "share of k", "1: perfect encoder"),
+    ),
+)
+ENTROPY = (
+    "Entropy and temperature",
+    "How much randomness the agent asks of its policy; both settle when learning does.",
+    (
+        Panel("train/ent_coef", "Temperature", "α", "weight of the entropy in SAC's objective"),
+        Panel("train/entropy_lower", "Entropy", "nats", "minus the mean of log π, a lower bound"),
+        Panel("train/entropy_loss", "Entropy loss", "nats", "minus the entropy of PPO's policy"),
+    ),
 )
 
 
@@ -109,31 +125,12 @@ def learning_section(records: Sequence[RunRecord]) -> Section:
     return Section("Learning curves", read, pictures, tuple(notes))
 
 
-def model_section(records: Sequence[RunRecord]) -> Section | None:
-    """How good the learned model was over time, for agents that have one."""
-    pictures = _curve_pictures(records, MODEL)
-    return Section("Learned model over time", "Lower is better.", pictures) if pictures else None
-
-
-def diagnostics_section(records: Sequence[RunRecord]) -> Section | None:
-    """How tight the bounds are and how the latents are used, for runs that log it."""
-    pictures = _curve_pictures(records, LATENT)
-    if not pictures:
-        return None
-    read = (
-        "A bound gap near 0 says that the log-density used in training is close to exact; KL and "
-        "active units near 0 say that a layer's code is ignored; lines are smoothed as above."
-    )
-    return Section("Bound gap and latent diagnostics", read, pictures)
-
-
-def entropy_section(records: Sequence[RunRecord]) -> Section | None:
-    """Temperature and entropy over time, where the agent logs them."""
-    pictures = _curve_pictures(records, ENTROPY)
-    if not pictures:
-        return None
-    read = "How much randomness the agent asks of its policy; both settle when learning does."
-    return Section("Entropy and temperature", read, pictures)
+def curve_section(
+    records: Sequence[RunRecord], title: str, read: str, panels: Iterable[Panel]
+) -> Section | None:
+    """Curves of what some agents log over environment steps; None if no run logged any of it."""
+    pictures = _curve_pictures(records, panels)
+    return Section(title, read, pictures) if pictures else None
 
 
 def density_section(policies: Sequence[RunPolicy], missing: Sequence[str]) -> Section:

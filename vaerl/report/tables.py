@@ -54,26 +54,33 @@ def settings_table(records: Sequence[RunRecord]) -> list[Table]:
     flat = [flatten(record.config) for record in records]
     keys = list(dict.fromkeys(key for settings in flat for key in settings))
     differing = [key for key in keys if len({settings.get(key, "—") for settings in flat}) > 1]
-    tables = []
-    if differing:
-        rows = [
-            [_run_cell(r), *(Cell(settings.get(key, "—")) for key in differing)]
-            for r, settings in zip(records, flat, strict=True)
+    packages = [dict(record.config.get("versions") or {}) for record in records]
+    installed = list(dict.fromkeys(package for found in packages for package in found))
+    caption = "Settings in which the runs differ."
+    versions = "Versions that the runs were made with."
+    return [
+        *_by_run("Settings", caption, records, differing, flat),
+        *_by_run("Versions", versions, records, installed, packages),
+    ]
+
+
+def _by_run(
+    title: str,
+    caption: str,
+    records: Sequence[RunRecord],
+    keys: Sequence[str],
+    values: Sequence[Mapping[str, Any]],
+) -> list[Table]:
+    """A row a run, a column a key; no table without keys."""
+    rows = [
+        [
+            Cell(r.name, color=css_color(density_color(r.density))),
+            *(Cell(str(found.get(key, "—"))) for key in keys),
         ]
-        columns = [Column("run"), *map(Column, differing)]
-        caption = "Settings in which the runs differ."
-        tables.append(Table("Settings", caption, columns, [("", rows)]))
-    versions = [dict(record.config.get("versions") or {}) for record in records]
-    packages = list(dict.fromkeys(package for found in versions for package in found))
-    if packages:
-        rows = [
-            [_run_cell(r), *(Cell(str(found.get(p, "—"))) for p in packages)]
-            for r, found in zip(records, versions, strict=True)
-        ]
-        caption = "Versions that the runs were made with."
-        columns = [Column("run"), *map(Column, packages)]
-        tables.append(Table("Versions", caption, columns, [("", rows)]))
-    return tables
+        for r, found in zip(records, values, strict=True)
+    ]
+    columns = [Column("run"), *map(Column, keys)]
+    return [Table(title, caption, columns, [("", rows)])] if keys else []
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
@@ -164,10 +171,6 @@ def _mean_words(values: Sequence[float | None], digits: int | None = None) -> st
         return _number(mean, digits)
     digits = _digits(mean) if digits is None else digits
     return f"{_number(mean, digits)} ± {_number(float(half_width(known)), digits)}"
-
-
-def _run_cell(record: RunRecord) -> Cell:
-    return Cell(record.name, color=css_color(density_color(record.density)))
 
 
 def _density_cell(density: str) -> Cell:

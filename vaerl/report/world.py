@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vaerl.dynamics import DynamicsModel, calibration_error, pit, predict, roll_out
+from vaerl.envs.making import make_env
 from vaerl.report.dynamics_figures import (
     calibration_figure,
     fan_figure,
     transition_figure,
 )
-from vaerl.report.policies import RunPolicy, make_env
+from vaerl.report.policies import RunPolicy
 from vaerl.runs.evaluate import own_randomness
 
 STEPS = 60  # of the stretch
@@ -66,7 +67,7 @@ def look_at_world(policy: RunPolicy) -> WorldLook | None:
     world = world_of(policy.agent)
     if world is None:
         return None
-    env = make_env(policy.record)
+    env = make_env(policy.record.env, **policy.record.env_options)
     device = world.elites.device
     try:
         with own_randomness(policy.agent, SEED), torch.no_grad():

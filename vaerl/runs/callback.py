@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Figure, Image, KVWriter, Video
@@ -26,7 +27,6 @@ from vaerl.checkpoint.rng import preserve_rng
 from vaerl.checkpoint.state import Parts
 from vaerl.disk.errors import one_line
 from vaerl.runs.signals import StopSignals
-from vaerl.track import media
 from vaerl.track.base import Trackers, to_stderr
 
 Hook = Callable[[BaseAlgorithm, int], Mapping[str, Any] | None]
@@ -194,22 +194,10 @@ class TrackerCallback(BaseCallback):
                 with preserve_rng(self.model):
                     values = hook(self.model, step)
             except Exception as error:  # a hook must not end the training
-                self._say_once(f"{_name(hook)}: {type(error).__name__}: {one_line(error, 200)}")
+                name = getattr(hook, "__name__", type(hook).__name__)
+                self._say_once(f"{name}: {type(error).__name__}: {one_line(error, 200)}")
             else:
-                self.log_values(values or {}, step)
-
-    def log_values(self, values: Mapping[str, Any], step: int) -> None:
-        """Pass numbers, pictures and videos by key, as a hook returns them, to the trackers."""
-        numbers = {}
-        for key, value in values.items():
-            kind = media.kind_of(value)
-            if kind == "image":
-                self.trackers.image(key, value, step)
-            elif kind == "video":
-                self.trackers.video(key, value, step)
-            else:
-                numbers[key] = value
-        self.trackers.log(numbers, step)
+                self.trackers.log(values or {}, step)
 
     def _save(self, step: int) -> None:
         if self._checkpoints is None:
@@ -265,51 +253,28 @@ class _TrackerWriter(KVWriter):
         step: int = 0,
     ) -> None:
         """Log one dump; excluded formats concern other writers."""
-        numbers = {}
-        for key, value in key_values.items():
-            if isinstance(value, Image):
-                self._trackers.image(key, _pixels(value), step)
-            elif isinstance(value, Figure):
-                self._trackers.image(key, _drawn(value.figure), step)
-            elif isinstance(value, Video):
-                self._trackers.video(key, _frames(value), step)
-            else:
-                numbers[key] = value
-        self._trackers.log(numbers, step)
+        self._trackers.log({key: _pixels(v) for key, v in key_values.items()}, step)
 
     def close(self) -> None:
         """The callback finishes the trackers."""
 
 
-def _name(hook: Any) -> str:
-    return getattr(hook, "__name__", type(hook).__name__)
+def _pixels(value: Any) -> Any:
+    """Pixels of stable-baselines3's Image, Figure and Video; other values unchanged."""
+    if isinstance(value, Figure):
+        canvas = FigureCanvasAgg(value.figure)
+        canvas.draw()
+        return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    if isinstance(value, Video):  # (N, T, C, H, W): the first of N
+        return _uint8(np.asarray(value.frames)[0].transpose(0, 2, 3, 1))
+    if not isinstance(value, Image) or isinstance(value.image, str):
+        return value.image if isinstance(value, Image) else value
+    array, order = np.asarray(value.image), value.dataformats.upper()
+    if "C" not in order:
+        array, order = array[..., None], order + "C"
+    array = array.transpose([order.index(axis) for axis in "HWC"])
+    return _uint8(np.broadcast_to(array, (*array.shape[:2], 3)))
 
 
 def _uint8(array: np.ndarray) -> np.ndarray:
     return array if array.dtype == np.uint8 else (255 * np.clip(array, 0, 1)).astype(np.uint8)
-
-
-def _pixels(image: Image) -> Any:
-    if isinstance(image.image, str):
-        return image.image
-    array = np.asarray(image.image)
-    order = image.dataformats.upper()
-    if order == "HW":
-        array = np.repeat(array[..., None], 3, axis=-1)
-    elif order in ("CHW", "HWC", "WHC", "CWH"):
-        array = array.transpose([order.index(axis) for axis in "HWC"])
-        array = np.repeat(array, 3, axis=-1) if array.shape[-1] == 1 else array
-    return _uint8(array)
-
-
-def _drawn(figure: Any) -> np.ndarray:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
-
-
-def _frames(video: Video) -> np.ndarray:
-    """stable-baselines3's (N, T, C, H, W) as (T, H, W, C) of the first video."""
-    return _uint8(np.asarray(video.frames)[0].transpose(0, 2, 3, 1))

@@ -16,6 +16,11 @@ from vaerl.track import TRACKERS
 
 WANDB_MODES = ("online", "offline", "disabled")
 DEBUG_STEPS = 128
+AGENT_FIELDS = (
+    *("agent", "env", "density", "seed", "n_envs", "density_options", "dynamics"),
+    *("dynamics_options", "agent_options", "env_options"),
+)
+"""Fields that determine an agent and its data; a run resumes only with the same."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +128,18 @@ class TrainConfig:
             raise ValueError(
                 f"dynamics: got {given!r}, expected none: agent {self.agent!r} learns no model"
             )
+
+    def difference(self, other: TrainConfig, *also: str) -> str:
+        """The first field that makes the agents of two runs different; "" if there is none.
+
+        >>> TrainConfig("Pendulum-v1", seed=1).difference(TrainConfig("Pendulum-v1"))
+        'seed: got 1, expected 0'
+        """
+        for name in (*AGENT_FIELDS, *also):
+            mine, theirs = getattr(self, name), getattr(other, name)
+            if mine != theirs:
+                return f"{name}: got {mine!r}, expected {theirs!r}"
+        return ""
 
     def resolved(self) -> TrainConfig:
         """Return the configuration with the environment's defaults written into `agent_options`."""

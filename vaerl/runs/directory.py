@@ -3,6 +3,7 @@
     runs/<name>/
       config.json      the resolved configuration (plain data) and the versions of the libraries
       status.json      running, finished, stopped or failed, and the number of steps
+      evaluation.json  the final evaluation
       metrics.jsonl    the logged numbers, one row per line
       checkpoints/     read by `load_checkpoint`
       figures/ videos/ report.html
@@ -46,6 +47,7 @@ class RunDirectory:
         self.config_path = self.path / "config.json"
         self.status_path = self.path / "status.json"
         self.metrics_path = self.path / "metrics.jsonl"
+        self.evaluation_path = self.path / "evaluation.json"
         self.checkpoints_path = self.path / "checkpoints"
         self.figures_path = self.path / "figures"
         self.videos_path = self.path / "videos"
@@ -86,6 +88,7 @@ class RunDirectory:
             self.config_path,  # first, so that a run deleted in part is not taken for a run
             self.status_path,
             self.metrics_path,
+            self.evaluation_path,
             self.report_path,
             self.checkpoints_path,
             self.figures_path,
@@ -141,6 +144,21 @@ class RunDirectory:
             legal = ", ".join(STATES)
             raise VaerlLoadError(f"{where}:state: got {status.get('state')!r}, expected {legal}")
         return status
+
+    def evaluation(self) -> dict[str, Any] | None:
+        """The final evaluation: "step", "train_seconds", "stochastic" and "deterministic".
+
+        None before the end of training; VaerlLoadError if it cannot be read.
+        """
+        if not self.evaluation_path.exists():
+            return None
+        data = _read_object(self.evaluation_path)
+        for kind in ("stochastic", "deterministic"):
+            figures = data.get(kind, {})
+            if not isinstance(figures, dict) or not isinstance(figures.get("goals", []), list):
+                where = f"{self.evaluation_path}:{kind}"
+                raise VaerlLoadError(f"{where}: expected an object whose goals are a list")
+        return data
 
     def metrics(self) -> list[dict[str, Any]]:
         """The rows of metrics.jsonl, each with `global_step`; an incomplete last line is left out.

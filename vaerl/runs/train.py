@@ -34,24 +34,10 @@ from vaerl.runs.vec import make_vec, spawn_seeds
 from vaerl.runs.video import record, video_format
 from vaerl.threads import limit_threads
 
-EVALUATION = "evaluation.json"
 MOST_DETERMINISTIC = 100  # episodes of the final evaluation with the best action
 VIDEO_FRAMES = 150  # of the video at the end
 KEPT_CHECKPOINTS = 2
 PROGRESS_INTERVAL = 0.1  # seconds between two calls of `on_step`
-SAME_ON_RESUME = (
-    "agent",
-    "env",
-    "density",
-    "seed",
-    "n_envs",
-    "density_options",
-    "dynamics",
-    "dynamics_options",
-    "agent_options",
-    "env_options",
-)
-
 OnStep = Callable[[int], None]
 
 
@@ -90,8 +76,6 @@ def train(
             _restore(run, config, agent)
         else:
             run.create(config.to_dict(), overwrite=overwrite or there)
-            if (run.path / EVALUATION).exists():
-                files.remove_tree(run.path / EVALUATION)
         return _Training(config, run, agent, on_step).run_all()
     finally:
         env.close()
@@ -124,12 +108,6 @@ def read_config(run: RunDirectory) -> TrainConfig:
     return TrainConfig.from_dict({k: v for k, v in run.config.items() if k != "versions"})
 
 
-def read_evaluation(run: RunDirectory) -> dict[str, Any] | None:
-    """Read the final evaluation: "step", "train_seconds", "stochastic" and "deterministic"."""
-    path = run.path / EVALUATION
-    return jsonio.loads(path.read_bytes(), str(path)) if path.exists() else None
-
-
 def _seeds(config: TrainConfig) -> dict[str, int]:
     return spawn_seeds(config.seed, "agent", "evaluation", "final", "video")
 
@@ -137,10 +115,8 @@ def _seeds(config: TrainConfig) -> dict[str, int]:
 def _restore(run: RunDirectory, config: TrainConfig, agent: BaseAlgorithm) -> None:
     """Load the last checkpoint into `agent` and delete the rows of metrics after it."""
     before = read_config(RunDirectory.open(run.path))
-    for name in SAME_ON_RESUME:
-        old, new = getattr(before, name), getattr(config, name)
-        if old != new:
-            raise ValueError(f"--resume: {name}: got {new!r}, expected {old!r} as in the run")
+    if difference := config.difference(before):
+        raise ValueError(f"--resume: {difference} as in the run")
     checkpoint = find_checkpoint(run.checkpoints_path, include_replay=True)
     ended = run.status()["state"] == "finished"  # otherwise the final evaluation is missing
     if checkpoint.num_timesteps >= config.steps and ended:
@@ -267,10 +243,10 @@ class _Training:
             "stochastic": drawn.to_dict(episodes=True),
             "deterministic": best.to_dict(episodes=True),
         }
-        files.write_text(self.run.path / EVALUATION, jsonio.dumps(data, indent=1) + "\n")
+        files.write_text(self.run.evaluation_path, jsonio.dumps(data, indent=1) + "\n")
         values = self._scores(drawn, step)
         values["eval/deterministic_return_mean"] = float(best.returns.mean())
-        self.callback.log_values(values, step)
+        self.callback.trackers.log(values, step)
         if config.video:
             self._film(step)
 

@@ -12,6 +12,7 @@ from typing import Any, Self
 import numpy as np
 
 from vaerl.disk.errors import one_line
+from vaerl.track import media
 
 Media = str | os.PathLike[str] | np.ndarray
 
@@ -73,9 +74,15 @@ class Trackers(Tracker):
         self._each("start", config)
 
     def log(self, values: Mapping[str, Any], step: int) -> None:
-        """Log to each tracker; no values, no row."""
-        if values:
-            self._each("log", values, step)
+        """Log to each tracker, pictures and videos by their own methods; no values, no row."""
+        row = {}
+        for key, value in values.items():
+            if kind := media.kind_of(value):
+                self._each(kind, key, value, step)
+            else:
+                row[key] = value
+        if row:
+            self._each("log", row, step)
 
     def image(self, key: str, picture: Media, step: int) -> None:
         """Pass a picture to each tracker."""

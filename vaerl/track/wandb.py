@@ -55,6 +55,7 @@ class WandbTracker(Tracker):
         self._init_timeout, self._finish_timeout = init_timeout, finish_timeout
         self._say = say
         self._run: Any = None
+        self._wandb: Any = None
         self.sync_directory = self.directory / "wandb"
         """The folder that `wandb sync` uploads."""
 
@@ -93,6 +94,7 @@ class WandbTracker(Tracker):
     def _begin(self, mode: Any, config: Mapping[str, Any]) -> Any:
         import wandb
 
+        self._wandb = wandb
         wandb.setup(wandb.Settings(silent=True))  # and no question for a key on the terminal
         settings = wandb.Settings(
             console="off",
@@ -122,30 +124,29 @@ class WandbTracker(Tracker):
     def log(self, values: Mapping[str, Any], step: int) -> None:
         """Numbers and texts, and arrays as histograms."""
         if self._run is not None:
-            row = {key: _shown(plain(value)) for key, value in values.items()}
-            row = {key: value for key, value in row.items() if value is not None}
-            self._run.log({**row, "global_step": int(step)})
+            row = {key: plain(value) for key, value in values.items()}
+            for key, value in row.items():
+                if isinstance(value, np.ndarray):
+                    row[key] = self._wandb.Histogram(value.ravel().tolist())
+            self._send({key: value for key, value in row.items() if value is not None}, step)
 
     def image(self, key: str, picture: Media, step: int) -> None:
         """A picture, from its file or its pixels."""
         if self._run is not None:
-            import wandb
-
-            image = wandb.Image(media.pixels(picture, key))
-            self._run.log({key: image, "global_step": int(step)})
+            self._send({key: self._wandb.Image(media.pixels(picture, key))}, step)
 
     def video(self, key: str, video: Media, step: int) -> None:
         """A video: its file, or its frames as a GIF."""
         if self._run is not None:
-            import wandb
-
+            film: Any
             if isinstance(video, np.ndarray):
-                gif = io.BytesIO(media.gif_bytes(media.frames(video, key)))
-                film = wandb.Video(gif, format="gif")
+                kind, film = "gif", io.BytesIO(media.gif_bytes(media.frames(video, key)))
             else:
-                kind: Any = Path(video).suffix.lstrip(".")
-                film = wandb.Video(os.fspath(video), format=kind)
-            self._run.log({key: film, "global_step": int(step)})
+                film, kind = os.fspath(video), Path(video).suffix.lstrip(".")
+            self._send({key: self._wandb.Video(film, format=kind)}, step)
+
+    def _send(self, row: Mapping[str, Any], step: int) -> None:
+        self._run.log({**row, "global_step": int(step)})
 
     def finish(self) -> None:
         """Upload the rest.
@@ -170,14 +171,6 @@ def stricter_mode(mode: str, environment: str) -> str:
     """
     wish = _ENV_MODES.get(environment, environment)
     return max(mode, wish, key=MODES.index) if wish in MODES else mode
-
-
-def _shown(value: Any) -> Any:
-    if not isinstance(value, np.ndarray):
-        return value
-    import wandb
-
-    return wandb.Histogram(value.ravel().tolist())
 
 
 def _first_line(error: BaseException) -> str:
