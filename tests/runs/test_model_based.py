@@ -95,7 +95,7 @@ def test_a_look_at_the_model_is_fair_and_leaves_no_trace() -> None:
 
     env = "vaerl/WetChicken-v0"
     agent = MPC("gaussian", env, **TINY | OPTIONS["mpc"], seed=0)
-    record: Any = SimpleNamespace(env=env, config={})
+    record: Any = SimpleNamespace(env=env, env_options={})
     policy = RunPolicy(record, agent)
     assert look_at_world(policy) is None  # nothing has been learned yet
     agent.learn(40)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from imageio import v3 as imageio
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 VIDEO_SUFFIXES = (".mp4", ".gif")
@@ -34,18 +34,13 @@ def pixels(picture: str | os.PathLike[str] | np.ndarray, what: str) -> np.ndarra
     """A picture, from its file or its pixels, as (H, W, 3) of uint8; ValueError otherwise."""
     if isinstance(picture, np.ndarray):
         return check_pixels(picture, 3, what)
-    from PIL import Image
-
-    with Image.open(picture) as image:
-        return np.asarray(image.convert("RGB"))
+    return imageio.imread(Path(picture), mode="RGB")
 
 
 def frames(video: str | os.PathLike[str] | np.ndarray, what: str) -> np.ndarray:
     """A video as (T, H, W, 3) of uint8; of a long file every n-th frame, `MOST_FRAMES` at most."""
     if isinstance(video, np.ndarray):
         return check_pixels(video, 4, what)
-    from imageio import v3 as imageio
-
     shown = list(imageio.imiter(os.fspath(video)))
     step = max(1, -(-len(shown) // MOST_FRAMES))
     return np.stack([np.asarray(frame)[..., :3] for frame in shown[::step]])
@@ -63,10 +58,5 @@ def check_pixels(array: np.ndarray, ndim: int, what: str) -> np.ndarray:
 
 def gif_bytes(frames: np.ndarray, fps: float = 20.0) -> bytes:
     """(T, H, W, 3) of uint8 as an animated GIF."""
-    from PIL import Image
-
-    first, *others = [Image.fromarray(frame) for frame in frames]
-    out = io.BytesIO()
     duration = max(20, round(1000 / fps))  # milliseconds; browsers slow shorter ones down
-    first.save(out, format="GIF", save_all=True, append_images=others, duration=duration, loop=0)
-    return out.getvalue()
+    return imageio.imwrite("<bytes>", frames, extension=".gif", duration=duration, loop=0)

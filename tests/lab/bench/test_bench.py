@@ -27,12 +27,11 @@ class Clock:
         return self.now
 
     def case(self, name: str, seconds: float, units: int = 1) -> Case:
-        def work() -> float:
+        def work() -> None:
             self.order += name
             self.now += seconds * units * self.slow
-            return units
 
-        return Case(name, work)
+        return Case(name, work, units)
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,17 +42,9 @@ def sac(device: str) -> Group:
     """Whole `learn()` with default networks, batches of 256, one update a step."""
     agents, missing = _off_policy(device, buffer_size=10_000, learning_starts=START)
     steps = 25
-
-    def learn(agent: Any) -> Callable[[], float]:
+    for agent in agents.values():
         agent.learn(START + steps)
-
-        def work() -> float:
-            agent.learn(steps, reset_num_timesteps=False)
-            return steps
-
-        return work
-
-    cases = [Case(name, learn(agent)) for name, agent in agents.items()]
+    cases = _learning(agents, steps)
     goals = [Goal(CVAE, 2.0, SB3), Goal(GAUSSIAN, 2.5, SB3)]
     if SBX in agents:
         goals.append(Goal(CVAE, 1.3, SBX))
@@ -62,16 +55,12 @@ def update(device: str) -> Group:
     """The update alone: `train()` on a full buffer, without environment."""
     agents, missing = _off_policy(device, sbx=False, buffer_size=2_000, learning_starts=START)
 
-    def train(agent: Any) -> Callable[[], float]:
-        def work() -> float:
-            if not agent.num_timesteps:  # in the round that warms up, where it is measured at all
-                agent.learn(START + 1)
-            agent.train(10, batch_size=256)
-            return 10
+    def train(agent: Any) -> None:
+        if not agent.num_timesteps:  # in the round that warms up, where it is measured at all
+            agent.learn(START + 1)
+        agent.train(10, batch_size=256)
 
-        return work
-
-    cases = [Case(name, train(agent)) for name, agent in agents.items()]
+    cases = [Case(name, partial(train, agent), 10) for name, agent in agents.items()]
     goals = [] if device == "cpu" else [Goal(CVAE, 5.0, SB3)]
     return Group("update", "SAC, train() alone", "update", cases, goals, missing)
 
@@ -82,13 +71,9 @@ def acting(rows: int, deterministic: bool, device: str) -> Group:
     rng = np.random.default_rng(0)
     obs = rng.normal(size=(rows, *agents[SB3].observation_space.shape))
 
-    def predict(agent: Any) -> Callable[[], float]:
-        def work() -> float:
-            for _ in range(40):
-                agent.predict(obs, deterministic=deterministic)
-            return 40
-
-        return work
+    def predict(agent: Any) -> None:
+        for _ in range(40):
+            agent.predict(obs, deterministic=deterministic)
 
     kind = "best" if deterministic else "drawn"
     goals = [Goal(CVAE, 1.0, SB3)] if rows == 1 else []
@@ -96,7 +81,7 @@ def acting(rows: int, deterministic: bool, device: str) -> Group:
         f"acting-{rows}-{kind}",
         f"predict(), {rows} observation{'s' * (rows > 1)}, action {kind}",
         "call",
-        [Case(name, predict(agent)) for name, agent in agents.items()],
+        [Case(name, partial(predict, agent), 40) for name, agent in agents.items()],
         goals,
         missing,
     )
@@ -110,17 +95,17 @@ def ppo(device: str) -> Group:
         SB3: SB3PPO("MlpPolicy", TASK, n_steps=PPO_STEPS, seed=0, device=device)
     }
     agents |= {name: make_ppo(device, name) for name in PPO_DENSITIES}
-
-    def learn(agent: Any) -> Callable[[], float]:
-        def work() -> float:
-            agent.learn(PPO_STEPS, reset_num_timesteps=False)
-            return PPO_STEPS
-
-        return work
-
-    cases = [Case(name, learn(agent)) for name, agent in agents.items()]
     goals = [Goal(PPO_CVAE, 1.0, SB3)]
+    cases = _learning(agents, PPO_STEPS)
     return Group("ppo", f"PPO, learn() on {TASK}", "environment step", cases, goals)
+
+
+def _learning(agents: Mapping[str, Any], steps: int) -> list[Case]:
+    """Training each agent for some steps more."""
+    return [
+        Case(name, partial(agent.learn, steps, reset_num_timesteps=False), steps)
+        for name, agent in agents.items()
+    ]
 
 
 def make_sac(device: str, name: str = CVAE, env: Any = TASK, **options: Any) -> Any:
@@ -153,17 +138,14 @@ def dynamics(density: str, device: str) -> Group:
     def model(members: int) -> DynamicsModel:
         return DynamicsModel(4, 1, density=density, members=members, reward=None).to(device)
 
-    def fitting(models: list[DynamicsModel]) -> Callable[[], float]:
-        def work() -> float:
-            for each in models:
-                fit(each, data, options)
-            return 20
+    def fitting(*models: DynamicsModel) -> None:
+        for each in models:
+            fit(each, data, options)
 
-        return work
-
+    alone = [model(1) for _ in range(5)]
     cases = [
-        Case(f"{density}, loop over members", fitting([model(1) for _ in range(5)])),
-        Case(f"{density}, one batch", fitting([model(5)])),
+        Case(f"{density}, loop over members", partial(fitting, *alone), 20),
+        Case(f"{density}, one batch", partial(fitting, model(5)), 20),
     ]
     title = "Fitting five members, with a score of each"
     return Group(f"dynamics-{density}", title, "update", cases)
@@ -182,21 +164,19 @@ def planning(device: str) -> Group:
     def upright(states: torch.Tensor, actions: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
         return -after[:, 2].abs()
 
-    def plan(density: str, **options: Any) -> Callable[[], float]:
+    def plan(model: DynamicsModel) -> None:
+        for _ in range(3):
+            planner.plan(model, state, reward=upright)
+
+    def case(name: str, density: str, **options: Any) -> Case:
         torch.manual_seed(0)
         model = DynamicsModel(
             4, 1, density=density, density_kwargs=options, members=5, reward=None
         ).to(device)
+        return Case(name, partial(plan, model), 3)
 
-        def work() -> float:
-            for _ in range(3):
-                planner.plan(model, state, reward=upright)
-            return 3
-
-        return work
-
-    cases = [Case(name, plan(name)) for name in ("gaussian", "mixture", "cvae")]
-    cases.append(Case("cvae, light", plan("cvae", hidden=32, context_hidden=(64,))))
+    cases = [case(name, name) for name in ("gaussian", "mixture", "cvae")]
+    cases.append(case("cvae, light", "cvae", hidden=32, context_hidden=(64,)))
     goals = [Goal(case.name, 20.0) for case in cases]
     return Group("planning", "Planning an action with five members", "action", cases, goals)
 
@@ -213,15 +193,11 @@ def storage(device: str) -> Group:
     folder = tempfile.TemporaryDirectory(prefix="vaerl-bench-")
     path = Path(folder.name)
 
-    def sb3(keep: Any = folder) -> float:  # the folder lives as long as the case
+    def sb3(keep: Any = folder) -> None:  # the folder lives as long as the case
         theirs.save(path / "theirs.zip")
         theirs.save_replay_buffer(path / "buffer.pkl")
-        return 1
 
-    def vaerl() -> float:
-        save_checkpoint(ours, path / "ours", num_timesteps=0, include_replay=True)
-        return 1
-
+    vaerl = partial(save_checkpoint, ours, path / "ours", num_timesteps=0, include_replay=True)
     cases = [Case("SB3 save + save_replay_buffer", sb3), Case("vaerl checkpoint", vaerl)]
     return Group("storage", "Writing an agent with 10,000 transitions", "checkpoint", cases)
 
@@ -232,12 +208,9 @@ def imports(device: str) -> Group:
     No device has a part in it.
     """
 
-    def run(*words: str) -> Callable[[], float]:
-        def work() -> float:
-            subprocess.run([sys.executable, *words], check=True, capture_output=True)
-            return 1
-
-        return work
+    def run(*words: str) -> Callable[[], Any]:
+        command = [sys.executable, *words]
+        return partial(subprocess.run, command, check=True, capture_output=True)
 
     theirs, whole, ours, agents, agent, shown = (
         "import stable_baselines3",
