@@ -101,13 +101,9 @@ def find_checkpoint(path: str | os.PathLike[str], *, include_replay: bool = Fals
         raise VaerlLoadError(f"no such checkpoint or run: {str(path)!r}")
     if not path.is_dir():
         raise VaerlLoadError(f"{str(path)!r} is a file; expected a run or a checkpoint directory")
-    if NAME.fullmatch(path.name) or (path / MANIFEST).exists():
-        try:
-            return read_checkpoint(path, include_replay=include_replay)
-        except VaerlLoadError as error:
-            raise VaerlLoadError(f"checkpoint {path.name}: {error}") from None
+    alone = bool(NAME.fullmatch(path.name)) or (path / MANIFEST).exists()
     inner = path / "checkpoints"
-    candidates = list_checkpoints(inner if inner.is_dir() else path)
+    candidates = [path] if alone else list_checkpoints(inner if inner.is_dir() else path)
     if not candidates:
         raise VaerlLoadError(f"{str(path)!r} holds no checkpoint")
     failures = []
@@ -118,6 +114,8 @@ def find_checkpoint(path: str | os.PathLike[str], *, include_replay: bool = Fals
             failures.append(f"{candidate.name}: {error}")
             if index + 1 < len(candidates):
                 print(f"checkpoint {failures[-1]}; trying an older one", file=sys.stderr)
+    if alone:
+        raise VaerlLoadError(f"checkpoint {failures[0]}")
     shown = "; ".join(one_line(failure, 110) for failure in failures[:TRIED_SHOWN])
     raise VaerlLoadError(f"no checkpoint in {str(path)!r} can be loaded: {shown}")
 

@@ -6,7 +6,7 @@ Heavy modules are imported inside the commands, so that help is quick.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Annotated, Any
@@ -253,13 +253,10 @@ def environments(every: bool) -> list[tuple[str, str]]:
     return [*ENVIRONMENTS.items(), *rows]
 
 
-@app.command(
-    context_settings={
-        "allow_extra_args": True,
-        "ignore_unknown_options": True,
-        "help_option_names": [],
-    }
-)
+LOOSE = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+
+
+@app.command(context_settings=LOOSE)
 def experiment(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="Name (vaerl list experiments).")] = "",
@@ -275,47 +272,36 @@ def experiment(
         values["out"] = files.check_folder("--out", values["out"])
         print(function(**values))
 
-    run.__doc__ = (inspect.getdoc(function) or "").partition("\nArgs:\n")[0]
-    command = typer.Typer(**STYLE)
-    command.command()(with_options(of_function(function, out=Path("runs") / name))(run))
-    arguments = [argument for argument in context.args if argument != "--debug"]
-    typer.main.get_command(command).main(
-        arguments, f"vaerl experiment {name}", standalone_mode=False
-    )
+    run_function(context, f"experiment {name}", function, run, out=Path("runs") / name)
 
 
-@app.command()
-def bench(
-    groups: Annotated[
-        list[str] | None,
-        typer.Option(help="What to measure, such as sac or acting-1-drawn (default: all)."),
-    ] = None,
-    rounds: Annotated[
-        int | None, typer.Option(help="Rounds in which the rivals take turns (default: 12).", min=1)
-    ] = None,
-    threads: Annotated[
-        int, typer.Option(help="Threads of torch; 0 leaves the choice to torch.", min=0)
-    ] = 0,
-    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:NUMBER.")] = "cpu",
-    profile: Annotated[
-        bool, typer.Option("--profile", help="Show where the time is spent (sac, ppo).")
-    ] = False,
-    check: Annotated[
-        Path | None,
-        typer.Option(help="A bench.json: fail if a speed is below half of its value there."),
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder of bench.json (default: runs/bench).")
-    ] = None,
-    progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
-    debug: Debug = False,
-) -> None:
+@app.command(context_settings=LOOSE)
+def bench(context: typer.Context) -> None:
     """Measure the speed of vaerl, Stable-Baselines3 and SBX side by side."""
     from vaerl.lab.bench.run import bench as run_benchmark
 
-    names = [name for part in groups for name in part.split(",")] if groups else None
-    slower = run_benchmark(out, names, rounds, threads, check, profile, progress, device)
-    for line in slower:
-        print(line)
-    if slower:
-        raise typer.Exit(1)
+    def run(values: dict[str, Any]) -> None:
+        slower = run_benchmark(**values)
+        for line in slower:
+            print(line)
+        if slower:
+            raise typer.Exit(1)
+
+    run_function(context, "bench", run_benchmark, run)
+
+
+def run_function(
+    context: typer.Context,
+    name: str,
+    function: Callable[..., Any],
+    run: Callable[[dict[str, Any]], None],
+    **defaults: Any,
+) -> None:
+    """Call `run` with the options of the command line; they are the arguments of `function`."""
+    run.__doc__ = (inspect.getdoc(function) or "").partition("\nArgs:\n")[0]
+    command = typer.Typer(**STYLE)
+    command.command()(with_options(of_function(function, **defaults))(run))
+    arguments = [argument for argument in context.args if argument != "--debug"]
+    code = typer.main.get_command(command).main(arguments, f"vaerl {name}", standalone_mode=False)
+    if code:
+        raise typer.Exit(code)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -81,6 +80,8 @@ class TrackerCallback(BaseCallback):
         """The newest checkpoint of this run."""
         self.stopped_by: str | None = None
         """Name of the signal that ended training, if one did."""
+        self.hook_seconds = 0.0
+        """Time spent in hooks, which is not training."""
         self.last_save_failed = False
         """Whether the newest checkpoint could not be written."""
         self._config = dict(config or {})
@@ -95,7 +96,6 @@ class TrackerCallback(BaseCallback):
         self._log_every = log_every
         self._finish_at_end = finish_at_end
         self._say = say
-        self._said: Counter[str] = Counter()
         self._signals = StopSignals(handle_signals)
         self._writer = _TrackerWriter(self.trackers)
         self._started = False
@@ -190,14 +190,16 @@ class TrackerCallback(BaseCallback):
             if not timer.due(step):
                 continue
             timer.done(step)
+            start = time.perf_counter()
             try:
                 with preserve_rng(self.model):
                     values = hook(self.model, step)
             except Exception as error:  # a hook must not end the training
-                name = getattr(hook, "__name__", type(hook).__name__)
-                self._say_once(f"{name}: {type(error).__name__}: {one_line(error, 200)}")
+                name = getattr(hook, "__name__", type(hook).__name__).strip("_")
+                self.trackers.trouble(f"{name}: {type(error).__name__}: {one_line(error, 200)}")
             else:
                 self.trackers.log(values or {}, step)
+            self.hook_seconds += time.perf_counter() - start
 
     def _save(self, step: int) -> None:
         if self._checkpoints is None:
@@ -212,13 +214,8 @@ class TrackerCallback(BaseCallback):
         except (OSError, ValueError, RuntimeError) as error:
             self.last_save_failed = True
             kept = self.last_checkpoint.name if self.last_checkpoint else "none"
-            self._say_once(f"checkpoint: {one_line(error, 200)}; the last good one is {kept}")
-
-    def _say_once(self, line: str) -> None:
-        cause = line.partition(";")[0]
-        self._said[cause] += 1
-        if self._said[cause] == 1:
-            self._say(f"{line}; training goes on")
+            cause = f"checkpoint: {one_line(error, 200)}"
+            self.trackers.trouble(cause, f"; the last good one is {kept}")
 
 
 class _Every:

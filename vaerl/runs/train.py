@@ -139,7 +139,6 @@ class _Training:
         self.config, self.run, self.agent, self.on_step = config, run, agent, on_step
         self.seeds = _seeds(config)
         self.painter = Painter(run, agent)
-        self.looking = 0.0  # seconds spent in hooks, which are not training
         before = run.status()  # of a resumed run
         self.before = {key: before.get(key, 0) for key in ("train_seconds", "train_steps")}
         self.callback = TrackerCallback(
@@ -152,8 +151,8 @@ class _Training:
             keep_last=KEPT_CHECKPOINTS,
             periodic=[
                 (log_every(config), self._log),
-                (config.eval_every or 0, self._timed(self._evaluate)),
-                (config.picture_every or 0, self._timed(self._picture)),
+                (config.eval_every or 0, self._evaluate),
+                (config.picture_every or 0, self._picture),
             ],
             finish_at_end=False,
         )
@@ -192,7 +191,7 @@ class _Training:
             log_interval=log_interval,  # type: ignore[arg-type]  # collect_rollouts takes None
             reset_num_timesteps=begun == 0,
         )
-        seconds = time.perf_counter() - start - self.looking
+        seconds = time.perf_counter() - start - self.callback.hook_seconds
         details["train_seconds"] = self.before["train_seconds"] + seconds
         details["train_steps"] = self.before["train_steps"] + agent.num_timesteps - begun
         progress.tell(agent.num_timesteps)
@@ -204,13 +203,13 @@ class _Training:
         if isinstance(agent, OffPolicyAlgorithm):
             agent.dump_logs()
 
-    def _evaluate(self, step: int) -> dict[str, Any]:
+    def _evaluate(self, agent: BaseAlgorithm, step: int) -> dict[str, Any]:
         if step >= self.config.steps:
             return {}  # the final evaluation follows
         count = self.config.eval_episodes or episodes_wanted(self.config.env, final=False)
         return self._scores(self._roll_out(count, "evaluation"), step)
 
-    def _picture(self, step: int) -> dict[str, Any]:
+    def _picture(self, agent: BaseAlgorithm, step: int) -> dict[str, Any]:
         picture = self.painter.density(step)
         found = self.painter.world(step)
         return found if picture is None else {"policy/density": picture, **found}
@@ -265,17 +264,6 @@ class _Training:
             print(f"no video: {one_line(error)}", file=sys.stderr)
         else:
             self.callback.trackers.video("policy/video", path, step)
-
-    def _timed(self, look: Callable[[int], dict[str, Any]]) -> Callable[[Any, int], dict[str, Any]]:
-        def hook(agent: BaseAlgorithm, step: int) -> dict[str, Any]:
-            start = time.perf_counter()
-            try:
-                return look(step)
-            finally:
-                self.looking += time.perf_counter() - start
-
-        hook.__name__ = look.__name__.strip("_")
-        return hook
 
 
 class _Progress(BaseCallback):

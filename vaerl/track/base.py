@@ -66,7 +66,7 @@ class Trackers(Tracker):
     def __init__(self, trackers: Iterable[Any], say: Callable[[str], None] | None = None) -> None:
         self.trackers = list(trackers)
         self.failures: Counter[str] = Counter()
-        """Failed calls by cause."""
+        """Failures by cause."""
         self._say = say or to_stderr
 
     def start(self, config: Mapping[str, Any]) -> None:
@@ -105,10 +105,13 @@ class Trackers(Tracker):
             try:
                 getattr(tracker, method)(*arguments)
             except (Exception, SystemExit) as error:  # no tracker may end a training run
-                cause = f"{type(tracker).__name__}.{method}: {one_line(error, 200)}"
-                self.failures[cause] += 1
-                if self.failures[cause] == 1:
-                    self._say(f"{cause}; training goes on")
+                self.trouble(f"{type(tracker).__name__}.{method}: {one_line(error, 200)}")
+
+    def trouble(self, cause: str, more: str = "") -> None:
+        """Count a failure that does not end the training, and print it once for each cause."""
+        self.failures[cause] += 1
+        if self.failures[cause] == 1:
+            self._say(f"{cause}{more}; training goes on")
 
 
 def plain(value: Any) -> Any:

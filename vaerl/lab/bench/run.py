@@ -34,21 +34,22 @@ def bench(
     rounds: int | None = None,
     threads: int = 0,
     check: Path | None = None,
-    profiled: bool = False,
+    profile: bool = False,
     progress: bool = True,
     device: str = "cpu",
 ) -> list[str]:
-    """Measure, print the table, write out/bench.json.
+    """Measure the speed of vaerl, Stable-Baselines3 and SBX side by side.
 
     Args:
-        out: folder, made if missing (runs/bench); other groups of its bench.json stay.
-        groups: names of `GROUPS`, all of them if None; "sac" or "ppo" if `profiled`.
-        rounds: in which all rivals of a group take turns (12).
-        threads: torch threads; 0 keeps torch's choice.
-        check: a bench.json; its groups are measured and compared, and nothing is written.
-        profiled: print torch's profile of training instead.
+        out: folder of bench.json (default: runs/bench); its other groups stay.
+        groups: what to measure, such as sac or acting-1-drawn (default: all); with profile, sac
+            or ppo.
+        rounds: rounds in which the rivals take turns (default: 12).
+        threads: threads of torch; 0 leaves the choice to torch.
+        check: a bench.json: fail if a speed is below half of its value there; writes nothing.
+        profile: show where the time is spent instead (sac, ppo).
         progress: show a progress bar.
-        device: "cpu", "cuda" or "cuda:NUMBER".
+        device: where the work is done: cpu, cuda or cuda:NUMBER.
 
     Returns:
         a line for every rival that is slower than half its speed in `check`.
@@ -61,13 +62,13 @@ def bench(
     check_positive("rounds", ROUNDS if rounds is None else rounds)
     check_positive("threads", threads, at_least=0)
     for name in groups or ():
-        check_name("groups", name, PROFILED if profiled else GROUPS)
-    if check is not None and (out is not None or profiled):
+        check_name("groups", name, PROFILED if profile else GROUPS)
+    if check is not None and (out is not None or profile):
         raise ValueError(
             "--check: got it with --out or --profile; it writes nothing, name it alone"
         )
     with limit_threads(threads or torch.get_num_threads()):
-        if profiled:
+        if profile:
             for name in groups or PROFILED:
                 print(_profile(name, device))
             return []
