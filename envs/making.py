@@ -18,9 +18,13 @@ def is_mujoco(env_id: str) -> bool:
 
 
 def make_env(env_id: str, **arguments: Any) -> gymnasium.Env:
-    """Call gymnasium.make without MuJoCo's warnings about Gymnasium's own model files.
+    """Make a registered environment, without MuJoCo's warnings about Gymnasium's model files.
 
-    MuJoCo prints them for every copy and appends them to a file in the current folder.
+    MuJoCo prints these for every copy and appends them to a file in the current folder. Only a
+    registered id is made: `gymnasium.make` would import the module of an id like "module:Name-v0".
+
+    Raises:
+        gymnasium.error.Error: `env_id` is not registered.
     """
     if not is_mujoco(env_id):
         return gymnasium.make(env_id, **arguments)

@@ -8,13 +8,16 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
+import gymnasium
 import pytest
 
 from vaerl.agents import PPO, SAC
 from vaerl.checkpoint import save_checkpoint
 from vaerl.disk import jsonio
+from vaerl.envs.making import make_env
 from vaerl.report import policies, policy_density, report
 from vaerl.runs import RunDirectory
 
@@ -156,6 +159,20 @@ def test_a_run_that_has_logged_nothing_is_reported_as_such(tmp_path):
     assert "mine has not logged a return yet" in words(path)
     assert "running, of 100" in words(path)
     assert "<b>" not in path.read_text() and "a<b>" in words(path)
+
+
+def test_a_module_that_a_run_names_is_not_imported(tmp_path, monkeypatch):
+    """gymnasium.make would import `outside` for the id "outside:Name-v0"."""
+    (tmp_path / "outside.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    run = make_run(tmp_path, "Pendulum-v1", "gaussian")
+    config = json.loads(run.config_path.read_text()) | {"env": "outside:Pendulum-v1"}
+    run.config_path.write_text(json.dumps(config))
+    said = words(report(run, tmp_path / "r.html"))
+    assert "no picture of its policy; env: got 'outside:Pendulum-v1'" in said
+    with pytest.raises(gymnasium.error.Error):
+        make_env("outside:Pendulum-v1")
+    assert "outside" not in sys.modules
 
 
 def test_draws_that_leave_the_action_box_are_said(page, tmp_path, monkeypatch):

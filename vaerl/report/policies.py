@@ -15,6 +15,7 @@ from vaerl.envs.making import make_env
 from vaerl.report.policy_density import PolicyDensity
 from vaerl.report.records import RunRecord
 from vaerl.runs.evaluate import EvalResult, evaluate, own_randomness
+from vaerl.runs.vec import make_vec
 
 PROBE_STATES = 4  # rows of a density picture
 ROLL_OUT_STEPS = (0, 50, 150)  # of an episode, where the environment names no states of its own
@@ -70,11 +71,16 @@ class ActedRun:
 
 
 def load_policies(records: Sequence[RunRecord]) -> tuple[list[RunPolicy], list[str]]:
-    """The policy of every run that has a usable checkpoint; one line on each that has not."""
+    """Load the policy of every run with a usable checkpoint; report each other run in one line.
+
+    The environment is the one that config.json names. It has to be registered: the report imports
+    no module that a run's files name.
+    """
     policies, missing = [], []
     for record in records:
         try:
-            agent = load_checkpoint(record.directory.checkpoints_path, device="cpu")
+            env = make_vec(record.env, options=record.env_options, discrete=True)
+            agent = load_checkpoint(record.directory.checkpoints_path, env, device="cpu")
         except ValueError as error:
             missing.append(f"{record.label}: no picture of its policy; {one_line(error, 200)}")
             continue
