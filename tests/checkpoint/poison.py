@@ -132,6 +132,7 @@ def moved(name: str, place: Callable[[Path, Path], Any]) -> Case:
 
 OPTIONS, KWARGS = ("agent", "agent_options"), ("agent", "agent_options", "policy_kwargs")
 RNG = ("state", "rng", "items")
+ADAM = (*("state", "optimizers", "items", "actor.optimizer", "items", "groups"), 0, "items")
 
 CASES: dict[str, Case] = {
     # something else in the place of tensors or JSON
@@ -224,6 +225,7 @@ CASES: dict[str, Case] = {
     "a learning rate that is text": at(*OPTIONS, "learning_rate", value="3e-4"),
     # settings of optimizers, replay buffer
     "no optimizer": at("state", "optimizers", value={"items": {}}),
+    "a learning rate of an optimizer that is text": at(*ADAM, "lr", value="x"),
     "a state that is no tree": at("state", "modules", value={"x": 1}),
     "a replay buffer of other size": at("replay", "buffer_size", value=5),
     "a replay buffer of too many rows": at("replay", "rows", value=10**9),
