@@ -139,7 +139,7 @@ def test_seeds_are_averaged_with_their_interval(runs, tmp_path):
 
 def test_what_is_missing_is_said_in_one_line(page):
     notes = re.findall(r'<p class="note">(.*?)</p>', page.read_text())
-    assert any("cvae · seed 1: no picture of its policy" in note for note in notes), notes
+    assert any("cvae · seed 1: the policy cannot be shown." in note for note in notes), notes
     assert all("\n" not in note for note in notes)
     assert "2,000 running, of 2,000" in words(page)
 
@@ -169,7 +169,7 @@ def test_a_module_that_a_run_names_is_not_imported(tmp_path, monkeypatch):
     config = json.loads(run.config_path.read_text()) | {"env": "outside:Pendulum-v1"}
     run.config_path.write_text(json.dumps(config))
     said = words(report(run, tmp_path / "r.html"))
-    assert "no picture of its policy; env: got 'outside:Pendulum-v1'" in said
+    assert "the policy cannot be shown. env: got 'outside:Pendulum-v1'" in said
     with pytest.raises(gymnasium.error.Error):
         make_env("outside:Pendulum-v1")
     assert "outside" not in sys.modules
@@ -191,7 +191,7 @@ def test_draws_that_leave_the_action_box_are_said(page, tmp_path, monkeypatch):
 def test_settings_in_which_runs_differ_stand_side_by_side(page):
     said = words(page)
     assert "Settings in which the runs differ. run env density seed" in said
-    assert "Versions that the runs were made with." in said
+    assert "Package versions of each run." in said
 
 
 def _broken_log(run: RunDirectory) -> RunDirectory:

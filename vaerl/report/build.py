@@ -34,12 +34,12 @@ def report(runs: Iterable[RunLike], out: str | os.PathLike[str]) -> Path:
     Args:
         runs: run directories, as `RunDirectory` or paths; finished or not, evaluated or not, of
             one environment or several.
-        out: the file to write, whole or not at all; missing folders are made.
+        out: the file, written whole or not at all; missing folders are created.
 
     Raises:
-        ValueError: no run, a path that is no run, a log that cannot be read, or an `out` that no
-            file can be.
-        WriteError: the disk refuses.
+        ValueError: no runs, a path that is not a run, a log that cannot be read, or an `out` that
+            cannot be a file.
+        WriteError: the file cannot be written.
     """
     out = files.check_file("out", out)  # before anything is drawn
     records = read_runs(runs)

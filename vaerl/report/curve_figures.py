@@ -1,8 +1,8 @@
-"""Curves over environment steps: one colour a density, one line style an agent, seeds averaged.
+"""Curves over environment steps: a colour per density, a line style per agent, seeds averaged.
 
-Every curve is first smoothed by a running mean over 1/`SMOOTHING` of its points. Where several
-seeds of the same agent and density are given, each is a thin line, their mean a thick one and the
-band its 95 % interval (Student's t, from three seeds on), up to the step all have reached.
+Curves are smoothed by a running mean over 1/`SMOOTHING` of their points. Several seeds of an agent
+and density are thin lines. A thick line is their mean up to the step that all have reached, a band
+its 95 % interval (Student's t, from three seeds on).
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from vaerl.agents import agent_names
 from vaerl.report.figures import (
-    MUTED,
     density_color,
     density_marker,
     density_rank,
@@ -30,11 +29,11 @@ from vaerl.stats import half_width
 
 Array = NDArray[np.float64]
 
-SMOOTHING = 20  # a running mean spans this fraction of a curve's points
-BAND_SEEDS = 3  # of two seeds the interval is 12.7 standard errors wide: nothing to look at
+SMOOTHING = 20  # a running mean spans one part in so many of a curve's points
+BAND_SEEDS = 3  # the interval of two seeds spans 12.7 standard errors: too wide to be of use
 GRID_POINTS = 200  # points of a drawn curve; longer ones are interpolated
 LINE_STYLES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 1.5, 1, 1.5)))
-"""Of agents, in the order of their registry; others share the last."""
+"""Line styles of agents in the order of their registry; further agents share the last."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ class Curve:
 def curve_of(
     records: Iterable[Mapping[str, Any]], key: str, *, agent: str, density: str, label: str
 ) -> Curve | None:
-    """The finite values logged under `key`, in the order of their steps; None if there is none.
+    """The finite values logged under `key`, in the order of their steps; None without any.
 
     >>> log = [{"global_step": 10, "x": 2.0}, {"global_step": 20}, {"global_step": 30, "x": 1}]
     >>> curve_of(log, "x", agent="sac", density="cvae", label="run").steps.tolist()
@@ -86,7 +85,7 @@ def smooth(values: Array) -> Array:
 def mean_and_interval(curves: Sequence[Curve]) -> tuple[Array, Array, Array]:
     """Steps, mean over runs and half-width of its 95 % interval, on the steps all runs share.
 
-    The arrays are empty where the runs share no stretch of steps.
+    The arrays are empty if the runs share no range of steps.
     """
     first = max(curve.steps[0] for curve in curves)
     last = min(curve.steps[-1] for curve in curves)
@@ -102,14 +101,11 @@ def curve_figure(
     *,
     ylabel: str,
     title: str = "",
-    width: float = 4.0,
-    height: float = 2.5,
-    line: float | None = None,
     legend: bool = True,
 ) -> Figure:
     """Curves of one quantity in one environment, grouped by agent and density.
 
-    `line` draws a thin horizontal reference. Raises ValueError without a curve.
+    Raises ValueError without a curve.
 
     >>> steps = np.arange(5.0)
     >>> figure = curve_figure([Curve("sac", "cvae", "a", steps, steps)], ylabel="return")
@@ -123,13 +119,11 @@ def curve_figure(
         groups.setdefault((curve.agent, curve.density), []).append(curve)
     with figure_style():
         legend_rows = -(-len(groups) // 2) if legend else 0
-        figure = new_figure(width, height + 0.19 * legend_rows)
+        figure = new_figure(4.0, 2.5 + 0.19 * legend_rows)
         ax = figure.subplots()
         for number, (agent, density) in enumerate(sorted(groups, key=_group_rank)):
             _draw_group(ax, agent, density, groups[agent, density], number)
-        if line is not None:
-            ax.axhline(line, color=MUTED, linewidth=0.8, linestyle=(0, (4, 3)), zorder=0)
-        _limit_to_data(ax, curves, line)
+        _limit_to_data(ax, curves)
         ax.grid(axis="y")
         ax.set_xlabel("environment steps")
         ax.set_ylabel(ylabel)
@@ -164,7 +158,7 @@ def _draw_group(ax: Axes, agent: str, density: str, members: Sequence[Curve], nu
     }
     name = f"{agent} · {density}"
     steps, mean, half = mean_and_interval(members)
-    if len(members) == 1 or not len(steps):  # one seed, or seeds that share no steps to average
+    if len(members) == 1 or not len(steps):  # one seed, or seeds without common steps
         for member, label in zip(members, [name, *[None] * len(members)], strict=False):
             own, values = _thinned(member)
             ax.plot(own, values, label=label, markevery=_marked(len(own), number), **style)
@@ -194,12 +188,10 @@ def _thinned(curve: Curve) -> tuple[Array, Array]:
     return grid, np.interp(grid, curve.steps, values)
 
 
-def _limit_to_data(ax: Axes, curves: Sequence[Curve], line: float | None) -> None:
-    """Start at step 0, and let the curves alone set the range of the y axis: bands can be huge."""
+def _limit_to_data(ax: Axes, curves: Sequence[Curve]) -> None:
+    """Start at step 0; the curves alone set the range of the y axis, since bands can be huge."""
     ax.set_xlim(0.0, 1.02 * max(1.0, *(float(curve.steps[-1]) for curve in curves)))
     drawn = np.concatenate([smooth(curve.values) for curve in curves])
-    if line is not None:
-        drawn = np.append(drawn, line)
     low, high = float(drawn.min()), float(drawn.max())
     margin = 0.06 * (high - low) or 0.06 * max(abs(high), 1.0)
     ax.set_ylim(low - margin, high + margin)

@@ -43,7 +43,6 @@ def density_figure(
     cells: int | None = None,
     k: int = 64,
     samples: int = 20_000,
-    axis_names: Sequence[str] | None = None,
 ) -> Figure:
     """The policy density at chosen states, one column per value, one row per state.
 
@@ -58,7 +57,6 @@ def density_figure(
             bound, which costs k times as much), 40 beyond.
         k: auxiliary paths of the lower bound that stands in for an intractable density.
         samples: draws per state for the pairwise projections (D > 2).
-        axis_names: one name per action dimension.
 
     Raises:
         ValueError: columns of unlike shape, an empty box, or titles that do not fit the columns.
@@ -72,15 +70,13 @@ def density_figure(
     columns = list(values) if isinstance(values, list | tuple) else [values]
     dims, rows = _check_columns(columns)
     box = _check_box(low, high, dims)
-    if axis_names is None:
-        axis_names = [f"a{i + 1}" for i in range(dims)] if dims > 1 else ["action"]
     sheet = _Sheet(
         *box,
         _labels("titles", titles, len(columns), "density"),
         _labels("names", names, len(columns), ""),
         [how_drawn(value, k) for value in columns],
         _labels("states", states, rows, "state"),
-        list(axis_names),
+        [f"a{i + 1}" for i in range(dims)] if dims > 1 else ["action"],
     )
     with figure_style():
         if dims > 2:

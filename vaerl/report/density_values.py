@@ -1,7 +1,7 @@
-"""What is drawn of p(a | s): its values on a grid, and its samples.
+"""Numbers for pictures of p(a | s): its values on a grid, and its samples.
 
-Both are taken without gradients and from a random stream that starts at 0, so that a picture
-changes nothing in a training and comes out the same again.
+Both are computed without gradients and from a random stream with seed 0. Drawing thus changes
+nothing in training, and gives the same picture each time.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MAX_POINTS = 1_000_000  # points × states × auxiliary paths evaluated at once:
 
 
 def how_drawn(value: Any, k: int = 64) -> str:
-    """What the numbers in a panel of `value` are, in a few words for its caption."""
+    """Describe the numbers in a panel of `value`, for its caption."""
     if value.event_shape[0] > 2:
         return "samples"
     codes = getattr(value, "codes", 0)
@@ -82,7 +82,7 @@ def is_exact(value: Any) -> bool:
 
 @contextmanager
 def _own_randomness() -> Iterator[None]:
-    """Draw from a stream that starts at 0 and leave the global one where it was; no gradients."""
+    """Sample from a stream with seed 0, restore the global one after; no gradients."""
     devices = list(range(torch.cuda.device_count()))
     with torch.random.fork_rng(devices), torch.no_grad():
         torch.manual_seed(0)

@@ -1,6 +1,6 @@
-"""Pictures of a learned model: its laws beside the truth, its calibration, its roll-outs.
+"""Pictures of a learned model: its laws and the true ones, its calibration, its roll-outs.
 
-Everything is drawn from arrays of draws, so that a picture needs neither model nor environment.
+Pictures are drawn from arrays of samples; they need neither the model nor the environment.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ def transition_figure(
     outcomes: Array | None = None,
     axis: str = "next state",
 ) -> Figure:
-    """One coordinate of s' at P pairs (s, a): a row a pair, a column a model.
+    """One coordinate of s' at P pairs (s, a): one row per pair, one column per model.
 
     Args:
-        draws: each model's, ``(n, P)``.
-        truth: draws of the true law ``(m, P)``, drawn in grey behind.
-        names: of the pairs.
-        outcomes: what happened, ``(P,)``, a line each, where there is no law to draw from.
-        axis: what the coordinate is.
+        draws: samples of each model, ``(n, P)``.
+        truth: samples of the true law, ``(m, P)``, in grey.
+        names: names of the pairs.
+        outcomes: observed outcomes, ``(P,)``, marked by lines.
+        axis: name of the coordinate.
 
     >>> rng = np.random.default_rng(0)
     >>> figure = transition_figure({"cvae": rng.normal(size=(50, 2))}, names=["here", "there"])
@@ -78,7 +78,7 @@ def calibration_figure(pit: Mapping[str, Array]) -> Figure:
     """Histograms of PIT values, and the share of outcomes inside central intervals.
 
     Args:
-        pit: each model's, any shape; uniform on (0, 1) where it is calibrated.
+        pit: PIT values of each model, any shape; uniform on (0, 1) if it is calibrated.
 
     >>> len(calibration_figure({"cvae": np.linspace(0, 1, 40)}).axes)
     2
@@ -102,7 +102,7 @@ def calibration_figure(pit: Mapping[str, Array]) -> Figure:
         last.set_xlabel("central interval")
         last.set_ylabel("share inside")
         last.legend(fontsize=6.5)
-        figure.supxlabel("PIT of what happened", fontsize=8, x=0.35)
+        figure.supxlabel("PIT of the outcomes", fontsize=8, x=0.35)
     return figure
 
 
@@ -112,9 +112,9 @@ def fan_figure(
     """Roll-outs of one coordinate under fixed actions: quantiles as bands, a few paths as lines.
 
     Args:
-        paths: each model's, ``(T + 1, n)``.
-        truth: true paths, ``(T + 1, m)``: one of them, or many.
-        axis: what the coordinate is.
+        paths: roll-outs of each model, ``(T + 1, n)``.
+        truth: true paths, ``(T + 1, m)``.
+        axis: name of the coordinate.
 
     >>> len(fan_figure({"cvae": np.zeros((5, 3))}, np.zeros((5, 1))).axes)
     2
@@ -140,7 +140,7 @@ def fan_figure(
 
 
 def _edges(values: Array, also: float | None) -> NDArray[np.float64]:
-    """Bins over the middle 99.8 % of the values, and a value that must be seen."""
+    """Bins over the middle 99.8 % of the values, and over `also`."""
     low, high = np.quantile(values, [0.001, 0.999])
     if also is not None:
         low, high = min(low, also), max(high, also)

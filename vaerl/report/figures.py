@@ -1,9 +1,9 @@
-"""What every picture of vaerl shares: a canvas without pyplot, one palette, themable SVG.
+"""Shared by all pictures: a canvas without pyplot, one palette, SVG with themes.
 
-A figure is a `matplotlib.figure.Figure` on an Agg canvas, so drawing one neither needs a screen nor
-touches the caller's backend or rcParams. The same figure becomes a PNG (`save_png`: trackers,
-`figures/` of a run) or inline SVG (`svg_markup`: the report), where the ink and the colour of each
-density are CSS variables, so that light, dark and printed pages stay readable.
+A figure is a `matplotlib.figure.Figure` on an Agg canvas. Drawing one needs no screen and does not
+touch the caller's backend or rcParams. A figure becomes a PNG (`save_png`: trackers, `figures/` of
+a run) or inline SVG (`svg_markup`: the report). Colours in SVG are CSS variables, so that light,
+dark and printed pages are readable.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ INK = "#1f2328"
 MUTED = "#656d77"
 GRID = "#d9dde2"
 
-# Okabe & Ito (2008), told apart with every common colour blindness; a marker says it once more.
+# Okabe & Ito (2008), distinct under all common kinds of colour blindness; markers repeat them.
 # Densities take them in the order of their registry, where vaerl's own come first.
 COLORS = ("#0072b2", "#009e73", "#d55e00", "#e69f00", "#cc79a7", "#56b4e9", "#8c6d31", "#7f6fb0")
 MARKERS = ("o", "s", "D", "^", "P", "X", "v", "*")
@@ -182,9 +182,9 @@ def css_color(color: str) -> str:
 def svg_markup(figure: Figure, alt: str, prefix: str) -> str:
     """`figure` as an `<svg>` element to put into a page.
 
-    `alt` is what a screen reader says; `prefix` makes the ids unique within the page. Text stays
-    text, colours of the palette become CSS variables, the background is the page's own. The
-    element names no address on any network.
+    `alt` is the description for screen readers; `prefix` makes the ids unique within the page. Text
+    stays text, colours of the palette become CSS variables, and the background is transparent. The
+    element refers to no address on any network.
     """
     buffer = io.StringIO()
     blank = {"Date": None, "Creator": None, "Format": None, "Type": None}

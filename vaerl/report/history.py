@@ -1,4 +1,4 @@
-"""How goals and densities came about: shares over the steps, and the pictures kept on the way."""
+"""How goals and densities developed: shares over training, and pictures kept on the way."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from vaerl.report.figures import (
 from vaerl.report.records import RunRecord
 from vaerl.report.sections import Picture, Section
 
-MOST_PICTURES = 4  # of one run's density, side by side
-MOST_RUNS = 6  # whose densities are shown so
-WIDE, NARROW = 10.0, 7.0  # inches of a strip of pictures beside and below each other
+MOST_PICTURES = 4  # of the density of one run
+MOST_RUNS = 6
+WIDE, NARROW = 10.0, 7.0  # width in inches of pictures side by side, and of a column
 SHARE = re.compile(r"eval/goal_share_(\d+)")
 DENSITY = re.compile(r"density-(\d+)\.png")
 
 
 def share_history_section(records: Sequence[RunRecord]) -> Section | None:
-    """Stacked shares of the goals in each run's evaluations, a picture a run."""
+    """Stacked shares of the goals in each run's evaluations, one picture per run."""
     pictures = []
     for record in records:
         steps, shares = goal_history(record)
@@ -42,8 +42,8 @@ def share_history_section(records: Sequence[RunRecord]) -> Section | None:
     if not pictures:
         return None
     read = (
-        "The height of a colour is the share of an evaluation's episodes that end in that goal, "
-        "of grey the share that ends in none. A goal whose colour runs out has been forgotten."
+        "The height of a colour is the share of an evaluation's episodes that end in that goal; "
+        "grey ones end in no goal. A goal whose colour disappears has been forgotten."
     )
     return Section("Goal shares over training", read, tuple(pictures), layout="small")
 
@@ -99,8 +99,8 @@ def density_history_section(records: Sequence[RunRecord]) -> Section | None:
         return None
     notes = []
     if len(pictures) > MOST_RUNS:
-        notes = [f"Of {len(pictures)} runs the first {MOST_RUNS} are shown."]
-    read = "The policy's density at the same states as it learned, as the trackers logged it."
+        notes = [f"Only the first {MOST_RUNS} of {len(pictures)} runs are shown."]
+    read = "The policy's density at the same states, as logged during training."
     return Section(
         "Policy density over training", read, tuple(pictures[:MOST_RUNS]), tuple(notes), "wide"
     )
@@ -118,7 +118,7 @@ def density_pictures(record: RunRecord) -> list[tuple[int, Path]]:
 
 
 def strip_figure(paths: Sequence[Path]) -> Figure:
-    """Pictures of one width below each other, or if they are tall of one height side by side."""
+    """Pictures below each other, all of one width; tall ones side by side, all of one height."""
     arrays = [image.imread(path) for path in paths]
     heights = [array.shape[0] / array.shape[1] for array in arrays]
     beside = min(heights) > 1.0

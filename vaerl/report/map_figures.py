@@ -27,7 +27,7 @@ MAX_DOTS = 2000  # roll-outs of one step, drawn as dots
 
 
 class Rollouts(NamedTuple):
-    """What one policy did on the map."""
+    """Episodes of one policy on the map."""
 
     traces: Sequence[ArrayLike]
     """Positions (T, 2) of each episode."""
@@ -48,7 +48,7 @@ def rollout_figure(runs: Sequence[Rollouts], env: Any) -> Figure:
         env: the environment, for its `map_artist(ax)`, which also sets the limits.
 
     Raises:
-        ValueError: a policy with other than one goal per roll-out.
+        ValueError: the numbers of goals and roll-outs differ.
     """
     env = getattr(env, "unwrapped", env)
     columns = min(len(runs), PANELS_A_ROW)
@@ -84,7 +84,7 @@ def goal_share_figure(
         num_modes: number of goals, G; the line stands at 1/G.
         title, density: its title, and the name that colours its bars.
         note: a line under the title, such as its score and the ceiling.
-        top: top of the axis of shares, where several figures are to compare.
+        top: upper limit of the shares, the same in figures to be compared.
 
     Raises:
         ValueError: no episode, or a goal that is not −1 … G − 1.

@@ -18,11 +18,11 @@ from vaerl.report.world import look_at_world, world_figures, world_numbers
 from vaerl.runs.directory import RunDirectory
 from vaerl.runs.evaluate import EvalResult, own_randomness
 
-SEED = 3  # of the states shown and of the draws behind a picture
+SEED = 3  # of the states and draws of a picture
 
 
 class Painter:
-    """Draws one run as it trains, every picture of its density at the same states."""
+    """Draws a run while it trains; the states of its density pictures stay the same."""
 
     def __init__(self, run: RunDirectory, agent: BaseAlgorithm) -> None:
         self.record = RunRecord(run, run.config, [], {})
@@ -46,7 +46,7 @@ class Painter:
         return self._save(figure, "density", step)
 
     def world(self, step: int) -> dict[str, Any]:
-        """Draw what the learned model says into figures/: files and numbers by key; {} without."""
+        """Draw the learned model into figures/; return files and numbers by key, {} without one."""
         look = look_at_world(RunPolicy(self.record, self.agent))
         if look is None:
             return {}
@@ -55,7 +55,7 @@ class Painter:
         return {**drawn, **world_numbers(look)}
 
     def rollouts(self, result: EvalResult, step: int) -> Path | None:
-        """Draw the roll-outs of an evaluation over the map, where the environment has one."""
+        """Draw the roll-outs of an evaluation over the map; None if the environment has no map."""
         env = make_env(self.record.env, **self.record.env_options)
         try:
             if not result.traces or not hasattr(env.unwrapped, "map_artist"):

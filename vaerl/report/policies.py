@@ -1,4 +1,4 @@
-"""The policies of runs: loaded from their checkpoints, asked for densities and roll-outs."""
+"""The policies of runs, loaded from their checkpoints; their densities and roll-outs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from vaerl.runs.evaluate import EvalResult, evaluate, own_randomness
 from vaerl.runs.vec import make_vec
 
 PROBE_STATES = 4  # rows of a density picture
-ROLL_OUT_STEPS = (0, 50, 150)  # of an episode, where the environment names no states of its own
+ROLL_OUT_STEPS = (0, 50, 150)  # of an episode, if the environment names no states
 EPISODES = 100  # roll-outs over the map
 SEED = 2_000_003  # of roll-outs made for pictures, away from those of training
 
@@ -57,10 +57,10 @@ class RunPolicy:
 
 @dataclass(frozen=True)
 class ActedRun:
-    """What a run's policy did on the map of its environment.
+    """The roll-outs of a run's policy on the map of its environment.
 
-    `traces` and `trace_goals` belong together; `goals` are those of the run's own last evaluation
-    where it stored one, else those of the traces.
+    `trace_goals` are the goals of `traces`. `goals` come from the run's last evaluation if it
+    stored any, otherwise from the traces.
     """
 
     record: RunRecord
@@ -82,17 +82,17 @@ def load_policies(records: Sequence[RunRecord]) -> tuple[list[RunPolicy], list[s
             env = make_vec(record.env, options=record.env_options, discrete=True)
             agent = load_checkpoint(record.directory.checkpoints_path, env, device="cpu")
         except ValueError as error:
-            missing.append(f"{record.label}: no picture of its policy; {one_line(error, 200)}")
+            missing.append(f"{record.label}: the policy cannot be shown. {one_line(error, 200)}")
             continue
         policies.append(RunPolicy(record, agent))
     return policies, missing
 
 
 def chosen_states(policy: RunPolicy) -> States:
-    """The states at which policies are compared: the environment's own, or some of an episode.
+    """Choose the states at which policies are compared.
 
-    Where the environment names none, `policy` acts for an episode and the states are those it was
-    in after `ROLL_OUT_STEPS` steps.
+    These are the environment's `probe_observations`. Without any, `policy` acts for an episode, and
+    the states are those after `ROLL_OUT_STEPS` steps.
     """
     env = make_env(policy.record.env, **policy.record.env_options)
     try:
@@ -101,17 +101,17 @@ def chosen_states(policy: RunPolicy) -> States:
             named = list(probes().items())
             kept = np.unique(np.linspace(0, len(named) - 1, PROBE_STATES).round().astype(int))
             named = [named[i] for i in kept]
-            where = "States are the environment's own probes."
+            where = "The environment names the states."
         else:
             named = _visited(env, policy.agent)
-            where = f"States are those of one episode of {policy.record.label}."
+            where = f"States from one episode of {policy.record.label}."
     finally:
         env.close()
     return States([name for name, _ in named], _stack([obs for _, obs in named]), where)
 
 
 def act_on_map(policy: RunPolicy) -> ActedRun | None:
-    """Roll-outs over the map, or None where the environment draws none."""
+    """Act on the map of the environment; None if it has no map."""
     env = make_env(policy.record.env, **policy.record.env_options)
     try:
         if not hasattr(env.unwrapped, "map_artist"):

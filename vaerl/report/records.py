@@ -1,4 +1,4 @@
-"""What a report knows of a run: its configuration, its log, its last evaluation."""
+"""The files of a run that a report reads: configuration, log, last evaluation."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class RunRecord:
 
     @property
     def group(self) -> tuple[str, str]:
-        """What seeds are averaged over: the same agent and density (within one environment)."""
+        """Agent and density. Seeds of one group and environment are averaged."""
         return self.agent, self.density
 
     @property
@@ -67,18 +67,18 @@ class RunRecord:
 
     @property
     def seconds(self) -> float | None:
-        """Wall time of training alone where the run has ended, else up to the last row."""
+        """Wall time of training; up to the last row of the log if the run has not ended."""
         trained = self.status.get("train_seconds")
         return self.last("time") if trained is None else float(trained)
 
     @property
     def goals(self) -> list[int]:
-        """The goal of each episode of the final evaluation, −1 for none; [] where there is none."""
+        """The goal of each episode of the final evaluation, −1 for none; [] without one."""
         return [int(goal) for goal in self.evaluation.get("stochastic", {}).get("goals", ())]
 
     @property
     def final_return(self) -> float | None:
-        """Mean return of the last evaluation, else of the last training episodes."""
+        """Mean return of the last evaluation, otherwise of the last training episodes."""
         evaluated = self.evaluated("return_mean")
         if evaluated is not None:
             return evaluated
@@ -86,7 +86,7 @@ class RunRecord:
         return self.last("rollout/ep_rew") if training is None else training
 
     def evaluated(self, name: str, kind: str = "stochastic") -> float | None:
-        """A figure such as "return_mean" of the final evaluation, else the last one logged.
+        """A score such as "return_mean" of the final evaluation, otherwise the last one logged.
 
         `kind` is "stochastic" (actions drawn from the policy) or "deterministic" (its best action).
         """
@@ -106,8 +106,8 @@ class RunRecord:
 def read_runs(runs: Iterable[RunLike]) -> list[RunRecord]:
     """Read every run, in the order given, each once.
 
-    Raises ValueError, one line, for no run, a path that is no run, a run without agent, density or
-    environment in its configuration, or a log that is not one JSON object a line.
+    Raises ValueError, in one line, without runs, for a path that is not a run, for a configuration
+    without agent, density or environment, or for a log whose lines are not JSON objects.
     """
     if isinstance(runs, RunDirectory | str | os.PathLike):
         runs = [runs]

@@ -1,4 +1,4 @@
-"""The parts of a report on one environment: pictures, one sentence on each, what is missing."""
+"""The sections of a report on one environment: pictures, how to read them, what is missing."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from vaerl.report.policies import ActedRun, RunPolicy, chosen_states
 from vaerl.report.records import RunRecord
 from vaerl.report.world import look_at_world, world_figures
 
-MAX_COLUMNS = 6  # densities side by side; more runs are represented by one a group
-WORTH_SAYING = 0.05  # share of draws outside the action box that gets a line
+MAX_COLUMNS = 6  # densities side by side; of more runs, one of each group is shown
+WORTH_A_NOTE = 0.05  # share of draws outside the action box
 WORLD = {
-    "laws": "one-step laws, the outcome as a line, the true law in grey where it is known",
-    "calibration": "PIT values of all coordinates, and the share of outcomes inside intervals",
-    "fan": "roll-outs under the actions taken, bands of 50 and 90 %",
+    "laws": "One-step predictions; a line marks the outcome, grey the true law where it is known",
+    "calibration": "PIT values of all coordinates, and the share of outcomes in central intervals",
+    "fan": "Roll-outs under the actions taken; bands hold 50 and 90 %",
 }
-MANY_GROUPS = 4  # more than these and the curves of each agent get a panel of their own
+MANY_GROUPS = 4  # with more, the curves of each agent get a separate panel
 
 
 class Picture(NamedTuple):
-    """A figure with what a screen reader says of it, and its caption."""
+    """A figure, its description for screen readers, and its caption."""
 
     figure: Figure
     alt: str
@@ -50,7 +50,7 @@ class Section:
 class Panel(NamedTuple):
     """One logged quantity: the pattern of its key, its title and axis, what it means.
 
-    `otherwise` is the key that is shown where no run logged the first.
+    `otherwise` is the key to show if no run logged the first.
     """
 
     pattern: str
@@ -60,48 +60,49 @@ class Panel(NamedTuple):
     otherwise: str = ""
 
 
-RETURN = Panel(
-    "rollout/ep_rew",
-    "Return in training",
-    "return",
-    "mean of the episodes since the last row",
-    "rollout/ep_rew_mean",
-)
 LEARNING = (
-    RETURN,
+    Panel(
+        "rollout/ep_rew",
+        "Return in training",
+        "return",
+        "mean over the episodes since the last row of the log",
+        "rollout/ep_rew_mean",
+    ),
     Panel("eval/return_mean", "Return in evaluations", "return", "actions drawn from the policy"),
     Panel("eval/success_rate", "Success in evaluations", "share of episodes"),
-    Panel("eval/multi_goal_score", "Multi-goal score", "score", "1/G for one goal, at most 1"),
-    Panel("eval/mode_entropy", "Mode entropy", "entropy", "of goals reached, 1 is uniform"),
+    Panel(
+        "eval/multi_goal_score", "Multi-goal score", "score", "1/G with one of G goals, at most 1"
+    ),
+    Panel("eval/mode_entropy", "Mode entropy", "entropy", "of the goals reached; 1 is uniform"),
     Panel("rollout/ep_len", "Episode length", "steps", "in training", "rollout/ep_len_mean"),
 )
 MODEL = (
     "Learned model over time",
     "Lower is better.",
     (
-        Panel("model/holdout_score", "Model: NLL on the holdout", "nats", "mean of members used"),
+        Panel("model/holdout_score", "Model: held-out NLL", "nats", "mean of the members in use"),
         Panel(
             "model/calibration_error",
-            "Model: distance of PIT from uniform",
+            "Model: calibration error",
             "share",
-            "0 is perfect",
+            "distance of the PIT from uniform; 0 is perfect",
         ),
     ),
 )
 LATENT = (
     "Bound gap and latent diagnostics",
-    "A bound gap near 0 says that the log-density used in training is close to exact; KL and "
-    "active units near 0 say that a layer's code is ignored; lines are smoothed as above.",
+    "If the bound gap is near 0, the log-density used in training is nearly exact. If a layer's KL "
+    "and active units are near 0, its code is ignored. Curves are smoothed as above.",
     (
         Panel("latent/bound_gap", "Bound gap", "nats", "upper minus lower bound of log π"),
         Panel(r"latent/kl_layer_(\d+)", "KL, layer {}", "nats", "code against its prior"),
         Panel(r"latent/active_units_(\d+)", "Active units, layer {}", "units", "codes in use"),
-        Panel("latent/ess_ratio", "Effective sample size", "share of k", "1: perfect encoder"),
+        Panel("latent/ess_ratio", "Effective sample size", "share of k", "1 is perfect"),
     ),
 )
 ENTROPY = (
     "Entropy and temperature",
-    "How much randomness the agent asks of its policy; both settle when learning does.",
+    "How random the agent keeps its policy. Both settle as learning does.",
     (
         Panel("train/ent_coef", "Temperature", "α", "weight of the entropy in SAC's objective"),
         Panel("train/entropy_lower", "Entropy", "nats", "minus the mean of log π, a lower bound"),
@@ -117,10 +118,10 @@ def learning_section(records: Sequence[RunRecord]) -> Section:
     read = "Higher is better."
     if several:
         read += (
-            " Thin lines are single seeds, the thick one their mean up to where the shortest run "
-            "ends, the band its 95 % interval (Student's t, from three seeds on)."
+            " Thin lines are single seeds. A thick line is their mean up to the end of the "
+            "shortest run, a band its 95 % interval (Student's t, from three seeds on)."
         )
-    read += f" Lines are running means over 1/{SMOOTHING} of a curve's points."
+    read += f" Curves are running means over 1/{SMOOTHING} of their points."
     notes = [f"{r.label} has not logged a return yet." for r in records if r.final_return is None]
     return Section("Learning curves", read, pictures, tuple(notes))
 
@@ -139,7 +140,7 @@ def density_section(policies: Sequence[RunPolicy], missing: Sequence[str]) -> Se
     policies = [policy for policy in policies if policy.has_density]
     chosen = representatives(policies)
     if len(chosen) < len(policies):
-        notes.append("With many runs, each agent and density is shown by its lowest seed.")
+        notes.append("With many runs, only the lowest seed of each agent and density is shown.")
     if not chosen:
         return Section("Policy density at chosen states", notes=tuple(notes))
     states = chosen_states(chosen[0])
@@ -156,7 +157,7 @@ def density_section(policies: Sequence[RunPolicy], missing: Sequence[str]) -> Se
     )
     for label, column in zip(labels, columns, strict=True):
         share = share_outside(column, low, high)
-        if share >= WORTH_SAYING:
+        if share >= WORTH_A_NOTE:
             notes.append(f"{label}: {share:.0%} of its draws leave the action box and are clipped.")
     alt = f"Density of the policy at {', '.join(states.names)} for {', '.join(labels)}"
     picture = Picture(figure, alt, f"Action box {_box_words(low, high)}. {states.where}")
@@ -165,7 +166,7 @@ def density_section(policies: Sequence[RunPolicy], missing: Sequence[str]) -> Se
 
 
 def world_section(policies: Sequence[RunPolicy]) -> Section | None:
-    """What the learned models say of steps they have not seen, for agents that have one."""
+    """The predictions of learned models on steps they were not fitted to."""
     pictures = []
     for policy in representatives(policies):
         look = look_at_world(policy)
@@ -174,12 +175,12 @@ def world_section(policies: Sequence[RunPolicy]) -> Section | None:
         label = policy.record.label
         for name, figure in world_figures(look, label).items():
             alt = f"Learned model of {label}: {WORLD[name]}"
-            pictures.append(Picture(figure, alt, f"{WORLD[name][0].upper()}{WORLD[name][1:]}."))
+            pictures.append(Picture(figure, alt, f"{WORLD[name]}."))
     if not pictures:
         return None
     read = (
-        "On steps of a fresh episode. Uniform PIT values and shares on the diagonal say that the "
-        "model is neither too sure nor too unsure; the dashed path is what happened."
+        "Predictions for the steps of a new episode. The model is well calibrated if its PIT "
+        "values are uniform and the shares lie on the diagonal. The dashed line is the true path."
     )
     return Section("Learned model", read, tuple(pictures))
 
@@ -201,13 +202,13 @@ def rollout_section(acted: Sequence[ActedRun], missing: Sequence[str]) -> Sectio
     steps = max(len(trace) - 1 for run in drawn for trace in run.traces)
     read = (
         f"Each {'line' if steps > 1 else 'dot'} is one of {count} episodes with actions drawn from "
-        "the policy, coloured by the goal it reached; grey ones reached none."
+        "the policy. Its colour shows the goal it reached; grey means none."
     )
     return Section("Roll-outs over the map", read, tuple(pictures), tuple(missing), "small")
 
 
 def share_section(acted: Sequence[ActedRun]) -> Section | None:
-    """Bars of goal shares beside the uniform share, with the score and its ceiling."""
+    """Bars of goal shares with the uniform share, the score and its ceiling."""
     scored = [run for run in acted if run.goals]
     if not scored:
         return None
@@ -229,14 +230,14 @@ def share_section(acted: Sequence[ActedRun]) -> Section | None:
         alt = f"Share of episodes of {run.record.label} in each of {modes} goals; {note}"
         pictures.append(Picture(figure, alt))
     read = (
-        "A policy that knows every goal equally well fills each bar to the dashed line, "
-        f"1/{modes}; the ceiling is the score it gets on average from so few episodes."
+        "A policy that reaches all goals equally often fills each bar to the dashed line, "
+        f"1/{modes}. The ceiling is the mean score of such a policy over as many episodes."
     )
     return Section("Goal shares", read, tuple(pictures), layout="small")
 
 
 def representatives(policies: Sequence[RunPolicy]) -> list[RunPolicy]:
-    """The policies to show side by side: all, or of many the lowest seed of each group."""
+    """All policies, or if there are many, the one with the lowest seed of each group."""
     if len(policies) <= MAX_COLUMNS:
         return list(policies)
     best: dict[tuple[str, str], RunPolicy] = {}
@@ -305,20 +306,20 @@ def _box_words(low: Sequence[float], high: Sequence[float]) -> str:
 
 def _how_to_read_density(dims: int, codes: bool) -> str:
     latent = (
-        " A latent density is drawn as its mean over fixed codes, a close estimate."
+        " A latent density is approximated by its mean over fixed codes."
         if codes and dims <= 2
         else ""
     )
     if dims == 1:
-        return "Curves are p(a | s); a row shares its vertical axis." + latent
+        return "Curves show p(a | s). Panels of a row share the vertical axis." + latent
     if dims == 2:
         scale = (
-            "Brighter is likelier (√ scale, shared within a row, its top left to the brightest "
-            "half percent); several spots are several modes."
+            "Brighter means more likely (square-root scale, shared within a row; the brightest "
+            "half percent is clipped). Several spots are several modes."
         )
         return scale + latent
     return (
-        "Blocks are histograms of samples for two action dimensions each (brighter is likelier, "
-        "√ scale shared within a row), the diagonal holds each dimension alone; of more than "
-        f"{MAX_PAIR_DIMS} dimensions those that vary most are shown."
+        "Blocks are histograms of samples over two action dimensions (brighter means more likely, "
+        "square-root scale, shared within a row); the diagonal shows each dimension alone. Of more "
+        f"than {MAX_PAIR_DIMS} dimensions, those that vary most are shown."
     )

@@ -1,4 +1,4 @@
-"""The tables of a report: one row a run, one row a group of seeds, what the runs differ in."""
+"""The tables of a report: runs, means over seeds, and differences in settings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vaerl.report.figures import css_color, density_color, density_rank
 from vaerl.report.records import RunRecord
 from vaerl.stats import half_width
 
-NOT_SETTINGS = ("out", "versions")  # of config.json: not what makes a run different
+NOT_SETTINGS = ("out", "versions")  # keys of config.json that say nothing about the agent
 
 
 class Column(NamedTuple):
@@ -24,7 +24,7 @@ class Column(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """What stands in a cell, a smaller second line, and the colour of a dot before it."""
+    """The text of a cell, a smaller second line, and the colour of a dot before it."""
 
     text: str
     small: str = ""
@@ -57,7 +57,7 @@ def settings_table(records: Sequence[RunRecord]) -> list[Table]:
     packages = [dict(record.config.get("versions") or {}) for record in records]
     installed = list(dict.fromkeys(package for found in packages for package in found))
     caption = "Settings in which the runs differ."
-    versions = "Versions that the runs were made with."
+    versions = "Package versions of each run."
     return [
         *_by_run("Settings", caption, records, differing, flat),
         *_by_run("Versions", versions, records, installed, packages),
@@ -116,11 +116,11 @@ def _runs_table(records: Sequence[RunRecord]) -> Table:
 
     caption = (
         "Final return: mean ± standard deviation over the episodes of the last evaluation, with "
-        "actions drawn from the policy, and the mean with its best actions; or the mean of the "
-        "last training episodes where there was no evaluation."
+        "actions drawn from the policy; below it the mean with its best actions. Runs without an "
+        "evaluation show the mean over the last training episodes."
     )
     if scored:
-        caption += " Ceiling: the score of a perfect uniform policy from as many episodes."
+        caption += " Ceiling: the mean score of a perfect uniform policy over as many episodes."
     groups = [(env, [row(r) for r in members]) for env, members in _by_env(records)]
     return Table("Every run", caption, columns, groups)
 

@@ -1,7 +1,7 @@
-"""The learned model of a run, looked at on steps that it has not been fitted to.
+"""The learned model of a run on steps that it was not fitted to.
 
-The agent acts for a stretch of a fresh episode; what the model says of each step, and of the whole
-stretch under the same actions, is held against what happened, and against the true law where the
+The agent acts for the first steps of a new episode. The model predicts each step, and all of them
+under the same actions. Predictions are compared with the outcomes, and with the true law if the
 environment knows it.
 """
 
@@ -27,43 +27,43 @@ from vaerl.report.dynamics_figures import (
 from vaerl.report.policies import RunPolicy
 from vaerl.runs.evaluate import own_randomness
 
-STEPS = 60  # of the stretch
-DRAWS = 200  # of each step
+STEPS = 60  # of the episode
+DRAWS = 200  # for each step
 SHOWN = 3  # steps whose laws are drawn
 PARTICLES = 60
 HORIZON = 30  # steps of the roll-outs
-SEED = 2_000_029  # of the stretch, away from those of training
+SEED = 2_000_029  # of the episode, away from those of training
 
 
 class WorldLook(NamedTuple):
-    """What a model said and what happened, of the coordinate of the state that moves most."""
+    """Predictions and outcomes of the coordinate of the state that moves most."""
 
     name: str
     """Density of the model."""
     coordinate: int
     steps: list[int]
-    """Those whose laws are shown."""
+    """Steps whose laws are shown."""
     draws: NDArray[np.float32]
     """``(n, SHOWN)``."""
     outcomes: NDArray[np.float32]
     truth: NDArray[np.float32] | None
-    """Draws of the true law ``(n, SHOWN)``, where it is known."""
+    """Draws of the true law ``(n, SHOWN)``, if it is known."""
     pit: NDArray[np.float32]
-    """Of all steps and coordinates."""
+    """Values of all steps and coordinates."""
     paths: NDArray[np.float32]
     """Roll-outs ``(T + 1, particles)``."""
     path: NDArray[np.float32]
-    """What happened, ``(T + 1, 1)``."""
+    """The true path, ``(T + 1, 1)``."""
 
 
 def world_of(agent: Any) -> DynamicsModel | None:
-    """The model that an agent learns; None for one that learns none, or has not fitted it yet."""
+    """The model that an agent learns; None if it learns no model or has not fitted it yet."""
     world = getattr(agent, "world", None)
     return world if isinstance(world, DynamicsModel) and int(world.fits) else None
 
 
 def look_at_world(policy: RunPolicy) -> WorldLook | None:
-    """Act for a stretch and ask the model; None without a fitted model."""
+    """Act for some steps and let the model predict them; None without a fitted model."""
     world = world_of(policy.agent)
     if world is None:
         return None
@@ -98,7 +98,7 @@ def look_at_world(policy: RunPolicy) -> WorldLook | None:
 
 
 def world_figures(look: WorldLook, label: str = "") -> Mapping[str, Figure]:
-    """The pictures of a look: "laws", "calibration" and "fan"."""
+    """Draw the pictures "laws", "calibration" and "fan"."""
     label = label or look.name
     axis = f"state {look.coordinate + 1}"
     return {
@@ -115,12 +115,12 @@ def world_figures(look: WorldLook, label: str = "") -> Mapping[str, Figure]:
 
 
 def world_numbers(look: WorldLook) -> dict[str, float]:
-    """Figures of a look for trackers: the distance of its PIT values from uniform."""
+    """Numbers for trackers: the distance of the PIT values from uniform."""
     return {"model/calibration_error": calibration_error(torch.as_tensor(look.pit))}
 
 
 def _act(env: Any, agent: Any) -> tuple[NDArray[np.float32], list[Any]]:
-    """States ``(T + 1, S)`` and actions of a stretch that ends with the episode at the latest."""
+    """States ``(T + 1, S)`` and actions of at most `STEPS` steps of an episode."""
     observation, _ = env.reset(seed=SEED)
     states, actions = [observation], []
     carried: dict[str, Any] = {}
@@ -136,7 +136,7 @@ def _act(env: Any, agent: Any) -> tuple[NDArray[np.float32], list[Any]]:
 
 
 def _stored(space: spaces.Space, actions: list[Any]) -> Tensor:
-    """Actions as the model takes them: a Box scaled to [−1, 1]."""
+    """Actions in the units of the model: a Box scaled to [−1, 1]."""
     array = np.asarray(actions)
     if not isinstance(space, spaces.Box):
         return torch.as_tensor(array).long()
