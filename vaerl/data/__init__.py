@@ -1,0 +1,21 @@
+"""Demonstrations: recorded, read from npz, Minari, LeRobot or a replay buffer, and written."""
+
+from vaerl.data.buffers import from_replay_buffer
+from vaerl.data.collect import collect
+from vaerl.data.demonstrations import Demonstrations, Episode
+from vaerl.data.folder import FolderWriter, read_folder, write_folder
+from vaerl.data.load import load_demonstrations
+from vaerl.data.minari import read_minari, write_minari
+
+__all__ = [
+    "Demonstrations",
+    "Episode",
+    "FolderWriter",
+    "collect",
+    "from_replay_buffer",
+    "load_demonstrations",
+    "read_folder",
+    "read_minari",
+    "write_folder",
+    "write_minari",
+]

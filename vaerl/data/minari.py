@@ -1,0 +1,127 @@
+"""Demonstrations in and out of Minari, by its own library (extra `minari`)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vaerl.data.demonstrations import Demonstrations, Episode, Observations
+
+
+def is_minari(source: str) -> bool:
+    """Whether a source is a Minari data set: a folder of one, or a name such as "a/b/expert-v0"."""
+    path = Path(source)
+    if path.exists():
+        return (path / "data" / "metadata.json").exists()
+    return source.startswith("minari:")
+
+
+def read_minari(source: str) -> Demonstrations:
+    """Read a data set from its folder, or by name ("minari:D4RL/door/human-v2").
+
+    Nothing is downloaded and no environment is made.
+
+    Raises:
+        ValueError: no such data set on this machine, or one without Box observations and actions.
+    """
+    minari = _library()
+    name = source.removeprefix("minari:")
+    try:
+        if Path(name).exists():
+            data = minari.MinariDataset(Path(name) / "data")
+        else:
+            data = minari.load_dataset(name)
+    except (OSError, ValueError, KeyError, FileNotFoundError) as error:
+        raise ValueError(f"data: {source!r} is not a Minari data set here ({error})") from error
+    episodes = [
+        Episode(
+            _rows(episode.observations),
+            np.asarray(episode.actions),
+            np.asarray(episode.rewards),
+            bool(episode.terminations[-1]),
+            bool(episode.truncations[-1]),
+            _flat_infos(episode.infos or {}, len(episode.rewards)),
+        )
+        for episode in data.iterate_episodes()
+    ]
+    spec = data.spec.env_spec
+    return Demonstrations(
+        episodes,
+        data.spec.observation_space,
+        data.spec.action_space,
+        env="" if spec is None else str(spec.id),
+        provenance={"minari": data.spec.dataset_id},
+        names=[f"{source}, episode {i}" for i in range(len(episodes))],
+    )
+
+
+def write_minari(demonstrations: Demonstrations, name: str) -> None:
+    """Write a data set of that name, such as "me/avoiding/expert-v0", to Minari's local store.
+
+    Raises ValueError if the name is taken, is not legal, or an episode lacks its last observation.
+    """
+    minari = _library()
+    buffers = []
+    for i, episode in enumerate(demonstrations):
+        if not episode.complete:
+            raise ValueError(
+                f"episode {i}: got {len(episode)} observations for {len(episode)} actions, Minari "
+                f"needs one more"
+            )
+        ends = np.zeros((2, len(episode)), dtype=bool)
+        ends[:, -1] = episode.terminated, episode.truncated
+        assert episode.rewards is not None, "checked demonstrations have rewards"
+        infos = {  # Minari keeps one row more, that of the reset
+            key: np.concatenate([value[:1], value]) for key, value in episode.infos.items()
+        }
+        buffers.append(
+            minari.data_collector.EpisodeBuffer(
+                id=i,
+                observations=episode.observations,
+                actions=episode.actions,
+                rewards=list(episode.rewards),
+                terminations=list(ends[0]),
+                truncations=list(ends[1]),
+                infos=infos or None,
+            )
+        )
+    try:
+        minari.create_dataset_from_buffers(
+            name,
+            buffers,
+            env=demonstrations.env or None,
+            observation_space=demonstrations.observation_space,
+            action_space=demonstrations.action_space,
+            description=str(demonstrations.provenance),
+        )
+    except (ValueError, AssertionError) as error:
+        raise ValueError(f"name: {name!r} cannot be written ({error})") from error
+
+
+def _library() -> Any:
+    try:
+        import minari
+        import minari.data_collector
+    except ImportError as error:
+        raise ValueError(
+            f"data: Minari needs its library ({error}): pip install 'vaerl[minari]'"
+        ) from error
+    return minari
+
+
+def _rows(observations: Any) -> Observations:
+    if isinstance(observations, dict):
+        return {key: np.asarray(value) for key, value in observations.items()}
+    return np.asarray(observations)
+
+
+def _flat_infos(infos: dict[str, Any], steps: int) -> dict[str, np.ndarray]:
+    """The numeric infos of each step; Minari's first row, that of the reset, is left out."""
+    arrays = {key: np.asarray(value) for key, value in infos.items() if not isinstance(value, dict)}
+    return {
+        key: array[-steps:]
+        for key, array in arrays.items()
+        if array.dtype.kind in "fiub" and array.ndim and len(array) in (steps, steps + 1)
+    }
