@@ -1,0 +1,377 @@
+"""Behaviour cloning over any density: the policy is fitted to demonstrations.
+
+    vaerl.agents.BC("cvae", "vaerl/Avoiding-v0").learn(demonstrations)
+
+It minimises −log p(a_t, …, a_{t+T−1} | s_t), or a density's bound on it, over all windows of the
+demonstrations.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from typing import Any, ClassVar, TypeVar
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from vaerl.agents.common import check_env, resolve_policy
+from vaerl.data import Demonstrations, load_demonstrations
+from vaerl.densities.options import check_positive, check_share
+from vaerl.policies.chunk import ChunkPolicy, flatten_rows
+
+Self = TypeVar("Self", bound="BC")
+LAST_RATE = 0.02
+"""Share of the learning rate at the end of the cosine."""
+EVALUATIONS = 20
+"""Looks at the validation episodes in a run."""
+ROWS = 2048
+"""Windows of the validation episodes looked at."""
+
+
+class BC(BaseAlgorithm):
+    """Behaviour cloning with chunks of actions.
+
+    Args:
+        policy: a density's name, "MlpPolicy" (the density then comes from `policy_kwargs`) or a
+            subclass of `ChunkPolicy`.
+        env: environment or Gymnasium id that the policy is evaluated on. None takes the spaces of
+            the demonstrations.
+        data: demonstrations, or a source for `vaerl.data.load_demonstrations`; may also be given to
+            `learn`.
+        learning_rate: of Adam; a number falls along a cosine to 2 % of itself, a function of the
+            remaining progress is taken as in SB3.
+        batch_size: windows in an update.
+        chunk, execute, history, latent, decoder_noise: see `ChunkPolicy`.
+        observation_noise: standard deviation of the noise on the observations of a batch, in
+            standard deviations of each input. It keeps the policy from copying its own last moves.
+        kl_warmup: share of training over which the cost of the latents rises from 0 to 1.
+        max_grad_norm: gradients are clipped to this norm.
+        average: decay of the running average of the weights that acts and is saved; 0 for none.
+        validation: share of the episodes held out to watch the loss.
+        patience: looks at the held-out episodes, 20 a run, without a lower loss after which
+            training stops; the weights of the best look are kept then. None trains to the end.
+        policy_kwargs: further arguments of `ChunkPolicy`.
+        stats_window_size, tensorboard_log, verbose, seed, device, _init_setup_model: as in SB3.
+
+    Raises:
+        ValueError: demonstrations that do not fit the environment, or an option that is not legal.
+
+    Logged: train/loss, train/validation_loss (nats a chunk, standardised), train/learning_rate, and
+    the density's diagnostics under latent/….
+
+    >>> demonstrations = Demonstrations.from_arrays([np.zeros((9, 3))], [np.zeros((8, 1))])
+    >>> agent = BC("gaussian", data=demonstrations, chunk=2).learn(10)
+    >>> agent.predict(np.zeros(3))[0].shape
+    (1,)
+    """
+
+    policy: ChunkPolicy
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
+        "MlpPolicy": ChunkPolicy,
+        "MultiInputPolicy": ChunkPolicy,
+    }
+
+    def __init__(
+        self,
+        policy: str | type[BasePolicy],
+        env: GymEnv | str | None = None,
+        data: Any = None,
+        learning_rate: float | Callable[[float], float] = 2e-3,
+        batch_size: int = 128,
+        chunk: int = 8,
+        execute: int | None = None,
+        history: int = 1,
+        latent: str = "decision",
+        decoder_noise: bool = False,
+        observation_noise: float = 0.01,
+        kl_warmup: float = 0.3,
+        max_grad_norm: float = 10.0,
+        average: float = 0.99,
+        validation: float = 0.1,
+        patience: int | None = None,
+        policy_kwargs: dict[str, Any] | None = None,
+        stats_window_size: int = 100,
+        tensorboard_log: str | None = None,
+        verbose: int = 0,
+        seed: int | None = None,
+        device: torch.device | str = "auto",
+        _init_setup_model: bool = True,
+    ) -> None:
+        policy, policy_kwargs = resolve_policy(policy, policy_kwargs, self.policy_aliases)
+        self.chunk, self.execute, self.history = chunk, execute, history
+        self.latent, self.decoder_noise = latent, decoder_noise
+        self._data = None if data is None else load_demonstrations(data)
+        self.batch_size = check_positive("batch_size", batch_size)
+        self.observation_noise = _at_least_zero("observation_noise", observation_noise)
+        self.max_grad_norm = _at_least_zero("max_grad_norm", max_grad_norm)
+        self.kl_warmup = check_share("kl_warmup", kl_warmup)
+        self.average = check_share("average", average)
+        self.validation = check_share("validation", validation)
+        self.patience = None if patience is None else check_positive("patience", patience)
+        made = check_env(env)
+        if made is None and self._data is not None:
+            made = _NoEnv(self._data.observation_space, self._data.action_space)
+        super().__init__(
+            policy,
+            made,
+            learning_rate,
+            policy_kwargs=policy_kwargs,
+            stats_window_size=stats_window_size,
+            tensorboard_log=tensorboard_log,
+            verbose=verbose,
+            device=device,
+            seed=seed,
+            support_multi_env=True,
+            supported_action_spaces=(spaces.Box,),
+        )
+        if _init_setup_model:
+            self._setup_model()
+
+    def _setup_model(self) -> None:
+        self._setup_lr_schedule()
+        self.set_random_seed(self.seed)
+        if self.observation_space is None:
+            raise ValueError("env: got None without data, expected one of the two: spaces differ")
+        self.policy = self.policy_class(  # type: ignore[assignment]
+            self.observation_space,
+            self.action_space,
+            self.lr_schedule,
+            chunk=self.chunk,
+            execute=self.execute,
+            history=self.history,
+            latent=self.latent,
+            decoder_noise=self.decoder_noise,
+            **self.policy_kwargs,
+        ).to(self.device)
+        self.optimizer = torch.optim.Adam(self.policy.parameters(), lr=self.lr_schedule(1.0))
+
+    def learn(  # type: ignore[override]
+        self: Self,
+        total_timesteps: int | Any = 4000,
+        callback: MaybeCallback = None,
+        log_interval: int = 200,
+        tb_log_name: str = "BC",
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+        data: Any = None,
+    ) -> Self:
+        """Take `total_timesteps` updates; demonstrations may be given in their place, or as `data`.
+
+        A timestep is one update. Callbacks are called after each.
+        """
+        if not isinstance(total_timesteps, int | np.integer):
+            data, total_timesteps = total_timesteps, 4000
+        if data is not None:
+            self._data = load_demonstrations(data)
+        if self._data is None:
+            raise ValueError("data: got None, expected demonstrations; name them here or in BC(…)")
+        _check_fit(self._data, self.observation_space, self.action_space)
+        total, listener = self._setup_learn(
+            int(total_timesteps), callback, reset_num_timesteps, tb_log_name, progress_bar
+        )
+        training, held_out = self._data.split(self.validation, seed=self.seed or 0)
+        windows = Windows(training, self.policy, self.device)
+        unseen = None if held_out is None else Windows(held_out, self.policy, self.device)
+        if reset_num_timesteps:
+            windows.standardise(self.policy)
+        mean_of = get_ema_multi_avg_fn(self.average)
+        averaged = AveragedModel(self.policy, multi_avg_fn=mean_of) if self.average else None
+        watch = _Best(self.patience)
+        listener.on_training_start(locals(), globals())
+        self.policy.set_training_mode(True)
+        while self.num_timesteps < total:
+            info = self._update(windows, total)
+            if averaged is not None:
+                averaged.update_parameters(self.policy)
+            self.num_timesteps += 1
+            if self.num_timesteps % max(1, total // EVALUATIONS) == 0 and unseen is not None:
+                acting = self.policy if averaged is None else averaged.module
+                self.logger.record("train/validation_loss", loss := unseen.loss(acting))
+                if watch.over(loss, acting):
+                    break
+            if self.num_timesteps % log_interval == 0 or self.num_timesteps == total:
+                self._record(info)
+                self.logger.dump(self.num_timesteps)
+            listener.update_locals(locals())
+            if not listener.on_step():
+                break
+        self.policy.set_training_mode(False)
+        kept = watch.state or (None if averaged is None else averaged.module.state_dict())
+        if kept is not None:
+            self.policy.load_state_dict(kept)
+        listener.on_training_end()
+        return self
+
+    def _update(self, windows: Windows, total: int) -> dict[str, Tensor]:
+        progress = self.num_timesteps / total
+        self._current_progress_remaining = 1.0 - progress
+        rate = self.lr_schedule(1.0 - progress)
+        if not callable(self.learning_rate):
+            rate *= LAST_RATE + (1.0 - LAST_RATE) * 0.5 * (1.0 + math.cos(math.pi * progress))
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        generator = self.policy.noise.generator(self.device)
+        observations, events = windows.batch(self.batch_size, generator)
+        noise = self.observation_noise * torch.randn(
+            observations.shape, generator=generator, device=self.device
+        )
+        warmup = min(1.0, progress / self.kl_warmup) if self.kl_warmup else 1.0
+        losses, info = self.policy.density.loss(
+            self.policy.context(observations, noise),
+            events,
+            diagnostics=False,
+            kl_weight=warmup,
+            generator=generator,
+        )
+        loss = losses.mean()
+        self.optimizer.zero_grad()
+        loss.backward()
+        clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
+        self.optimizer.step()
+        return {"train/loss": loss.detach(), "train/learning_rate": torch.tensor(rate)} | {
+            f"latent/{key}": number for key, number in info.items()
+        }
+
+    def _record(self, info: dict[str, Tensor]) -> None:
+        for key, number in info.items():
+            self.logger.record(key, float(number))
+
+    def predict(  # type: ignore[override]
+        self,
+        observation: Any,
+        state: tuple[np.ndarray, ...] | None = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = False,
+        codes: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
+        """As in SB3; see `ChunkPolicy.predict` for the state and for `codes`."""
+        return self.policy.predict(observation, state, episode_start, deterministic, codes)
+
+    def set_random_seed(self, seed: int | None = None) -> None:
+        """Seed everything as SB3 does, and the policy's own noise."""
+        super().set_random_seed(seed)
+        if seed is not None and isinstance(getattr(self, "policy", None), ChunkPolicy):
+            self.policy.noise.reseed(seed)
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "_data"]
+
+    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
+        return ["policy", "optimizer"], []
+
+
+class Windows:
+    """All windows of demonstrations: H observations and the T actions that follow.
+
+    Before the first observation and after the last action, that one is repeated.
+    """
+
+    def __init__(
+        self, demonstrations: Demonstrations, policy: ChunkPolicy, device: torch.device
+    ) -> None:
+        observations, actions, looks, plans = [], [], [], []
+        start = 0
+        for episode in demonstrations:
+            steps = len(episode)
+            time = np.arange(steps)[:, None]
+            looks.append(start + (time + np.arange(1 - policy.history, 1)).clip(min=0))
+            plans.append(start + (time + np.arange(policy.chunk)).clip(max=steps - 1))
+            observations.append(flatten_rows(episode.observations)[:steps])
+            actions.append(episode.actions.reshape(steps, -1).astype(np.float32))
+            start += steps
+        self.observations, self.actions, self.looks, self.plans = (
+            torch.as_tensor(np.concatenate(parts), device=device)
+            for parts in (observations, actions, looks, plans)
+        )
+        self.policy = policy
+
+    def __len__(self) -> int:
+        return len(self.looks)
+
+    def standardise(self, policy: ChunkPolicy) -> None:
+        """Let the policy standardise by these windows."""
+        policy.standardise(self.observations[self.looks].flatten(1), self.actions)
+
+    def batch(self, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Inputs ``(B, H · D)`` and standardised chunks ``(B, T · A)`` of random windows."""
+        device = self.looks.device
+        return self.rows(torch.randint(len(self), (size,), generator=generator, device=device))
+
+    def rows(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """The windows of those numbers."""
+        return (
+            self.observations[self.looks[index]].flatten(1),
+            self.policy.events(self.actions[self.plans[index]]),
+        )
+
+    @torch.no_grad()
+    def loss(self, policy: ChunkPolicy) -> float:
+        """Mean loss of a policy over at most `ROWS` windows, evenly spread, in nats a chunk."""
+        index = torch.linspace(0, len(self) - 1, min(ROWS, len(self))).long()
+        observations, events = self.rows(index.to(self.looks.device))
+        generator = torch.Generator(self.looks.device).manual_seed(0)
+        losses, _ = policy.density.loss(
+            policy.context(observations), events, diagnostics=False, generator=generator
+        )
+        return float(losses.mean())
+
+
+class _Best:
+    """The weights of the lowest loss, once training has gone `patience` looks without a lower."""
+
+    def __init__(self, patience: int | None) -> None:
+        self.patience, self.lowest, self.looks = patience, math.inf, 0
+        self.state: dict[str, Any] | None = None
+        self._candidate: dict[str, Any] | None = None
+
+    def over(self, loss: float, policy: ChunkPolicy) -> bool:
+        if self.patience is None:
+            return False
+        if loss < self.lowest:
+            self.lowest, self.looks = loss, 0
+            self._candidate = copy.deepcopy(policy.state_dict())
+        else:
+            self.looks += 1
+        if self.looks >= self.patience:
+            self.state = self._candidate
+        return self.state is not None
+
+
+class _NoEnv(gymnasium.Env):
+    """Stands for an environment where only the spaces are known."""
+
+    def __init__(self, observation_space: spaces.Space, action_space: spaces.Space) -> None:
+        self.observation_space, self.action_space = observation_space, action_space
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        return self.observation_space.sample(), {}
+
+    def step(self, action: Any) -> Any:
+        raise ValueError("env: got None, expected an environment: only the spaces are known")
+
+
+def _at_least_zero(name: str, value: float) -> float:
+    if not (isinstance(value, int | float) and 0.0 <= value < math.inf):
+        raise ValueError(f"{name}: got {value!r}, expected a finite number of at least 0")
+    return float(value)
+
+
+def _check_fit(data: Demonstrations, observed: spaces.Space, acted: spaces.Space) -> None:
+    for name, ours, theirs in (
+        ("observations", observed, data.observation_space),
+        ("actions", acted, data.action_space),
+    ):
+        shapes = [spaces.flatdim(space) for space in (ours, theirs)]
+        if shapes[0] != shapes[1]:
+            raise ValueError(f"data: got {name} of {theirs}, the environment has {ours}")

@@ -1,0 +1,344 @@
+"""A policy that answers an observation with a chunk of the next T actions.
+
+p(a_t, …, a_{t+T−1} | s_{t−H+1}, …, s_t) is one conditional density over T · A numbers. The first
+`execute` actions of a chunk are carried out before the policy looks again (Zhao et al. 2023; Chi et
+al. 2023). Observations and actions are standardised by the data; each input is also seen through
+waves of several lengths, without which a network cannot resolve small distances (Tancik et al.
+2020).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.preprocessing import get_action_dim
+from torch import Tensor
+
+from vaerl.data.demonstrations import Observations, check_observation_space
+from vaerl.densities import ConditionalValue, make_density
+from vaerl.densities.options import check_choice, check_positive, check_sizes
+from vaerl.nets import mlp
+from vaerl.policies.noise import NoiseSource
+from vaerl.policies.spaces import check_action_space
+
+LATENTS = ("decision", "chunk", "episode")
+FLAT = 1e-6
+"""Standard deviation below which an input counts as constant."""
+
+
+class Plan(NamedTuple):
+    """What `predict` hands out as its state and takes back, one row an environment."""
+
+    #: actions left to carry out, in units of the box, (B, T, A)
+    actions: np.ndarray
+    #: how many of them are done, (B,)
+    done: np.ndarray
+    #: the last H observations, (B, H, D)
+    past: np.ndarray
+    #: latent codes in use, (B, E)
+    codes: np.ndarray
+    #: steps for which they have been in use, (B,)
+    age: np.ndarray
+
+
+class ChunkPolicy(BasePolicy):
+    """Chunks of T actions from a conditional density.
+
+    Args:
+        chunk: T, actions in a chunk.
+        execute: of these, how many are carried out before the next decision; half of them if None.
+        history: H, observations that a decision sees.
+        density, density_kwargs: name and options of the density over the chunk.
+        net_arch: widths of the network between observation and density.
+        wavelengths: of the waves through which inputs are seen, in standard deviations of the
+            input; () for none.
+        wave_inputs: places of the inputs seen through waves; all if None.
+        sigma_floor: smallest σ of the density, in standard deviations of the actions. Demonstrations
+            hold atoms (a stick that rests, a gripper that is open or shut); a smaller floor spends
+            the likelihood on them.
+        latent: for how long a latent code is kept: "decision" draws one at each decision, "chunk"
+            keeps it for T steps, "episode" until the episode ends.
+        decoder_noise: whether actions carry the decoder's noise; without it they are E[a | z, s] at
+            a drawn latent z.
+        num_candidates: candidates of a deterministic decision.
+
+    Raises:
+        ValueError: a space or an option that is not legal.
+    """
+
+    action_space: spaces.Box
+    obs_mean: Tensor
+    obs_scale: Tensor
+    action_mean: Tensor
+    action_scale: Tensor
+    wave_matrix: Tensor
+
+    def __init__(
+        self,
+        observation_space: spaces.Space,
+        action_space: spaces.Space,
+        lr_schedule: Any = None,
+        *,
+        chunk: int = 8,
+        execute: int | None = None,
+        history: int = 1,
+        density: str = "cvae",
+        density_kwargs: Mapping[str, Any] | None = None,
+        net_arch: Sequence[int] = (128, 128),
+        wavelengths: Sequence[float] = (8.0, 4.0, 2.0, 1.0),
+        wave_inputs: Sequence[int] | None = None,
+        sigma_floor: float = 0.3,
+        latent: str = "decision",
+        decoder_noise: bool = False,
+        num_candidates: int = 32,
+    ) -> None:
+        super().__init__(
+            check_observation_space(observation_space), check_action_space(action_space)
+        )
+        self.chunk = check_positive("chunk", chunk)
+        self.execute = check_positive("execute", max(1, chunk // 2) if execute is None else execute)
+        if self.execute > chunk:
+            raise ValueError(
+                f"execute: got {execute}, expected at most the chunk of {chunk} actions"
+            )
+        self.history = check_positive("history", history)
+        self.latent = check_choice("latent", latent, LATENTS)
+        self.decoder_noise = decoder_noise
+        self.num_candidates = check_positive("num_candidates", num_candidates)
+        if not 0.0 < sigma_floor < math.exp(2.0):
+            raise ValueError(f"sigma_floor: got {sigma_floor!r}, expected a number above 0")
+        lengths = [float(length) for length in wavelengths]
+        if not all(0.0 < length < math.inf for length in lengths):
+            raise ValueError(f"wavelengths: got {wavelengths!r}, expected positive numbers")
+        self.options: dict[str, Any] = {
+            "chunk": chunk,
+            "execute": self.execute,
+            "history": history,
+            "density": density,
+            "density_kwargs": dict(density_kwargs or {}),
+            "net_arch": list(net_arch),
+            "wavelengths": lengths,
+            "wave_inputs": None if wave_inputs is None else list(wave_inputs),
+            "sigma_floor": sigma_floor,
+            "latent": latent,
+            "decoder_noise": decoder_noise,
+            "num_candidates": num_candidates,
+        }
+        self.obs_dim = spaces.flatdim(observation_space) * history
+        self.action_dim = get_action_dim(action_space)
+        self._make_buffers(lengths, wave_inputs)
+        widths = check_sizes("net_arch", net_arch, allow_empty=True)
+        features = self.obs_dim + 2 * self.wave_matrix.shape[1]
+        self.trunk = mlp(features, widths)
+        floor = {"log_sigma_bounds": (math.log(sigma_floor), 2.0)}
+        self.density = make_density(
+            density,
+            context_dim=widths[-1] if widths else features,
+            event_dim=chunk * self.action_dim,
+            **{**DEFAULTS.get(density, {}), **floor, **self.options["density_kwargs"]},
+        )
+        if latent != "decision" and not self.density.code_dim:
+            raise ValueError(
+                f"latent: got {latent!r} with density {density!r}, expected 'decision': it has no "
+                "latents to keep"
+            )
+        self.noise = NoiseSource()
+
+    def _make_buffers(self, lengths: list[float], wave_inputs: Sequence[int] | None) -> None:
+        places = list(range(self.obs_dim) if wave_inputs is None else wave_inputs)
+        if not set(places) <= set(range(self.obs_dim)):
+            raise ValueError(
+                f"wave_inputs: got {wave_inputs!r}, expected places from 0 to {self.obs_dim - 1}"
+            )
+        waves = torch.zeros(self.obs_dim, len(places) * len(lengths))
+        for column, (place, length) in enumerate((p, l) for p in places for l in lengths):
+            waves[place, column] = 2.0 * math.pi / length
+        self.register_buffer("wave_matrix", waves)
+        for name, size in (("obs", self.obs_dim), ("action", self.action_dim)):
+            self.register_buffer(f"{name}_mean", torch.zeros(size))
+            self.register_buffer(f"{name}_scale", torch.ones(size))
+
+    def standardise(self, observations: Tensor, actions: Tensor) -> None:
+        """Take mean and standard deviation of inputs ``(N, H · D)`` and actions ``(N, A)``."""
+        for name, rows in (("obs", observations), ("action", actions)):
+            scale = rows.std(0, correction=0)
+            getattr(self, f"{name}_mean").copy_(rows.mean(0))
+            getattr(self, f"{name}_scale").copy_(torch.where(scale > FLAT, scale, 1.0))
+
+    # -- the density -------------------------------------------------------------------------------
+
+    def context(self, observations: Tensor, noise: Tensor | None = None) -> Tensor:
+        """What the density is conditioned on, at inputs ``(B, H · D)``.
+
+        `noise` is added to the standardised inputs.
+        """
+        x = (observations - self.obs_mean) / self.obs_scale
+        if noise is not None:
+            x = x + noise
+        phase = x @ self.wave_matrix
+        return self.trunk(torch.cat((x, torch.sin(phase), torch.cos(phase)), dim=-1))
+
+    def action_density(self, observations: Tensor) -> ConditionalValue:
+        """p(chunk | s) over standardised actions ``(B, T · A)`` at inputs ``(B, H · D)``."""
+        return self.density(self.context(observations))
+
+    def events(self, actions: Tensor) -> Tensor:
+        """Standardised chunks ``(B, T · A)`` of actions ``(B, T, A)``."""
+        return ((actions - self.action_mean) / self.action_scale).flatten(1)
+
+    def chunks(self, events: Tensor) -> Tensor:
+        """Actions ``(B, T, A)`` within the box, of standardised chunks ``(B, T · A)``."""
+        actions = events.unflatten(-1, (self.chunk, self.action_dim))
+        low, high = (
+            torch.as_tensor(bound.ravel(), dtype=actions.dtype, device=actions.device)
+            for bound in (self.action_space.low, self.action_space.high)
+        )
+        return (actions * self.action_scale + self.action_mean).clamp(low, high)
+
+    # -- acting ------------------------------------------------------------------------------------
+
+    def predict(
+        self,
+        observation: Observations,
+        state: tuple[np.ndarray, ...] | None = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = False,
+        codes: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
+        """The next action of the running chunk, or the first of a new one.
+
+        Args:
+            observation: one, or a batch ``(B, …)``.
+            state: the last answer's second part; None begins new episodes.
+            episode_start: which rows begin an episode, ``(B,)``.
+            deterministic: take the best of `num_candidates` chunks by density.
+            codes: latent codes ``(B, E)`` or ``(E,)`` that the next decisions use, so that a caller
+                chooses the way and keeps it; see `density.draw_codes`.
+        """
+        self.set_training_mode(False)
+        flat, batched = self._flat(observation)
+        plan = self._begin(flat) if state is None else self._check_state(state, len(flat))
+        start = np.zeros(len(flat), bool) if state is not None else np.ones(len(flat), bool)
+        if episode_start is not None:
+            start = start | np.asarray(episode_start, bool)
+        past = np.concatenate([plan.past[:, 1:], flat[:, None]], axis=1)
+        past[start] = flat[start, None]
+        due = start | (plan.done >= self.execute)
+        actions, done = plan.actions.copy(), np.where(due, 0, plan.done)
+        own, age = self._codes(plan, start, due, codes)
+        if due.any():
+            actions[due] = self._decide(past[due], own[due], deterministic)
+        now = actions[np.arange(len(flat)), done].reshape(-1, *self.action_space.shape)
+        return (
+            now if batched else now[0],
+            Plan(actions, done + 1, past, own, age + 1),
+        )
+
+    @torch.no_grad()
+    def _decide(self, past: np.ndarray, codes: np.ndarray, deterministic: bool) -> np.ndarray:
+        inputs = torch.as_tensor(past.reshape(len(past), -1), device=self.device)
+        context = self.context(inputs)
+        generator = self.noise.generator(self.device)
+        if deterministic:
+            events = self.density(context).mode(self.num_candidates)
+        elif self.density.code_dim:
+            given = self.density.value_given_codes(
+                context, torch.as_tensor(codes, device=self.device)
+            )
+            events = given.rsample((), generator) if self.decoder_noise else given.mean
+        else:
+            value = self.density(context)
+            draw = value.sample if self.decoder_noise else value.sample_mean
+            events = draw((), generator)
+        return self.chunks(events).cpu().numpy()
+
+    def _codes(
+        self, plan: Plan, start: np.ndarray, due: np.ndarray, given: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The codes of every row, drawn anew where their time is over, and their ages."""
+        size = self.density.code_dim
+        if given is not None:
+            if np.shape(given)[-1:] != (size,) or not size:
+                raise ValueError(
+                    f"codes: got shape {np.shape(given)}, expected (B, {size}) of density "
+                    f"{self.density.name!r}"
+                )
+            return np.broadcast_to(given, plan.codes.shape).astype(np.float32), plan.age
+        over = {
+            "decision": due,
+            "chunk": start | (due & (plan.age >= self.chunk)),
+            "episode": start,
+        }[self.latent]
+        if not size or not over.any():
+            return plan.codes, plan.age
+        fresh = self.density.random_codes((len(over),), self.noise.generator(self.device))
+        return (
+            np.where(over[:, None], fresh.cpu().numpy(), plan.codes),
+            np.where(over, 0, plan.age),
+        )
+
+    def _begin(self, flat: np.ndarray) -> Plan:
+        rows = len(flat)
+        return Plan(
+            np.zeros((rows, self.chunk, self.action_dim), np.float32),
+            np.full(rows, self.execute),
+            np.repeat(flat[:, None], self.history, axis=1),
+            np.zeros((rows, self.density.code_dim), np.float32),
+            np.zeros(rows, np.int64),
+        )
+
+    def _check_state(self, state: Any, rows: int) -> Plan:
+        expected = [array.shape for array in self._begin(np.zeros((rows, self._width)))]
+        found = [np.shape(array) for array in state] if isinstance(state, tuple | list) else state
+        if found != expected:
+            raise ValueError(
+                f"state: got {found}, expected arrays {expected} as `predict` returned"
+            )
+        return Plan(*(np.asarray(array) for array in state))
+
+    @property
+    def _width(self) -> int:
+        return self.obs_dim // self.history
+
+    def _flat(self, observation: Observations) -> tuple[np.ndarray, bool]:
+        """Observations as rows of numbers ``(B, D)``, and whether they came as a batch."""
+        space = self.observation_space
+        if isinstance(space, spaces.Dict):
+            if not isinstance(observation, dict):
+                raise ValueError("observation: got one array, expected a dict of the space's keys")
+            first = next(iter(space.spaces))
+            batched = np.ndim(observation[first]) > len(space[first].shape or ())
+            return flatten_rows(observation, batched), batched
+        batched = np.ndim(observation) > len(space.shape or ())
+        return flatten_rows(observation, batched), batched
+
+    def _predict(self, observation: Any, deterministic: bool = False) -> Tensor:
+        """The first action of a new chunk at inputs ``(B, D)``."""
+        past = observation.cpu().numpy()[:, None].repeat(self.history, axis=1)
+        codes = np.zeros((len(past), self.density.code_dim), np.float32)
+        return torch.as_tensor(self._decide(past, codes, deterministic)[:, 0], device=self.device)
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        return super()._get_constructor_parameters() | self.options
+
+
+def flatten_rows(observations: Any, batched: bool = True) -> np.ndarray:
+    """Observations as rows of numbers ``(N, D)``, the parts of a dict in the order of their keys."""
+    if isinstance(observations, dict):
+        parts = [flatten_rows(observations[key], batched) for key in sorted(observations)]
+        return np.concatenate(parts, axis=1)
+    array = np.asarray(observations, np.float32)
+    return array.reshape(len(array) if batched else 1, -1)
+
+
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "gaussian": {"hidden": ()},
+    "mixture": {"components": 16, "hidden": ()},
+    "cvae": {"latent_dims": (4,), "k": 4, "context_hidden": ()},
+}
