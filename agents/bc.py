@@ -195,7 +195,7 @@ class BC(BaseAlgorithm):
                 averaged.update_parameters(self.policy)
             self.num_timesteps += 1
             if self.num_timesteps % max(1, total // EVALUATIONS) == 0 and unseen is not None:
-                acting = self.policy if averaged is None else averaged.module
+                acting: Any = self.policy if averaged is None else averaged.module
                 self.logger.record("train/validation_loss", loss := unseen.loss(acting))
                 if watch.over(loss, acting):
                     break

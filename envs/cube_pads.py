@@ -12,16 +12,14 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import gymnasium
 import numpy as np
 from gymnasium.spaces import Box
 
-from vaerl.envs.base import Array, DrawnEnv, Observation
+from vaerl.envs.base import Array, DrawnEnv, Observation, Outcome
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from vaerl.envs.drawing import Painter
 
 PADS: Array = np.array([(0.34, -0.2), (0.34, 0.2), (0.51, -0.2), (0.51, 0.2)])
 """Centres of the pads on the table, in metres."""
@@ -75,27 +73,24 @@ class CubePadsEnv(DrawnEnv):
         place = np.array(MIDDLE) + rng.uniform(-1.0, 1.0, 2) * START_SPREAD
         yaw = rng.uniform(-START_YAW, START_YAW)
         above = np.array([*place, START_HEIGHT]) + rng.uniform(-0.01, 0.01, 3)
-        _place(arm, above, place, yaw)
+        _put(arm, above, place, yaw)
         self._grasp = -1
-        self._return, self._trace = 0.0, [self._cube()]
-        return self._observe(), self._info(-1)
+        self._begin_trace()
+        return self._observe(), self._info(Outcome(0.0))
 
-    def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """Move the arm for 0.05 s; actions outside the box are clipped."""
-        array = np.asarray(action, dtype=np.float64)
-        if array.shape != (5,) or not np.isfinite(array).all():
-            raise ValueError(f"action: got {action!r}, expected 5 finite numbers")
-        self._arm.step(np.clip(array, -1.0, 1.0))
+    def _advance(self, action: Array) -> Outcome:
+        self._arm.step(action)
         info = self._arm.compute_ob_info()
-        held = info["proprio/gripper_contact"][0] > 0.5
-        if held and info["privileged/block_0_pos"][2] > TABLE:
+        cube = info["privileged/block_0_pos"]
+        if info["proprio/gripper_contact"][0] > 0.5 and cube[2] > TABLE:
             turn = info["proprio/effector_yaw"][0] - info["privileged/block_0_yaw"][0]
             self._grasp = round(turn / (math.pi / 2)) % 2
-        self._trace.append(self._cube())
-        goal = self._goal(info)
-        reward = float(goal >= 0)
-        self._return += reward
-        return self._observe(), reward, goal >= 0, False, self._info(goal)
+        goal = -1
+        if cube[2] <= TABLE and info["proprio/gripper_contact"][0] <= OPEN:
+            distance = np.linalg.norm(PADS - cube[:2], axis=1)
+            goal = int(distance.argmin()) if distance.min() <= PAD_RADIUS else -1
+        done = goal >= 0
+        return Outcome(float(done), goal=goal, success=done, terminated=done)
 
     def scene(self) -> dict[str, Any]:
         """Positions, yaws and contacts by OGBench's names, for experts."""
@@ -123,31 +118,22 @@ class CubePadsEnv(DrawnEnv):
         drawing.draw_goals(ax, PADS, PAD_RADIUS)
         drawing.draw_start(ax, *MIDDLE)
 
-    def _make_painter(self) -> Painter:
-        from vaerl.envs.drawing import Painter
-
-        return Painter(self.map_artist)
+    def _draw_map(self, ax: Axes) -> None:
+        self.map_artist(ax)
 
     def _observe(self) -> Observation:
         return self._arm.compute_observation().astype(np.float32)
 
-    def _cube(self) -> tuple[float, float]:
+    def _place(self) -> tuple[float, float]:
         x, y, _ = self._arm.compute_ob_info()["privileged/block_0_pos"]
         return float(x), float(y)
 
-    def _goal(self, info: dict[str, Any]) -> int:
-        cube = info["privileged/block_0_pos"]
-        if cube[2] > TABLE or info["proprio/gripper_contact"][0] > OPEN:
-            return -1
-        distance = np.linalg.norm(PADS - cube[:2], axis=1)
-        return int(distance.argmin()) if distance.min() <= PAD_RADIUS else -1
-
-    def _info(self, goal: int) -> dict[str, Any]:
+    def _info(self, outcome: Outcome) -> dict[str, Any]:
         return {
-            "goal": goal,
-            "is_success": goal >= 0,
+            "goal": outcome.goal,
+            "is_success": outcome.success,
             "grasp": self._grasp,
-            "position": np.array(self._trace[-1]),
+            "position": np.array(self._place()),
         }
 
 
@@ -190,7 +176,7 @@ def _make_arm() -> Any:
     return CubeEnv("single", mode="data_collection", terminate_at_goal=False)
 
 
-def _place(arm: Any, effector: Array, cube: Array, yaw: float) -> None:
+def _put(arm: Any, effector: Array, cube: Array, yaw: float) -> None:
     """Put effector and cube where an episode starts, without speed."""
     import mujoco
     from ogbench.manipspace import lie
@@ -207,11 +193,3 @@ def _place(arm: Any, effector: Array, cube: Array, yaw: float) -> None:
     arm.pre_step()
     mujoco.mj_forward(arm._model, arm._data)
     arm.post_step()
-
-
-def register() -> None:
-    """Register the environment with Gymnasium, where it is not there already."""
-    if "vaerl/CubePads-v0" not in gymnasium.registry:
-        gymnasium.register(
-            "vaerl/CubePads-v0", "vaerl.envs.cube_pads:CubePadsEnv", max_episode_steps=TIME_LIMIT
-        )

@@ -59,9 +59,9 @@ class ChunkPolicy(BasePolicy):
         wavelengths: of the waves through which inputs are seen, in standard deviations of the
             input; () for none.
         wave_inputs: places of the inputs seen through waves; all if None.
-        sigma_floor: smallest σ of the density, in standard deviations of the actions. Demonstrations
-            hold atoms (a stick that rests, a gripper that is open or shut); a smaller floor spends
-            the likelihood on them.
+        sigma_floor: smallest σ of the density, in standard deviations of the actions. It keeps the
+            likelihood from being spent on the atoms that demonstrations hold (a stick at rest, a
+            gripper that is open or shut).
         latent: for how long a latent code is kept: "decision" draws one at each decision, "chunk"
             keeps it for T steps, "episode" until the episode ends.
         decoder_noise: whether actions carry the decoder's noise; without it they are E[a | z, s] at
@@ -315,7 +315,7 @@ class ChunkPolicy(BasePolicy):
             first = next(iter(space.spaces))
             batched = np.ndim(observation[first]) > len(space[first].shape or ())
             return flatten_rows(observation, batched), batched
-        batched = np.ndim(observation) > len(space.shape or ())
+        batched = np.asarray(observation).ndim > len(space.shape or ())
         return flatten_rows(observation, batched), batched
 
     def _predict(self, observation: Any, deterministic: bool = False) -> Tensor:
@@ -329,7 +329,7 @@ class ChunkPolicy(BasePolicy):
 
 
 def flatten_rows(observations: Any, batched: bool = True) -> np.ndarray:
-    """Observations as rows of numbers ``(N, D)``, the parts of a dict in the order of their keys."""
+    """Observations as rows of numbers ``(N, D)``; a dict's parts in the order of their keys."""
     if isinstance(observations, dict):
         parts = [flatten_rows(observations[key], batched) for key in sorted(observations)]
         return np.concatenate(parts, axis=1)
