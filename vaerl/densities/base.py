@@ -71,6 +71,16 @@ class ConditionalValue(Distribution):
         with torch.no_grad():
             return self.rsample(sample_shape, generator)
 
+    def sample_mean(
+        self, sample_shape: Shape = (), generator: torch.Generator | None = None
+    ) -> Tensor:
+        """E[x | z, c] at a latent or component z that is drawn, ``sample_shape + batch + (X,)``.
+
+        A sample without the noise around it: it keeps the modes and leaves out the spread within
+        one. Without latents it is the mean; where z determines x, as in a flow, it is a sample.
+        """
+        return self.sample(sample_shape, generator)
+
     def rsample_with_latents(
         self, sample_shape: Shape = (), generator: torch.Generator | None = None
     ) -> tuple[Tensor, Latents]:

@@ -59,6 +59,14 @@ class LatentValue(ConditionalValue):
         path = self.chain.sample_prior(self._p, tuple(sample_shape), generator)
         return self.chain.decode(self._p, path).rsample((), generator), path
 
+    def sample_mean(
+        self, sample_shape: Shape = (), generator: torch.Generator | None = None
+    ) -> Tensor:
+        """The decoder's mean at a path drawn from the prior."""
+        with torch.no_grad():
+            path = self.chain.sample_prior(self._p, tuple(sample_shape), generator)
+            return self.chain.decode(self._p, path).moments()[0]
+
     def rsample(self, sample_shape: Shape = (), generator: torch.Generator | None = None) -> Tensor:
         return self.rsample_with_latents(sample_shape, generator)[0]
 

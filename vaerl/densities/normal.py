@@ -194,6 +194,13 @@ class GaussianValue(ConditionalValue):
     def rsample(self, sample_shape: Shape = (), generator: torch.Generator | None = None) -> Tensor:
         return self.normal.rsample(sample_shape, generator)
 
+    def sample_mean(
+        self, sample_shape: Shape = (), generator: torch.Generator | None = None
+    ) -> Tensor:
+        """The mean: a Gaussian has no latent to draw."""
+        with torch.no_grad():
+            return self.mean.expand(*sample_shape, *self.mean.shape)
+
     def log_prob(self, x: Tensor) -> Tensor:
         return self.normal.log_prob(self._check_event(x))
 
@@ -226,6 +233,18 @@ class MixtureValue(ConditionalValue):
 
     def rsample(self, sample_shape: Shape = (), generator: torch.Generator | None = None) -> Tensor:
         return self.mixture.rsample(sample_shape, generator)
+
+    def sample_mean(
+        self, sample_shape: Shape = (), generator: torch.Generator | None = None
+    ) -> Tensor:
+        """The mean of a drawn component."""
+        with torch.no_grad():
+            means = self.mixture.places
+            shape = (*sample_shape, *means.shape[:-2])
+            edges = self.mixture.log_weights.exp().cumsum(-1)[..., :-1]
+            index = (uniform(shape, means, generator).unsqueeze(-1) >= edges).sum(-1)
+            at = index[..., None, None].expand(*shape, 1, means.shape[-1])
+            return means.expand(*shape, *means.shape[-2:]).gather(-2, at).squeeze(-2)
 
     def log_prob(self, x: Tensor) -> Tensor:
         return self.mixture.log_prob(self._check_event(x))

@@ -61,6 +61,12 @@ class SquashedValue(ConditionalValue):
     def rsample(self, sample_shape: Shape = (), generator: torch.Generator | None = None) -> Tensor:
         return torch.tanh(self.base.rsample(sample_shape, generator))
 
+    def sample_mean(
+        self, sample_shape: Shape = (), generator: torch.Generator | None = None
+    ) -> Tensor:
+        """tanh of that of the base: for a normal decoder, the median of each dimension."""
+        return torch.tanh(self.base.sample_mean(sample_shape, generator))
+
     def rsample_with_latents(
         self, sample_shape: Shape = (), generator: torch.Generator | None = None
     ) -> tuple[Tensor, Latents]:
