@@ -142,7 +142,7 @@ class BC(BaseAlgorithm):
         self.set_random_seed(self.seed)
         if self.observation_space is None:
             raise ValueError("env: got None without data, expected one of the two: spaces differ")
-        self.policy = self.policy_class(  # type: ignore[assignment]
+        self.policy = self.policy_class(
             self.observation_space,
             self.action_space,
             self.lr_schedule,
@@ -246,7 +246,7 @@ class BC(BaseAlgorithm):
         for key, number in info.items():
             self.logger.record(key, float(number))
 
-    def predict(  # type: ignore[override]
+    def predict(
         self,
         observation: Any,
         state: tuple[np.ndarray, ...] | None = None,

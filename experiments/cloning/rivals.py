@@ -52,7 +52,7 @@ class Rival(ConditionalDensity):
         hidden, blocks: of the FiLM network.
     """
 
-    name: ClassVar[str] = "rival"
+    name = "rival"
 
     def __init__(
         self,
@@ -90,7 +90,7 @@ class FlowMatching(Rival):
     x_t = (1 − t) ε + t x,  loss ‖v(x_t, t, c) − (x − ε)‖²,  dx/dt = v from t = 0 to 1.
     """
 
-    name: ClassVar[str] = "flow-matching"
+    name = "flow-matching"
 
     def transport(
         self, noise: Tensor, context: Tensor, generator: torch.Generator | None
@@ -123,7 +123,7 @@ class Diffusion(Rival):
     """Denoising diffusion (Ho et al. 2020), noise prediction, squared-cosine schedule (Nichol &
     Dhariwal 2021), ancestral sampling with clipped estimates as in Chi et al. (2023)."""
 
-    name: ClassVar[str] = "diffusion"
+    name = "diffusion"
     shares: Tensor
 
     def __init__(

@@ -210,7 +210,7 @@ class ConditionalDensity(nn.Module):
     """
 
     name: str = "density"
-    policy_options: ClassVar[Mapping[str, Mapping[str, Any]]] = {"off": {}, "on": {}}
+    policy_options: ClassVar[Mapping[str, Mapping[str, Any]]] = {"off": {}, "on": {}, "chunk": {}}
     """Options as an off-policy and as an on-policy head where they differ from the defaults.
 
     A policy's trunk has already digested the observation, so heads read it linearly. A density

@@ -87,7 +87,16 @@ class CVAE(ConditionalDensity):
         "context_hidden": (),
         "log_sigma_bounds": (-5.0, 2.0),
     }
-    policy_options: ClassVar[Mapping[str, Mapping[str, Any]]] = {"off": _head, "on": _head}
+    policy_options: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "off": _head,
+        "on": _head,
+        "chunk": {
+            "latent_dims": (4,),
+            "k": 4,
+            "context_hidden": (),
+            "log_sigma_bounds": (-5.0, 2.0),
+        },
+    }
 
     def __init__(
         self,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -89,6 +89,11 @@ class Flow(ConditionalDensity):
     """
 
     name = "flow"
+    policy_options: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "off": {},
+        "on": {},
+        "chunk": {"family": "NICE", "hidden": (128, 128)},  # inverts in one pass, in any dimension
+    }
 
     def __init__(
         self,

@@ -43,6 +43,7 @@ class Gaussian(ConditionalDensity):
         "off": {"mean": "linear", "variance": "predicted", "log_sigma_bounds": (-5.0, 2.0)},
         # on-policy it is SB3's
         "on": {"mean": "linear", "variance": "state-independent", "log_sigma_bounds": (-5.0, 2.0)},
+        "chunk": {"mean": "linear", "variance": "predicted", "log_sigma_bounds": (-5.0, 2.0)},
     }
     sigma_offset: Tensor
 

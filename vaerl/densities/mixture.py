@@ -38,6 +38,7 @@ class Mixture(ConditionalDensity):
     policy_options: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "off": {"hidden": (), "weights": "equal", "log_sigma_bounds": (-5.0, 2.0)},
         "on": {"hidden": (), "weights": "learned", "log_sigma_bounds": (-5.0, 2.0)},
+        "chunk": {"hidden": (), "components": 16, "log_sigma_bounds": (-5.0, 2.0)},
     }
 
     def __init__(

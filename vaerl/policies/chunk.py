@@ -21,9 +21,12 @@ from stable_baselines3.common.preprocessing import get_action_dim
 from torch import Tensor
 
 from vaerl.data.demonstrations import Observations, check_observation_space
-from vaerl.densities import ConditionalValue, make_density
+from vaerl.densities import ConditionalDensity, ConditionalValue
+from vaerl.densities.codes import draw_held_codes
 from vaerl.densities.options import check_choice, check_positive, check_sizes
+from vaerl.densities.registry import density_options
 from vaerl.nets import mlp
+from vaerl.policies.head import make_head
 from vaerl.policies.noise import NoiseSource
 from vaerl.policies.spaces import check_action_space
 
@@ -136,12 +139,15 @@ class ChunkPolicy(BasePolicy):
         widths = check_sizes("net_arch", net_arch, allow_empty=True)
         features = self.obs_dim + 2 * self.wave_matrix.shape[1]
         self.trunk = mlp(features, widths)
-        floor = {"log_sigma_bounds": (math.log(sigma_floor), 2.0)}
-        self.density = make_density(
+        bounds = {"log_sigma_bounds": (math.log(sigma_floor), 2.0)}
+        has_sigma = "log_sigma_bounds" in density_options(density)
+        self.density: ConditionalDensity = make_head(
             density,
+            {**(bounds if has_sigma else {}), **self.options["density_kwargs"]},
+            "chunk",
             context_dim=widths[-1] if widths else features,
             event_dim=chunk * self.action_dim,
-            **{**DEFAULTS.get(density, {}), **floor, **self.options["density_kwargs"]},
+            squash=False,
         )
         if latent != "decision" and not self.density.code_dim:
             raise ValueError(
@@ -277,7 +283,7 @@ class ChunkPolicy(BasePolicy):
         }[self.latent]
         if not size or not over.any():
             return plan.codes, plan.age
-        fresh = self.density.random_codes((len(over),), self.noise.generator(self.device))
+        fresh = draw_held_codes(self.density, (len(over),), self.noise.generator(self.device))
         return (
             np.where(over[:, None], fresh.cpu().numpy(), plan.codes),
             np.where(over, 0, plan.age),
@@ -335,10 +341,3 @@ def flatten_rows(observations: Any, batched: bool = True) -> np.ndarray:
         return np.concatenate(parts, axis=1)
     array = np.asarray(observations, np.float32)
     return array.reshape(len(array) if batched else 1, -1)
-
-
-DEFAULTS: dict[str, dict[str, Any]] = {
-    "gaussian": {"hidden": ()},
-    "mixture": {"components": 16, "hidden": ()},
-    "cvae": {"latent_dims": (4,), "k": 4, "context_hidden": ()},
-}

@@ -19,7 +19,9 @@ def make_head(
     squash: bool,
     log_sigma: float = 0.0,
 ) -> ConditionalDensity:
-    """The density of an "off"- or "on"-policy head: its `policy_options` under `density_kwargs`.
+    """The density of a head that is "off"-policy, "on"-policy or "chunk".
+
+    The class's `policy_options` of that kind stand under `density_kwargs`.
 
     `log_sigma` is the log standard deviation at the start, before the squash, for densities that
     have one (`start_options`).
@@ -28,7 +30,7 @@ def make_head(
     if own.get("whole"):
         raise ValueError("whole: got True, expected False: the actions of a Box are real numbers")
     cls = density_class(density)
-    defaults = cls.policy_options[kind]
+    defaults = cls.policy_options.get(kind, {})
     low, high = defaults.get("log_sigma_bounds", (-math.inf, math.inf))
     if not low < log_sigma < high:
         raise ValueError(
