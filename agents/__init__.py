@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from vaerl.registry import Registry
 
 if TYPE_CHECKING:
+    from vaerl.agents.bc import BC
     from vaerl.agents.mbpo import MBPO
     from vaerl.agents.mpc import MPC
     from vaerl.agents.ppo import PPO
@@ -28,10 +29,11 @@ AGENTS = Registry(
             "vaerl.agents.mbpo:MBPO",
             "SAC that also learns from roll-outs of a learned model",
         ),
+        "bc": ("vaerl.agents.bc:BC", "clones demonstrations, in chunks of actions"),
     },
 )
 
-__all__ = ["AGENTS", "MBPO", "MPC", "PPO", "SAC", "agent_class", "agent_names", "make_agent"]
+__all__ = ["AGENTS", "BC", "MBPO", "MPC", "PPO", "SAC", "agent_class", "agent_names", "make_agent"]
 
 
 def agent_names() -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, TypeVar
 
 import gymnasium
@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from vaerl.agents.common import check_env, resolve_policy
+from vaerl.agents.common import Agent, check_env, resolve_policy
 from vaerl.data import Demonstrations, load_demonstrations
 from vaerl.densities.options import check_positive, check_share
 from vaerl.policies.chunk import ChunkPolicy, flatten_rows
@@ -38,7 +38,7 @@ ROWS = 2048
 """Windows of the validation episodes looked at."""
 
 
-class BC(BaseAlgorithm):
+class BC(Agent, BaseAlgorithm):
     """Behaviour cloning with chunks of actions.
 
     Args:
@@ -76,6 +76,7 @@ class BC(BaseAlgorithm):
     """
 
     policy: ChunkPolicy
+    debug_options: ClassVar[Mapping[str, Any]] = {"batch_size": 16, "chunk": 2}
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
         "MlpPolicy": ChunkPolicy,
         "MultiInputPolicy": ChunkPolicy,
@@ -110,6 +111,7 @@ class BC(BaseAlgorithm):
         policy, policy_kwargs = resolve_policy(policy, policy_kwargs, self.policy_aliases)
         self.chunk, self.execute, self.history = chunk, execute, history
         self.latent, self.decoder_noise = latent, decoder_noise
+        self.data = data if isinstance(data, str) else None
         self._data = None if data is None else load_demonstrations(data)
         self.batch_size = check_positive("batch_size", batch_size)
         self.observation_noise = _at_least_zero("observation_noise", observation_noise)
@@ -140,9 +142,9 @@ class BC(BaseAlgorithm):
     def _setup_model(self) -> None:
         self._setup_lr_schedule()
         self.set_random_seed(self.seed)
-        if self.observation_space is None:
+        if getattr(self, "observation_space", None) is None:
             raise ValueError("env: got None without data, expected one of the two: spaces differ")
-        self.policy = self.policy_class(
+        self.policy = self.policy_class(  # type: ignore[assignment]
             self.observation_space,
             self.action_space,
             self.lr_schedule,
@@ -155,7 +157,7 @@ class BC(BaseAlgorithm):
         ).to(self.device)
         self.optimizer = torch.optim.Adam(self.policy.parameters(), lr=self.lr_schedule(1.0))
 
-    def learn(  # type: ignore[override]
+    def learn(
         self: Self,
         total_timesteps: int | Any = 4000,
         callback: MaybeCallback = None,
@@ -202,7 +204,8 @@ class BC(BaseAlgorithm):
             if self.num_timesteps % log_interval == 0 or self.num_timesteps == total:
                 self._record(info)
                 self.logger.dump(self.num_timesteps)
-            listener.update_locals(locals())
+            # what SB3's callbacks look for: no environment was stepped
+            listener.update_locals({**locals(), "infos": [], "dones": [], "rewards": []})
             if not listener.on_step():
                 break
         self.policy.set_training_mode(False)

@@ -30,6 +30,7 @@ from vaerl.disk.errors import one_line
 from vaerl.envs.making import make_env
 from vaerl.names import check_name
 from vaerl.policies import ActorCriticPolicy, SACPolicy
+from vaerl.policies.chunk import ChunkPolicy
 
 SB3_AGENTS: dict[str, type[BaseAlgorithm]] = {
     "sb3-sac": SAC,
@@ -38,7 +39,11 @@ SB3_AGENTS: dict[str, type[BaseAlgorithm]] = {
     "sb3-td3": TD3,
     "sb3-ddpg": DDPG,
 }
-POLICIES: dict[str, type] = {"vaerl-sac": SACPolicy, "vaerl-actor-critic": ActorCriticPolicy}
+POLICIES: dict[str, type] = {
+    "vaerl-sac": SACPolicy,
+    "vaerl-actor-critic": ActorCriticPolicy,
+    "vaerl-chunk": ChunkPolicy,
+}
 _LAYERS = ("ReLU", "ReLU6", "LeakyReLU", "ELU", "SELU", "CELU", "GELU", "SiLU", "Tanh", "Sigmoid")
 _OPTIMIZERS = ("Adam", "AdamW", "NAdam", "RAdam", "SGD", "RMSprop")
 _BUFFERS = ("ReplayBuffer", "DictReplayBuffer", "NStepReplayBuffer", "RolloutBuffer")

@@ -40,9 +40,10 @@ class RunPolicy:
 
     @property
     def has_density(self) -> bool:
-        """Whether p(a | s) can be drawn: an agent that plans has none."""
+        """Whether p(a | s) can be drawn: not of an agent that plans, nor of chunks of actions."""
         policy = self.agent.policy
-        return hasattr(getattr(policy, "actor", policy), "density")
+        density = getattr(getattr(policy, "actor", policy), "density", None)
+        return density is not None and density.event_dim == len(self.box[0])
 
     @property
     def box(self) -> tuple[list[float], list[float]]:

@@ -1,0 +1,153 @@
+"""Behaviour cloning keeps the ways of the demonstrations, and acts in chunks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from vaerl.agents import BC
+from vaerl.checkpoint import load_checkpoint, save_checkpoint
+from vaerl.data import Demonstrations, Episode
+
+OBS, ACT = spaces.Box(-1.0, 1.0, (2,)), spaces.Box(-1.0, 1.0, (1,))
+
+
+class Corridor(gymnasium.Env):
+    """Nothing but spaces: what the agents here are trained for is in the data."""
+
+    observation_space, action_space = OBS, ACT
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action: Any) -> Any:
+        return np.zeros(2, np.float32), 0.0, False, True, {}
+
+
+def two_ways(episodes: int = 60, steps: int = 8) -> Demonstrations:
+    """Each episode goes left or right at one half, from observations that do not say which."""
+    rng = np.random.default_rng(0)
+    found = []
+    for i in range(episodes):
+        way = 0.5 * (-1) ** i
+        observations = rng.uniform(-1.0, 1.0, (steps + 1, 2))
+        actions = way + 0.02 * rng.normal(size=(steps, 1))
+        found.append(Episode(observations, actions, terminated=True))
+    return Demonstrations(found, OBS, ACT)
+
+
+def fitted(density: str = "cvae", steps: int = 500, **options: Any) -> BC:
+    defaults: dict[str, Any] = {"chunk": 4, "execute": 2, "policy_kwargs": {"net_arch": [32]}}
+    return BC(density, data=two_ways(), seed=0, device="cpu", **(defaults | options)).learn(steps)
+
+
+def acts(agent: BC, steps: int, rows: int = 200) -> np.ndarray:
+    """Actions ``(steps, rows)`` of that many environments side by side."""
+    rng, state, start = np.random.default_rng(1), None, np.ones(rows, bool)
+    found = []
+    for _ in range(steps):
+        observation = rng.uniform(-1.0, 1.0, (rows, 2)).astype(np.float32)
+        action, state = agent.predict(observation, state, start)
+        start = np.zeros(rows, bool)
+        found.append(action[:, 0])
+    return np.stack(found)
+
+
+def test_both_ways_are_cloned_and_a_gaussian_takes_their_middle() -> None:
+    """A chunk goes one way throughout; shares are one half within six standard errors."""
+    chunks = acts(fitted(), 2)
+    assert (np.abs(np.abs(chunks) - 0.5) < 0.15).mean() > 0.9
+    assert (np.sign(chunks[0]) == np.sign(chunks[1])).mean() > 0.97
+    assert abs((chunks[0] > 0).mean() - 0.5) < 6.0 * 0.5 / 200**0.5
+    middle = acts(fitted("gaussian"), 2)
+    assert np.abs(middle).mean() < 0.2
+
+
+def test_a_latent_is_kept_as_long_as_asked() -> None:
+    """With a prior that ignores the observation, a code kept for the episode keeps its way.
+
+    Drawn at each of four decisions, one way in eight goes through by chance.
+    """
+    options = {"net_arch": [32], "density_kwargs": {"prior": "standard"}}
+    kept = np.sign(acts(fitted(latent="episode", policy_kwargs=options), 8))
+    assert (kept == kept[0]).all(axis=0).mean() > 0.8
+    drawn = np.sign(acts(fitted(latent="decision", policy_kwargs=options), 8))
+    assert (drawn == drawn[0]).all(axis=0).mean() < 0.3
+
+
+def test_a_chosen_code_chooses_the_way() -> None:
+    options = {"net_arch": [32], "density_kwargs": {"prior": "standard"}}
+    agent, rng, ways = fitted(policy_kwargs=options), np.random.default_rng(0), []
+    for code in agent.policy.density.draw_codes(32, seed=0).numpy():
+        observations = rng.uniform(-1.0, 1.0, (40, 2)).astype(np.float32)
+        actions, _ = agent.predict(observations, codes=code)
+        ways.append(float(np.sign(actions[:, 0]).mean()))
+    assert np.mean(np.abs(ways) > 0.9) > 0.7, "one code, one way, at most observations"
+    assert min(ways) == -1.0 and max(ways) == 1.0
+
+
+def test_a_chunk_is_carried_out_before_the_next_decision() -> None:
+    """Actions follow the plan in the state; an episode that starts makes a new one."""
+    agent = fitted(execute=3, steps=30)
+    observation = np.zeros((2, 2), np.float32)
+    _, state = agent.predict(observation)
+    assert state is not None
+    plan = state[0]
+    second, state = agent.predict(observation + 1.0, state, np.array([False, True]))
+    assert np.array_equal(second[0], plan[0, 1]) and not np.array_equal(second[1], plan[1, 1])
+    assert state is not None and state[1].tolist() == [2, 1]
+    with pytest.raises(ValueError, match="as `predict` returned"):
+        agent.predict(observation[:1], state)
+
+
+def test_a_saved_agent_acts_alike(tmp_path: Path) -> None:
+    """As a zip of SB3's and as a checkpoint, which is made again without running code."""
+    env = Corridor()
+    agent = BC("mixture", env, two_ways(), chunk=4, seed=0, device="cpu").learn(40)
+    observation = np.full((3, 2), 0.2, np.float32)
+    best, _ = agent.predict(observation, deterministic=True)
+    agent.save(tmp_path / "bc.zip")
+    save_checkpoint(agent, tmp_path / "checkpoints")
+    for loaded in (
+        BC.load(tmp_path / "bc.zip"),
+        load_checkpoint(tmp_path / "checkpoints", env=Corridor()),
+    ):
+        np.testing.assert_array_equal(loaded.predict(observation, deterministic=True)[0], best)
+
+
+def test_more_updates_go_on_and_patience_ends_them() -> None:
+    agent = fitted(steps=40)
+    agent.learn(20, reset_num_timesteps=False)
+    assert agent.num_timesteps == 60
+    early = fitted("gaussian", steps=2000, patience=1, learning_rate=0.05)
+    assert early.num_timesteps < 2000
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"execute": 5}, "execute: got 5, expected at most the chunk of 4"),
+        ({"latent": "ever"}, "latent: got 'ever'"),
+        ({"density": "gaussian", "latent": "episode"}, "it has no latents to keep"),
+        ({"policy_kwargs": {"wavelengths": [0.0]}}, "wavelengths: got"),
+        ({"policy_kwargs": {"sigma_floor": 0.0}}, "sigma_floor: got 0.0"),
+        ({"observation_noise": -1.0}, "observation_noise: got -1.0"),
+        ({"env": gymnasium.make("Pendulum-v1")}, "data: got observations of"),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_one_line(options: dict[str, Any], line: str) -> None:
+    with pytest.raises(ValueError, match=line):
+        fitted(**({"steps": 1} | options))
+
+
+def test_without_data_or_spaces_there_is_nothing_to_clone() -> None:
+    with pytest.raises(ValueError, match="env: got None without data"):
+        BC("cvae")
+    with pytest.raises(ValueError, match="data: got None, expected demonstrations"):
+        BC("cvae", Corridor()).learn(10)
