@@ -33,6 +33,8 @@ TABLE = 0.03
 OPEN = 0.1
 """Contact of the gripper below which it has let go."""
 TIME_LIMIT = 120
+BOUND = 1000.0
+"""No observation comes near it: joint velocities, in radians a second, are the largest."""
 _SCALE = 10.0  # of positions in OGBench's observations
 
 
@@ -59,7 +61,7 @@ class CubePadsEnv(DrawnEnv):
         self._arm.reset(seed=0)
         size = self._arm.compute_observation().shape
         super().__init__(
-            Box(-np.inf, np.inf, size, np.float32), Box(-1.0, 1.0, (5,), np.float32), render_mode
+            Box(-BOUND, BOUND, size, np.float32), Box(-1.0, 1.0, (5,), np.float32), render_mode
         )
         self._grasp = -1
 
