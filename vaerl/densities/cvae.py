@@ -13,12 +13,7 @@ from vaerl import bounds
 from vaerl.densities.base import ConditionalDensity, Folded, Info, Standardise, check_matrix
 from vaerl.densities.chain import LatentChain, sum_layers
 from vaerl.densities.latent import FrozenValue, LatentValue
-from vaerl.densities.layers import (
-    PRIORS,
-    NormalLayer,
-    WholeLayer,
-    make_prior,
-)
+from vaerl.densities.layers import PRIORS, NormalLayer, WholeLayer, make_prior
 from vaerl.densities.noise import sobol_codes
 from vaerl.densities.normal import GaussianValue
 from vaerl.densities.options import (
@@ -90,12 +85,7 @@ class CVAE(ConditionalDensity):
     policy_options: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "off": _head,
         "on": _head,
-        "chunk": {
-            "latent_dims": (4,),
-            "k": 4,
-            "context_hidden": (),
-            "log_sigma_bounds": (-5.0, 2.0),
-        },
+        "chunk": {"latent_dims": (4,), "k": 4, "context_hidden": ()},
     }
 
     def __init__(

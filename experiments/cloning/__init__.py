@@ -1,1 +1,0 @@
-"""Which density clones behaviour that solves a task in several ways?"""
