@@ -194,7 +194,8 @@ def check_env_id(env_id: str) -> None:
         gymnasium.spec(env_id)
     except (gymnasium.error.Error, ImportError) as error:
         near = did_you_mean(env_id, gymnasium.registry)
-        raise ValueError(f"env: got {env_id!r}, expected a Gymnasium id: {near}") from error
+        guess = f"; {near}" if near.startswith("did you mean") else ""
+        raise ValueError(f"env: got {env_id!r}, expected a Gymnasium id{guess}") from error
 
 
 def agent_defaults(agent: str, env: str) -> dict[str, Any]:
