@@ -13,6 +13,7 @@ One file per environment. Ids, with what the policy has to find:
     vaerl/Bandit40-v0          one state, 40 modes, exact target density
     vaerl/Avoiding-v0          planar D3IL Avoiding, 24 ways through three rows of posts
     vaerl/CubePads-v0          OGBench's arm puts a cube on one of four pads (extra: ogbench)
+    vaerl/Handwriting-v0       a pen writes characters as people do, in several ways
     vaerl/ColouredGoals-v0     the goal that an instruction names, colour and side
     vaerl/WetChicken-v0        canoe before a waterfall, law with atoms
     vaerl/MoerlandToy-v0       one number to predict, one to three branches
@@ -72,6 +73,12 @@ _ENTRIES = {
     "vaerl/CubePads-v0": _Entry(
         "OGBench's arm puts a cube on one of four pads (extra: ogbench)",
         "cube_pads:CubePadsEnv",
+        120,
+        {},
+    ),
+    "vaerl/Handwriting-v0": _Entry(
+        "a pen writes characters as people do, in several ways",
+        "handwriting:HandwritingEnv",
         120,
         {},
     ),

@@ -4,6 +4,7 @@ from vaerl.data.buffers import from_replay_buffer
 from vaerl.data.collect import collect
 from vaerl.data.demonstrations import Demonstrations, Episode
 from vaerl.data.folder import FolderWriter, read_folder, write_folder
+from vaerl.data.handwriting import read_handwriting
 from vaerl.data.load import load_demonstrations
 from vaerl.data.minari import read_minari, write_minari
 
@@ -15,6 +16,7 @@ __all__ = [
     "from_replay_buffer",
     "load_demonstrations",
     "read_folder",
+    "read_handwriting",
     "read_minari",
     "write_folder",
     "write_minari",
