@@ -123,7 +123,7 @@ class HandwritingEnv(DrawnEnv):
         }
 
     def _info(self, outcome: Outcome) -> dict[str, Any]:
-        info = {"character": self._character, "is_success": outcome.success}
+        info: dict[str, Any] = {"character": self._character, "is_success": outcome.success}
         if outcome.terminated or len(self._path) >= TIME_LIMIT:
             info |= {"image": self._image.astype(np.float32), "path": np.array(self._path)}
         return info
