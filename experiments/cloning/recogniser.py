@@ -70,7 +70,7 @@ class Recogniser(nn.Module):
 
 
 def train_recogniser(
-    images: np.ndarray, characters: np.ndarray, *, epochs: int = 40, seed: int = 0
+    images: np.ndarray, characters: np.ndarray, *, epochs: int = 12, seed: int = 0
 ) -> Recogniser:
     """Fit by cross-entropy on drawings (N, 28, 28) turned, scaled, sheared and moved at random.
 
