@@ -1,1 +1,1 @@
-"""Which density clones behaviour that solves a task in several ways? So far: how handwriting is judged."""
+"""How written characters are judged: by a recogniser, and by the ways in which people write."""
