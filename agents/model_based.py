@@ -95,10 +95,6 @@ class LearnsModel(Agent, OffPolicyAlgorithm):
         super().set_env(env, force_reset)
         self._take(known)
 
-    def ask(self, env: VecEnv) -> None:
-        """Take known functions from an environment, without training in it: to act when loaded."""
-        self._bind(env)
-
     def _bind(self, env: VecEnv | None) -> None:
         self._take(self._known(env))
 

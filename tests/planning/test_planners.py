@@ -106,6 +106,24 @@ def test_choices_lead_to_the_goal(name: str) -> None:
     assert plan.values.tolist() == [-1.0, -3.0]
 
 
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("actions", [DiscreteActions(3), BoxActions([0.0], [2.0])])
+def test_states_may_be_float64(name: str, actions: DiscreteActions | BoxActions) -> None:
+    """Values of the states' type, and a law that a warm start can go on from."""
+
+    class Sum:
+        def step(self, states: Tensor, actions: Tensor, generator: Any = None) -> Step:
+            after = states + actions.reshape(-1, 1)
+            return Step(after, -(after - 2.0).abs().squeeze(-1))
+
+    planner = make_planner(name, actions, horizon=2, particles=1)
+    states, generator = torch.zeros(2, 1, dtype=torch.float64), seeded()
+    plan = planner.plan(Sum(), states, generator=generator)
+    again = planner.plan(Sum(), states, warm=plan, generator=generator)
+    assert plan.values.dtype == again.values.dtype == torch.float64
+    assert all(part.dtype == torch.float32 for part in again.law)
+
+
 @pytest.mark.parametrize("name", ["random", "cem", "icem", "mppi"])
 def test_a_warm_start_goes_on_from_the_last_plan(name: str) -> None:
     """Few samples, many steps: with warm starts the plan gets better than without."""

@@ -210,8 +210,9 @@ class ConditionalDensity(nn.Module):
     """
 
     name: str = "density"
-    policy_options: ClassVar[Mapping[str, Mapping[str, Any]]] = {"off": {}, "on": {}, "chunk": {}}
-    """Options as an off-policy and as an on-policy head where they differ from the defaults.
+    options_for: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """Options by use where they differ from the defaults: in an "off"-policy, "on"-policy or
+    "chunk" head, and for "dynamics".
 
     A policy's trunk has already digested the observation, so heads read it linearly. A density
     improved through its own samples (off-policy) keeps mixture weights equal: weights have no

@@ -82,10 +82,12 @@ class CVAE(ConditionalDensity):
         "context_hidden": (),
         "log_sigma_bounds": (-5.0, 2.0),
     }
-    policy_options: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+    options_for: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "off": _head,
         "on": _head,
         "chunk": {"latent_dims": (4,), "k": 4, "context_hidden": ()},
+        # planning steps a model a thousand times an action, and few samples do with this prior
+        "dynamics": {"k": 4, "blocks": 1, "prior_components": 8},
     }
 
     def __init__(

@@ -89,7 +89,7 @@ class Flow(ConditionalDensity):
     """
 
     name = "flow"
-    policy_options: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+    options_for: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "off": {},
         "on": {},
         "chunk": {"family": "NICE", "hidden": (128, 128)},  # inverts in one pass, in any dimension

@@ -39,7 +39,7 @@ class Gaussian(ConditionalDensity):
     """
 
     name = "gaussian"
-    policy_options: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+    options_for: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "off": {"mean": "linear", "variance": "predicted", "log_sigma_bounds": (-5.0, 2.0)},
         # on-policy it is SB3's
         "on": {"mean": "linear", "variance": "state-independent", "log_sigma_bounds": (-5.0, 2.0)},

@@ -35,7 +35,7 @@ class Mixture(ConditionalDensity):
     """
 
     name = "mixture"
-    policy_options: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+    options_for: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "off": {"hidden": (), "weights": "equal", "log_sigma_bounds": (-5.0, 2.0)},
         "on": {"hidden": (), "weights": "learned", "log_sigma_bounds": (-5.0, 2.0)},
         "chunk": {"hidden": (), "components": 16, "log_sigma_bounds": (-5.0, 2.0)},

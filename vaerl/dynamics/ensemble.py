@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vaerl.densities import ConditionalValue, make_density
+from vaerl.densities import ConditionalValue, density_class, make_density
 from vaerl.densities.base import Folded
 from vaerl.densities.options import check_choice, check_positive, check_sizes
 from vaerl.dynamics.batched import batch_members, extract_member, select_members
@@ -38,13 +38,6 @@ Completion = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 PROPAGATIONS = ("ts1", "tsinf", "expectation")
 
-DENSITY_OPTIONS: dict[str, dict[str, Any]] = {
-    "cvae": {"k": 4, "blocks": 1, "prior_components": 8},
-}
-"""What differs from a density's own defaults: planning steps a model a thousand times an action,
-and with a mixture prior few importance samples do."""
-
-
 WHOLE_ENOUGH = 1e-3
 """How far a change may lie from a whole number: states are rounded to float32."""
 WIDEST = 10.0
@@ -57,9 +50,9 @@ class Ensemble(nn.Module):
     Args:
         state_dim: S.
         action_dim: A, or the number of discrete actions.
-        density, density_kwargs: name and options of the density (`vaerl.densities`), over
-            `DENSITY_OPTIONS`. With ``whole=True`` the changes Δs are whole numbers, and are not
-            standardised.
+        density, density_kwargs: name and options of the density (`vaerl.densities`); they
+            override its class's `options_for` dynamics. With ``whole=True`` the changes Δs are
+            whole numbers and are not standardised.
         members: E.
         elites: members that roll-outs use, the best on the holdout; all of them if not given.
         discrete_actions: actions are whole numbers ``(B,)``, given to the networks as one-hot.
@@ -125,7 +118,8 @@ class Ensemble(nn.Module):
         self.termination = _check_part("termination", termination)
         self.propagation = check_choice("propagation", propagation, PROPAGATIONS)
         self.density_name = density
-        self._density_kwargs = {**DENSITY_OPTIONS.get(density, {}), **(density_kwargs or {})}
+        defaults = density_class(density).options_for.get("dynamics", {})
+        self._density_kwargs = {**defaults, **(density_kwargs or {})}
         self.features = features
         self.predicted = _check_predicted(predicted, complete, state_dim)
         self.complete = complete

@@ -117,7 +117,7 @@ class BoxActions:
 
     def refit(self, law: Law, plans: Tensor, weights: Tensor, inertia: float) -> Law:
         """See `Actions`."""
-        w = weights[:, :, None, None]
+        w = weights[:, :, None, None].to(law[0])
         mean = (w * plans).sum(1)
         variance = (w * (plans - mean.unsqueeze(1)).square()).sum(1)
         std = variance.sqrt().maximum(SMALLEST_STD * self.half.to(mean))
@@ -179,8 +179,8 @@ class DiscreteActions:
 
     def refit(self, law: Law, plans: Tensor, weights: Tensor, inertia: float) -> Law:
         """See `Actions`."""
-        chosen = torch.nn.functional.one_hot(plans, self.count).to(weights)
-        share = (weights[:, :, None, None] * chosen).sum(1)
+        chosen = torch.nn.functional.one_hot(plans, self.count)
+        share = (weights[:, :, None, None].to(law[0]) * chosen).sum(1)
         share = (1.0 - SMALLEST_PROBABILITY) * share + SMALLEST_PROBABILITY / self.count
         return (torch.lerp(share, law[0], inertia),)
 

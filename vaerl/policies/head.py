@@ -21,7 +21,7 @@ def make_head(
 ) -> ConditionalDensity:
     """The density of a head that is "off"-policy, "on"-policy or "chunk".
 
-    The class's `policy_options` of that kind stand under `density_kwargs`.
+    Options in `density_kwargs` override those in the class's `options_for`.
 
     `log_sigma` is the log standard deviation at the start, before the squash, for densities that
     have one (`start_options`).
@@ -30,7 +30,7 @@ def make_head(
     if own.get("whole"):
         raise ValueError("whole: got True, expected False: the actions of a Box are real numbers")
     cls = density_class(density)
-    defaults = cls.policy_options.get(kind, {})
+    defaults = cls.options_for.get(kind, {})
     low, high = defaults.get("log_sigma_bounds", (-math.inf, math.inf))
     if not low < log_sigma < high:
         raise ValueError(
