@@ -151,7 +151,7 @@ def test_copies_and_runs_share_no_seed() -> None:
 @pytest.mark.parametrize(
     ("env_id", "episodes", "message"),
     [
-        (POINT_MASS, 0, "episodes 0"),
+        (POINT_MASS, 0, "episodes: got 0"),
         ("vaerl/PointMess-v0", 1, "did you mean 'vaerl/PointMass-v0'"),
         ("CartPole-v1", 1, "Discrete"),
     ],

@@ -86,8 +86,7 @@ class CVAE(ConditionalDensity):
         "off": _head,
         "on": _head,
         "chunk": {"latent_dims": (4,), "k": 4, "context_hidden": ()},
-        # planning steps a model a thousand times an action, and few samples do with this prior
-        "dynamics": {"k": 4, "blocks": 1, "prior_components": 8},
+        "dynamics": {"k": 4, "blocks": 1, "prior_components": 8},  # planners call it often
     }
 
     def __init__(
