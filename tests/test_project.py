@@ -104,6 +104,21 @@ def test_no_source_can_run_code_from_a_file(path: Path) -> None:
     assert calls_and_imports(path.read_text()) == set()
 
 
+def test_folders_use_only_those_below_them() -> None:
+    """The order of the folders, from the command line down; also imports inside functions."""
+    order = ["cli", "experiments", "lab", "report", "runs", "checkpoint", "agents", "policies"]
+    upward = set()
+    for path in SHIPPED:
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        home = parts[1] if parts[0] == "vaerl" else parts[0]
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("vaerl."):
+                used = (node.module or "").split(".")[1]
+                if home in order and used in order[: order.index(home)]:
+                    upward.add(f"{path.relative_to(ROOT)}:{node.lineno}: {node.module}")
+    assert not upward, upward
+
+
 def test_no_machine_paths_or_registry_names() -> None:
     """What is tracked works on any machine: no path of this one, no name of a package host."""
     found = []

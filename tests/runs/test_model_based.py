@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from vaerl.report import report
+from vaerl.report.pictures import Painter
 from vaerl.runs.config import TrainConfig
 from vaerl.runs.train import load_run, train
 
@@ -72,7 +73,7 @@ def test_a_run_learns_a_model_and_comes_back(
         checkpoint_every=0,
         video=False,
     )
-    run = train(config)
+    run = train(config, painter=Painter)
     assert run.status()["state"] == "finished" and run.evaluation() is not None
     rows = [json.loads(line) for line in run.metrics_path.read_text().splitlines()]
     assert any("model/holdout_score" in row for row in rows)

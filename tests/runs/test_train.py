@@ -16,6 +16,7 @@ import pytest
 from gymnasium import spaces
 
 from vaerl.disk import VaerlLoadError
+from vaerl.report.pictures import Painter
 from vaerl.runs import RunDirectory
 from vaerl.runs.agent_options import agent_options
 from vaerl.runs.config import TrainConfig, agent_defaults
@@ -171,7 +172,7 @@ def test_looking_does_not_change_what_is_learned(tmp_path: Path) -> None:
     """Evaluation, pictures and checkpoints on or off: every parameter is the same, bit for bit."""
     plain = train(small(tmp_path / "plain", density="cvae"))
     looks = {"eval_every": 30, "eval_episodes": 1, "picture_every": 50, "checkpoint_every": 20}
-    watched = train(small(tmp_path / "watched", density="cvae", **looks))
+    watched = train(small(tmp_path / "watched", density="cvae", **looks), painter=Painter)
     assert watched.series("eval/return_mean")[0].tolist() == [30, 60, 80]
     assert [path.name for path in watched.figures_path.glob("density-*")]
     assert not list(plain.figures_path.glob("density-*"))

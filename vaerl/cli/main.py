@@ -100,6 +100,7 @@ def train(
     check_env_id(fields["env"])
 
     from vaerl.lab.console import training_bar
+    from vaerl.report.pictures import Painter
     from vaerl.runs.train import train as run_training
 
     config = TrainConfig(**fields)
@@ -107,7 +108,11 @@ def train(
     title = f"{config.agent} {config.density} {config.env}"
     with training_bar({title: config.steps}, shown=progress) as advance:
         run = run_training(
-            config, overwrite=overwrite, resume=resume, on_step=lambda step: advance(title, step)
+            config,
+            overwrite=overwrite,
+            resume=resume,
+            on_step=lambda step: advance(title, step),
+            painter=Painter,
         )
     status = run.status()
     if (evaluation := run.evaluation()) is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from vaerl.lab.pool import Tick
+from vaerl.report.pictures import Painter
 from vaerl.runs.config import TrainConfig
 from vaerl.runs.directory import RunDirectory
 from vaerl.runs.train import read_config, train
@@ -18,7 +19,7 @@ def finish_run(config: TrainConfig, tick: Tick) -> RunDirectory:
         KeyboardInterrupt: the run was stopped; its state is saved.
     """
     if not is_finished(config):
-        run = train(config, resume=True, on_step=tick)
+        run = train(config, resume=True, on_step=tick, painter=Painter)
         if run.status()["state"] == "stopped":
             raise KeyboardInterrupt
     return RunDirectory(config.out)

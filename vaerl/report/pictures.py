@@ -29,11 +29,14 @@ class Painter:
         self.agent = agent
         self._states: States | None = None
 
-    def density(self, step: int) -> Path | None:
-        """Draw p(a | s) at chosen states into figures/ and return the file; None without one."""
+    def policy(self, step: int) -> dict[str, Any]:
+        """Draw p(a | s) at chosen states and the learned model, where the agent has them."""
+        return {**self._density(step), **self._world(step)}
+
+    def _density(self, step: int) -> dict[str, Path]:
         policy = RunPolicy(self.record, self.agent)
         if not policy.has_density:
-            return None
+            return {}
         with own_randomness(self.agent, SEED):
             if self._states is None:
                 self._states = chosen_states(policy)
@@ -43,10 +46,9 @@ class Painter:
             figure = density_figure(
                 value, *policy.box, title, states=self._states.names, names=names
             )
-        return self._save(figure, "density", step)
+        return {"policy/density": self._save(figure, "density", step)}
 
-    def world(self, step: int) -> dict[str, Any]:
-        """Draw the learned model into figures/; return files and numbers by key, {} without one."""
+    def _world(self, step: int) -> dict[str, Any]:
         look = look_at_world(RunPolicy(self.record, self.agent))
         if look is None:
             return {}
@@ -54,19 +56,19 @@ class Painter:
         drawn = {f"model/{n}": self._save(f, f"model-{n}", step) for n, f in figures.items()}
         return {**drawn, **world_numbers(look)}
 
-    def rollouts(self, result: EvalResult, step: int) -> Path | None:
-        """Draw the roll-outs of an evaluation over the map; None if the environment has no map."""
+    def rollouts(self, result: EvalResult, step: int) -> dict[str, Path]:
+        """Draw the roll-outs of an evaluation over the map, if the environment has one."""
         env = make_env(self.record.env, **self.record.env_options)
         try:
             if not result.traces or not hasattr(env.unwrapped, "map_artist"):
-                return None
+                return {}
             goals = result.goals[: len(result.traces)].tolist()
             name = self.record.density
             rollouts = Rollouts(result.traces, goals, f"{name}, step {step:,}", name)
             figure = rollout_figure([rollouts], env)
         finally:
             env.close()
-        return self._save(figure, "rollouts", step)
+        return {"eval/rollouts": self._save(figure, "rollouts", step)}
 
     def _save(self, figure: Any, kind: str, step: int) -> Path:
         folder = files.make_directory(self.record.directory.figures_path)

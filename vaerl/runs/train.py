@@ -9,9 +9,9 @@ from __future__ import annotations
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
@@ -24,7 +24,6 @@ from vaerl.checkpoint.save import list_checkpoints
 from vaerl.disk import files, jsonio
 from vaerl.disk.errors import one_line
 from vaerl.disk.versions import versions
-from vaerl.report.pictures import Painter
 from vaerl.runs.build import check_config, log_every, make_agent, make_trackers
 from vaerl.runs.callback import TrackerCallback
 from vaerl.runs.config import TrainConfig
@@ -41,6 +40,19 @@ PROGRESS_INTERVAL = 0.1  # seconds between two calls of `on_step`
 OnStep = Callable[[int], None]
 
 
+class Painter(Protocol):
+    """Draws a run while it trains; both methods return what trackers log, by key."""
+
+    def policy(self, step: int) -> Mapping[str, Any]:
+        """Draw what the agent has learned."""
+
+    def rollouts(self, result: EvalResult, step: int) -> Mapping[str, Any]:
+        """Draw the roll-outs of an evaluation."""
+
+
+MakePainter = Callable[[RunDirectory, BaseAlgorithm], Painter]
+
+
 @limit_threads()
 def train(
     config: TrainConfig,
@@ -48,6 +60,7 @@ def train(
     overwrite: bool = False,
     resume: bool = False,
     on_step: OnStep | None = None,
+    painter: MakePainter | None = None,
 ) -> RunDirectory:
     """Train until the end, SIGINT or SIGTERM, and return the run.
 
@@ -57,6 +70,8 @@ def train(
         resume: continue from the last checkpoint in the folder, replay buffer included, or start
             anew if there is none.
         on_step: called with the number of steps, a few times per second.
+        painter: draws pictures during training, such as `vaerl.report.pictures.Painter`; there are
+            none without it.
 
     Raises:
         ValueError: an illegal value in `config`, before anything is written; a folder that holds
@@ -76,7 +91,7 @@ def train(
             _restore(run, config, agent)
         else:
             run.create(config.to_dict(), overwrite=overwrite or there)
-        return _Training(config, run, agent, on_step).run_all()
+        return _Training(config, run, agent, on_step, painter).run_all()
     finally:
         env.close()
 
@@ -134,11 +149,16 @@ class _Training:
     """One call of `train`, after everything has been checked and built."""
 
     def __init__(
-        self, config: TrainConfig, run: RunDirectory, agent: BaseAlgorithm, on_step: OnStep | None
+        self,
+        config: TrainConfig,
+        run: RunDirectory,
+        agent: BaseAlgorithm,
+        on_step: OnStep | None,
+        painter: MakePainter | None,
     ) -> None:
         self.config, self.run, self.agent, self.on_step = config, run, agent, on_step
         self.seeds = _seeds(config)
-        self.painter = Painter(run, agent)
+        self.painter = painter(run, agent) if painter is not None else None
         before = run.status()  # of a resumed run
         self.before = {key: before.get(key, 0) for key in ("train_seconds", "train_steps")}
         self.callback = TrackerCallback(
@@ -210,15 +230,12 @@ class _Training:
         return self._scores(self._roll_out(count, "evaluation"), step)
 
     def _picture(self, agent: BaseAlgorithm, step: int) -> dict[str, Any]:
-        picture = self.painter.density(step)
-        found = self.painter.world(step)
-        return found if picture is None else {"policy/density": picture, **found}
+        return {} if self.painter is None else dict(self.painter.policy(step))
 
     def _scores(self, result: EvalResult, step: int) -> dict[str, Any]:
         """Scores of an evaluation, and its picture if the environment has a map."""
         values: dict[str, Any] = {f"eval/{key}": value for key, value in result.scores().items()}
-        picture = self.painter.rollouts(result, step)
-        return values if picture is None else {**values, "eval/rollouts": picture}
+        return values if self.painter is None else {**values, **self.painter.rollouts(result, step)}
 
     def _roll_out(self, episodes: int, seed: str, deterministic: bool = False) -> EvalResult:
         return evaluate(
