@@ -16,14 +16,16 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 
 from vaerl.densities.options import check_seed
+from vaerl.disk import files
 from vaerl.lab.cells import Cell, Desk, Measured
-from vaerl.lab.curve_figure import draw_curves
 from vaerl.lab.experiment import Experiment, Results
 from vaerl.lab.pool import Tick
 from vaerl.lab.record import plain
 from vaerl.lab.stats import ENOUGH, interquartile_mean, interval
 from vaerl.lab.table import command_line
 from vaerl.names import check_name
+from vaerl.report.curve_figures import Curve, draw_curves
+from vaerl.report.figures import figure_style, new_figure, save_png
 
 SEEDS = (0, 1, 2)
 PARTS = 10
@@ -98,7 +100,7 @@ class Comparison:
         experiment = Experiment(
             measure=partial(train_learner, self.learners),
             assemble=partial(assemble, self),
-            draw=lambda results, folder: draw_curves(curves(results), folder),
+            draw=draw,
         )
         return experiment.run(cells, out, command=command_line(self.name, run, given), jobs=jobs)
 
@@ -219,6 +221,25 @@ def curves(results: Results) -> dict[tuple[str, str, int], list[list[float]]]:
         (str(r.cell["env"]), str(r.cell["learner"]), int(r.cell["seed"])): r.data["curve"]
         for r in results
     }
+
+
+def draw(results: Results, out: Path) -> Path:
+    """Draw the learning curves, a panel for each environment, into out/figures/curves.png."""
+    panels: dict[str, list[Curve]] = {}
+    for (env, learner, seed), points in curves(results).items():
+        steps, returns = np.array(points, dtype=float).reshape(-1, 2).T
+        if len(steps):
+            curve = Curve(learner, "", f"seed {seed}", steps, returns)
+            panels.setdefault(env, []).append(curve)
+    with figure_style():
+        figure = new_figure(5.0 * max(1, len(panels)), 3.6)
+        for ax, (env, members) in zip(
+            figure.subplots(1, max(1, len(panels)), squeeze=False)[0], panels.items(), strict=False
+        ):
+            draw_curves(ax, members, ylabel="return of training episodes", title=env)
+            ax.legend()
+    folder = files.make_directory(out / "figures")
+    return save_png(figure, folder / "curves.png")
 
 
 def assemble(comparison: Comparison, results: Results) -> dict[str, Any]:

@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 
 from vaerl.agents import agent_names
 from vaerl.report.figures import (
+    COLORS,
+    MARKERS,
     density_color,
     density_marker,
     density_rank,
@@ -103,43 +105,49 @@ def curve_figure(
     title: str = "",
     legend: bool = True,
 ) -> Figure:
-    """Curves of one quantity in one environment, grouped by agent and density.
-
-    Raises ValueError without a curve.
+    """A figure of `draw_curves`.
 
     >>> steps = np.arange(5.0)
     >>> figure = curve_figure([Curve("sac", "cvae", "a", steps, steps)], ylabel="return")
     >>> figure.axes[0].get_xlabel()
     'environment steps'
     """
+    groups = len({(curve.agent, curve.density) for curve in curves})
+    with figure_style():
+        figure = new_figure(4.0, 2.5 + 0.19 * (-(-groups // 2) if legend else 0))
+        draw_curves(figure.subplots(), curves, ylabel=ylabel, title=title)
+        if legend:
+            figure.legend(loc="outside lower left", ncols=2 if groups > 1 else 1)
+    return figure
+
+
+def draw_curves(ax: Axes, curves: Sequence[Curve], *, ylabel: str, title: str = "") -> None:
+    """Draw curves of one quantity into `ax`, grouped by agent and density.
+
+    Raises ValueError without a curve.
+    """
     if not curves:
         raise ValueError("curves: got none, expected at least one logged quantity")
     groups: dict[tuple[str, str], list[Curve]] = {}
     for curve in curves:
         groups.setdefault((curve.agent, curve.density), []).append(curve)
-    with figure_style():
-        legend_rows = -(-len(groups) // 2) if legend else 0
-        figure = new_figure(4.0, 2.5 + 0.19 * legend_rows)
-        ax = figure.subplots()
-        for number, (agent, density) in enumerate(sorted(groups, key=_group_rank)):
-            _draw_group(ax, agent, density, groups[agent, density], number)
-        _limit_to_data(ax, curves)
-        ax.grid(axis="y")
-        ax.set_xlabel("environment steps")
-        ax.set_ylabel(ylabel)
-        ax.xaxis.set_major_formatter(EngFormatter(sep=""))
-        ax.xaxis.set_major_locator(MaxNLocator(6))
-        ax.yaxis.set_major_locator(MaxNLocator(6))
-        if title:
-            ax.set_title(title, loc="left", weight="bold")
-        if legend:
-            figure.legend(loc="outside lower left", ncols=2 if len(groups) > 1 else 1)
-    return figure
+    for number, (agent, density) in enumerate(sorted(groups, key=_group_rank)):
+        _draw_group(ax, agent, density, groups[agent, density], number)
+    _limit_to_data(ax, curves)
+    ax.grid(axis="y")
+    ax.set_xlabel("environment steps")
+    ax.set_ylabel(ylabel)
+    ax.xaxis.set_major_formatter(EngFormatter(sep=""))
+    ax.xaxis.set_major_locator(MaxNLocator(6))
+    ax.yaxis.set_major_locator(MaxNLocator(6))
+    if title:
+        ax.set_title(title, loc="left", weight="bold")
 
 
 def _line_style(agent: str) -> Any:
+    """Solid for names that are no agents, such as the learners of a comparison."""
     known = agent_names()
-    return LINE_STYLES[min(known.index(agent) if agent in known else 3, 3)]
+    return LINE_STYLES[min(known.index(agent), 3) if agent in known else 0]
 
 
 def _group_rank(group: tuple[str, str]) -> tuple[str, tuple[int, str]]:
@@ -147,16 +155,16 @@ def _group_rank(group: tuple[str, str]) -> tuple[str, tuple[int, str]]:
 
 
 def _draw_group(ax: Axes, agent: str, density: str, members: Sequence[Curve], number: int) -> None:
-    """Draw one agent and density; `number` shifts its markers from those of other groups."""
-    color = density_color(density)
+    """Draw group `number`, which shifts its markers and, without a density, picks its colour."""
+    color = density_color(density) if density else COLORS[number % len(COLORS)]
     style: Any = {
         "color": color,
         "linestyle": _line_style(agent),
-        "marker": density_marker(density),
+        "marker": density_marker(density) if density else MARKERS[number % len(MARKERS)],
         "markersize": 4.0,
         "linewidth": 1.8,
     }
-    name = f"{agent} · {density}"
+    name = " · ".join(filter(None, (agent, density)))
     steps, mean, half = mean_and_interval(members)
     if len(members) == 1 or not len(steps):  # one seed, or seeds without common steps
         for member, label in zip(members, [name, *[None] * len(members)], strict=False):
