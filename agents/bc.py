@@ -77,6 +77,7 @@ class BC(Agent, BaseAlgorithm):
 
     policy: ChunkPolicy
     debug_options: ClassVar[Mapping[str, Any]] = {"batch_size": 16, "chunk": 2}
+    needs = ("data",)
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
         "MlpPolicy": ChunkPolicy,
         "MultiInputPolicy": ChunkPolicy,

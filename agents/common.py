@@ -118,6 +118,8 @@ class Agent:
     """Whether it takes environments with discrete actions, besides boxes."""
     debug_options: ClassVar[Mapping[str, Any]] = {}
     """Constructor arguments of a run that only tries everything, in seconds."""
+    needs: ClassVar[tuple[str, ...]] = ()
+    """Constructor arguments that a run must give, although the class has a default."""
     env_defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Constructor arguments of a run by environment; the longest prefix of its id counts."""
 
