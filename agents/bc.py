@@ -76,8 +76,8 @@ class BC(Agent, BaseAlgorithm):
     """
 
     policy: ChunkPolicy
+    takes_data = needs_data = True
     debug_options: ClassVar[Mapping[str, Any]] = {"batch_size": 16, "chunk": 2}
-    needs = ("data",)
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
         "MlpPolicy": ChunkPolicy,
         "MultiInputPolicy": ChunkPolicy,
@@ -112,7 +112,6 @@ class BC(Agent, BaseAlgorithm):
         policy, policy_kwargs = resolve_policy(policy, policy_kwargs, self.policy_aliases)
         self.chunk, self.execute, self.history = chunk, execute, history
         self.latent, self.decoder_noise = latent, decoder_noise
-        self.data = data if isinstance(data, str) else None
         self._data = None if data is None else load_demonstrations(data)
         self.batch_size = check_positive("batch_size", batch_size)
         self.observation_noise = _at_least_zero("observation_noise", observation_noise)

@@ -116,10 +116,12 @@ class Agent:
     """Whether it acts by planning in that model: it then has one density, that of the model."""
     discrete: ClassVar[bool] = False
     """Whether it takes environments with discrete actions, besides boxes."""
+    takes_data: ClassVar[bool] = False
+    """Whether it learns from demonstrations: its constructor then takes `data`."""
+    needs_data: ClassVar[bool] = False
+    """Whether it cannot learn without demonstrations."""
     debug_options: ClassVar[Mapping[str, Any]] = {}
     """Constructor arguments of a run that only tries everything, in seconds."""
-    needs: ClassVar[tuple[str, ...]] = ()
-    """Constructor arguments that a run must give, although the class has a default."""
     env_defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Constructor arguments of a run by environment; the longest prefix of its id counts."""
 

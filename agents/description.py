@@ -57,6 +57,7 @@ CLASSES: dict[str, type] = {
 SCHEDULED = ("learning_rate", "clip_range", "clip_range_vf")
 # Arguments with a field of their own, and those that the caller of `make_agent` chooses.
 _NOT_OPTIONS = {"self", "policy", "env", "seed", "device", "tensorboard_log", "_init_setup_model"}
+_NOT_OPTIONS |= {"data"}
 # Arguments that A2C moves into policy_kwargs, which are stored.
 _SPENT = {"use_rms_prop": False, "rms_prop_eps": 1e-5}
 
@@ -121,9 +122,17 @@ class AgentDescription:
 
 
 def make_agent(
-    description: AgentDescription, env: VecEnv, *, seed: int | None = None, device: str = "auto"
+    description: AgentDescription,
+    env: VecEnv,
+    *,
+    seed: int | None = None,
+    device: str = "auto",
+    data: Any = None,
 ) -> BaseAlgorithm:
     """Build a fresh agent from its description.
+
+    `data` are the demonstrations of an agent that learns from them. They are not part of the
+    description: a loaded agent acts without them.
 
     Raises:
         ValueError: in one line, for arguments that the agent or its density refuses.
@@ -140,6 +149,8 @@ def make_agent(
     if description.dynamics and "dynamics" in legal:
         options["dynamics"] = description.dynamics
         options["dynamics_kwargs"] = dict(description.dynamics_options)
+    if data is not None:
+        options["data"] = data
     policy = POLICIES.get(description.density, description.density)
     try:
         return cls(policy, env, seed=seed, device=device, **with_schedules(options))

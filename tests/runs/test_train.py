@@ -261,12 +261,6 @@ def test_a_failed_run_says_why(tmp_path: Path) -> None:
         load_run(run.path)
 
 
-def test_missing_data_is_refused_before_a_folder_is_made(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="^agent option data: got none, but agent 'bc' needs it"):
-        train(small(tmp_path / "run", agent="bc", agent_options={}))
-    assert not (tmp_path / "run").exists()
-
-
 def test_options_of_an_agent_are_those_of_its_constructor() -> None:
     sac, ppo = set(agent_options("sac")), set(agent_options("ppo"))
     assert {"learning_rate", "gamma", "policy_kwargs", "diagnostics_interval"} <= sac

@@ -221,10 +221,11 @@ def restore(
             agent._update_current_progress_remaining(agent.num_timesteps, agent._total_timesteps)
         if state["normalizer"] is not None:
             restore_normalizer(agent.get_env(), state["normalizer"])  # type: ignore[arg-type]
-        if include_replay and manifest["replay"] is None:
+        buffer = getattr(agent, "replay_buffer", None) if include_replay else None
+        if buffer is not None and manifest["replay"] is None:
             print(f"checkpoint {checkpoint.path.name} holds no replay buffer", file=sys.stderr)
-        elif include_replay:
-            restore_replay(agent.replay_buffer, checkpoint.replay, manifest["replay"])  # type: ignore[attr-defined]
+        elif buffer is not None:
+            restore_replay(buffer, checkpoint.replay, manifest["replay"])
         if rng:
             restore_rng(state["rng"], agent.action_space)
 

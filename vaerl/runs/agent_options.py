@@ -21,7 +21,7 @@ from vaerl.names import check_name
 
 # Arguments with a field of `TrainConfig`, and those that a run decides.
 RESERVED = {"self", "policy", "density", "env", "seed", "device", "verbose", "tensorboard_log"}
-RESERVED |= {"dynamics", "dynamics_kwargs"}
+RESERVED |= {"dynamics", "dynamics_kwargs", "data"}
 
 SPACES = {"self", "observation_space", "action_space", "lr_schedule"}  # arguments of a policy
 
@@ -38,7 +38,7 @@ SCHEDULE = re.compile(rf"lin(_{NUMBER}){{1,3}}", re.IGNORECASE)
 
 
 def check_agent_options(agent: str, options: Mapping[str, Any]) -> None:
-    """Raise a ValueError of one line for an option that `agent` does not take, or lacks.
+    """Raise a ValueError of one line for an option or a value that `agent` does not take.
 
     >>> check_agent_options("sac", {"gamma": 0.9, "train_freq": [1, "episode"]})
     """
@@ -51,9 +51,6 @@ def check_agent_options(agent: str, options: Mapping[str, Any]) -> None:
         if not (inside and _fits(value, legal[option])):
             expected = " or ".join(dict.fromkeys(_words(legal[option], low, high)))
             raise ValueError(f"agent option {option}: got {value!r}, expected {expected}")
-    for option in getattr(agent_class(agent), "needs", ()):
-        if options.get(option) is None:
-            raise ValueError(f"agent option {option}: got none, but agent {agent!r} needs it")
     policies = getattr(agent_class(agent), "policy_aliases", None)
     if policies:
         names = set(inspect.signature(next(iter(policies.values())).__init__).parameters)

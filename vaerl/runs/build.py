@@ -58,7 +58,9 @@ def make_agent(config: TrainConfig, env: VecEnv, seed: int) -> BaseAlgorithm:
     Raises ValueError, one line, for arguments that the agent or its density refuses.
     """
     description = AgentDescription.from_dict(config.to_dict())
-    agent = make_described(description, env, seed=seed, device=config.device)
+    agent = make_described(
+        description, env, seed=seed, device=config.device, data=config.data or None
+    )
     if (
         hasattr(agent, "diagnostics_interval")
         and "diagnostics_interval" not in config.agent_options

@@ -16,9 +16,11 @@ from vaerl.track import TRACKERS
 
 WANDB_MODES = ("online", "offline", "disabled")
 DEBUG_STEPS = 128
+NAMED_SOURCE = re.compile(r"[a-z]{2,}:")
+"""Begins a source of data that is no path, such as minari:NAME."""
 AGENT_FIELDS = (
     *("agent", "env", "density", "seed", "n_envs", "density_options", "dynamics"),
-    *("dynamics_options", "agent_options", "env_options"),
+    *("dynamics_options", "agent_options", "env_options", "data"),
 )
 """Fields that determine an agent and its data; a run resumes only with the same."""
 
@@ -47,8 +49,10 @@ class TrainConfig:
     """Argument of the algorithm's constructor, such as learning_rate=1e-3."""
     env_options: Mapping[str, Any] = field(default_factory=dict)
     """Argument of the environment, passed to gymnasium.make."""
+    data: str = ""
+    """Demonstrations to learn from: a folder, a run, or minari:NAME."""
     steps: int = 100_000
-    """Environment steps, summed over the copies of the environment."""
+    """Environment steps, summed over the copies; updates, for an agent that learns from data."""
     seed: int = 0
     """Seed of the agent, the environments and the evaluations."""
     n_envs: int = 1
@@ -106,6 +110,7 @@ class TrainConfig:
                 f"device: got {self.device!r}, expected auto, cpu, mps, cuda or cuda:NUMBER"
             )
         self._settle_dynamics()
+        self._settle_data()
         if not self.out:
             plans = AGENTS.load(self.agent).plans
             densities = [self.density] if plans else [self.density, self.dynamics]
@@ -128,6 +133,21 @@ class TrainConfig:
             raise ValueError(
                 f"dynamics: got {given!r}, expected none: agent {self.agent!r} learns no model"
             )
+
+    def _settle_data(self) -> None:
+        """Check that the agent and the data go together; a path is made absolute."""
+        agent = AGENTS.load(self.agent)
+        if self.data and not agent.takes_data:
+            raise ValueError(
+                f"data: got {self.data!r}, expected none: agent {self.agent!r} learns from no data"
+            )
+        if agent.needs_data and not self.data:
+            raise ValueError(
+                f"data: got none, expected the demonstrations that agent {self.agent!r} learns "
+                "from: a folder, a run, or minari:NAME"
+            )
+        if self.data and not NAMED_SOURCE.match(self.data):  # a run may be read from elsewhere
+            object.__setattr__(self, "data", str(Path(self.data).expanduser().absolute()))
 
     def difference(self, other: TrainConfig, *also: str) -> str:
         """The first field that makes the agents of two runs different; "" if there is none.
