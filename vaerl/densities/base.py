@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from vaerl.densities.noise import Shape
+from vaerl.densities.noise import Noise, Shape
 from vaerl.densities.options import check_positive
 
 Latents = tuple[Tensor, ...]
@@ -63,17 +63,15 @@ class ConditionalValue(Distribution):
         return self.event_shape[0]
 
     @abstractmethod
-    def rsample(self, sample_shape: Shape = (), generator: torch.Generator | None = None) -> Tensor:
+    def rsample(self, sample_shape: Shape = (), generator: Noise = None) -> Tensor:
         """Reparameterised samples, ``sample_shape + batch + (X,)``."""
 
-    def sample(self, sample_shape: Shape = (), generator: torch.Generator | None = None) -> Tensor:
+    def sample(self, sample_shape: Shape = (), generator: Noise = None) -> Tensor:
         """Samples without gradient, ``sample_shape + batch + (X,)``."""
         with torch.no_grad():
             return self.rsample(sample_shape, generator)
 
-    def sample_mean(
-        self, sample_shape: Shape = (), generator: torch.Generator | None = None
-    ) -> Tensor:
+    def sample_mean(self, sample_shape: Shape = (), generator: Noise = None) -> Tensor:
         """E[x | z, c] at a latent or component z that is drawn, ``sample_shape + batch + (X,)``.
 
         A sample without the noise around it: it keeps the modes and leaves out the spread within
@@ -82,7 +80,7 @@ class ConditionalValue(Distribution):
         return self.sample(sample_shape, generator)
 
     def rsample_with_latents(
-        self, sample_shape: Shape = (), generator: torch.Generator | None = None
+        self, sample_shape: Shape = (), generator: Noise = None
     ) -> tuple[Tensor, Latents]:
         """Samples and the latent path that generated each of them, h_1 first; ``()`` without
         latents."""
@@ -92,7 +90,7 @@ class ConditionalValue(Distribution):
         self,
         k: int = 8,
         sample_shape: Shape = (),
-        generator: torch.Generator | None = None,
+        generator: Noise = None,
     ) -> tuple[Tensor, Tensor]:
         """A reparameterised sample and its log-density: exact, or the upper bound U_k of a latent
         density."""
@@ -104,7 +102,7 @@ class ConditionalValue(Distribution):
         x: Tensor,
         k: int = 64,
         latents: Latents | None = None,
-        generator: torch.Generator | None = None,
+        generator: Noise = None,
     ) -> Bounds:
         """Lower and upper bound on log p(x | c); both are the log-density itself where that is
         exact."""
@@ -122,9 +120,7 @@ class ConditionalValue(Distribution):
             f"entropy() of {type(self).__name__} has no closed form; use entropy_bounds(k, n)"
         )
 
-    def entropy_bounds(
-        self, k: int = 64, n: int = 256, generator: torch.Generator | None = None
-    ) -> Bounds:
+    def entropy_bounds(self, k: int = 64, n: int = 256, generator: Noise = None) -> Bounds:
         """Monte-Carlo means over n samples of −U_k and −L_k, which bound the entropy (equal if
         exact).
 
@@ -141,7 +137,7 @@ class ConditionalValue(Distribution):
     def entropy_estimate(
         self,
         samples: int,
-        generator: torch.Generator | None = None,
+        generator: Noise = None,
         change: Callable[[Tensor], Tensor] | None = None,
     ) -> Tensor:
         """Unbiased −mean log p(x) over fresh reparameterised samples, ``batch``, differentiable.
@@ -185,7 +181,7 @@ class Folded(ABC):
     """
 
     @abstractmethod
-    def __call__(self, context: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def __call__(self, context: Tensor, generator: Noise = None) -> Tensor:
         """One draw at each context, ``batch + (X,)``, from the noise that the modules use."""
 
     @abstractmethod
@@ -280,7 +276,7 @@ class ConditionalDensity(nn.Module):
         *,
         diagnostics: bool = True,
         kl_weight: float = 1.0,
-        generator: torch.Generator | None = None,
+        generator: Noise = None,
     ) -> tuple[Tensor, Info]:
         """Per-sample objective to minimise, shape ``batch``, and diagnostics (0-d tensors without
         gradient).
@@ -299,7 +295,7 @@ class ConditionalDensity(nn.Module):
         change: Tensor | float,
         diagnostics: bool,
         kl_weight: float,
-        generator: torch.Generator | None,
+        generator: Noise,
     ) -> tuple[Tensor, Info]:
         """`loss` at checked arguments, for a function of x whose log |dx'/dx| is `change`."""
         loss = change - self(context).log_prob(x)
@@ -319,7 +315,7 @@ class ConditionalDensity(nn.Module):
     def sleep_losses(
         self,
         contexts: Tensor,
-        generator: torch.Generator | None = None,
+        generator: Noise = None,
         change: Callable[[Tensor], Tensor] | None = None,
     ) -> Iterator[Tensor]:
         """Losses that fit them to the density's own samples: see `vaerl.densities.sleep`."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vaerl.densities.base import IntractableError
-from vaerl.densities.noise import Shape, uniform
+from vaerl.densities.noise import Noise, Shape, uniform
 
 BLOCK = 1 << 17
 """Numbers handled at once by the log-density, about what a processor's cache holds."""
@@ -38,7 +38,7 @@ class Bernoulli:
         result: Tensor = _LogProb.apply(torch.atleast_2d(logits), torch.atleast_2d(x))
         return result.reshape(logits.shape[:-1])
 
-    def rsample(self, sample_shape: Shape = (), generator: torch.Generator | None = None) -> Tensor:
+    def rsample(self, sample_shape: Shape = (), generator: Noise = None) -> Tensor:
         """Draws ``sample_shape + logits.shape``, for calls under `torch.no_grad` only.
 
         Raises IntractableError where a gradient is asked for: a binary draw has none.

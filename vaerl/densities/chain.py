@@ -13,13 +13,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from vaerl.densities.base import Folded, Standardise
 from vaerl.densities.fold import FoldedDensity, fold_stack
-from vaerl.densities.noise import Shape
+from vaerl.densities.noise import Noise, Shape
 from vaerl.densities.normal import DiagonalNormal, NormalMixture
 
 Path = tuple[Tensor, ...]
@@ -94,7 +93,7 @@ class LatentChain(nn.Module):
         self,
         p: Generative,
         sample_shape: Shape = (),
-        generator: torch.Generator | None = None,
+        generator: Noise = None,
     ) -> Path:
         """Ancestral paths z ~ p(z | c), each layer ``sample_shape + batch + (d_l,)``."""
         path = [p.prior.rsample(sample_shape, generator)]
@@ -141,7 +140,7 @@ class LatentChain(nn.Module):
         q: tuple[Any, ...],
         x: Tensor,
         sample_shape: Shape = (),
-        generator: torch.Generator | None = None,
+        generator: Noise = None,
     ) -> tuple[Path, list[Any]]:
         """Paths z ~ q(z | x, c) with one encoder pass per x, and the law of each layer."""
         laws = [self.recognition[0](x, q[0])]
@@ -178,7 +177,7 @@ class LatentChain(nn.Module):
     # -- both --------------------------------------------------------------------------------------
 
     def deviations(
-        self, context: Tensor, x: Tensor, samples: int, generator: torch.Generator | None
+        self, context: Tensor, x: Tensor, samples: int, generator: Noise
     ) -> list[Tensor]:
         """(μ_q − μ_p) / σ_p of every unit at pairs (c, x), for each layer, h_1 first.
 

@@ -16,12 +16,12 @@ from torch import Tensor
 
 from vaerl import bounds
 from vaerl.densities.base import Bounds, ConditionalDensity, check_matrix
-from vaerl.densities.noise import standard_normal, uniform
+from vaerl.densities.noise import Noise, code_noise
 from vaerl.densities.options import check_positive
 
 
 def draw_held_codes(
-    density: ConditionalDensity, shape: tuple[int, ...], generator: torch.Generator | None = None
+    density: ConditionalDensity, shape: tuple[int, ...], generator: Noise = None
 ) -> Tensor:
     """Independent codes ``shape + (code_dim,)``: U[0, 1) for the prior's component, then N(0, I).
 
@@ -33,10 +33,7 @@ def draw_held_codes(
     >>> value.exact, value.log_prob(value.rsample()).shape
     (True, torch.Size([5]))
     """
-    like = next(density.parameters())
-    size = density.code_dim - 1
-    u = uniform((*shape, 1), like, generator)
-    return torch.cat((u, standard_normal((*shape, size), like, generator)), dim=-1)
+    return code_noise(shape, density.code_dim - 1, next(density.parameters()), generator)
 
 
 def held_log_prob_bounds(
@@ -45,7 +42,7 @@ def held_log_prob_bounds(
     x: Tensor,
     k: int = 256,
     codes: Tensor | None = None,
-    generator: torch.Generator | None = None,
+    generator: Noise = None,
 ) -> Bounds:
     """L_k ≤ log p(x_1, …, x_T | c_1, …, c_T) ≤ U_k in expectation, for one latent held throughout.
 

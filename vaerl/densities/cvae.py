@@ -14,7 +14,7 @@ from vaerl.densities.base import ConditionalDensity, Folded, Info, Standardise, 
 from vaerl.densities.chain import LatentChain, sum_layers
 from vaerl.densities.latent import FrozenValue, LatentValue
 from vaerl.densities.layers import PRIORS, NormalLayer, WholeLayer, make_prior
-from vaerl.densities.noise import sobol_codes
+from vaerl.densities.noise import Noise, sobol_codes
 from vaerl.densities.normal import GaussianValue
 from vaerl.densities.options import (
     check_choice,
@@ -225,7 +225,7 @@ class CVAE(ConditionalDensity):
         change: Tensor | float,
         diagnostics: bool,
         kl_weight: float,
-        generator: torch.Generator | None,
+        generator: Noise,
     ) -> tuple[Tensor, Info]:
         """−L_k(x | c) ``batch`` with the chosen encoder gradient, and diagnostics.
 
@@ -261,7 +261,7 @@ class CVAE(ConditionalDensity):
         self,
         context: Tensor,
         x: Tensor,
-        generator: torch.Generator | None,
+        generator: Noise,
         kl_weight: float = 1.0,
     ) -> tuple[list[Tensor], list[Tensor], Tensor]:
         """Per-layer log p(z | c), log q, and the log-weights of k paths whose gradient is the
@@ -294,7 +294,7 @@ class CVAE(ConditionalDensity):
         x: Tensor,
         samples: int = 16,
         threshold: float = 0.01,
-        generator: torch.Generator | None = None,
+        generator: Noise = None,
     ) -> Info:
         """Conditional active units of each layer, ``active_units_l``: units whose posterior mean
         says something of x.
@@ -366,7 +366,7 @@ class CVAE(ConditionalDensity):
     def sleep_losses(
         self,
         contexts: Tensor,
-        generator: torch.Generator | None = None,
+        generator: Noise = None,
         change: Callable[[Tensor], Tensor] | None = None,
     ) -> Iterator[Tensor]:
         return sleep_losses(self.chain, self.defensive, contexts, generator, change)

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from vaerl.densities.base import ConditionalDensity, ConditionalValue
-from vaerl.densities.noise import Shape, sobol_codes, standard_normal
+from vaerl.densities.noise import Noise, Shape, sobol_codes, standard_normal
 from vaerl.densities.options import check_choice, check_positive, check_sizes
 
 FAMILIES = ("NSF", "MAF", "NICE")
@@ -41,7 +41,7 @@ class FlowValue(ConditionalValue):
         self.flow_base = flow.base
         self._like = like
 
-    def rsample(self, sample_shape: Shape = (), generator: torch.Generator | None = None) -> Tensor:
+    def rsample(self, sample_shape: Shape = (), generator: Noise = None) -> Tensor:
         shape = (*sample_shape, *self.batch_shape, self.event_dim)
         return self.transform.inv(standard_normal(shape, self._like, generator))
 
@@ -49,7 +49,7 @@ class FlowValue(ConditionalValue):
         self,
         k: int = 8,
         sample_shape: Shape = (),
-        generator: torch.Generator | None = None,
+        generator: Noise = None,
     ) -> tuple[Tensor, Tensor]:
         shape = (*sample_shape, *self.batch_shape, self.event_dim)
         noise = standard_normal(shape, self._like, generator)

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vaerl.densities.base import ConditionalValue, Folded, Standardise
-from vaerl.densities.noise import sobol_codes, standard_normal, uniform
+from vaerl.densities.noise import Noise, sobol_codes, standard_normal, uniform
 from vaerl.densities.normal import DiagonalNormal, GaussianValue, MixtureValue, NormalMixture
 from vaerl.nets import FiLMNet, log_shares, smooth_range_terms
 
@@ -131,7 +131,7 @@ class NormalHead:
         self.heads[0].stretch(scale, mean, slice(0, self.size))
         self.sigma.low = self.sigma.low + scale.log()
 
-    def draw(self, given: Sequence[Tensor], like: Tensor, generator: Any) -> Tensor:
+    def draw(self, given: Sequence[Tensor], like: Tensor, generator: Noise) -> Tensor:
         """One point at each row of `like`, from what the heads give."""
         noise = standard_normal((*like.shape[:-1], self.size), like, generator)
         if not given:
@@ -176,7 +176,7 @@ class MixtureHead:
         self.heads[0].stretch(slope, offset, slice(None))
         self.sigma.low = self.sigma.low + scale.log()
 
-    def draw(self, given: Sequence[Tensor], like: Tensor, generator: Any) -> Tensor:
+    def draw(self, given: Sequence[Tensor], like: Tensor, generator: Noise) -> Tensor:
         """One point at each row of `like`, from what the heads give."""
         u = uniform(like.shape[:-1], like, generator)
         noise = standard_normal((*like.shape[:-1], self.size), like, generator)
@@ -250,7 +250,7 @@ class FoldedLayer:
         mean, raw = self.leave(functional.silu(h)).chunk(2, dim=-1)
         return mean, raw
 
-    def draw(self, parent: Tensor, film: Tensor, generator: Any) -> Tensor:
+    def draw(self, parent: Tensor, film: Tensor, generator: Noise) -> Tensor:
         """The child ``batch + (X,)`` of each parent ``batch + (Z,)``."""
         mean, raw = self(parent, film)
         return torch.addcmul(mean, self.sigma(raw), standard_normal(mean.shape, mean, generator))
@@ -304,7 +304,7 @@ class FoldedDensity(Folded):
             context = step(context)
         return context.split_with_sizes(self._sizes, dim=-1)
 
-    def __call__(self, context: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def __call__(self, context: Tensor, generator: Noise = None) -> Tensor:
         given, depth = self._given(context), len(self._layers)
         x = self._head.draw(given[depth:], context, generator)
         for layer, film in zip(self._layers, given, strict=False):

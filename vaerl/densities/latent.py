@@ -15,7 +15,7 @@ from torch import Tensor
 from vaerl import bounds
 from vaerl.densities.base import Bounds, ConditionalValue, IntractableError, Latents
 from vaerl.densities.chain import Generative, LatentChain, Path, sum_layers
-from vaerl.densities.noise import Shape, sobol_codes, standard_normal, uniform
+from vaerl.densities.noise import Noise, Shape, sobol_codes, standard_normal, uniform
 from vaerl.densities.normal import DiagonalNormal, MixtureValue, NormalMixture
 from vaerl.densities.options import check_positive, check_share
 from vaerl.densities.whole import WholeMixture, WholeNormal, check_no_gradient
@@ -54,27 +54,25 @@ class LatentValue(ConditionalValue):
     # -- sampling ----------------------------------------------------------------------------------
 
     def rsample_with_latents(
-        self, sample_shape: Shape = (), generator: torch.Generator | None = None
+        self, sample_shape: Shape = (), generator: Noise = None
     ) -> tuple[Tensor, Latents]:
         path = self.chain.sample_prior(self._p, tuple(sample_shape), generator)
         return self.chain.decode(self._p, path).rsample((), generator), path
 
-    def sample_mean(
-        self, sample_shape: Shape = (), generator: torch.Generator | None = None
-    ) -> Tensor:
+    def sample_mean(self, sample_shape: Shape = (), generator: Noise = None) -> Tensor:
         """The decoder's mean at a path drawn from the prior."""
         with torch.no_grad():
             path = self.chain.sample_prior(self._p, tuple(sample_shape), generator)
             return self.chain.decode(self._p, path).moments()[0]
 
-    def rsample(self, sample_shape: Shape = (), generator: torch.Generator | None = None) -> Tensor:
+    def rsample(self, sample_shape: Shape = (), generator: Noise = None) -> Tensor:
         return self.rsample_with_latents(sample_shape, generator)[0]
 
     def rsample_and_log_prob(
         self,
         k: int = 8,
         sample_shape: Shape = (),
-        generator: torch.Generator | None = None,
+        generator: Noise = None,
     ) -> tuple[Tensor, Tensor]:
         """A reparameterised sample and the upper bound U_k on its log-density.
 
@@ -121,7 +119,7 @@ class LatentValue(ConditionalValue):
         x: Tensor,
         k: int = 64,
         latents: Latents | None = None,
-        generator: torch.Generator | None = None,
+        generator: Noise = None,
         *,
         defensive: float | None = None,
     ) -> Bounds:
@@ -159,7 +157,7 @@ class LatentValue(ConditionalValue):
         x: Tensor,
         k: int,
         share: float,
-        generator: torch.Generator | None,
+        generator: Noise,
         generating: Path | None = None,
         decoder: Any | None = None,
         prior_path: Path | None = None,
@@ -199,7 +197,7 @@ class LatentValue(ConditionalValue):
         first_law: Any,
         k: int,
         share: float,
-        generator: torch.Generator | None,
+        generator: Noise,
         prior_path: Path | None,
     ) -> Path:
         """k whole paths from λ p(z | c) + (1 − λ) q(z | x, c), reparameterised given which of the
@@ -273,7 +271,7 @@ class FrozenValue(MixtureValue):
         """The mixture itself, parameters ``batch + (K, X)``."""
         return decode_codes(self._chain, self._p, self._codes, tuple(self.batch_shape))
 
-    def rsample(self, sample_shape: Shape = (), generator: torch.Generator | None = None) -> Tensor:
+    def rsample(self, sample_shape: Shape = (), generator: Noise = None) -> Tensor:
         """As from the mixture, with the same noise; only the codes drawn are decoded."""
         batch = (*sample_shape, *self.batch_shape)
         u = uniform(batch, self._codes, generator)

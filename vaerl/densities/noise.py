@@ -34,22 +34,36 @@ class RowGenerators:
         return draws[self.rows, torch.arange(len(self.rows))]
 
 
-def standard_normal(
-    shape: tuple[int, ...], like: Tensor, generator: torch.Generator | RowGenerators | None = None
-) -> Tensor:
+Noise = torch.Generator | RowGenerators | None
+"""The source of random numbers of a draw: a generator, one for each row, or torch's global one."""
+
+
+def standard_normal(shape: tuple[int, ...], like: Tensor, generator: Noise = None) -> Tensor:
     """N(0, 1) draws of the given shape, with the dtype and device of `like`."""
-    if isinstance(generator, RowGenerators):
-        return generator.draw(torch.randn, shape, like)
-    return torch.randn(shape, dtype=like.dtype, device=like.device, generator=generator)
+    return _draw(torch.randn, shape, like, generator)
 
 
-def uniform(
-    shape: tuple[int, ...], like: Tensor, generator: torch.Generator | RowGenerators | None = None
-) -> Tensor:
+def uniform(shape: tuple[int, ...], like: Tensor, generator: Noise = None) -> Tensor:
     """U[0, 1) draws of the given shape, with the dtype and device of `like`."""
+    return _draw(torch.rand, shape, like, generator)
+
+
+def _draw(
+    sampler: Callable[..., Tensor], shape: tuple[int, ...], like: Tensor, generator: Noise
+) -> Tensor:
     if isinstance(generator, RowGenerators):
-        return generator.draw(torch.rand, shape, like)
-    return torch.rand(shape, dtype=like.dtype, device=like.device, generator=generator)
+        return generator.draw(sampler, shape, like)
+    return sampler(shape, dtype=like.dtype, device=like.device, generator=generator)
+
+
+def code_noise(shape: tuple[int, ...], size: int, like: Tensor, generator: Noise = None) -> Tensor:
+    """Independent draws ``(*shape, 1 + size)``: a U[0, 1) column, then N(0, 1) columns.
+
+    A latent code is such a row: the first number picks a component of a mixture, the others a
+    point in it. `sobol_codes` gives rows that cover the space more evenly.
+    """
+    u = uniform((*shape, 1), like, generator)
+    return torch.cat((u, standard_normal((*shape, size), like, generator)), dim=-1)
 
 
 def sobol_codes(count: int, normal_dims: int, seed: int) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from vaerl.densities.base import ConditionalValue
-from vaerl.densities.noise import Shape, standard_normal, uniform
+from vaerl.densities.noise import Noise, Shape, standard_normal, uniform
 from vaerl.densities.options import check_positive
 
 HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
@@ -33,7 +33,7 @@ class DiagonalNormal:
         """Σ_d −½((x−μ)/σ)² − log σ − ½ log 2π, in nats; the last dimension is summed."""
         return _log_normal(x, self.mean, self.log_sigma, self._precision)
 
-    def rsample(self, sample_shape: Shape = (), generator: torch.Generator | None = None) -> Tensor:
+    def rsample(self, sample_shape: Shape = (), generator: Noise = None) -> Tensor:
         """μ + σ ε with ε ~ N(0, I), ``sample_shape + mean.shape``."""
         noise = standard_normal((*sample_shape, *self.mean.shape), self.mean, generator)
         return self.at(noise)
@@ -146,7 +146,7 @@ class NormalMixture:
         # Densities over the highest of all terms: the best point is far from underflow.
         return (logs - logs.amax((0, 1))).exp_().sum(0).argmax(0)
 
-    def rsample(self, sample_shape: Shape = (), generator: torch.Generator | None = None) -> Tensor:
+    def rsample(self, sample_shape: Shape = (), generator: Noise = None) -> Tensor:
         """Ancestral samples ``sample_shape + batch + (X,)``; no gradient reaches the weights."""
         batch = self.mean.shape[:-2]
         u = uniform((*sample_shape, *batch), self.mean, generator)
@@ -191,12 +191,10 @@ class GaussianValue(ConditionalValue):
         super().__init__(normal.mean.shape[:-1], normal.mean.shape[-1])
         self.normal = normal
 
-    def rsample(self, sample_shape: Shape = (), generator: torch.Generator | None = None) -> Tensor:
+    def rsample(self, sample_shape: Shape = (), generator: Noise = None) -> Tensor:
         return self.normal.rsample(sample_shape, generator)
 
-    def sample_mean(
-        self, sample_shape: Shape = (), generator: torch.Generator | None = None
-    ) -> Tensor:
+    def sample_mean(self, sample_shape: Shape = (), generator: Noise = None) -> Tensor:
         """The mean: a Gaussian has no latent to draw."""
         with torch.no_grad():
             return self.mean.expand(*sample_shape, *self.mean.shape)
@@ -231,20 +229,15 @@ class MixtureValue(ConditionalValue):
         super().__init__(mixture.mean.shape[:-2], mixture.mean.shape[-1])
         self.mixture = mixture
 
-    def rsample(self, sample_shape: Shape = (), generator: torch.Generator | None = None) -> Tensor:
+    def rsample(self, sample_shape: Shape = (), generator: Noise = None) -> Tensor:
         return self.mixture.rsample(sample_shape, generator)
 
-    def sample_mean(
-        self, sample_shape: Shape = (), generator: torch.Generator | None = None
-    ) -> Tensor:
+    def sample_mean(self, sample_shape: Shape = (), generator: Noise = None) -> Tensor:
         """The mean of a drawn component."""
         with torch.no_grad():
-            means = self.mixture.places
-            shape = (*sample_shape, *means.shape[:-2])
-            edges = self.mixture.log_weights.exp().cumsum(-1)[..., :-1]
-            index = (uniform(shape, means, generator).unsqueeze(-1) >= edges).sum(-1)
-            at = index[..., None, None].expand(*shape, 1, means.shape[-1])
-            return means.expand(*shape, *means.shape[-2:]).gather(-2, at).squeeze(-2)
+            places = self.mixture.places
+            u = uniform((*sample_shape, *places.shape[:-2]), places, generator)
+            return self.mixture.at(u, places.new_zeros(places.shape[-1]))
 
     def log_prob(self, x: Tensor) -> Tensor:
         return self.mixture.log_prob(self._check_event(x))
@@ -257,7 +250,7 @@ class MixtureValue(ConditionalValue):
     def entropy_estimate(
         self,
         samples: int,
-        generator: torch.Generator | None = None,
+        generator: Noise = None,
         change: Callable[[Tensor], Tensor] | None = None,
     ) -> Tensor:
         """As `ConditionalValue.entropy_estimate`; with trained weights Σ_m w_m E_m[−log p].

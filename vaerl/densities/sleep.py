@@ -9,13 +9,14 @@ from torch import Tensor
 
 from vaerl.bounds import defensive_log_density
 from vaerl.densities.chain import LatentChain, sum_layers
+from vaerl.densities.noise import Noise
 
 
 def sleep_losses(
     chain: LatentChain,
     defensive: float,
     contexts: Tensor,
-    generator: torch.Generator | None = None,
+    generator: Noise = None,
     change: Callable[[Tensor], Tensor] | None = None,
 ) -> Iterator[Tensor]:
     """mean U_0 over own samples (Hinton et al. 1995), one 0-d loss for each of T steps, in nats.

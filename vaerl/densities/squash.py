@@ -24,7 +24,7 @@ from vaerl.densities.base import (
     Latents,
     Standardise,
 )
-from vaerl.densities.noise import Shape
+from vaerl.densities.noise import Noise, Shape
 
 EDGE = 1.0 - 1e-6
 """Points beyond this magnitude are moved to it before atanh: |u| ≤ 7.25."""
@@ -58,17 +58,15 @@ class SquashedValue(ConditionalValue):
         """Whether `log_prob` is exact: a property of the base value."""
         return self.base.exact
 
-    def rsample(self, sample_shape: Shape = (), generator: torch.Generator | None = None) -> Tensor:
+    def rsample(self, sample_shape: Shape = (), generator: Noise = None) -> Tensor:
         return torch.tanh(self.base.rsample(sample_shape, generator))
 
-    def sample_mean(
-        self, sample_shape: Shape = (), generator: torch.Generator | None = None
-    ) -> Tensor:
+    def sample_mean(self, sample_shape: Shape = (), generator: Noise = None) -> Tensor:
         """tanh of that of the base: for a normal decoder, the median of each dimension."""
         return torch.tanh(self.base.sample_mean(sample_shape, generator))
 
     def rsample_with_latents(
-        self, sample_shape: Shape = (), generator: torch.Generator | None = None
+        self, sample_shape: Shape = (), generator: Noise = None
     ) -> tuple[Tensor, Latents]:
         u, latents = self.base.rsample_with_latents(sample_shape, generator)
         return torch.tanh(u), latents
@@ -77,7 +75,7 @@ class SquashedValue(ConditionalValue):
         self,
         k: int = 8,
         sample_shape: Shape = (),
-        generator: torch.Generator | None = None,
+        generator: Noise = None,
     ) -> tuple[Tensor, Tensor]:
         u, log_prob = self.base.rsample_and_log_prob(k, sample_shape, generator)
         return torch.tanh(u), log_prob - log_det_tanh(u)
@@ -91,16 +89,14 @@ class SquashedValue(ConditionalValue):
         x: Tensor,
         k: int = 64,
         latents: Latents | None = None,
-        generator: torch.Generator | None = None,
+        generator: Noise = None,
     ) -> Bounds:
         u = unsquash(self._check_event(x))
         correction = log_det_tanh(u)
         lower, upper = self.base.log_prob_bounds(u, k, latents, generator)
         return Bounds(lower - correction, None if upper is None else upper - correction)
 
-    def entropy_bounds(
-        self, k: int = 64, n: int = 256, generator: torch.Generator | None = None
-    ) -> Bounds:
+    def entropy_bounds(self, k: int = 64, n: int = 256, generator: Noise = None) -> Bounds:
         # In u-space throughout: near the edge of the box x no longer tells u.
         with torch.no_grad():
             u, latents = self.base.rsample_with_latents((n,), generator)
@@ -115,7 +111,7 @@ class SquashedValue(ConditionalValue):
     def entropy_estimate(
         self,
         samples: int,
-        generator: torch.Generator | None = None,
+        generator: Noise = None,
         change: Callable[[Tensor], Tensor] | None = None,
     ) -> Tensor:
         assert change is None, "one change of variables is enough"
@@ -166,7 +162,7 @@ class Squashed(ConditionalDensity):
     def sleep_losses(
         self,
         contexts: Tensor,
-        generator: torch.Generator | None = None,
+        generator: Noise = None,
         change: Callable[[Tensor], Tensor] | None = None,
     ) -> Iterator[Tensor]:
         assert change is None, "one change of variables is enough"
@@ -196,7 +192,7 @@ class _FoldedSquash(Folded):
     def __init__(self, base: Folded) -> None:
         self.base = base
 
-    def __call__(self, context: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def __call__(self, context: Tensor, generator: Noise = None) -> Tensor:
         return torch.tanh(self.base(context, generator))
 
     def value(self, context: Tensor, codes: Tensor | None = None) -> ConditionalValue:

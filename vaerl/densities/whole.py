@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from vaerl.densities.base import IntractableError
-from vaerl.densities.noise import Shape
+from vaerl.densities.noise import Noise, Shape
 from vaerl.densities.normal import HALF_LOG_TWO_PI, DiagonalNormal, NormalMixture
 from vaerl.densities.options import check_range
 
@@ -75,7 +75,7 @@ class WholeNormal(DiagonalNormal):
         """Σ_d log of the mass within ½ of x_d, in nats."""
         return log_cell_mass((x - self.mean).abs(), self._precision).sum(-1)
 
-    def rsample(self, sample_shape: Shape = (), generator: torch.Generator | None = None) -> Tensor:
+    def rsample(self, sample_shape: Shape = (), generator: Noise = None) -> Tensor:
         check_no_gradient(self.mean)
         return super().rsample(sample_shape, generator)
 
@@ -100,7 +100,7 @@ class WholeMixture(NormalMixture):
     def places(self) -> Tensor:
         return self.mean.round()
 
-    def rsample(self, sample_shape: Shape = (), generator: torch.Generator | None = None) -> Tensor:
+    def rsample(self, sample_shape: Shape = (), generator: Noise = None) -> Tensor:
         check_no_gradient(self.mean)
         return super().rsample(sample_shape, generator)
 

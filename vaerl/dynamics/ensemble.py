@@ -22,10 +22,11 @@ from torch.nn import functional
 
 from vaerl.densities import ConditionalValue, density_class, make_density
 from vaerl.densities.base import Folded
+from vaerl.densities.noise import code_noise
 from vaerl.densities.options import check_choice, check_positive, check_sizes
 from vaerl.dynamics.batched import batch_members, extract_member, select_members
 from vaerl.dynamics.data import Transitions
-from vaerl.dynamics.episodes import LATENTS, EpisodeCode, draw_noise, with_code
+from vaerl.dynamics.episodes import LATENTS, EpisodeCode, with_code
 from vaerl.dynamics.normaliser import Normaliser
 from vaerl.nets import mlp
 
@@ -319,9 +320,7 @@ class Ensemble(nn.Module):
         if self.latent == "step":
             return networks["density"](context).sample((count,), generator)
         shape = (count, *context.shape[:-1])
-        code = networks["episode"].place(
-            draw_noise(shape, self.latent_dim, context.device, generator)
-        )
+        code = networks["episode"].place(code_noise(shape, self.latent_dim, context, generator))
         return networks["density"](with_code(context, code)).sample((), generator)
 
     def member(self, index: int) -> Self:

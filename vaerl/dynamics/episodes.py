@@ -112,18 +112,6 @@ def _stretches(first: Tensor, counts: Tensor, length: int) -> Stretches:
     return Stretches(rows, inside)
 
 
-def draw_noise(
-    shape: tuple[int, ...],
-    size: int,
-    device: torch.device,
-    generator: torch.Generator | None = None,
-) -> Tensor:
-    """What `EpisodeCode.place` turns into codes of Z = `size`: ``(*shape, 1 + Z)``."""
-    uniform = torch.rand((*shape, 1), generator=generator, device=device)
-    normal = torch.randn((*shape, size), generator=generator, device=device)
-    return torch.cat((uniform, normal), dim=-1)
-
-
 def with_code(context: Tensor, code: Tensor) -> Tensor:
     """Contexts ``(*shape, C)`` with codes ``(*shape, Z)`` appended, either repeated to fit."""
     shape = torch.broadcast_shapes(context.shape[:-1], code.shape[:-1])

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 from vaerl.densities import ConditionalValue, IntractableError
+from vaerl.densities.noise import code_noise
 from vaerl.densities.options import check_choice, check_positive
 from vaerl.dynamics.ensemble import PROPAGATIONS, Ensemble
-from vaerl.dynamics.episodes import draw_noise
 from vaerl.planning.model import Step, per_row
 
 MEAN_SAMPLES = 16
@@ -46,8 +46,8 @@ class Rollout:
         self._offset = self._draw_offset(generator)
         self._noise: Tensor | None = None
         if ensemble.latent == "episode":
-            device = ensemble.elites.device
-            self._noise = draw_noise((self.rows,), ensemble.latent_dim, device, generator)
+            like = ensemble.input_normaliser.mean
+            self._noise = code_noise((self.rows,), ensemble.latent_dim, like, generator)
 
     @torch.no_grad()
     def step(

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from vaerl.densities.noise import standard_normal
 from vaerl.densities.options import check_positive
 from vaerl.planning.noise import coloured_noise
 
@@ -104,7 +105,7 @@ class BoxActions:
         """See `Actions`."""
         mean, std = law
         shape = (len(mean), count, *mean.shape[1:])
-        noise = coloured_noise(shape, colour, generator, mean.device)
+        noise = coloured_noise(standard_normal(shape, mean, generator), colour)
         return self._clip(torch.addcmul(mean.unsqueeze(1), std.unsqueeze(1), noise))
 
     def uniform(

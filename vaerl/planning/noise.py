@@ -8,23 +8,18 @@ import torch
 from torch import Tensor
 
 
-def coloured_noise(
-    shape: tuple[int, ...],
-    beta: float,
-    generator: torch.Generator | None = None,
-    device: torch.device | str = "cpu",
-) -> Tensor:
-    """N(0, 1) marginals with power ∝ f^(−β) along the second-last dimension, the time.
+def coloured_noise(white: Tensor, beta: float) -> Tensor:
+    """White noise N(0, 1) filtered to power ∝ f^(−β) along the second-last dimension, the time.
 
-    β = 0 is white noise; higher β moves slower (Timmer & König 1995; Pinneri et al. 2020).
+    The marginals stay N(0, 1). β = 0 leaves the noise white; with a higher β it moves more slowly
+    (Timmer & König 1995; Pinneri et al. 2020).
 
-    >>> coloured_noise((3, 10, 2), 2.0).shape
+    >>> coloured_noise(torch.randn(3, 10, 2), 2.0).shape
     torch.Size([3, 10, 2])
     """
-    white = torch.randn(shape, generator=generator, device=device)
-    if beta == 0.0 or shape[-2] == 1:
+    if beta == 0.0 or white.shape[-2] == 1:
         return white
-    return (_mixing(shape[-2], float(beta)).to(white)) @ white
+    return _mixing(white.shape[-2], float(beta)).to(white) @ white
 
 
 @functools.lru_cache(maxsize=64)

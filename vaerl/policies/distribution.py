@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-import torch
 from stable_baselines3.common.distributions import Distribution
 from torch import Tensor
 
 from vaerl.densities import ConditionalValue, IntractableError
+from vaerl.densities.noise import Noise
 
 REFUSE_TRPO = (
     "distribution: this action density has no analytic KL, which TRPO needs; "
@@ -34,7 +34,7 @@ class DensityDistribution(Distribution):
         self,
         value: ConditionalValue,
         mode: Callable[[], Tensor],
-        generator: Callable[[], torch.Generator],
+        generator: Callable[[], Noise],
         entropy_samples: int,
         middle: Tensor,
         half: Tensor,

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vaerl.densities.noise import RowGenerators
+
 _WORD = 0xFFFFFFFF
 _WINDOWS = 1 << 31  # where the numbers of windows begin, far from where the stream itself gets
 
@@ -54,15 +56,23 @@ class NoiseSource(nn.Module):
             x = ((x ^ (x >> shift)) * factor) & _WORD
         return x ^ (x >> 16)
 
-    def window_seed(self, window: int) -> int:
-        """The seed of a window: the same one at every call, beside the stream, which does not move.
+    def in_windows(self, windows: Tensor, device: torch.device | str = "cpu") -> RowGenerators:
+        """Noise in which row i draws from window ``windows[i]``, a whole number.
 
-        >>> noise = NoiseSource(seed=1)
-        >>> first, again, other = (noise.window_seed(window) for window in (0, 0, 1))
-        >>> first == again, first == other
+        A window repeats its noise at every call; the stream itself does not advance.
+
+        >>> from vaerl.densities.noise import standard_normal
+        >>> noise, windows = NoiseSource(seed=1), torch.tensor([0, 3])
+        >>> draws = [
+        ...     standard_normal((2, 4), torch.zeros(1), noise.in_windows(w))
+        ...     for w in (windows, windows, windows + 1)
+        ... ]
+        >>> torch.equal(draws[0], draws[1]), torch.equal(draws[0], draws[2])
         (True, False)
         """
-        return self._number(_WINDOWS + 4 * window + 1)
+        each, rows = windows.unique(return_inverse=True)
+        seeds = [self._number(_WINDOWS + 4 * int(window) + 1) for window in each]
+        return RowGenerators([torch.Generator(device).manual_seed(s) for s in seeds], rows.tolist())
 
     def generator(self, device: torch.device | str = "cpu") -> torch.Generator:
         """A generator on `device`, freshly seeded for one call; valid until the next one."""

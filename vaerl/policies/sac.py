@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from vaerl.densities import ConditionalValue
 from vaerl.densities.codes import draw_held_codes
-from vaerl.densities.noise import RowGenerators
 from vaerl.densities.options import check_positive
 from vaerl.policies.fast import Fast, sees_flat_floats
 from vaerl.policies.fourier import FourierCritic, check_waves
@@ -149,7 +148,9 @@ class DensityActor(BasePolicy):
     def act_held(self, obs: PyTorchObs, held: Held) -> Tensor:
         """A draw ``(B, X)`` from π(a | s, ε) with the codes ε, or with the noise, that is held."""
         if self.holds.latent == 1:
-            return self._act_with_noise(obs, torch.as_tensor(held.codes[:, 0]))
+            windows = torch.as_tensor(held.codes[:, 0])
+            noise = self.noise.in_windows(windows, self.device)
+            return self.action_density(obs).rsample(generator=noise)
         codes = torch.as_tensor(held.codes, device=self.device)
         value = self.density.value_given_codes(self.context(obs), codes)
         return value.rsample(generator=self.noise.generator(self.device))
@@ -160,14 +161,6 @@ class DensityActor(BasePolicy):
             return np.full((count, 1), self.noise.next_seed() % WINDOWS, np.float32)
         generator = self.noise.generator(self.device)
         return draw_held_codes(self.density, (count,), generator).cpu().numpy()
-
-    def _act_with_noise(self, obs: PyTorchObs, windows: Tensor) -> Tensor:
-        """A draw of every row in its own window of the noise."""
-        open_ones, rows = windows.unique(return_inverse=True)
-        seeds = [self.noise.window_seed(int(window)) for window in open_ones]
-        generators = [torch.Generator(self.device).manual_seed(seed) for seed in seeds]
-        own: Any = RowGenerators(generators, rows.tolist())
-        return self.action_density(obs).rsample(generator=own)
 
     def action_log_prob(self, obs: PyTorchObs) -> tuple[Tensor, Tensor]:
         """Reparameterised actions ``(B, X)`` and log π ``(B,)``: exact, or the upper bound U_k.
