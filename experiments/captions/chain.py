@@ -29,7 +29,7 @@ from torch.func import functional_call
 from vaerl.densities.bernoulli import Bernoulli
 from vaerl.densities.chain import Generative, LatentChain
 from vaerl.densities.cvae import CVAE
-from vaerl.densities.noise import Shape, standard_normal
+from vaerl.densities.noise import Noise, Shape, standard_normal
 from vaerl.densities.normal import DiagonalNormal
 from vaerl.experiments.captions.data import IMAGE, LENGTH, SIDE, VOCABULARY
 from vaerl.nets import smooth_range
@@ -244,16 +244,16 @@ class PathLaw:
     def __init__(self, reading: Reading, x: Tensor | None = None) -> None:
         self.reading, self.x = reading, x
 
-    def rsample(self, sample_shape: Shape = (), generator: torch.Generator | None = None) -> Tensor:
+    def rsample(self, sample_shape: Shape = (), generator: Noise = None) -> Tensor:
         """Paths ``sample_shape + batch + (T·Z,)``, step by step."""
         sizes = self.reading.net.sizes
         like = self.reading.words.states
         batch = like.shape[:-2] if self.x is None else self.x.shape[:-1]
         shape = (*sample_shape, *batch, sizes.steps * sizes.latent)
-        return self.at(standard_normal(shape, like, generator))
+        return self.reading.fresh(standard_normal(shape, like, generator), self.x)
 
-    def at(self, noise: Tensor) -> Tensor:
-        """The paths that N(0, I) noise maps to."""
+    def place(self, u: Tensor, noise: Tensor) -> Tensor:
+        """The paths that N(0, I) noise maps to; there is no component for u to pick."""
         return self.reading.fresh(noise, self.x)
 
     def log_prob(self, z: Tensor) -> Tensor:

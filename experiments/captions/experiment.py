@@ -26,7 +26,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from vaerl.densities.cvae import CVAE
+from vaerl.densities import ConditionalDensity
 from vaerl.densities.options import check_positive, check_seed
 from vaerl.experiments.captions.chain import Sizes, build_drawer
 from vaerl.experiments.captions.data import (
@@ -44,6 +44,7 @@ from vaerl.experiments.captions.scores import (
     Sampler,
     agreement,
     attention_mass,
+    binary_sampler,
     caption_bounds,
     caption_choice,
     density_sampler,
@@ -267,9 +268,9 @@ def _descend(loss: Tensor, optimiser: torch.optim.Optimizer) -> None:
 
 def _sampler(model: Any) -> Sampler:
     """How a model draws binary images of captions."""
-    if isinstance(model, CVAE):
+    if isinstance(model, ConditionalDensity):
         return density_sampler(model)
-    return lambda tokens, generator: (model.sample(tokens, generator) > 0.5).float()
+    return binary_sampler(model.sample)
 
 
 def measure(data: str | None, cell: Model, desk: Desk) -> Measured:
@@ -293,7 +294,7 @@ def measure(data: str | None, cell: Model, desk: Desk) -> Measured:
         "agreement": agreement(judge, sample, scenes, cell.seed),
         "flips": flips(judge, sample, cell.scenes, cell.seed),
     }
-    if isinstance(model, CVAE):
+    if isinstance(model, ConditionalDensity):
         result["bounds"] = {
             kind: caption_bounds(model, some, images, cell.k, cell.seed)
             for kind, (some, images) in scenes.items()

@@ -126,9 +126,9 @@ def _same_noise(drawer: CVAE, scenes: Scenes, seed: int) -> Tensor:
     p = drawer.chain.generate(scenes.tokens)
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(1, drawer.latent_dims[0], generator=generator)
-    prior: Any = p.prior
-    z = prior.at(noise.expand(len(scenes), -1).contiguous())
-    return drawer.chain.decode(p, (z,)).moments()[0]
+    noise = noise.expand(len(scenes), -1).contiguous()
+    path = drawer.chain.place(p, noise[:, 0], (noise,))
+    return drawer.chain.decode(p, path).moments()[0]
 
 
 @torch.no_grad()

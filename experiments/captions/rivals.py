@@ -110,11 +110,12 @@ def build_rival(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if kind == "connected":
-            decoder: nn.Module = mlp(LATENT + caption, (WIDTH, WIDTH), IMAGE, "relu")
+            decoder: Any = mlp(LATENT + caption, (WIDTH, WIDTH), IMAGE, "relu")
+            start = decoder[-1].bias
             encoder: nn.Module = mlp(IMAGE + caption, (WIDTH, WIDTH), 2 * LATENT, "relu")
         else:
             decoder, encoder = ConvDecoder(caption), ConvEncoder(caption)
-        start: Any = decoder.start if isinstance(decoder, ConvDecoder) else decoder[-1].bias  # type: ignore[index]
+            start = decoder.start
         with torch.no_grad():
             start.copy_(torch.logit(mean_image.clamp(0.001, 0.999)))
         chain = LatentChain(

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vaerl.densities import ConditionalDensity
 from vaerl.densities.cvae import CVAE
 from vaerl.experiments.captions.chain import Reading
 from vaerl.experiments.captions.data import (
@@ -42,7 +43,7 @@ def measured_scenes(glyphs: Glyphs, count: int, seed: int) -> dict[str, tuple[Sc
 
 @torch.no_grad()
 def lower_bounds(
-    density: CVAE, tokens: Tensor, images: Tensor, k: int, generator: torch.Generator
+    density: ConditionalDensity, tokens: Tensor, images: Tensor, k: int, generator: torch.Generator
 ) -> Tensor:
     """L_k of each image given its caption ``(n,)``, a few rows at a time."""
     size = max(1, ROWS // k)
@@ -55,7 +56,7 @@ def lower_bounds(
 
 
 def caption_bounds(
-    density: CVAE, scenes: Scenes, images: Tensor, k: int, seed: int
+    density: ConditionalDensity, scenes: Scenes, images: Tensor, k: int, seed: int
 ) -> dict[str, dict[str, float]]:
     """Mean L_k and its standard error, in nats, with the right, a wrong and an empty caption."""
     tokens = scenes.tokens
@@ -71,7 +72,7 @@ def caption_bounds(
 
 
 def caption_choice(
-    density: CVAE, scenes: Scenes, images: Tensor, count: int, k: int, seed: int
+    density: ConditionalDensity, scenes: Scenes, images: Tensor, count: int, k: int, seed: int
 ) -> float:
     """Share of `count` images whose own caption has the largest L_k among `CHOICES`.
 
@@ -86,16 +87,14 @@ def caption_choice(
     return (found.argmax(-1) == 0).float().mean().item()
 
 
-def density_sampler(density: CVAE) -> Sampler:
-    """Draws z ~ p(z | caption) and gives the likeliest image p(x | z, caption) > ½."""
+def binary_sampler(sample: Sampler) -> Sampler:
+    """The sampler with each pixel rounded to 0 or 1."""
+    return lambda tokens, generator: (sample(tokens, generator) > 0.5).float()
 
-    @torch.no_grad()
-    def sample(tokens: Tensor, generator: torch.Generator) -> Tensor:
-        p = density.chain.generate(tokens)
-        path = density.chain.sample_prior(p, (), generator)
-        return (density.chain.decode(p, path).moments()[0] > 0.5).float()
 
-    return sample
+def density_sampler(density: ConditionalDensity) -> Sampler:
+    """Draws z ~ p(z | caption) and gives the likeliest image of p(x | z, caption)."""
+    return binary_sampler(lambda tokens, noise: density(tokens).sample_mean(generator=noise))
 
 
 def agreement(

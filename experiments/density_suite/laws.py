@@ -15,6 +15,7 @@ from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.distributions import MultivariateNormal
 
 LOG_2PI = math.log(2.0 * math.pi)
 
@@ -115,27 +116,24 @@ class GaussianTarget(Target):
     def tril(self, contexts: Tensor) -> Tensor:
         """Lower Cholesky factors of the covariances, broadcastable to (n, M, X, X)."""
 
+    def _parts(self, contexts: Tensor) -> MultivariateNormal:
+        """The Gaussians, batch shape (n, M)."""
+        tril = self.tril(contexts)
+        return MultivariateNormal(self.means(contexts), scale_tril=tril, validate_args=False)
+
     def warp(self, contexts: Tensor, x: Tensor, inverse: bool) -> Tensor:
         """Volume-preserving map of the Gaussian space u (n, X) to x, or back; identity here."""
         return x
 
     def sample_part(self, contexts: Tensor, part: Tensor, generator: torch.Generator) -> Tensor:
-        rows = torch.arange(len(contexts))
-        means = self.means(contexts)
-        tril = self.tril(contexts).expand(*means.shape, self.event_dim)
+        rows, parts = torch.arange(len(contexts)), self._parts(contexts)
         noise = torch.randn(len(rows), self.event_dim, 1, generator=generator, dtype=torch.float64)
-        u = means[rows, part] + (tril[rows, part] @ noise).squeeze(-1)
+        u = parts.loc[rows, part] + (parts.scale_tril[rows, part] @ noise).squeeze(-1)
         return self.warp(contexts, u, inverse=False)
 
     def part_log_prob(self, contexts: Tensor, x: Tensor) -> Tensor:
         u = self.warp(contexts, x, inverse=True)
-        tril = self.tril(contexts)
-        delta = (u.unsqueeze(-2) - self.means(contexts)).unsqueeze(-1)
-        white = torch.linalg.solve_triangular(tril, delta, upper=False).squeeze(-1)
-        log_det = tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-        return -0.5 * white.square().sum(-1) - log_det - 0.5 * self.event_dim * LOG_2PI
+        return self._parts(contexts).log_prob(u.unsqueeze(-2))
 
     def part_entropy(self, contexts: Tensor) -> Tensor:
-        log_det = self.tril(contexts).diagonal(dim1=-2, dim2=-1).log().sum(-1)
-        parts = log_det + 0.5 * self.event_dim * (1.0 + LOG_2PI)
-        return parts.expand_as(self.log_weights(contexts))
+        return self._parts(contexts).entropy()

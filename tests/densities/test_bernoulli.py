@@ -12,6 +12,7 @@ from vaerl.densities import IntractableError, bernoulli
 from vaerl.densities.bernoulli import Bernoulli, BernoulliLayer, BernoulliPrior
 from vaerl.densities.chain import LatentChain
 from vaerl.densities.cvae import CVAE
+from vaerl.densities.layers import GaussianPrior, NormalLayer
 
 
 def plain(logits: Tensor, x: Tensor) -> Tensor:
@@ -88,6 +89,24 @@ def test_a_chain_of_binary_latents_is_bounded_by_its_exact_sum() -> None:
     assert means == sorted(means)
     assert means[0] < means[2] - 0.05 and means[4] > means[2] + 0.05
     assert means[1] == pytest.approx(means[2], abs=0.02)
+
+
+@pytest.mark.parametrize("binary", ["decoder", "prior"])
+def test_codes_are_refused_where_a_layer_is_binary(binary: str) -> None:
+    """A code holds normal noise, which a Bernoulli law cannot be placed by."""
+    normal = {"hidden": 4, "blocks": 0, "log_sigma_bounds": (-2.0, 2.0)}
+    if binary == "decoder":
+        prior: nn.Module = GaussianPrior(1, 2)
+        decoder: nn.Module = BernoulliLayer(nn.Linear(2, 3), 3)
+    else:
+        prior, decoder = BernoulliPrior(2), NormalLayer(2, 1, 3, **normal)
+    chain = LatentChain(prior, [decoder], [NormalLayer(3, 1, 2, **normal)])
+    density = CVAE.from_chain(chain, context_dim=1, event_dim=3, latent_dims=(2,))
+    codes = density.draw_codes(4, seed=0)
+    with pytest.raises(IntractableError, match="layers of normals, this one is Bernoulli"):
+        density(torch.zeros(2, 1)).mode()
+    with pytest.raises(IntractableError, match="layers of normals, this one is Bernoulli"):
+        density.freeze(codes)(torch.zeros(2, 1)).log_prob(torch.zeros(2, 3))
 
 
 def exact_log_prob(chain: LatentChain, x: Tensor) -> Tensor:

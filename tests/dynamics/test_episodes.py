@@ -9,7 +9,13 @@ import pytest
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
-from torch.distributions import MultivariateNormal
+from torch.distributions import (
+    Categorical,
+    Independent,
+    MixtureSameFamily,
+    MultivariateNormal,
+    Normal,
+)
 
 from vaerl.dynamics import (
     DynamicsModel,
@@ -21,7 +27,9 @@ from vaerl.dynamics import (
     score,
     spread,
 )
-from vaerl.dynamics.episodes import stretches_from
+from vaerl.dynamics.batched import batch_members
+from vaerl.dynamics.episodes import EpisodeCode, stretches_from
+from vaerl.nets import smooth_range
 
 NOISE = 0.2
 
@@ -36,6 +44,25 @@ def drifts(episodes: int, steps: int, seed: int) -> Transitions:
     numbers = torch.arange(episodes).repeat_interleave(steps)
     columns = (states.reshape(-1, 1), torch.zeros(episodes * steps, 1), after.reshape(-1, 1))
     return Transitions(*columns, episodes=numbers)
+
+
+def test_the_priors_of_members_are_mixtures_and_do_not_mix() -> None:
+    """Side by side every member has its own density and places codes as it does alone."""
+    torch.manual_seed(0)
+    members = [EpisodeCode(3, 2) for _ in range(3)]
+    with torch.no_grad():
+        for code in members:
+            for parameter in (code.logits, code.mean, code.raw):
+                parameter.normal_()
+    together = batch_members(members)
+    noise = torch.cat((torch.rand(7, 3, 5, 1), torch.randn(7, 3, 5, 2)), dim=-1)
+    placed, density = together.place(noise), together.prior.log_prob(noise[..., 1:])
+    for e, code in enumerate(members):
+        torch.testing.assert_close(placed[:, e], code.place(noise[:, e]), rtol=1e-6, atol=1e-6)
+        normals = Independent(Normal(code.mean, smooth_range(code.raw, -5.0, 2.0).exp()), 1)
+        mixture = MixtureSameFamily(Categorical(logits=code.logits), normals)
+        expected = mixture.log_prob(noise[:, e, :, 1:])
+        torch.testing.assert_close(density[:, e], expected, rtol=1e-5, atol=1e-5)
 
 
 def test_the_bound_reaches_the_closed_form() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -48,15 +48,20 @@ class Bernoulli:
                 "rsample: Bernoulli draws have no pathwise gradient; "
                 "call sample(), or draw under torch.no_grad()"
             )
-        return self.at(uniform((*sample_shape, *self.logits.shape), self.logits, generator))
-
-    def at(self, u: Tensor) -> Tensor:
-        """The draw that a uniform u maps to: 1 where u < σ(logits)."""
+        u = uniform((*sample_shape, *self.logits.shape), self.logits, generator)
         return (u < torch.sigmoid(self.logits)).to(self.logits.dtype)
 
     def detach(self) -> Bernoulli:
         """The same law without gradient."""
         return Bernoulli(self.logits.detach())
+
+    def place(self, *numbers: Tensor) -> NoReturn:
+        """Refused: the noise of a code is normal, and vaerl has no mixtures of Bernoulli laws."""
+        raise IntractableError(
+            "mode, freeze and value_given_codes need layers of normals, this one is Bernoulli"
+        )
+
+    at = equal_mixture = place
 
     def moments(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation, each ``(..., X)``."""

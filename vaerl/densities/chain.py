@@ -68,7 +68,8 @@ class LatentChain(nn.Module):
     def condition(self, context: Tensor) -> tuple[Generative, tuple[Any, ...]]:
         """What p and q need of a context: `generate` and `recognise` at once.
 
-        A chain whose p and q share work on a context or along a path overrides it.
+        A chain whose p and q share work on a context or along a path overrides it; one that changes
+        `generate`, `place` or `decode` overrides `fold` as well.
         """
         return self.generate(context), self.recognise(context)
 
@@ -78,7 +79,7 @@ class LatentChain(nn.Module):
         """p(x | c) for drawing without gradients, if all its parts have such a form."""
         steps = fold_stack(self.generative_context)
         prior, *layers = (_fold(part) for part in (self.prior, *self.generative))
-        if type(self) is not LatentChain or steps is None or prior is None or None in layers:
+        if steps is None or prior is None or None in layers:
             return None
         return FoldedDensity(steps, prior, layers, inputs, targets)
 
@@ -105,12 +106,7 @@ class LatentChain(nn.Module):
     def place(self, p: Generative, u: Tensor, noise: Sequence[Tensor]) -> Path:
         """The path that fixed codes map to: u picks the prior's component, noise (h_1 first) the
         places."""
-        top = (
-            p.prior.at(u, noise[-1])
-            if isinstance(p.prior, NormalMixture)
-            else p.prior.at(noise[-1])
-        )
-        path = [top]
+        path = [p.prior.place(u, noise[-1])]
         for layer in range(self.depth - 1, 0, -1):
             law = self.generative[layer](path[0], p.conditioning[layer])
             path.insert(0, law.at(noise[layer - 1]))

@@ -15,10 +15,9 @@ from torch import Tensor
 from vaerl import bounds
 from vaerl.densities.base import Bounds, ConditionalValue, IntractableError, Latents
 from vaerl.densities.chain import Generative, LatentChain, Path, sum_layers
-from vaerl.densities.noise import Noise, Shape, sobol_codes, standard_normal, uniform
-from vaerl.densities.normal import DiagonalNormal, MixtureValue, NormalMixture
+from vaerl.densities.noise import Noise, Shape, sobol_codes, uniform
+from vaerl.densities.normal import MixtureValue, NormalMixture
 from vaerl.densities.options import check_positive, check_share
-from vaerl.densities.whole import WholeMixture, WholeNormal, check_no_gradient
 
 ROWS_AT_ONCE = 1 << 18
 """Latent samples evaluated at once where no gradient is asked for; keeps memory flat in k."""
@@ -227,32 +226,16 @@ def decode_codes(
 ) -> NormalMixture:
     """The equal-weight mixture of the decoder's normals at the K codes: parameters ``batch + (K,
     X)``."""
-    law = _decode(chain, p, _place_all(chain, p, codes, batch))
-    mean = law.mean.movedim(0, -2)
-    log_weights = mean.new_full(mean.shape[:-1], -math.log(len(codes)))
-    kind = WholeMixture if isinstance(law, WholeNormal) else NormalMixture
-    return kind(log_weights, mean, law.log_sigma.expand_as(law.mean).movedim(0, -2))
-
-
-def _place_all(chain: LatentChain, p: Generative, codes: Tensor, batch: tuple[int, ...]) -> Path:
-    """The path of every code at every context, each layer ``(K,) + batch + (d_l,)``."""
     column = codes.reshape(len(codes), *(1,) * len(batch), codes.shape[-1])
-    return _place(chain, p, column.expand(len(codes), *batch, codes.shape[-1]))
+    path = _place(chain, p, column.expand(len(codes), *batch, codes.shape[-1]))
+    mixture: NormalMixture = chain.decode(p, path).equal_mixture()
+    return mixture
 
 
 def _place(chain: LatentChain, p: Generative, codes: Tensor) -> Path:
     """The path that each code maps to at its own context, for codes ``(*sample, *batch, E)``."""
     dims = [layer.child_dim for layer in chain.recognition]
     return chain.place(p, codes[..., 0], codes[..., 1:].split(dims, dim=-1))
-
-
-def _decode(chain: LatentChain, p: Generative, path: Path) -> DiagonalNormal:
-    law = chain.decode(p, path)
-    if not isinstance(law, DiagonalNormal):
-        raise NotImplementedError(
-            f"freeze and mode need a decoder of normals, this one gives a {type(law).__name__}"
-        )
-    return law
 
 
 class FrozenValue(MixtureValue):
@@ -277,7 +260,5 @@ class FrozenValue(MixtureValue):
         u = uniform(batch, self._codes, generator)
         log_weights = u.new_full((len(self._codes),), -math.log(len(self._codes)))
         drawn = torch.bucketize(u, torch.exp(log_weights).cumsum(0)[:-1], right=True)
-        law = _decode(self._chain, self._p, _place(self._chain, self._p, self._codes[drawn]))
-        if isinstance(law, WholeNormal):
-            check_no_gradient(law.mean)
-        return law.at(standard_normal((*batch, self.event_dim), u, generator))
+        path = _place(self._chain, self._p, self._codes[drawn])
+        return self._chain.decode(self._p, path).rsample((), generator)

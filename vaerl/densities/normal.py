@@ -42,6 +42,16 @@ class DiagonalNormal:
         """The point μ + σ ε that a given noise maps to."""
         return torch.addcmul(self.mean, torch.exp(self.log_sigma), noise)
 
+    def place(self, u: Tensor, noise: Tensor) -> Tensor:
+        """`at`, with the call of a mixture: a single normal has no use for u."""
+        return self.at(noise)
+
+    def equal_mixture(self) -> NormalMixture:
+        """The mixture of K normals ``(K, ..., X)`` with weights 1/K, parameters ``(..., K, X)``."""
+        mean = self.mean.movedim(0, -2)
+        log_weights = mean.new_full(mean.shape[:-1], -math.log(len(self.mean)))
+        return NormalMixture(log_weights, mean, self.log_sigma.expand_as(self.mean).movedim(0, -2))
+
     @cached_property
     def _precision(self) -> Tensor:
         return torch.exp(-self.log_sigma)
@@ -151,9 +161,9 @@ class NormalMixture:
         batch = self.mean.shape[:-2]
         u = uniform((*sample_shape, *batch), self.mean, generator)
         noise = standard_normal((*sample_shape, *batch, self.mean.shape[-1]), self.mean, generator)
-        return self.at(u, noise)
+        return self.place(u, noise)
 
-    def at(self, u: Tensor, noise: Tensor) -> Tensor:
+    def place(self, u: Tensor, noise: Tensor) -> Tensor:
         """The point that a uniform u ``(..., *batch)`` and a noise ``(..., *batch, X)`` map to.
 
         u picks the component by the inverse of the cumulative weights, noise the place in it.
@@ -237,7 +247,7 @@ class MixtureValue(ConditionalValue):
         with torch.no_grad():
             places = self.mixture.places
             u = uniform((*sample_shape, *places.shape[:-2]), places, generator)
-            return self.mixture.at(u, places.new_zeros(places.shape[-1]))
+            return self.mixture.place(u, places.new_zeros(places.shape[-1]))
 
     def log_prob(self, x: Tensor) -> Tensor:
         return self.mixture.log_prob(self._check_event(x))

@@ -83,6 +83,10 @@ class WholeNormal(DiagonalNormal):
         """The whole numbers that a given noise maps to."""
         return super().at(noise).round()
 
+    def equal_mixture(self) -> WholeMixture:
+        mixture = super().equal_mixture()
+        return WholeMixture(mixture.log_weights, mixture.mean, mixture.log_sigma)
+
     def detach(self) -> WholeNormal:
         return WholeNormal(self.mean.detach(), self.log_sigma.detach())
 
@@ -104,9 +108,9 @@ class WholeMixture(NormalMixture):
         check_no_gradient(self.mean)
         return super().rsample(sample_shape, generator)
 
-    def at(self, u: Tensor, noise: Tensor) -> Tensor:
+    def place(self, u: Tensor, noise: Tensor) -> Tensor:
         """The whole numbers that a uniform u and a given noise map to."""
-        return super().at(u, noise).round()
+        return super().place(u, noise).round()
 
     def moments(self) -> tuple[Tensor, Tensor]:
         raise IntractableError("moments of whole numbers have no closed form; use samples")

@@ -22,8 +22,8 @@ from torch.nn import functional
 
 from vaerl import bounds
 from vaerl.densities.noise import sobol_codes
-from vaerl.densities.normal import DiagonalNormal
-from vaerl.nets import mlp, smooth_range
+from vaerl.densities.normal import DiagonalNormal, NormalMixture
+from vaerl.nets import log_shares, mlp, smooth_range
 
 LATENTS = ("step", "episode")
 ROWS = 1 << 17
@@ -57,23 +57,22 @@ class EpisodeCode(nn.Module):
         self.mean = nn.Parameter(sobol_codes(components, latent_dim, seed=1)[:, 1:].clone())
         self.raw = nn.Parameter(torch.full((components, latent_dim), -0.7))
 
-    def log_prior(self, code: Tensor) -> Tensor:
-        """log p(z) of codes ``(*shape, Z)``, with E and R last in the shape where batched."""
+    @property
+    def prior(self) -> NormalMixture:
+        """p(z)."""
         log_sigma = smooth_range(self.raw, -5.0, 2.0)
-        each = DiagonalNormal(self.mean, log_sigma).log_prob(code.unsqueeze(-2))
-        return torch.logsumexp(each + functional.log_softmax(self.logits, dim=-1), dim=-1)
+        return NormalMixture(log_shares(self.logits), self.mean, log_sigma)
 
     def place(self, noise: Tensor) -> Tensor:
-        """Codes ``(*shape, Z)`` of the prior that noise ``(*shape, 1 + Z)`` maps to.
+        """Codes ``(*shape, Z)`` of the prior that `code_noise` ``(*shape, 1 + Z)`` maps to.
 
-        Its first number, uniform, chooses the component, the others, normal, the place in it.
+        Where several members are batched, E and B are the last dimensions of the shape.
         """
-        edges = functional.softmax(self.logits, dim=-1).cumsum(-1)[..., :-1]
-        chosen = (noise[..., :1] >= edges).sum(-1)
-        one_hot = functional.one_hot(chosen, self.logits.shape[-1]).unsqueeze(-1).to(noise)
-        mean = (one_hot * self.mean).sum(-2)
-        sigma = (one_hot * torch.exp(smooth_range(self.raw, -5.0, 2.0))).sum(-2)
-        return torch.addcmul(mean, sigma, noise[..., 1:])
+        prior = self.prior
+        chosen = functional.one_hot(prior.component(noise[..., 0]), self.logits.shape[-1])
+        pick = chosen.unsqueeze(-1).to(noise)
+        normal = DiagonalNormal((pick * prior.mean).sum(-2), (pick * prior.log_sigma).sum(-2))
+        return normal.at(noise[..., 1:])
 
     def forward(self, steps: Tensor, mask: Tensor) -> DiagonalNormal:
         """q for transitions ``(E, R, T, in)`` of which those of `mask` ``(E, R, T)`` count."""
@@ -142,7 +141,7 @@ def episode_bound(
     gradient = bounds.EncoderGradient("dreg")
     (leaf,) = gradient.leaves((code,)) if training else (code,)
     log_q = q.detach().log_prob(leaf)
-    log_prior = networks["episode"].log_prior(leaf)
+    log_prior = networks["episode"].prior.log_prob(leaf)
     c = with_code(context, leaf.unsqueeze(-2)).flatten(-3, -2)
     events = x.expand(k, *x.shape).flatten(-3, -2)
     density: Any = networks["density"]
