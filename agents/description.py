@@ -27,7 +27,7 @@ from torch import nn, optim
 from vaerl.agents import AGENTS
 from vaerl.disk import jsonio
 from vaerl.disk.errors import one_line
-from vaerl.envs.making import make_env
+from vaerl.envs.making import find_spec, make_env
 from vaerl.names import check_name
 from vaerl.policies import ActorCriticPolicy, SACPolicy
 from vaerl.policies.chunk import ChunkPolicy
@@ -108,14 +108,15 @@ class AgentDescription:
     def make_env(self, copies: int) -> VecEnv:
         """Make copies of the described environment; ValueError asks for `env=` if that fails.
 
-        Only registered ids are made: an id such as "module:Name-v0" would import the module.
+        As everywhere, no module that the id names is imported.
         """
-        problem: object = "not registered here" if self.env else "not made by gymnasium.make"
-        if self.env in gymnasium.registry:
+        problem: object = "not made by gymnasium.make"
+        if self.env:
             try:
-                return DummyVecEnv(
-                    [lambda: Monitor(make_env(self.env, **self.env_options))] * copies
-                )
+                spec = find_spec(self.env)
+                return DummyVecEnv([lambda: Monitor(make_env(spec, **self.env_options))] * copies)
+            except gymnasium.error.Error:
+                problem = "not registered here"
             except Exception as error:  # whatever the environment raises for its options
                 problem = error
         raise ValueError(f"env {self.env!r} cannot be made ({problem}); pass env=")

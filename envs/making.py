@@ -2,10 +2,52 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from importlib import import_module
 from typing import Any
 
 import gymnasium
+from gymnasium.envs.registration import EnvSpec
+
+from vaerl.disk.errors import one_line
+
+
+def find_spec(env_id: str) -> EnvSpec:
+    """The registered environment of an id; nothing is imported.
+
+    An id may name the module that registers it, "module:Name-v0", which must be imported already:
+    `gymnasium.make` would import whatever module the file of a run names.
+
+    Raises:
+        gymnasium.error.Error: `env_id` is not registered, or its module is not imported.
+
+    >>> find_spec("Pendulum-v1").max_episode_steps
+    200
+    """
+    module, _, name = env_id.rpartition(":")
+    if module and module not in sys.modules:
+        raise gymnasium.error.UnregisteredEnv(
+            f"module {module!r} is not imported; import it first, or allow it with "
+            f"--allow-module {module}"
+        )
+    return gymnasium.spec(name)
+
+
+def import_environments(module: str) -> None:
+    """Import a module that the user names, from the current folder too, to register environments.
+
+    Raises:
+        ValueError: in one line, if it cannot be imported.
+    """
+    here = os.getcwd()
+    if here not in sys.path and "" not in sys.path:
+        sys.path.append(here)
+    try:
+        import_module(module)
+    except Exception as error:  # the module runs code of its own
+        reason = one_line(f"{type(error).__name__}: {error}")
+        raise ValueError(f"module: got {module!r}, which cannot be imported: {reason}") from error
 
 
 def is_mujoco(env_id: str) -> bool:
@@ -14,20 +56,29 @@ def is_mujoco(env_id: str) -> bool:
     >>> is_mujoco("Hopper-v5"), is_mujoco("Pendulum-v1")
     (True, False)
     """
-    return "gymnasium.envs.mujoco" in str(gymnasium.spec(env_id).entry_point)
+    return _uses_mujoco(find_spec(env_id))
 
 
-def make_env(env_id: str, **arguments: Any) -> gymnasium.Env:
+def _uses_mujoco(spec: EnvSpec) -> bool:
+    return "gymnasium.envs.mujoco" in str(spec.entry_point)
+
+
+def make_env(env: str | EnvSpec, **arguments: Any) -> gymnasium.Env:
     """Make a registered environment, without MuJoCo's warnings about Gymnasium's model files.
 
-    MuJoCo prints these for every copy and appends them to a file in the current folder. Only a
-    registered id is made: `gymnasium.make` would import the module of an id like "module:Name-v0".
+    MuJoCo prints these for every copy and appends them to a file in the current folder.
+
+    Args:
+        env: an id, as `find_spec` takes it, or what that found, which a worker process can make
+            without having it registered.
+        arguments: of `gymnasium.make`.
 
     Raises:
-        gymnasium.error.Error: `env_id` is not registered.
+        gymnasium.error.Error: as `find_spec`.
     """
-    if not is_mujoco(env_id):
-        return gymnasium.make(env_id, **arguments)
+    spec = find_spec(env) if isinstance(env, str) else env
+    if not _uses_mujoco(spec):
+        return gymnasium.make(spec, **arguments)
     import mujoco
 
     before = mujoco.get_mju_user_warning()
@@ -38,6 +89,6 @@ def make_env(env_id: str, **arguments: Any) -> gymnasium.Env:
 
     mujoco.set_mju_user_warning(show)
     try:
-        return gymnasium.make(env_id, **arguments)
+        return gymnasium.make(spec, **arguments)
     finally:
         mujoco.set_mju_user_warning(before)

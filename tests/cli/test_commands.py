@@ -28,6 +28,46 @@ def vaerl(*words: Any) -> str:
     return result.stdout
 
 
+WALK = """
+import gymnasium
+import numpy as np
+
+class Walk(gymnasium.Env):
+    observation_space = action_space = gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        return np.asarray(action, np.float32), float(action[0]), False, False, {}
+
+gymnasium.register("Walk-v0", Walk, max_episode_steps=9)
+"""
+
+
+def test_an_environment_of_ones_own(tmp_path: Path) -> None:
+    """The module that a user types is imported, in workers too; the one in a file is not."""
+    (tmp_path / "my_walks.py").write_text(WALK)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+
+    def run_command(*words: str) -> subprocess.CompletedProcess[str]:
+        code = "import sys; sys.path.remove(''); from vaerl.cli import main; main()"
+        return subprocess.run(
+            [sys.executable, "-c", code, *words],
+            cwd=tmp_path, env=environment, capture_output=True, text=True,
+        )  # fmt: skip
+
+    words = ["ppo", "--env", "my_walks:Walk-v0", "--debug", "--n-envs", "2", "--subprocess"]
+    trained = run_command("train", *words, "--density", "gaussian")
+    assert trained.returncode == 0, trained.stderr
+    folder = "runs/ppo-gaussian-Walk-v0-s0"
+    refused = run_command("eval", folder)
+    assert refused.returncode == 2 and "allow it with --allow-module my_walks" in refused.stderr
+    allowed = run_command("eval", folder, "--episodes", "2", "--allow-module", "my_walks")
+    assert allowed.returncode == 0 and "return_mean" in allowed.stdout, allowed.stderr
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "debug"

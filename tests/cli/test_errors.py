@@ -23,6 +23,14 @@ MISTAKES = {
     "agent": (["train", "sca", "--env", "Pendulum-v1"], ["'sca'", "did you mean 'sac'"]),
     "env": (["train", "sac", "--env", "Pendulmu-v1"], ["'Pendulmu-v1'", "'Pendulum-v1'"]),
     "own env": (["train", "sac", "--env", "vaerl/MultiGaol-v0"], ["'vaerl/MultiGoal-v0'"]),
+    "env of a module": (
+        ["train", "sac", "--env", "nowhere:My-v0"],
+        ["module: got 'nowhere'", "cannot be imported: ModuleNotFoundError"],
+    ),
+    "env not in its module": (
+        ["train", "sac", "--env", "json:Pendulmu-v1"],
+        ["'json:Pendulmu-v1'", "did you mean 'Pendulum-v1'"],
+    ),
     "no version": (["train", "sac", "--env", "HalfCheetah"], ["'HalfCheetah-v5'"]),
     "density": ([*PENDULUM, "--density", "cvea"], ["'cvea'", "did you mean 'cvae'"]),
     "density option": ([*PENDULUM, "--density-option", "latent_dim=[4]"], ["'latent_dims'"]),

@@ -20,6 +20,7 @@ from vaerl.cli.errors import OneLineGroup
 from vaerl.cli.options import of_dataclass, of_function, with_options
 from vaerl.disk import files, jsonio
 from vaerl.envs import ENVIRONMENTS
+from vaerl.envs.making import import_environments
 from vaerl.experiments import EXPERIMENTS
 from vaerl.names import check_name
 from vaerl.runs import RunDirectory
@@ -47,6 +48,15 @@ Seed = Annotated[int, typer.Option(help="Seed of the environment and of the poli
 Deterministic = Annotated[
     bool,
     typer.Option("--deterministic/--stochastic", help="Take the best action, or draw one."),
+]
+AllowModule = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow-module",
+        help="Import this module: it registers the environment of a run.",
+        metavar="MODULE",
+        callback=lambda names: [import_environments(name) for name in names or ()],
+    ),
 ]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an internal error.")]
 
@@ -97,6 +107,8 @@ def train(
 ) -> None:
     """Train AGENT with a policy of the given density. The run is written to a folder."""
     AGENTS.check(fields["agent"])  # before torch is loaded: the answer is quick
+    if module := fields["env"].rpartition(":")[0]:
+        import_environments(module)
     check_env_id(fields["env"])
 
     from vaerl.lab.console import training_bar
@@ -140,6 +152,7 @@ def evaluate(
     seed: Seed = 1,
     deterministic: Deterministic = False,
     out: Annotated[Path | None, typer.Option(help="JSON file for the scores.")] = None,
+    allow_module: AllowModule = None,
     debug: Debug = False,
 ) -> None:
     """Evaluate the last checkpoint of RUN."""
@@ -180,6 +193,7 @@ def video(
     out: Annotated[
         Path | None, typer.Option(help="File, mp4 or gif (default: RUN/videos/STEP.mp4).")
     ] = None,
+    allow_module: AllowModule = None,
     debug: Debug = False,
 ) -> None:
     """Record a video of the last checkpoint of RUN: mp4, or gif if no encoder is installed."""
@@ -210,6 +224,7 @@ def report(
         Path | None,
         typer.Option(help="HTML file (default: report.html in the run, or beside the runs)."),
     ] = None,
+    allow_module: AllowModule = None,
     debug: Debug = False,
 ) -> None:
     """Write one self-contained HTML page about one or more RUNS."""

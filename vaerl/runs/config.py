@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import gymnasium
 
 from vaerl.agents import AGENTS
+from vaerl.envs.making import find_spec
 from vaerl.names import check_name, did_you_mean
 from vaerl.track import TRACKERS
 
@@ -34,7 +36,7 @@ class TrainConfig:
     """
 
     env: str
-    """Gymnasium id, such as HalfCheetah-v5 or vaerl/MultiGoal-v0."""
+    """Gymnasium id, such as HalfCheetah-v5, vaerl/MultiGoal-v0 or my_module:MyEnv-v0."""
     agent: str = "sac"
     """Algorithm (`vaerl list agents`)."""
     density: str = "cvae"
@@ -114,7 +116,7 @@ class TrainConfig:
         if not self.out:
             plans = AGENTS.load(self.agent).plans
             densities = [self.density] if plans else [self.density, self.dynamics]
-            names = [self.agent, *filter(None, densities), self.env.split("/")[-1]]
+            names = [self.agent, *filter(None, densities), re.split("[/:]", self.env)[-1]]
             object.__setattr__(self, "out", str(Path("runs", "-".join([*names, f"s{self.seed}"]))))
 
     def _settle_dynamics(self) -> None:
@@ -211,10 +213,13 @@ class TrainConfig:
 def check_env_id(env_id: str) -> None:
     """Raise a ValueError of one line, naming the nearest id, unless Gymnasium knows `env_id`."""
     try:
-        gymnasium.spec(env_id)
+        find_spec(env_id)
     except (gymnasium.error.Error, ImportError) as error:
-        near = did_you_mean(env_id, gymnasium.registry)
+        module, _, name = env_id.rpartition(":")
+        near = did_you_mean(name, gymnasium.registry)
         guess = f"; {near}" if near.startswith("did you mean") else ""
+        if module and module not in sys.modules:
+            raise ValueError(f"env: got {env_id!r}, but {error}") from error
         raise ValueError(f"env: got {env_id!r}, expected a Gymnasium id{guess}") from error
 
 

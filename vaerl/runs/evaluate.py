@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import gymnasium
 import numpy as np
 import torch
 from gymnasium.envs.registration import load_env_creator
@@ -21,6 +20,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from vaerl.checkpoint.rng import preserve_rng
 from vaerl.envs import metrics
+from vaerl.envs.making import find_spec
 from vaerl.policies.noise import NoiseSource
 from vaerl.runs.vec import make_vec
 from vaerl.threads import limit_threads
@@ -99,7 +99,7 @@ def episodes_wanted(env_id: str, *, final: bool = True) -> int:
     >>> episodes_wanted("vaerl/MultiGoal-v0"), episodes_wanted("Hopper-v5", final=False)
     (1000, 10)
     """
-    entry_point = gymnasium.spec(env_id).entry_point
+    entry_point = find_spec(env_id).entry_point
     made_by = load_env_creator(entry_point) if isinstance(entry_point, str) else entry_point
     during, at_end = getattr(made_by, "evaluation_episodes", DEFAULT_EPISODES)
     return at_end if final else during

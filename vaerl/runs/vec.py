@@ -10,11 +10,12 @@ from typing import Any
 import gymnasium
 import numpy as np
 from gymnasium import spaces
+from gymnasium.envs.registration import EnvSpec
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
 import vaerl.envs  # noqa: F401  (registers the environments, in worker processes too)
-from vaerl.envs.making import make_env
+from vaerl.envs.making import find_spec, make_env
 from vaerl.policies.spaces import check_action_space
 from vaerl.runs.config import check_env_id
 
@@ -64,11 +65,11 @@ def make_vec(
     (2, (2, 3))
     """
     check_env_id(env_id)
-    arguments = dict(options or {})
+    spec, arguments = find_spec(env_id), dict(options or {})
     if render_mode is not None:
         arguments["render_mode"] = render_mode
     try:
-        first = _make_one(env_id, arguments, False)
+        first = _make_one(spec, arguments, False)
     except TypeError as error:
         raise ValueError(f"env_options: got {arguments} for {env_id!r}: {error}") from error
     except gymnasium.error.Error as error:
@@ -80,16 +81,16 @@ def make_vec(
         raise ValueError(f"env {env_id!r}: {error}") from error
     finally:
         first.close()
-    make: Callable[[], gymnasium.Env] = partial(_make_one, env_id, arguments, subprocess)
+    make: Callable[[], gymnasium.Env] = partial(_make_one, spec, arguments, subprocess)
     env = (_Subproc if subprocess else _Dummy)([make] * copies)
     env.seed(seed)
     return env
 
 
-def _make_one(env_id: str, arguments: dict[str, Any], subprocess: bool) -> gymnasium.Env:
+def _make_one(spec: EnvSpec, arguments: dict[str, Any], subprocess: bool) -> gymnasium.Env:
     if subprocess:  # Ctrl-C reaches the whole group of processes; the parent decides what it means
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-    return Monitor(make_env(env_id, **arguments))
+    return Monitor(make_env(spec, **arguments))
 
 
 def spawn_seeds(seed: int, *names: str) -> dict[str, int]:
