@@ -44,10 +44,14 @@ class DrawnEnv(gymnasium.Env[Observation, Any]):
     raises ValueError.
 
     Attributes:
+        vaerl_interface: declares that the attributes and keys of `info` that vaerl reads mean here
+            what they mean there: evaluation_episodes, num_modes, map_artist, probe_observations;
+            goal, position. Those of other environments are not read.
         evaluation_episodes: that an evaluation takes, during training and at its end.
     """
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 20}  # noqa: RUF012
+    vaerl_interface: ClassVar[bool] = True
     evaluation_episodes: ClassVar[tuple[int, int]] = (20, 200)
 
     observation_space: Box  # type: ignore[assignment]

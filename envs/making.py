@@ -92,3 +92,13 @@ def make_env(env: str | EnvSpec, **arguments: Any) -> gymnasium.Env:
         return gymnasium.make(spec, **arguments)
     finally:
         mujoco.set_mju_user_warning(before)
+
+
+def declared(env: Any) -> Any:
+    """The bare environment, or its class, if it declares vaerl's interface, otherwise None.
+
+    >>> declared(make_env("vaerl/MultiGoal-v0")).num_modes, declared(make_env("Pendulum-v1"))
+    (4, None)
+    """
+    bare = env if isinstance(env, type) else getattr(env, "unwrapped", env)
+    return bare if getattr(bare, "vaerl_interface", False) is True else None

@@ -1,6 +1,6 @@
 """Errors of the command line: one line instead of a traceback.
 
-Exit codes: 0 done, 1 an internal error or failed runs, 2 a mistake of the user, 130 interrupted.
+Exit codes: 0 done, 1 an internal error or a failed run, 2 a mistake of the user, 130 interrupted.
 `--debug` adds the traceback of an internal error; a mistake remains one line.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 
 from typer.core import TyperGroup
 
-from vaerl.disk.errors import RunsFailed, one_line
+from vaerl.disk.errors import RunFailed, one_line
 from vaerl.names import check_name
 
 MISTAKES = ValueError | TypeError | NotImplementedError | ImportError | OSError
@@ -38,9 +38,9 @@ def print_error(error: BaseException, *, debug: bool) -> int:
         where = f" (see {context.command_path} --help)" if context is not None else ""
         print(f"vaerl: {_usage(error)}{where}", file=sys.stderr)
         return 2
-    if isinstance(error, MISTAKES | RunsFailed):  # each failed run has its traceback in its folder
+    if isinstance(error, MISTAKES | RunFailed):  # a failed run has its traceback in its folder
         print(f"vaerl: {describe(error)}", file=sys.stderr)
-        return 1 if isinstance(error, RunsFailed) else 2
+        return 1 if isinstance(error, RunFailed) else 2
     if debug:
         traceback.print_exception(error)
     where = "" if debug else " (add --debug to see where)"

@@ -6,7 +6,8 @@ Heavy modules are imported inside the commands, so that help is quick.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Annotated, Any
@@ -19,6 +20,7 @@ from vaerl.agents import AGENTS
 from vaerl.cli.errors import OneLineGroup
 from vaerl.cli.options import of_dataclass, of_function, with_options
 from vaerl.disk import files, jsonio
+from vaerl.disk.errors import only_looks
 from vaerl.envs import ENVIRONMENTS
 from vaerl.envs.making import import_environments
 from vaerl.experiments import EXPERIMENTS
@@ -55,10 +57,14 @@ AllowModule = Annotated[
         "--allow-module",
         help="Import this module: it registers the environment of a run.",
         metavar="MODULE",
-        callback=lambda names: [import_environments(name) for name in names or ()],
     ),
 ]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an internal error.")]
+
+
+def _allow(modules: Sequence[str] | None) -> None:
+    for module in modules or ():
+        import_environments(module)
 
 
 def main() -> None:
@@ -127,8 +133,9 @@ def train(
             painter=Painter,
         )
     status = run.status()
-    if (evaluation := run.evaluation()) is not None:
-        print_evaluation(run.name, evaluation)
+    with only_looks("table"):
+        if (evaluation := run.evaluation()) is not None:
+            print_evaluation(run.name, evaluation)
     print(f"{status['state']} after {status['steps']} steps: {run.path}")
     if status["state"] == "stopped":
         print("to continue: the same command with --resume")
@@ -156,6 +163,7 @@ def evaluate(
     debug: Debug = False,
 ) -> None:
     """Evaluate the last checkpoint of RUN."""
+    _allow(allow_module)
     RunDirectory.open(run)  # before torch is loaded: a mistake is answered at once
 
     from vaerl.lab.console import print_table
@@ -177,6 +185,8 @@ def evaluate(
     how = "deterministic" if deterministic else "stochastic"
     title = f"{run.name}, step {step}: {len(result.returns)} {how} episodes, seed {seed}"
     print_table(title, ["", how], [[key, value] for key, value in result.scores().items()])
+    if result.note:
+        print(result.note, file=sys.stderr)
     if out is not None:
         data = {"run": run.name, "step": step, **result.to_dict(episodes=True)}
         files.make_directory(out.parent)
@@ -197,6 +207,7 @@ def video(
     debug: Debug = False,
 ) -> None:
     """Record a video of the last checkpoint of RUN: mp4, or gif if no encoder is installed."""
+    _allow(allow_module)
     RunDirectory.open(run)
 
     from vaerl.runs.train import load_run
@@ -228,6 +239,7 @@ def report(
     debug: Debug = False,
 ) -> None:
     """Write one self-contained HTML page about one or more RUNS."""
+    _allow(allow_module)
     for path in runs:
         RunDirectory.open(path)
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
+from collections.abc import Iterator
 
 MAX_LENGTH = 600
 
@@ -18,8 +21,30 @@ def one_line(text: object, limit: int = MAX_LENGTH) -> str:
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
-class RunsFailed(RuntimeError):
+@contextlib.contextmanager
+def only_looks(what: str) -> Iterator[None]:
+    """Run a body that only looks at a run: whatever fails there is one line on stderr.
+
+    >>> with only_looks("picture"):
+    ...     raise OSError("no space")
+    """
+    try:
+        yield
+    except (Exception, KeyboardInterrupt) as error:
+        words = one_line(f"{type(error).__name__}: {error}")
+        print(f"no {what}: {words}", file=sys.stderr)
+
+
+class RunFailed(RuntimeError):
+    """A run failed for a reason outside of this program; the message is one line."""
+
+
+class RunsFailed(RunFailed):
     """Some of several training runs failed; the message lists each with its reason."""
+
+
+class EnvironmentFault(RunFailed):
+    """An environment failed: the message names it, the call, the step, and gives its own words."""
 
 
 class VaerlLoadError(ValueError):

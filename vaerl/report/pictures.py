@@ -8,7 +8,7 @@ from typing import Any
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from vaerl.disk import files
-from vaerl.envs.making import make_env
+from vaerl.envs.making import declared
 from vaerl.report.density_figures import density_figure
 from vaerl.report.figures import save_png
 from vaerl.report.map_figures import Rollouts, rollout_figure
@@ -17,6 +17,7 @@ from vaerl.report.records import RunRecord
 from vaerl.report.world import look_at_world, world_figures, world_numbers
 from vaerl.runs.directory import RunDirectory
 from vaerl.runs.evaluate import EvalResult, own_randomness
+from vaerl.runs.monitor import watched
 
 SEED = 3  # of the states and draws of a picture
 
@@ -58,16 +59,13 @@ class Painter:
 
     def rollouts(self, result: EvalResult, step: int) -> dict[str, Path]:
         """Draw the roll-outs of an evaluation over the map, if the environment has one."""
-        env = make_env(self.record.env, **self.record.env_options)
-        try:
-            if not result.traces or not hasattr(env.unwrapped, "map_artist"):
+        with watched(self.record.env, self.record.env_options) as env:
+            if not result.traces or not hasattr(declared(env), "map_artist"):
                 return {}
             goals = result.goals[: len(result.traces)].tolist()
             name = self.record.density
             rollouts = Rollouts(result.traces, goals, f"{name}, step {step:,}", name)
             figure = rollout_figure([rollouts], env)
-        finally:
-            env.close()
         return {"eval/rollouts": self._save(figure, "rollouts", step)}
 
     def _save(self, figure: Any, kind: str, step: int) -> Path:

@@ -10,11 +10,12 @@ import gymnasium
 import numpy as np
 
 from vaerl.checkpoint.load import load_checkpoint
-from vaerl.disk.errors import one_line
-from vaerl.envs.making import make_env
+from vaerl.disk.errors import RunFailed, one_line
+from vaerl.envs.making import declared
 from vaerl.report.policy_density import PolicyDensity
 from vaerl.report.records import RunRecord
 from vaerl.runs.evaluate import EvalResult, evaluate, own_randomness
+from vaerl.runs.monitor import watched
 from vaerl.runs.vec import make_vec
 
 PROBE_STATES = 4  # rows of a density picture
@@ -82,7 +83,7 @@ def load_policies(records: Sequence[RunRecord]) -> tuple[list[RunPolicy], list[s
         try:
             env = make_vec(record.env, options=record.env_options, discrete=True)
             agent = load_checkpoint(record.directory.checkpoints_path, env, device="cpu")
-        except ValueError as error:
+        except (ValueError, RunFailed) as error:
             missing.append(f"{record.label}: the policy cannot be shown. {one_line(error, 200)}")
             continue
         policies.append(RunPolicy(record, agent))
@@ -95,9 +96,8 @@ def chosen_states(policy: RunPolicy) -> States:
     These are the environment's `probe_observations`. Without any, `policy` acts for an episode, and
     the states are those after `ROLL_OUT_STEPS` steps.
     """
-    env = make_env(policy.record.env, **policy.record.env_options)
-    try:
-        probes = getattr(env.unwrapped, "probe_observations", None)
+    with watched(policy.record.env, policy.record.env_options) as env:
+        probes = getattr(declared(env), "probe_observations", None)
         if probes is not None:
             named = list(probes().items())
             kept = np.unique(np.linspace(0, len(named) - 1, PROBE_STATES).round().astype(int))
@@ -106,16 +106,13 @@ def chosen_states(policy: RunPolicy) -> States:
         else:
             named = _visited(env, policy.agent)
             where = f"States from one episode of {policy.record.label}."
-    finally:
-        env.close()
     return States([name for name, _ in named], _stack([obs for _, obs in named]), where)
 
 
 def act_on_map(policy: RunPolicy) -> ActedRun | None:
     """Act on the map of the environment; None if it has no map."""
-    env = make_env(policy.record.env, **policy.record.env_options)
-    try:
-        if not hasattr(env.unwrapped, "map_artist"):
+    with watched(policy.record.env, policy.record.env_options) as env:
+        if not hasattr(declared(env), "map_artist"):
             return None
         result = _act(policy, EPISODES)
         if result.lengths.max() == 1:  # a bandit: episodes cost nothing and show little each
@@ -125,8 +122,6 @@ def act_on_map(policy: RunPolicy) -> ActedRun | None:
         return ActedRun(
             policy.record, env.unwrapped, result.traces, reached[: len(result.traces)], goals
         )
-    finally:
-        env.close()
 
 
 def _act(policy: RunPolicy, episodes: int) -> EvalResult:

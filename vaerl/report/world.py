@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vaerl.dynamics import DynamicsModel, calibration_error, pit, predict, roll_out
-from vaerl.envs.making import make_env
+from vaerl.envs.making import declared
 from vaerl.report.dynamics_figures import (
     calibration_figure,
     fan_figure,
@@ -26,6 +26,7 @@ from vaerl.report.dynamics_figures import (
 )
 from vaerl.report.policies import RunPolicy
 from vaerl.runs.evaluate import own_randomness
+from vaerl.runs.monitor import watched
 
 STEPS = 60  # of the episode
 DRAWS = 200  # for each step
@@ -67,23 +68,23 @@ def look_at_world(policy: RunPolicy) -> WorldLook | None:
     world = world_of(policy.agent)
     if world is None:
         return None
-    env = make_env(policy.record.env, **policy.record.env_options)
     device = world.elites.device
-    try:
-        with own_randomness(policy.agent, SEED), torch.no_grad():
-            states, raw = _act(env, policy.agent)
-            generator = torch.Generator(device).manual_seed(SEED)
-            s = torch.as_tensor(states, device=device)
-            a = _stored(policy.agent.action_space, raw).to(device)
-            draws = predict(world, s[:-1], a, DRAWS, generator)
-            values = pit(draws, s[1:], generator)
-            coordinate = int(np.abs(np.diff(states, axis=0)).mean(axis=0).argmax())
-            shown = np.unique(np.linspace(0, len(raw) - 1, SHOWN).astype(int)).tolist()
-            ahead = min(HORIZON, len(raw))
-            paths = roll_out(world, s[0], a[:ahead], PARTICLES, generator)
-            truth = _true_draws(env, states[shown], [raw[i] for i in shown], coordinate)
-    finally:
-        env.close()
+    with (
+        watched(policy.record.env, policy.record.env_options) as env,
+        own_randomness(policy.agent, SEED),
+        torch.no_grad(),
+    ):
+        states, raw = _act(env, policy.agent)
+        generator = torch.Generator(device).manual_seed(SEED)
+        s = torch.as_tensor(states, device=device)
+        a = _stored(policy.agent.action_space, raw).to(device)
+        draws = predict(world, s[:-1], a, DRAWS, generator)
+        values = pit(draws, s[1:], generator)
+        coordinate = int(np.abs(np.diff(states, axis=0)).mean(axis=0).argmax())
+        shown = np.unique(np.linspace(0, len(raw) - 1, SHOWN).astype(int)).tolist()
+        ahead = min(HORIZON, len(raw))
+        paths = roll_out(world, s[0], a[:ahead], PARTICLES, generator)
+        truth = _true_draws(env, states[shown], [raw[i] for i in shown], coordinate)
     return WorldLook(
         world.density_name,
         coordinate,
@@ -147,7 +148,7 @@ def _stored(space: spaces.Space, actions: list[Any]) -> Tensor:
 def _true_draws(
     env: Any, states: NDArray[np.float32], actions: list[Any], coordinate: int
 ) -> NDArray[np.float32] | None:
-    known = getattr(env.unwrapped, "transition_distribution", None)
+    known = getattr(declared(env), "transition_distribution", None)
     if known is None:
         return None
     drawn = known(states, np.asarray(actions)).sample(DRAWS, np.random.default_rng(SEED))

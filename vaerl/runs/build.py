@@ -12,6 +12,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from vaerl.agents.description import AgentDescription
 from vaerl.agents.description import make_agent as make_described
 from vaerl.densities import DENSITIES
+from vaerl.disk.errors import only_looks
 from vaerl.runs.agent_options import check_agent_options
 from vaerl.runs.config import TrainConfig
 from vaerl.runs.directory import RunDirectory
@@ -71,5 +72,8 @@ def make_agent(config: TrainConfig, env: VecEnv, seed: int) -> BaseAlgorithm:
 
 def make_trackers(config: TrainConfig, run: RunDirectory) -> list[Tracker]:
     """Return metrics.jsonl's tracker and those that `config.track` names."""
-    named = [TRACKERS.load(name).for_run(run.path, config.to_dict()) for name in config.track]
-    return [JsonlTracker(run.metrics_path), *named]
+    trackers: list[Tracker] = [JsonlTracker(run.metrics_path)]
+    for name in config.track:
+        with only_looks(f"tracker {name}"):
+            trackers.append(TRACKERS.load(name).for_run(run.path, config.to_dict()))
+    return trackers

@@ -25,7 +25,7 @@ from vaerl.checkpoint import save as checkpoint
 from vaerl.checkpoint.rng import preserve_rng
 from vaerl.checkpoint.state import Parts
 from vaerl.disk.errors import one_line
-from vaerl.runs.signals import StopSignals
+from vaerl.runs.signals import Stopped, StopSignals
 from vaerl.track.base import Trackers, to_stderr
 
 Hook = Callable[[BaseAlgorithm, int], Mapping[str, Any] | None]
@@ -49,7 +49,7 @@ class TrackerCallback(BaseCallback):
             paths of pictures and videos, or pixels (H, W, 3), (T, H, W, 3) of uint8. Afterwards
             every random generator is restored. A hook that raises is reported once.
         log_every: minimum number of steps between two rows of episodes.
-        handle_signals: on SIGINT and SIGTERM, end training cleanly, with a checkpoint.
+        handle_signals: on SIGINT, SIGTERM and SIGHUP, end training cleanly, with a checkpoint.
         finish_at_end: finish the trackers when training ends; if False, call `close`.
         say: receives the few lines that are printed, on stderr by default.
     """
@@ -96,7 +96,8 @@ class TrackerCallback(BaseCallback):
         self._log_every = log_every
         self._finish_at_end = finish_at_end
         self._say = say
-        self._signals = StopSignals(handle_signals)
+        self.signals = StopSignals(handle_signals)
+        """Handled from the start of training until `close`."""
         self._writer = _TrackerWriter(self.trackers)
         self._started = False
         self._boundary = 0  # steps at the last consistent point
@@ -119,7 +120,7 @@ class TrackerCallback(BaseCallback):
         self._row_step, self._row_time = self.num_timesteps, time.perf_counter()
         for timer in (self._saves, *(timer for timer, _ in self._hooks)):
             timer.begin(self.num_timesteps)
-        self._signals.install()
+        self.signals.install()
 
     def _on_rollout_start(self) -> None:
         self.num_timesteps = self._boundary = self.model.num_timesteps
@@ -137,8 +138,8 @@ class TrackerCallback(BaseCallback):
         since = self.num_timesteps - self._row_step
         if since >= max(self._log_every if self._episodes else 10 * self._log_every, 1):
             self._log_row(since)
-        if self._signals.received is not None:
-            self.stopped_by = self._signals.received
+        if self.signals.received is not None:
+            self.stopped_by = self.signals.received
             self._say(f"{self.stopped_by}: stopping at step {self.num_timesteps}")
             return False
         return True
@@ -170,8 +171,7 @@ class TrackerCallback(BaseCallback):
             self._run_hooks(step)
         if self._checkpoints is not None and self._saves.last != step:
             self._save(step)
-        self._signals.restore()
-        self.stopped_by = self._signals.received  # also one after the last step
+        self.stopped_by = self.signals.received  # also one after the last step
         if self._writer in self.logger.output_formats:
             self.logger.output_formats.remove(self._writer)
             self._writer.write(self.logger.name_to_value, {}, step)  # recorded after the last dump
@@ -180,7 +180,7 @@ class TrackerCallback(BaseCallback):
 
     def close(self) -> None:
         """Finish the trackers and restore the signal handlers; a second call does nothing."""
-        self._signals.restore()
+        self.signals.restore()
         if self._started:
             self._started = False
             self.trackers.finish()
@@ -194,6 +194,8 @@ class TrackerCallback(BaseCallback):
             try:
                 with preserve_rng(self.model):
                     values = hook(self.model, step)
+            except Stopped:  # the next step ends the training
+                continue
             except Exception as error:  # a hook must not end the training
                 name = getattr(hook, "__name__", type(hook).__name__).strip("_")
                 self.trackers.trouble(f"{name}: {type(error).__name__}: {one_line(error, 200)}")
@@ -213,9 +215,10 @@ class TrackerCallback(BaseCallback):
             self.last_save_failed = False
         except (OSError, ValueError, RuntimeError) as error:
             self.last_save_failed = True
-            kept = self.last_checkpoint.name if self.last_checkpoint else "none"
+            kept = [path.name for path in checkpoint.list_checkpoints(self._checkpoints)]
             cause = f"checkpoint: {one_line(error, 200)}"
-            self.trackers.trouble(cause, f"; the last good one is {kept}")
+            last = f"the last good one is {kept[0]}" if kept else "there is no earlier one"
+            self.trackers.trouble(cause, f"; {last}")
 
 
 class _Every:

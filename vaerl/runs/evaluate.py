@@ -6,9 +6,9 @@ in any copy would favour short ones, and with them the nearest goal.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,7 +20,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from vaerl.checkpoint.rng import preserve_rng
 from vaerl.envs import metrics
-from vaerl.envs.making import find_spec
+from vaerl.envs.making import declared, find_spec
 from vaerl.policies.noise import NoiseSource
 from vaerl.runs.vec import make_vec
 from vaerl.threads import limit_threads
@@ -29,6 +29,7 @@ COPIES = 50  # maximum number of environments, which share one prediction per st
 TRACES = 200  # maximum number of episodes whose positions are kept
 MOST_SHARES = 10  # with more goals, the share of each goal is not a score
 
+EPISODE_LIMIT = 10_000  # steps of an episode where the environment declares no end
 DEFAULT_EPISODES = (10, 20)  # of an evaluation during training, and of the one at its end
 
 
@@ -61,6 +62,18 @@ class EvalResult:
     """Goals (modes) of the environment, 0 if it has none."""
     traces: tuple[NDArray[np.float64], ...] = ()
     """Positions (T + 1, 2) of the first episodes, if the environment reports them."""
+    cut: int = 0
+    """Episodes that the environment did not end and that were cut after `EPISODE_LIMIT` steps."""
+
+    @property
+    def note(self) -> str:
+        """A line about episodes that were cut; empty without any."""
+        if not self.cut:
+            return ""
+        return (
+            f"env {self.env!r}: {self.cut} of {len(self.lengths)} episodes did not end and were "
+            f"cut after {EPISODE_LIMIT:,} steps; --env-option max_episode_steps=N sets a limit"
+        )
 
     def scores(self) -> dict[str, float]:
         """Return all scores of the episodes, by the name under which they are logged."""
@@ -101,7 +114,7 @@ def episodes_wanted(env_id: str, *, final: bool = True) -> int:
     """
     entry_point = find_spec(env_id).entry_point
     made_by = load_env_creator(entry_point) if isinstance(entry_point, str) else entry_point
-    during, at_end = getattr(made_by, "evaluation_episodes", DEFAULT_EPISODES)
+    during, at_end = getattr(declared(made_by), "evaluation_episodes", DEFAULT_EPISODES)
     return at_end if final else during
 
 
@@ -116,6 +129,7 @@ def evaluate(
     env_options: Mapping[str, Any] | None = None,
     copies: int | None = None,
     traces: int = TRACES,
+    check: Callable[[], None] = lambda: None,
 ) -> EvalResult:
     """Run `episodes` episodes; every global random stream is restored afterwards.
 
@@ -128,8 +142,10 @@ def evaluate(
         env_options: arguments of gymnasium.make.
         copies: number of environments, at most `COPIES` by default.
         traces: maximum number of episodes whose positions are kept.
+        check: called before every step; ends the evaluation by raising.
 
     Raises:
+        EnvironmentFault: the environment failed.
         ValueError: an unknown environment, or fewer than one episode.
     """
     if episodes < 1:
@@ -139,25 +155,35 @@ def evaluate(
     quota[: episodes % copies] += 1
     with own_randomness(agent, seed):
         env = make_vec(
-            env_id, copies, seed=seed, options=env_options, discrete=acts_discretely(agent)
+            env_id,
+            copies,
+            seed=seed,
+            options=env_options,
+            discrete=acts_discretely(agent),
+            limit=EPISODE_LIMIT,
         )
         try:
-            rows = _roll_out(agent, env, quota, deterministic)
-            num_modes = int(getattr(env.envs[0].unwrapped, "num_modes", 0) or 0)  # type: ignore[attr-defined]
+            first = env.envs[0]  # type: ignore[attr-defined]
+            known = declared(first)
+            rows = _roll_out(agent, env, quota, deterministic, check, known is not None)
+            num_modes = int(getattr(known, "num_modes", 0))
+            limit = first.limit
         finally:
             env.close()
     ends = [row.end for row in rows]
-    known = all("is_success" in end for end in ends)
+    scored = all("is_success" in end for end in ends)
+    lengths = np.array([end["episode"]["l"] for end in ends], dtype=np.int64)
     return EvalResult(
         env=env_id,
         deterministic=deterministic,
         seed=seed,
         returns=np.array([end["episode"]["r"] for end in ends], dtype=np.float64),
-        lengths=np.array([end["episode"]["l"] for end in ends], dtype=np.int64),
-        goals=np.array([int(end.get("goal", -1)) for end in ends], dtype=np.int64),
-        successes=np.array([end["is_success"] for end in ends], dtype=bool) if known else None,
+        lengths=lengths,
+        goals=np.array([row.goal for row in rows], dtype=np.int64),
+        successes=np.array([end["is_success"] for end in ends], dtype=bool) if scored else None,
         num_modes=num_modes,
         traces=tuple(np.array(row.trace) for row in rows[:traces] if len(row.trace)),
+        cut=int((lengths == limit).sum()) if limit else 0,
     )
 
 
@@ -206,36 +232,47 @@ def own_randomness(agent: Any, seed: int) -> Iterator[None]:
 
 @dataclass
 class _Row:
-    """One episode: the positions visited, and the info of its last step."""
+    """One episode: the positions visited, the info of its last step, and the goal reached."""
 
     trace: list[NDArray[np.float64]]
-    end: dict[str, Any]
+    end: dict[str, Any] = field(default_factory=dict)
+    goal: int = -1
 
 
 def _roll_out(
-    agent: Predictor, env: VecEnv, quota: NDArray[np.int64], deterministic: bool
+    agent: Predictor,
+    env: VecEnv,
+    quota: NDArray[np.int64],
+    deterministic: bool,
+    check: Callable[[], None],
+    places: bool,
 ) -> list[_Row]:
-    """Step all copies until each has run its share; the episodes are ordered by copy."""
+    """Step all copies until each has run its share; the episodes are ordered by copy.
+
+    `places`: whether `info` holds positions and goals.
+    """
+
+    def place(info: Mapping[str, Any]) -> list[NDArray[np.float64]]:
+        known = places and info.get("position") is not None
+        return [np.asarray(info["position"], dtype=np.float64)] if known else []
+
     done_rows: list[list[_Row]] = [[] for _ in quota]
     observations = env.reset()
-    open_rows = [_Row(_place(info), {}) for info in env.reset_infos]
+    open_rows = [_Row(place(info)) for info in env.reset_infos]
     state: Any = None  # the plan of an agent that plans
     starts = np.ones(env.num_envs, dtype=bool)
     while any(len(rows) < share for rows, share in zip(done_rows, quota, strict=True)):
+        check()
         carried: dict[str, Any] = {} if state is None else {"state": state, "episode_start": starts}
         actions, state = agent.predict(observations, deterministic=deterministic, **carried)
         observations, _, dones, infos = env.step(actions)
         starts = dones
         for i, (done, info) in enumerate(zip(dones, infos, strict=True)):
-            open_rows[i].trace.extend(_place(info))
+            open_rows[i].trace.extend(place(info))
             if done:
                 open_rows[i].end = info
+                open_rows[i].goal = int(info.get("goal", -1)) if places else -1
                 if len(done_rows[i]) < quota[i]:
                     done_rows[i].append(open_rows[i])
-                open_rows[i] = _Row(_place(env.reset_infos[i]), {})
+                open_rows[i] = _Row(place(env.reset_infos[i]))
     return [row for rows in done_rows for row in rows]
-
-
-def _place(info: Mapping[str, Any]) -> list[NDArray[np.float64]]:
-    position = info.get("position")
-    return [] if position is None else [np.asarray(position, dtype=np.float64)]

@@ -6,6 +6,7 @@ restore the random streams of training, so that they cannot change what is learn
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 import traceback
@@ -22,13 +23,14 @@ from vaerl.agents import agent_class
 from vaerl.checkpoint.load import find_checkpoint, load_checkpoint, restore
 from vaerl.checkpoint.save import list_checkpoints
 from vaerl.disk import files, jsonio
-from vaerl.disk.errors import one_line
+from vaerl.disk.errors import RunFailed, one_line, only_looks
 from vaerl.disk.versions import versions
 from vaerl.runs.build import check_config, log_every, make_agent, make_trackers
 from vaerl.runs.callback import TrackerCallback
 from vaerl.runs.config import TrainConfig
 from vaerl.runs.directory import RunDirectory
 from vaerl.runs.evaluate import EvalResult, episodes_wanted, evaluate
+from vaerl.runs.signals import Stopped
 from vaerl.runs.vec import make_vec, spawn_seeds
 from vaerl.runs.video import record, video_format
 from vaerl.threads import limit_threads
@@ -62,7 +64,7 @@ def train(
     on_step: OnStep | None = None,
     painter: MakePainter | None = None,
 ) -> RunDirectory:
-    """Train until the end, SIGINT or SIGTERM, and return the run.
+    """Train until the end, SIGINT, SIGTERM or SIGHUP, and return the run.
 
     Args:
         config: what to train.
@@ -179,25 +181,32 @@ class _Training:
 
     def run_all(self) -> RunDirectory:
         """Learn, evaluate, record a video; write how it ended to status.json."""
-        agent, run = self.agent, self.run
         details: dict[str, Any] = {}
-        run.set_status("running", agent.num_timesteps, **self.before)
+        self.run.set_status("running", self.agent.num_timesteps, **self.before)
+        try:
+            self._work(details)
+        except BaseException as error:
+            details["error"] = one_line(f"{type(error).__name__}: {error}")
+            with contextlib.suppress(OSError):
+                self.run.set_status("failed", self.agent.num_timesteps, **details)
+                files.write_text(self.run.path / "error.txt", traceback.format_exc())
+            raise
+        finally:
+            self.callback.close()
+        return self.run
+
+    def _work(self, details: dict[str, Any]) -> None:
         try:
             self._learn(details)
             state = "stopped" if self.callback.stopped_by else "finished"
             if state == "finished":
-                self._final(details)
-        except KeyboardInterrupt:
+                self._evaluate_at_end(details)
+        except (KeyboardInterrupt, Stopped):
             state = "stopped"
-        except BaseException as error:
-            details["error"] = one_line(f"{type(error).__name__}: {error}")
-            run.set_status("failed", agent.num_timesteps, **details)
-            files.write_text(run.path / "error.txt", traceback.format_exc())
-            raise
-        finally:
-            self.callback.close()
-        run.set_status(state, agent.num_timesteps, **details)
-        return run
+        self.run.set_status(state, self.agent.num_timesteps, **details)
+        if state == "finished" and self.config.video:
+            with only_looks("video"):
+                self._film(self.agent.num_timesteps)
 
     def _learn(self, details: dict[str, Any]) -> None:
         agent, config = self.agent, self.config
@@ -216,7 +225,7 @@ class _Training:
         details["train_steps"] = self.before["train_steps"] + agent.num_timesteps - begun
         progress.tell(agent.num_timesteps)
         if self.callback.last_save_failed:
-            raise RuntimeError("the last checkpoint could not be written")
+            raise RunFailed("the last checkpoint could not be written")
 
     def _log(self, agent: BaseAlgorithm, step: int) -> None:
         """Log the algorithm's numbers by steps; Stable-Baselines3 does so by episodes."""
@@ -235,7 +244,12 @@ class _Training:
     def _scores(self, result: EvalResult, step: int) -> dict[str, Any]:
         """Scores of an evaluation, and its picture if the environment has a map."""
         values: dict[str, Any] = {f"eval/{key}": value for key, value in result.scores().items()}
-        return values if self.painter is None else {**values, **self.painter.rollouts(result, step)}
+        if result.note:
+            print(result.note, file=sys.stderr)
+        if self.painter is not None:
+            with only_looks("picture"):
+                values.update(self.painter.rollouts(result, step))
+        return values
 
     def _roll_out(self, episodes: int, seed: str, deterministic: bool = False) -> EvalResult:
         return evaluate(
@@ -245,10 +259,11 @@ class _Training:
             seed=self.seeds[seed],
             deterministic=deterministic,
             env_options=self.config.env_options,
+            check=self.callback.signals.check,
         )
 
-    def _final(self, details: dict[str, Any]) -> None:
-        """Evaluate with many episodes and record a video."""
+    def _evaluate_at_end(self, details: dict[str, Any]) -> None:
+        """Evaluate with many episodes."""
         config, step = self.config, self.agent.num_timesteps
         episodes = config.final_episodes or episodes_wanted(config.env)
         drawn = self._roll_out(episodes, "final")
@@ -263,24 +278,19 @@ class _Training:
         values = self._scores(drawn, step)
         values["eval/deterministic_return_mean"] = float(best.returns.mean())
         self.callback.trackers.log(values, step)
-        if config.video:
-            self._film(step)
 
     def _film(self, step: int) -> None:
-        try:
-            path = record(
-                self.agent,
-                self.config.env,
-                self.run.videos_path / f"{step:09d}.{video_format()}",
-                seed=self.seeds["video"],
-                env_options=self.config.env_options,
-                most_frames=VIDEO_FRAMES,
-                side_view=True,
-            )
-        except (ValueError, OSError) as error:
-            print(f"no video: {one_line(error)}", file=sys.stderr)
-        else:
-            self.callback.trackers.video("policy/video", path, step)
+        path = record(
+            self.agent,
+            self.config.env,
+            self.run.videos_path / f"{step:09d}.{video_format()}",
+            seed=self.seeds["video"],
+            env_options=self.config.env_options,
+            most_frames=VIDEO_FRAMES,
+            side_view=True,
+            check=self.callback.signals.check,
+        )
+        self.callback.trackers.video("policy/video", path, step)
 
 
 class _Progress(BaseCallback):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -11,13 +12,17 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
-from stable_baselines3.common.monitor import Monitor
+from gymnasium.wrappers import TimeLimit
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
 import vaerl.envs  # noqa: F401  (registers the environments, in worker processes too)
+from vaerl.disk.errors import EnvironmentFault, one_line
 from vaerl.envs.making import find_spec, make_env
 from vaerl.policies.spaces import check_action_space
 from vaerl.runs.config import check_env_id
+from vaerl.runs.monitor import Monitor
+
+LONGEST = 100_000  # steps of an episode that an environment may declare
 
 
 class _SpacedSeeds:
@@ -41,7 +46,33 @@ class _Dummy(_SpacedSeeds, DummyVecEnv):
 
 
 class _Subproc(_SpacedSeeds, SubprocVecEnv):
-    """Each copy in its own process."""
+    """Each copy in its own process; one that ends ends the others, and is named."""
+
+    def step_wait(self) -> Any:
+        """Receive the results of a step."""
+        return self._received(super().step_wait)
+
+    def reset(self) -> Any:
+        """Reset all copies."""
+        return self._received(super().reset)
+
+    def close(self) -> None:
+        """End the processes, also if one of them is gone already."""
+        with contextlib.suppress(EOFError, OSError):
+            super().close()
+
+    def _received(self, receive: Callable[[], Any]) -> Any:
+        try:
+            return receive()
+        except (EOFError, OSError) as error:
+            for process in self.processes:
+                process.join(timeout=1.0)
+            ended = [(i, p.exitcode) for i, p in enumerate(self.processes) if not p.is_alive()]
+            for process in self.processes:
+                process.terminate()
+            self.closed = True
+            copies = " and ".join(f"of copy {i} ended with code {code}" for i, code in ended)
+            raise EnvironmentFault(f"env: the process {copies}; its words are above") from error
 
 
 def make_vec(
@@ -53,12 +84,16 @@ def make_vec(
     subprocess: bool = False,
     render_mode: str | None = None,
     discrete: bool = False,
+    limit: int | None = None,
 ) -> VecEnv:
     """Make `copies` of the environment, each under a Monitor, with spawned seeds.
 
     With `discrete`, discrete actions are legal besides a box: an agent that plans takes both.
 
-    Raises ValueError for an unknown id, an unfit action space or options that do not fit.
+    With `limit`, an episode of an environment that declares no end is cut after so many steps.
+
+    Raises ValueError for an unknown id, an unfit action space or options that do not fit;
+    EnvironmentFault if the environment fails when it is made.
 
     >>> env = make_vec("Pendulum-v1", 2, seed=0)
     >>> env.num_envs, env.reset().shape
@@ -69,11 +104,14 @@ def make_vec(
     if render_mode is not None:
         arguments["render_mode"] = render_mode
     try:
-        first = _make_one(spec, arguments, False)
+        first = _make_one(spec, arguments, limit, False)
     except TypeError as error:
         raise ValueError(f"env_options: got {arguments} for {env_id!r}: {error}") from error
-    except gymnasium.error.Error as error:
-        raise ValueError(f"env {env_id!r} cannot be made: {error}") from error
+    except (ValueError, gymnasium.error.Error) as error:
+        raise ValueError(f"env {env_id!r} cannot be made: {one_line(error)}") from error
+    except Exception as error:
+        words = one_line(f"{type(error).__name__}: {error}")
+        raise EnvironmentFault(f"env {env_id!r} cannot be made: {words}") from error
     try:
         if not (discrete and isinstance(first.action_space, spaces.Discrete)):
             check_action_space(first.action_space)
@@ -81,16 +119,25 @@ def make_vec(
         raise ValueError(f"env {env_id!r}: {error}") from error
     finally:
         first.close()
-    make: Callable[[], gymnasium.Env] = partial(_make_one, spec, arguments, subprocess)
-    env = (_Subproc if subprocess else _Dummy)([make] * copies)
+    make = [
+        partial(_make_one, spec, arguments, limit, subprocess, f" (copy {i})" if copies > 1 else "")
+        for i in range(copies)
+    ]
+    env = _Subproc(make) if subprocess else _Dummy(make)  # type: ignore[arg-type]
     env.seed(seed)
     return env
 
 
-def _make_one(spec: EnvSpec, arguments: dict[str, Any], subprocess: bool) -> gymnasium.Env:
+def _make_one(
+    spec: EnvSpec, arguments: dict[str, Any], limit: int | None, subprocess: bool, copy: str = ""
+) -> gymnasium.Env:
     if subprocess:  # Ctrl-C reaches the whole group of processes; the parent decides what it means
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-    return Monitor(make_env(spec, **arguments))
+    env = make_env(spec, **arguments)
+    declared = None if env.spec is None else env.spec.max_episode_steps
+    if limit is None or (declared is not None and 0 < declared <= LONGEST):
+        return Monitor(env, f"{spec.id}{copy}")
+    return Monitor(TimeLimit(env, limit), f"{spec.id}{copy}", limit)
 
 
 def spawn_seeds(seed: int, *names: str) -> dict[str, int]:

@@ -19,10 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaerl.disk import files
+from vaerl.disk.errors import one_line
 from vaerl.envs.making import is_mujoco, make_env
 from vaerl.names import did_you_mean
 from vaerl.runs.config import check_env_id
 from vaerl.runs.evaluate import Predictor, own_randomness
+from vaerl.runs.monitor import Monitor
 from vaerl.runs.skeleton import draw_scene
 from vaerl.threads import limit_threads
 
@@ -52,14 +54,17 @@ def record(
     env_options: Mapping[str, Any] | None = None,
     most_frames: int = MOST_FRAMES,
     side_view: bool = False,
+    check: Callable[[], None] = lambda: None,
 ) -> Path:
     """Record episodes to `path` (.mp4 or .gif) and return it; random streams are restored.
 
     Without OpenGL, a MuJoCo environment is drawn as a side view of its limbs. `side_view` always
-    does so, which is quick and keeps OpenGL out of a training process.
+    does so, which is quick and keeps OpenGL out of a training process. `check` is called before
+    every step, and ends the recording by raising.
 
     Raises:
         ValueError: an environment that cannot be rendered, or an unknown format.
+        EnvironmentFault: the environment failed.
     """
     if path.suffix.lstrip(".") not in FORMATS:
         raise ValueError(f"video {path.name!r}: {did_you_mean(path.suffix, FORMATS)}")
@@ -68,7 +73,7 @@ def record(
     with own_randomness(agent, seed), filmed as (env, camera):
         fps = float(env.metadata.get("render_fps") or FASTEST)
         skip = max(1, round(fps / FASTEST))
-        frames = _frames(agent, env, camera, seed, episodes, deterministic, skip)
+        frames = _frames(agent, env, camera, seed, episodes, deterministic, skip, check)
         return write_video(list(islice(frames, most_frames)), path, fps / skip)
 
 
@@ -98,6 +103,7 @@ def _frames(
     episodes: int,
     deterministic: bool,
     skip: int,
+    check: Callable[[], None],
 ) -> Iterator[Frame]:
     """Yield every `skip`-th frame, and the last one of each episode."""
     for episode in range(episodes):
@@ -106,6 +112,7 @@ def _frames(
         over, step = False, 0
         state: Any = None
         while not over:
+            check()
             carried: dict[str, Any] = {} if state is None else {"state": state}
             action, state = agent.predict(observation, deterministic=deterministic, **carried)
             observation, _, terminated, truncated, _ = env.step(action)
@@ -121,16 +128,18 @@ def _filmed(
     """Make the environment together with a function that draws its present state."""
     check_env_id(env_id)
     if is_mujoco(env_id) and (side_view or not choose_gl_backend()):
-        env = make_env(env_id, **options)
+        env = Monitor(make_env(env_id, **options), env_id)
         bare: Any = env.unwrapped
         camera: Camera = lambda: draw_scene(bare.model, bare.data)  # noqa: E731
     else:
         try:
-            env = make_env(env_id, render_mode="rgb_array", **options)
+            env = Monitor(make_env(env_id, render_mode="rgb_array", **options), env_id)
             env.reset()
-            env.render()
+            shape = np.shape(env.render())
         except (gymnasium.error.Error, ImportError, TypeError) as error:
-            raise ValueError(f"env {env_id!r} cannot draw itself: {error}") from error
+            raise ValueError(f"env {env_id!r} cannot draw itself: {one_line(error)}") from error
+        if len(shape) != 3:
+            raise ValueError(f"env {env_id!r} cannot draw itself: render gave no picture")
         camera = lambda: np.asarray(env.render(), dtype=np.uint8)  # noqa: E731
     try:
         yield env, camera

@@ -1,0 +1,259 @@
+"""Environments of others: faults are named, their words are theirs, finished runs stay so."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium import spaces
+from typer.testing import CliRunner
+
+from vaerl.cli import app
+from vaerl.disk.errors import EnvironmentFault
+from vaerl.envs import ENVIRONMENTS
+from vaerl.envs.making import declared, make_env
+from vaerl.report import report
+from vaerl.report.pictures import Painter
+from vaerl.runs import RunDirectory
+from vaerl.runs.config import TrainConfig
+from vaerl.runs.evaluate import evaluate
+from vaerl.runs.train import train
+from vaerl.runs.video import record
+
+ZERO = np.zeros(1, np.float32)
+LAST = 8
+"""Steps of an episode."""
+
+
+class Odd(gymnasium.Env):
+    """Episodes of `LAST` steps; a fault, by name, at step 12 counted over all episodes."""
+
+    observation_space = action_space = spaces.Box(-1.0, 1.0, (1,), np.float32)
+    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012
+
+    def __init__(self, fault: str = "", render_mode: str | None = None) -> None:
+        self.fault, self.render_mode, self.total, self.resets = fault, render_mode, 0, 0
+        if fault == "raises when made":
+            raise RuntimeError("no licence")
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self.steps, self.resets = 0, self.resets + 1
+        if self.resets == 2 and self.fault == "reset raises":
+            raise RuntimeError("the door is shut")
+        if self.fault == "reset returns no info":
+            return ZERO
+        return ZERO, self._info()
+
+    def step(self, action: np.ndarray) -> Any:
+        self.steps, self.total = self.steps + 1, self.total + 1
+        over = self.steps == LAST and self.fault != "never ends"
+        returned: list[Any] = [ZERO, 1.0, over, False, self._info()]
+        if self.total == 12:
+            match self.fault:
+                case "step raises":
+                    raise KeyError("left leg")
+                case "a value error":
+                    raise ValueError("not\na line")
+                case "step returns four":
+                    return returned[:4]
+                case "step returns None":
+                    return None
+                case "reward None":
+                    returned[1] = None
+                case "another shape":
+                    returned[0] = np.zeros(2, np.float32)
+                case "info None":
+                    returned[4] = None
+                case "exits":
+                    os._exit(7)
+        return tuple(returned)
+
+    def _info(self) -> dict[str, Any]:
+        match self.fault:
+            case "words":
+                self.num_modes, self.evaluation_episodes = "many", None
+                words = {"goal": "home", "position": {"x": 1}, "episode": 3, "is_success": "yes"}
+                return {**words, "TimeLimit.truncated": "no", "terminal_observation": 5}
+        return {}
+
+    def map_artist(self) -> None:
+        raise AssertionError("not vaerl's")
+
+    probe_observations = transition_distribution = map_artist
+
+    def render(self) -> Any:
+        if self.fault == "render raises":
+            raise ZeroDivisionError("no light")
+        return "a picture" if self.fault == "render returns text" else None
+
+    def close(self) -> None:
+        if self.fault == "close raises":
+            raise OSError("stuck")
+
+
+gymnasium.register("test/Odd-v0", Odd, disable_env_checker=True)
+
+FAULTS = {
+    "step raises": "'test/Odd-v0': step 12 raised KeyError: 'left leg'",
+    "a value error": "'test/Odd-v0': step 12 raised ValueError: not a line",
+    "step returns four": r"step 12 raised ValueError: not enough values to unpack .*; it must "
+    r"return \(observation, reward, terminated, truncated, info\)",
+    "step returns None": "step 12 raised TypeError: .*; it must return",
+    "reward None": "step 12 raised TypeError: .*; it must return",
+    "another shape": r"step 12 returned an observation of shape \(2,\), expected \(1,\)",
+    "info None": "step 12 returned an info of type NoneType, not dict",
+    "reset raises": "reset after 8 steps raised RuntimeError: the door is shut",
+    "reset returns no info": r"reset after 0 steps returned array\(.*; it must return",
+    "raises when made": "'test/Odd-v0' cannot be made: RuntimeError: no licence",
+}
+
+
+def odd(out: Path, fault: str, agent: str = "ppo", **changes: Any) -> TrainConfig:
+    options: dict[str, Any] = {"n_steps": 16, "batch_size": 16, "n_epochs": 1}
+    if agent == "sac":
+        options = {"learning_starts": 10, "batch_size": 8, "buffer_size": 50}
+    fields: dict[str, Any] = {
+        "env": "test/Odd-v0",
+        "agent": agent,
+        "density": "gaussian",
+        "steps": 32,
+        "eval_every": 16,
+        "eval_episodes": 1,
+        "final_episodes": 2,
+        "out": str(out),
+        "device": "cpu",
+        "agent_options": {**options, "policy_kwargs": {"net_arch": [8]}},
+        "env_options": {"fault": fault},
+    }
+    return TrainConfig(**{**fields, **changes})
+
+
+@pytest.mark.parametrize("agent", ["sac", "ppo"])
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_names_environment_call_and_step(fault: str, agent: str, tmp_path: Path) -> None:
+    with pytest.raises(EnvironmentFault, match=FAULTS[fault]) as caught:
+        train(odd(tmp_path / "run", fault, agent, eval_every=0))
+    assert "\n" not in str(caught.value)
+    if (tmp_path / "run").exists():
+        assert RunDirectory(tmp_path / "run").status()["state"] == "failed"
+
+
+def test_the_copy_and_the_code_are_named(tmp_path: Path) -> None:
+    with pytest.raises(EnvironmentFault, match=r"'test/Odd-v0 \(copy 0\)': step 12 raised"):
+        train(odd(tmp_path / "run", "step raises", n_envs=2))
+    words = ["--env", "test/Odd-v0", "--env-option", "fault=step raises", "--debug"]
+    result = CliRunner().invoke(app, ["train", "ppo", *words, "--out", str(tmp_path / "typed")])
+    assert result.exit_code == 1 and "internal" not in result.stderr
+    assert "vaerl: env 'test/Odd-v0': step 12 raised KeyError: 'left leg'" in result.stderr
+
+
+@pytest.mark.parametrize(("fault", "code"), [("exits", 7), ("step raises", 1)])
+def test_a_worker_that_ends_is_named(fault: str, code: int, tmp_path: Path) -> None:
+    with pytest.raises(EnvironmentFault, match=f"of copy 0 ended with code {code}"):
+        train(odd(tmp_path / "run", fault, n_envs=2, subprocess=True, eval_every=0))
+
+
+@pytest.mark.parametrize(
+    ("fault", "line"),
+    [
+        ("", "no video: "),
+        ("render raises", "no video: EnvironmentFault: env 'test/Odd-v0': render after"),
+        ("render returns text", "no video: ValueError: env 'test/Odd-v0' cannot draw itself"),
+        ("close raises", "env 'test/Odd-v0': close raised OSError: stuck"),
+        ("words", "no video: "),
+    ],
+)
+def test_what_only_looks_cannot_fail_a_run(
+    fault: str, line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Rendering, closing and words of the environment's own; the report is written as well."""
+    run = train(odd(tmp_path / "run", fault, picture_every=16), painter=Painter)
+    assert run.status()["state"] == "finished" and not (run.path / "error.txt").exists()
+    printed = capsys.readouterr().err
+    assert line in printed and "Traceback" not in printed
+    evaluation = run.evaluation()
+    assert evaluation is not None and evaluation["stochastic"]["goals"] == [-1, -1]
+    assert "num_modes" not in evaluation["stochastic"]
+    assert "success_rate" not in evaluation["stochastic"]
+    assert report(run, tmp_path / "report.html").stat().st_size > 1000
+
+
+class BadPainter(Painter):
+    def rollouts(self, result: Any, step: int) -> Any:
+        raise MemoryError("too large")
+
+
+def test_a_picture_that_fails_loses_no_score(tmp_path: Path) -> None:
+    run = train(odd(tmp_path / "run", "", video=False), painter=BadPainter)
+    assert run.status()["state"] == "finished"
+    assert run.series("eval/return_mean")[1].tolist() == [8.0, 8.0]
+
+
+def test_every_environment_of_ours_declares_its_interface() -> None:
+    for name in ENVIRONMENTS:
+        if name != "vaerl/CubePads-v0":  # needs an extra
+            assert declared(make_env(name)) is not None, name
+
+
+class Still:
+    """An agent that does nothing."""
+
+    def predict(self, observation: np.ndarray, *, deterministic: bool = False) -> Any:
+        return np.zeros((len(observation), 1), np.float32), None
+
+
+def test_an_endless_episode_is_cut_and_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def found(**options: Any) -> Any:
+        return evaluate(Still(), "test/Odd-v0", episodes=3, seed=0, env_options=options)
+
+    monkeypatch.setattr("vaerl.runs.evaluate.EPISODE_LIMIT", 30)
+    endless = found(fault="never ends")
+    assert endless.lengths.tolist() == [30, 30, 30] and endless.cut == 3
+    assert "3 of 3 episodes did not end and were cut after 30 steps" in endless.note
+    assert found(fault="").cut == 0 and found(fault="").note == ""
+    own = found(fault="never ends", max_episode_steps=40)
+    assert own.lengths.tolist() == [40, 40, 40] and own.cut == 0
+    assert found(fault="never ends", max_episode_steps=-1).cut == 3
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
+@pytest.mark.parametrize("during", ["training", "evaluation", "final evaluation", "video"])
+def test_signals_are_heeded_everywhere(
+    name: str, during: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The status says how the run ended, and `resume` makes what is missing."""
+    number = getattr(signal, name)
+    before, sent = signal.getsignal(number), []
+
+    def send(here: bool) -> None:
+        if here and not sent:
+            sent.append(number)
+            os.kill(os.getpid(), number)
+
+    def spying(plain: Any, when: Any) -> Any:
+        def spy(*given: Any, **options: Any) -> Any:
+            send(when(options))
+            return plain(*given, **options)
+
+        return spy
+
+    episodes = {"evaluation": 1, "final evaluation": 2}.get(during)
+    watched = spying(evaluate, lambda options: options["episodes"] == episodes)
+    monkeypatch.setattr("vaerl.runs.train.evaluate", watched)
+    monkeypatch.setattr(
+        "vaerl.runs.train.record", spying(record, lambda options: during == "video")
+    )
+    config = odd(tmp_path / "run", "")
+    run = train(config, on_step=lambda step: send(during == "training"))
+    assert sent and signal.getsignal(number) is before
+    if during != "video":
+        assert run.status()["state"] == "stopped" and run.evaluation() is None
+        assert (run.status()["steps"] == 32) == (during == "final evaluation")
+        run = train(config, resume=True)
+    assert run.status()["state"] == "finished" and run.evaluation() is not None

@@ -1,0 +1,126 @@
+"""The environment as a run sees it: each of its failures names environment, call and step.
+
+A stranger's environment may raise anything, return anything, and use any key of `info`. Here its
+failures become one kind of error, and keys that Stable-Baselines3 and vaerl read are dropped where
+they mean something else.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import stable_baselines3
+from stable_baselines3.common import monitor
+
+from vaerl.disk.errors import EnvironmentFault, one_line
+from vaerl.envs.making import make_env
+
+RETURNS = {
+    "step": "(observation, reward, terminated, truncated, info)",
+    "reset": "(observation, info)",
+    "render": "an array (H, W, 3)",
+}
+CALLERS = tuple(
+    str(Path(place).parent) for place in (gymnasium.__file__, stable_baselines3.__file__, __file__)
+)
+"""Where code runs that uses what an environment returned."""
+
+
+class Monitor(monitor.Monitor):
+    """SB3's Monitor, which raises an `EnvironmentFault` for whatever goes wrong in `env`.
+
+    Args:
+        env: environment.
+        name: of it in messages.
+        limit: steps after which `env` cuts episodes that would not end by themselves, if it does.
+    """
+
+    def __init__(self, env: gymnasium.Env, name: str, limit: int | None = None) -> None:
+        super().__init__(env)
+        self.name, self.limit = name, limit
+
+    def reset(self, **options: Any) -> tuple[Any, dict[str, Any]]:
+        """Begin an episode."""
+        found = self._call("reset", super().reset, **options)
+        if not (isinstance(found, tuple) and len(found) == 2):
+            got = one_line(repr(found), 60)
+            raise EnvironmentFault(
+                f"{self._where('reset')} returned {got}; it must return {RETURNS['reset']}"
+            )
+        self._check("reset", *found)
+        return found
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """Take a step."""
+        found = self._call("step", super().step, action)
+        observation, _, terminated, truncated, info = found
+        self._check("step", observation, info)
+        if not (terminated or truncated):
+            info.pop("episode", None)  # Stable-Baselines3 takes it for the end of an episode
+        if not isinstance(info.get("is_success", False), bool | int | float | np.generic):
+            del info["is_success"]
+        return found
+
+    def render(self) -> Any:
+        """Draw the current state."""
+        return self._call("render", super().render)
+
+    def close(self) -> None:
+        """Close the environment; if that fails, one line says so."""
+        try:
+            super().close()
+        except Exception as error:  # its work is done
+            print(f"env {self.name!r}: close raised {_words(error)}", file=sys.stderr)
+
+    def _call(self, name: str, call: Callable[..., Any], *given: Any, **options: Any) -> Any:
+        try:
+            return call(*given, **options)
+        except Exception as error:
+            frames = traceback.extract_tb(error.__traceback__)
+            returned = all(frame.filename.startswith(CALLERS) for frame in frames)
+            hint = f"; it must return {RETURNS[name]}" if returned else ""
+            raise EnvironmentFault(f"{self._where(name)} raised {_words(error)}{hint}") from error
+
+    def _check(self, name: str, observation: Any, info: Any) -> None:
+        """Check what would otherwise fail, unnamed, where observations of copies are stacked."""
+        space, where = self.observation_space, self._where(name, done=True)
+        spaces = space.spaces if isinstance(space, gymnasium.spaces.Dict) else {"": space}
+        given = observation if isinstance(space, gymnasium.spaces.Dict) else {"": observation}
+        for key, part in spaces.items():
+            if not isinstance(given, dict) or key not in given:
+                raise EnvironmentFault(f"{where} returned no observation {key!r}")
+            if part.shape is not None and np.shape(given[key]) != part.shape:
+                raise EnvironmentFault(
+                    f"{where} returned an observation {key + ' ' if key else ''}of "
+                    f"shape {np.shape(given[key])}, expected {part.shape}"
+                )
+        if not isinstance(info, dict):
+            kind = type(info).__name__
+            raise EnvironmentFault(f"{where} returned an info of type {kind}, not dict")
+
+    def _where(self, call: str, done: bool = False) -> str:
+        """The environment and the call; `done`: the step is counted already."""
+        number = self.total_steps + (call == "step" and not done)
+        at = f"step {number}" if call == "step" else f"{call} after {number} steps"
+        return f"env {self.name!r}: {at}"
+
+
+@contextmanager
+def watched(env_id: str, options: Mapping[str, Any]) -> Iterator[Monitor]:
+    """An environment under a `Monitor`, closed at the end of the block."""
+    env = Monitor(make_env(env_id, **options), env_id)
+    try:
+        yield env
+    finally:
+        env.close()
+
+
+def _words(error: Exception) -> str:
+    return one_line(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
