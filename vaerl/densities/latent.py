@@ -169,7 +169,7 @@ class LatentValue(ConditionalValue):
         first_law = self.chain.recognition[0](x, self._q[0])
         at_once = self._at_once(k, x[..., 0].numel())
         parts: list[Tensor] = []
-        for n in _chunks(k, at_once) or [0]:
+        for n in chunks(k, at_once) or [0]:
             path = self._propose(x, first_law, n, share, generator, prior_path)
             prior_path = None
             likelihood = self.chain.decode(self._p, path).log_prob(x)
@@ -213,7 +213,8 @@ class LatentValue(ConditionalValue):
         return tuple(torch.where(from_prior, a, b) for a, b in zip(prior_path, path, strict=True))
 
 
-def _chunks(total: int, size: int) -> list[int]:
+def chunks(total: int, size: int) -> list[int]:
+    """Sizes of at most `size` that add up to `total`."""
     full, rest = divmod(total, size)
     return [size] * full + ([rest] if rest else [])
 

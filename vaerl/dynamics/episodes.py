@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vaerl import bounds
+from vaerl.densities.latent import chunks
 from vaerl.densities.noise import sobol_codes
 from vaerl.densities.normal import DiagonalNormal, NormalMixture
 from vaerl.nets import log_shares, mlp, smooth_range
@@ -171,7 +172,6 @@ def episode_scores(
     """
     whole = whole_episodes(episodes)
     at_once = max(1, min(k, ROWS // max(1, whole.rows.shape[1] * len(context))))
-    parts = [at_once] * (k // at_once) + ([k % at_once] if k % at_once else [])
     total = context.new_zeros(len(context))
     for rows, mask in zip(whole.rows, whole.mask, strict=True):
         c, e = context[:, rows].unsqueeze(1), x[:, rows].unsqueeze(1)
@@ -179,7 +179,7 @@ def episode_scores(
         found = [
             episode_bound(networks, c, e, inside, n, generator).squeeze(1)
             + torch.log(torch.tensor(n / k))
-            for n in parts
+            for n in chunks(k, at_once)
         ]
         total = total - torch.logsumexp(torch.stack(found), dim=0)
     return total
