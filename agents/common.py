@@ -144,6 +144,20 @@ class DensityAgent(Agent):
         with torch.no_grad():
             return density(head.context(self._tensors(obs)))
 
+    def predict(
+        self,
+        observation: Observation,
+        state: tuple[np.ndarray, ...] | None = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = False,
+        codes: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
+        """As in SB3; latent `codes` ``(E,)`` or ``(B, E)`` choose the way and keep it.
+
+        Codes are drawn with ``agent.policy.head.density.draw_codes(count, seed)``.
+        """
+        return self.policy.predict(observation, state, episode_start, deterministic, codes)
+
     def latent_diagnostics(self, obs: Observation) -> dict[str, float]:
         """Bound gap, ESS, KL and active units per layer at numpy observations; ``{}`` if exact."""
         return {key: float(number) for key, number in self._diagnose(self._tensors(obs)).items()}

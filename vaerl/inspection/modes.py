@@ -10,8 +10,8 @@ any finite cloud can be cut where it happens to be thin.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import combinations
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -41,7 +41,8 @@ FEWEST = 64
 """Draws without which nothing can be said."""
 
 
-class Modes(NamedTuple):
+@dataclass(frozen=True)
+class Modes:
     """M modes of a density, the largest first, in the units of the draws.
 
     >>> rng = np.random.default_rng(0)

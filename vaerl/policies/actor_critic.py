@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from vaerl.densities import ConditionalDensity, ConditionalValue
 from vaerl.densities.options import check_positive
 from vaerl.policies.codes import RolloutCodes
+from vaerl.policies.density_policy import DensityPolicy
 from vaerl.policies.distribution import DensityDistribution
 from vaerl.policies.fast import Fast, sees_flat_floats
 from vaerl.policies.head import check_density_kwargs, make_head
@@ -31,7 +32,7 @@ from vaerl.policies.spaces import (
 )
 
 
-class ActorCriticPolicy(SB3ActorCriticPolicy):
+class ActorCriticPolicy(DensityPolicy, SB3ActorCriticPolicy):
     """SB3's actor-critic policy with a density for an action head; works in unmodified PPO and A2C.
 
     A latent density acts through K frozen codes, drawn anew at the first rollout after an update,

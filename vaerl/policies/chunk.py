@@ -26,6 +26,7 @@ from vaerl.densities.codes import draw_held_codes
 from vaerl.densities.options import check_choice, check_positive, check_sizes
 from vaerl.densities.registry import density_options
 from vaerl.nets import mlp
+from vaerl.policies.density_policy import DensityPolicy
 from vaerl.policies.head import make_head
 from vaerl.policies.noise import NoiseSource
 from vaerl.policies.spaces import check_action_space
@@ -50,7 +51,7 @@ class Plan(NamedTuple):
     age: np.ndarray
 
 
-class ChunkPolicy(BasePolicy):
+class ChunkPolicy(DensityPolicy, BasePolicy):
     """Chunks of T actions from a conditional density.
 
     Args:
@@ -209,6 +210,21 @@ class ChunkPolicy(BasePolicy):
 
     # -- acting ------------------------------------------------------------------------------------
 
+    def context_at(self, observations: Observations) -> Tensor:
+        """What the density is conditioned on, ``(B, C)``, at first observations of episodes."""
+        self.set_training_mode(False)
+        past = self._flat(observations)[0].repeat(self.history, axis=0)
+        with torch.no_grad():
+            return self.context(torch.as_tensor(past.reshape(-1, self.obs_dim), device=self.device))
+
+    def to_events(self, actions: np.ndarray) -> np.ndarray:
+        """As `events`, of numpy arrays."""
+        return self.events(torch.as_tensor(actions, device=self.device).float()).cpu().numpy()
+
+    def to_actions(self, events: np.ndarray) -> np.ndarray:
+        """As `chunks`, of numpy arrays."""
+        return self.chunks(torch.as_tensor(events, device=self.device).float()).cpu().numpy()
+
     def predict(
         self,
         observation: Observations,
@@ -223,7 +239,8 @@ class ChunkPolicy(BasePolicy):
             observation: one, or a batch ``(B, …)``.
             state: the last answer's second part; None begins new episodes.
             episode_start: which rows begin an episode, ``(B,)``.
-            deterministic: take the best of `num_candidates` chunks by density.
+            deterministic: take the best of `num_candidates` chunks by density; with `codes`,
+                E[a | z, s].
             codes: latent codes ``(B, E)`` or ``(E,)`` that the next decisions use, so that a caller
                 chooses the way and keeps it; see `density.draw_codes`.
         """
@@ -239,7 +256,7 @@ class ChunkPolicy(BasePolicy):
         actions, done = plan.actions.copy(), np.where(due, 0, plan.done)
         own, age = self._codes(plan, start, due, codes)
         if due.any():
-            actions[due] = self._decide(past[due], own[due], deterministic)
+            actions[due] = self._decide(past[due], own[due], deterministic, codes is not None)
         now = actions[np.arange(len(flat)), done].reshape(-1, *self.action_space.shape)
         return (
             now if batched else now[0],
@@ -247,21 +264,18 @@ class ChunkPolicy(BasePolicy):
         )
 
     @torch.no_grad()
-    def _decide(self, past: np.ndarray, codes: np.ndarray, deterministic: bool) -> np.ndarray:
+    def _decide(
+        self, past: np.ndarray, codes: np.ndarray, deterministic: bool, chosen: bool = False
+    ) -> np.ndarray:
+        """Chunks within the box ``(B, T, A)``; `chosen`: the caller gave the codes."""
         inputs = torch.as_tensor(past.reshape(len(past), -1), device=self.device)
         context = self.context(inputs)
         generator = self.noise.generator(self.device)
-        if deterministic:
+        if deterministic and not chosen:
             events = self.density(context).mode(self.num_candidates)
-        elif self.density.code_dim:
-            given = self.density.value_given_codes(
-                context, torch.as_tensor(codes, device=self.device)
-            )
-            events = given.rsample((), generator) if self.decoder_noise else given.mean
         else:
-            value = self.density(context)
-            draw = value.sample if self.decoder_noise else value.sample_mean
-            events = draw((), generator)
+            given = torch.as_tensor(codes, device=self.device) if self.density.code_dim else None
+            events = self.draw(context, given, generator, False if deterministic else None)
         return self.chunks(events).cpu().numpy()
 
     def _codes(
@@ -270,12 +284,7 @@ class ChunkPolicy(BasePolicy):
         """The codes of every row, drawn anew where their time is over, and their ages."""
         size = self.density.code_dim
         if given is not None:
-            if np.shape(given)[-1:] != (size,) or not size:
-                raise ValueError(
-                    f"codes: got shape {np.shape(given)}, expected (B, {size}) of density "
-                    f"{self.density.name!r}"
-                )
-            return np.broadcast_to(given, plan.codes.shape).astype(np.float32), plan.age
+            return self.check_codes(given, len(plan.age)).cpu().numpy(), plan.age
         over = {
             "decision": due,
             "chunk": start | (due & (plan.age >= self.chunk)),

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from vaerl.densities import ConditionalValue
 from vaerl.densities.codes import draw_held_codes
 from vaerl.densities.options import check_positive
+from vaerl.policies.density_policy import DensityPolicy
 from vaerl.policies.fast import Fast, sees_flat_floats
 from vaerl.policies.fourier import FourierCritic, check_waves
 from vaerl.policies.head import check_density_kwargs, make_head
@@ -190,7 +191,7 @@ class DensityActor(BasePolicy):
         raise NotImplementedError(REFUSE_SDE)
 
 
-class SACPolicy(SB3SACPolicy):
+class SACPolicy(DensityPolicy, SB3SACPolicy):
     """SB3's SAC policy with a density for an actor; works in unmodified `stable_baselines3.SAC`.
 
     One class serves vectors, images and Dict observations: the features extractor follows the
@@ -286,6 +287,11 @@ class SACPolicy(SB3SACPolicy):
             share_features_extractor=share_features_extractor,
         )
 
+    @property
+    def head(self) -> DensityActor:
+        """The actor."""
+        return self.actor
+
     def make_actor(  # type: ignore[override]
         self, features_extractor: BaseFeaturesExtractor | None = None
     ) -> DensityActor:
@@ -318,8 +324,14 @@ class SACPolicy(SB3SACPolicy):
         state: tuple[np.ndarray, ...] | None = None,
         episode_start: np.ndarray | None = None,
         deterministic: bool = False,
+        codes: Any = None,
     ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
-        """As in SB3, without its costs a call where the networks are plain (`DensityActor.act`)."""
+        """As in SB3, without its costs a call where the networks are plain (`DensityActor.act`).
+
+        With `codes`, see `predict_given_codes`.
+        """
+        if codes is not None:
+            return self.predict_given_codes(observation, codes, deterministic), state
         if self.actor.holds.steps != 1 and not deterministic:
             return self._predict_held(observation, state, episode_start)
         shape, own = self.observation_space.shape, type(self)._predict is SB3SACPolicy._predict

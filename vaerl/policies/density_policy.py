@@ -1,0 +1,119 @@
+"""What a policy that is a conditional density answers beside SB3's interface."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vaerl.densities import ConditionalDensity
+from vaerl.policies.noise import NoiseSource
+
+
+class DensityPolicy:
+    """Mixed in before the SB3 policy; the head is the module that holds density and noise."""
+
+    action_space: Any
+    decoder_noise: bool = True
+    """Whether actions carry the noise of the decoder; without it they are E[a | z, s]."""
+
+    @property
+    def head(self) -> Any:
+        """The module with `density`, `noise` and `context(obs)`."""
+        return self
+
+    @property
+    def box_units(self) -> tuple[np.ndarray, np.ndarray]:
+        """Middle and half width of the box, each ``(A,)``: a = middle + half · event."""
+        low, high = (bound.ravel() for bound in (self.action_space.low, self.action_space.high))
+        return (low + high) / 2, (high - low) / 2
+
+    def context_at(self, observations: Any) -> Tensor:
+        """What the density is conditioned on, ``(B, C)``, at a batch of numpy observations."""
+        self.set_training_mode(False)  # type: ignore[attr-defined]
+        with torch.no_grad():
+            return self.head.context(self.obs_to_tensor(observations)[0])  # type: ignore[attr-defined]
+
+    def to_events(self, actions: np.ndarray) -> np.ndarray:
+        """Events of the density ``(N, X)`` from actions ``(N, T, A)`` of the next T steps."""
+        middle, half = self.box_units
+        return ((actions - middle) / half).reshape(len(actions), -1)
+
+    def to_actions(self, events: np.ndarray) -> np.ndarray:
+        """Actions within the box ``(N, T, A)`` from events ``(N, X)``."""
+        middle, half = self.box_units
+        actions = middle + half * events.reshape(len(events), -1, len(middle))
+        return np.clip(actions, middle - half, middle + half)
+
+    def predict(
+        self,
+        observation: Any,
+        state: tuple[np.ndarray, ...] | None = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = False,
+        codes: Any = None,
+    ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
+        """As in SB3; with `codes`, see `predict_given_codes`."""
+        if codes is not None:
+            return self.predict_given_codes(observation, codes, deterministic), state
+        return super().predict(observation, state, episode_start, deterministic)  # type: ignore[misc]
+
+    def draw(
+        self,
+        context: Tensor,
+        codes: Tensor | None,
+        generator: torch.Generator | None = None,
+        decoder_noise: bool | None = None,
+    ) -> Tensor:
+        """One event at each context ``(B, X)``, with fresh or with given codes ``(B, E)``.
+
+        Without `decoder_noise` (default: that of the policy) it is E[a | z, s].
+        """
+        density: ConditionalDensity = self.head.density
+        noisy = self.decoder_noise if decoder_noise is None else decoder_noise
+        with torch.no_grad():
+            value = density(context) if codes is None else density.value_given_codes(context, codes)
+            return (value.sample if noisy else value.sample_mean)((), generator)
+
+    def check_codes(self, codes: Any, rows: int) -> Tensor:
+        """Codes ``(rows, E)`` of given ones ``(E,)`` or ``(rows, E)``, or one line."""
+        density: ConditionalDensity = self.head.density
+        size = density.code_dim
+        if not size:
+            raise ValueError(
+                f"codes: got shape {np.shape(codes)}, expected None: density {density.name!r} has "
+                "no latent codes"
+            )
+        array = np.asarray(codes, np.float32)
+        if array.shape not in ((size,), (rows, size)) or not np.isfinite(array).all():
+            finite = "" if np.isfinite(array).all() else ", not all finite"
+            raise ValueError(
+                f"codes: got shape {array.shape}{finite}, expected ({size},) or ({rows}, {size}) "
+                f"of density {density.name!r}"
+            )
+        return torch.tensor(array, device=self.head.device).expand(rows, size)
+
+    def predict_given_codes(
+        self, observation: Any, codes: Any, deterministic: bool = False
+    ) -> np.ndarray:
+        """Actions with the latent codes `codes`: they choose the way, and keep it if they stay.
+
+        Args:
+            observation: one, or a batch ``(B, …)``.
+            codes: ``(E,)``, or one for each observation ``(B, E)``; see `density.draw_codes`.
+            deterministic: take E[a | z, s] without the noise of the decoder.
+        """
+        self.set_training_mode(False)  # type: ignore[attr-defined]
+        tensors, batched = self.obs_to_tensor(observation)  # type: ignore[attr-defined]
+        with torch.no_grad():
+            context = self.head.context(tensors)
+        given = self.check_codes(codes, len(context))
+        noise: NoiseSource = self.head.noise
+        events = self.draw(
+            context, given, noise.generator(context.device), False if deterministic else None
+        )
+        actions = self.to_actions(events.cpu().numpy())[:, 0].reshape(-1, *self.action_space.shape)
+        actions = actions.astype(self.action_space.dtype)
+        return actions if batched else actions[0]
