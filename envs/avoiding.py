@@ -10,7 +10,7 @@ for D3IL do not carry over. Metres; x lateral, y forward.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,6 +45,16 @@ _ROWS = (
 )
 GAPS = (2, 3, 4)  # a row
 NUM_MODES = 24
+
+FULL_SPEED = 1.0 / 120.0  # metres a step at full stick
+SLOWEST = 0.7  # share of FULL_SPEED, under `vary_speed`
+DEAD_ZONE = 0.005
+_ROUTE_Y = (-0.14, -0.07, 0.045, 0.115, 0.22, 0.30, 0.37)
+_ROUTE_X = ((0.44, 0.56), (0.36, 0.50, 0.64), (0.285, 0.425, 0.575, 0.715))
+_ROUTE_ROW = (0, 0, 1, 1, 2, 2, 2)
+_JITTER = 0.006
+_NOISE = 0.0007
+_SWITCH = 0.012
 
 
 def mode_code(gaps: Sequence[int]) -> int:
@@ -135,6 +145,11 @@ class AvoidingEnv(PlanarEnv):
         """Return the rod's position (2,)."""
         return np.asarray(observation, dtype=np.float64)[2:].copy()
 
+    def expert(self, rng: np.random.Generator, episode: int) -> Callable[[Observation], Array]:
+        """Give a policy for one episode; the ways take turns, at a speed drawn from U(0.7, 1)."""
+        speed = FULL_SPEED * rng.uniform(SLOWEST, 1.0)
+        return scripted_expert(episode % NUM_MODES, rng, speed=speed, dead_zone=True)
+
     def probe_observations(self) -> dict[str, Observation]:
         """Return places before each row where several gaps are open, desired point on the rod."""
         places = {
@@ -162,6 +177,56 @@ class AvoidingEnv(PlanarEnv):
         ax.axhspan(SUCCESS_Y, 0.40, color=drawing.goal_color(2), alpha=0.2, linewidth=0)
         ax.axhline(SUCCESS_Y, color=drawing.goal_color(2), linewidth=1.5)
         drawing.draw_start(ax, *START)
+
+
+def scripted_expert(
+    mode: int,
+    rng: np.random.Generator,
+    *,
+    speed: float = FULL_SPEED,
+    dead_zone: bool = False,
+) -> Callable[[Observation], Array]:
+    """Return a policy for one episode: observation (4,) → action (2,), aiming at gap after gap.
+
+    D3IL's demonstrations were steered by a gamepad whose axes are zeroed near the middle, so each
+    component of an action is 0 or at least 0.005: the action law has an atom at 0. `dead_zone`
+    imitates that; without it a scripted set flatters latent-variable models.
+
+    It steers the desired point to the next of seven way-points (x jittered by N(0, 0.006²), drawn
+    here) by min(speed, distance), goes on to the one after it within 0.012, and adds N(0, 0.0007²).
+
+    >>> policy = scripted_expert(0, np.random.default_rng(0))
+    >>> action = policy(np.array([0.525, -0.28, 0.525, -0.28], dtype=np.float32))
+    >>> bool(action[0] < 0 < action[1])
+    True
+    """
+    if not 0.0 < speed <= MAX_ACTION:
+        raise ValueError(f"speed: got {speed!r}, expected above 0 and at most {MAX_ACTION}")
+    gaps = mode_gaps(mode)
+    route = np.array(
+        [
+            (_ROUTE_X[row][gaps[row]] + _JITTER * rng.normal(), y)
+            for row, y in zip(_ROUTE_ROW, _ROUTE_Y, strict=True)
+        ]
+    )
+    reached = 0
+    owed = np.zeros(2)  # movement wanted so far that the dead zone has kept back
+
+    def act(observation: Observation) -> Array:
+        nonlocal reached, owed
+        desired = np.asarray(observation, dtype=np.float64)[:2]
+        while reached < len(route) - 1 and math.dist(desired, route[reached]) < _SWITCH:
+            reached += 1
+        way = route[reached] - desired
+        distance = float(np.hypot(*way))
+        step = way * (min(speed, distance) / max(distance, 1e-12)) + _NOISE * rng.normal(size=2)
+        if dead_zone:
+            owed = owed + step
+            step = np.where(np.abs(owed) < DEAD_ZONE, 0.0, np.clip(owed, -FULL_SPEED, FULL_SPEED))
+            owed = owed - step
+        return np.clip(step, -MAX_ACTION, MAX_ACTION)
+
+    return act
 
 
 def _touches(rod: Array) -> bool:

@@ -43,16 +43,24 @@ class DrawnEnv(gymnasium.Env[Observation, Any]):
     Actions outside a box are clipped to it; a wrong shape, NaN, or an unknown discrete action
     raises ValueError.
 
+    An environment with an expert has a method ``expert(rng, episode)``. It is called after the
+    reset of an episode, with a generator and the episode's number, and gives a function from
+    observation to action.
+
     Attributes:
         vaerl_interface: declares that the attributes and keys of `info` that vaerl reads mean here
-            what they mean there: evaluation_episodes, num_modes, map_artist, probe_observations;
-            goal, position. Those of other environments are not read.
+            what they mean there: evaluation_episodes, num_modes, map_artist, probe_observations,
+            expert, expert_noise; goal, position. Those of other environments are not read.
         evaluation_episodes: that an evaluation takes, during training and at its end.
+        expert_noise: standard deviation of the noise on the actions that are carried out when the
+            expert is recorded, as a number or for each dimension (DART, Laskey et al. 2017). The
+            data then shows how to come back to the way; the recorded actions are the expert's own.
     """
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 20}  # noqa: RUF012
     vaerl_interface: ClassVar[bool] = True
     evaluation_episodes: ClassVar[tuple[int, int]] = (20, 200)
+    expert_noise: ClassVar[float | Array] = 0.0
 
     observation_space: Box  # type: ignore[assignment]
     action_space: Box | Discrete

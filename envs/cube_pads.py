@@ -55,6 +55,7 @@ class CubePadsEnv(DrawnEnv):
 
     num_modes = len(PADS)
     goal_positions = PADS
+    expert_noise = np.array([0.15, 0.15, 0.15, 0.15, 0.0])
 
     def __init__(self, *, render_mode: str | None = None) -> None:
         self._arm = _make_arm()
@@ -93,6 +94,10 @@ class CubePadsEnv(DrawnEnv):
             goal = int(distance.argmin()) if distance.min() <= PAD_RADIUS else -1
         done = goal >= 0
         return Outcome(float(done), goal=goal, success=done, terminated=done)
+
+    def expert(self, rng: np.random.Generator, episode: int) -> Callable[[Observation], Array]:
+        """Give a policy for one episode; the pads take turns, and the grasps after each round."""
+        return scripted_expert(episode % len(PADS), episode // len(PADS) % 2, self)
 
     def scene(self) -> dict[str, Any]:
         """Positions, yaws and contacts by OGBench's names, for experts."""

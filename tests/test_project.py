@@ -80,11 +80,10 @@ def calls_and_imports(source: str) -> set[str]:
 
 
 def _without_pickle(call: ast.Call) -> bool:
-    """Whether numpy is told not to unpickle objects."""
+    """Whether numpy is told not to unpickle objects, or torch to read nothing but tensors."""
     return any(
-        word.arg == "allow_pickle"
-        and isinstance(word.value, ast.Constant)
-        and word.value.value is False
+        isinstance(word.value, ast.Constant)
+        and (word.arg, word.value.value) in (("allow_pickle", False), ("weights_only", True))
         for word in call.keywords
     )
 
@@ -95,6 +94,7 @@ def test_the_gate_sees_what_it_bans() -> None:
     assert len(calls_and_imports("np.load(f)\nnp.load(f, allow_pickle=True)")) == 2
     bad = "import pickle\nfrom torch import load\ntorch.load(f)\neval('1')\n"
     assert len(calls_and_imports(bad)) == 4
+    assert calls_and_imports("torch.load(f, weights_only=True)\n") == set()
     assert calls_and_imports("policy.eval()\nsafetensors.torch.load(b)\n") == set()
 
 

@@ -6,13 +6,17 @@ import gymnasium
 import numpy as np
 import pytest
 
-from vaerl.envs.avoiding import GAPS, POSTS, AvoidingEnv, mode_code, mode_gaps
-from vaerl.envs.avoiding_expert import (
+from vaerl.envs.avoiding import (
     DEAD_ZONE,
     FULL_SPEED,
-    record_demonstrations,
+    GAPS,
+    POSTS,
+    AvoidingEnv,
+    mode_code,
+    mode_gaps,
     scripted_expert,
 )
+from vaerl.envs.avoiding_expert import record_demonstrations
 from vaerl.envs.metrics import mode_entropy
 
 

@@ -1,4 +1,4 @@
-"""The command `vaerl`: train, eval, video, report, list, experiment, bench.
+"""The command `vaerl`: train, collect, eval, video, report, list, experiment, bench.
 
 Heavy modules are imported inside the commands, so that help is quick.
 """
@@ -6,6 +6,7 @@ Heavy modules are imported inside the commands, so that help is quick.
 from __future__ import annotations
 
 import inspect
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -26,6 +27,7 @@ from vaerl.envs.making import import_environments
 from vaerl.experiments import EXPERIMENTS
 from vaerl.names import check_name
 from vaerl.runs import RunDirectory
+from vaerl.runs.collect import CollectConfig
 from vaerl.runs.config import TrainConfig, check_env_id
 
 STYLE: dict[str, Any] = {
@@ -192,6 +194,42 @@ def evaluate(
         files.make_directory(out.parent)
         files.write_text(out, jsonio.dumps(data, indent=1) + "\n")
         print(out)
+
+
+COLLECT_PANELS = {
+    "env": "Who drives (one of these)",
+    "episodes": "What is recorded",
+    "out": "Where to",
+}
+
+
+@app.command("collect")
+@with_options(of_dataclass(CollectConfig, COLLECT_PANELS), positional="env")
+def collect_demonstrations(
+    fields: dict[str, Any],
+    *,
+    progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
+    allow_module: AllowModule = None,
+    debug: Debug = False,
+) -> None:
+    """Record demonstrations in ENV. The same command continues a recording that was cut."""
+    _allow(allow_module)
+    if module := fields.get("env", "").rpartition(":")[0]:
+        import_environments(module)
+    config = CollectConfig(**fields)  # before torch is loaded: a mistake is answered at once
+
+    from vaerl.lab.console import training_bar
+    from vaerl.runs.drivers import record
+
+    title = f"{config.driver} {config.env}"
+    with training_bar({title: config.episodes or 1}, shown=progress) as advance:
+        found = record(
+            config,
+            command=shlex.join(["vaerl", *sys.argv[1:]]),
+            on_episode=lambda count: advance(title, count),
+        )
+    places = " and ".join(filter(None, (config.out, config.to)))
+    print(f"{len(found)} episodes, {found.steps} steps: {places}")
 
 
 @app.command()

@@ -65,7 +65,7 @@ class Option:
         if several is not None:
             texts["metavar"] = "NAME=VALUE" if several is Mapping else f"{kind.__name__.upper()},…"
             default, annotation = None, list[str] | None
-        elif kind is bool:
+        elif kind is bool and self.default is not False:
             names = [f"{self.flag}/--no-{self.flag[2:]}"]
         info = (
             typer.Argument(help=self.help, metavar=self.name.upper())
@@ -75,7 +75,7 @@ class Option:
         return inspect.Parameter(
             self.name,
             inspect.Parameter.KEYWORD_ONLY,
-            default=REQUIRED if positional else default,
+            default=REQUIRED if positional and default else default,
             annotation=Annotated[annotation, info],
         )
 

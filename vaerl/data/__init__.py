@@ -1,7 +1,7 @@
-"""Demonstrations: recorded, read from npz, Minari, LeRobot or a replay buffer, and written."""
+"""Demonstrations: recorded, read from files, runs or replay buffers, and written."""
 
 from vaerl.data.buffers import from_replay_buffer
-from vaerl.data.collect import collect
+from vaerl.data.collect import collect, succeeded
 from vaerl.data.demonstrations import Demonstrations, Episode
 from vaerl.data.folder import FolderWriter, read_folder, write_folder
 from vaerl.data.handwriting import read_handwriting
@@ -18,6 +18,7 @@ __all__ = [
     "read_folder",
     "read_handwriting",
     "read_minari",
+    "succeeded",
     "write_folder",
     "write_minari",
 ]

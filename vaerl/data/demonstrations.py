@@ -9,6 +9,8 @@ from typing import Any, overload
 import numpy as np
 from gymnasium import spaces
 
+from vaerl.envs.making import make_env
+
 Array = np.ndarray
 Observations = Array | dict[str, Array]
 """One array, or one for each key of a Dict space; rows are steps."""
@@ -133,7 +135,7 @@ class Demonstrations(Sequence[Episode]):
     def __getitem__(self, index: int | slice) -> Episode | Demonstrations:
         """An episode, or the demonstrations of a slice."""
         if isinstance(index, slice):
-            return self._of(self._episodes[index])
+            return self.pick(range(len(self))[index])
         return self._episodes[index]
 
     def __iter__(self) -> Iterator[Episode]:
@@ -159,16 +161,19 @@ class Demonstrations(Sequence[Episode]):
             return self, None
         order = np.random.default_rng(seed).permutation(len(self))
         held_out = set(order[:count].tolist())
-        kept = [e for i, e in enumerate(self._episodes) if i not in held_out]
-        return self._of(kept), self._of([self._episodes[i] for i in sorted(held_out)])
+        kept = [number for number in range(len(self)) if number not in held_out]
+        return self.pick(kept), self.pick(sorted(held_out))
 
-    def _of(self, episodes: Sequence[Episode]) -> Demonstrations:
+    def pick(
+        self, numbers: Iterable[int], provenance: Mapping[str, Any] | None = None
+    ) -> Demonstrations:
+        """The episodes of those numbers, with the same provenance or a new one."""
         return Demonstrations(
-            episodes,
+            [self._episodes[number] for number in numbers],
             self.observation_space,
             self.action_space,
             env=self.env,
-            provenance=self.provenance,
+            provenance=self.provenance if provenance is None else provenance,
         )
 
     def _checked(self, episode: Episode, name: str) -> Episode:
@@ -237,9 +242,7 @@ def _check_action_space(space: spaces.Space) -> spaces.Box:
 
 def env_spaces(env: str) -> tuple[spaces.Space, spaces.Space]:
     """Observation and action space of a Gymnasium id."""
-    import gymnasium
-
-    made = gymnasium.make(env)
+    made = make_env(env)
     try:
         return made.observation_space, made.action_space
     finally:

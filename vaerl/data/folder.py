@@ -11,8 +11,10 @@ than npz files with ``observations`` and ``actions``; files are read in the orde
 from __future__ import annotations
 
 import io
+import json
 import os
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +36,8 @@ HEADER = "demonstrations.json"
 SPACES = "spaces.npz"
 EPISODES = "episode-[0-9]*.npz"
 OBSERVATIONS, INFOS = "observations", "infos/"
-KNOWN = (OBSERVATIONS, "actions", "rewards", "terminated", "truncated")
+MAY_DIFFER = ("command", "versions")
+"""Parts of the provenance in which a continued recording may differ."""
 
 
 def write_folder(demonstrations: Demonstrations, path: str | os.PathLike[str]) -> Path:
@@ -76,22 +79,30 @@ class FolderWriter:
         env: str = "",
         provenance: dict[str, Any] | None = None,
     ) -> None:
-        self.path = files.make_directory(path)
+        self.path = Path(path)
         header = {"env": env, "provenance": dict(provenance or {})}
-        text = jsonio.dumps(header, indent=1) + "\n"
-        place = self.path / HEADER
-        if not place.exists():
-            boxes = {
-                **_bounds("action", action_space),
-                **_bounds("observation", check_observation_space(observation_space)),
-            }
-            files.write_bytes(self.path / SPACES, _pack(boxes))
-            files.write_text(place, text)
-        elif place.read_text() != text:
+        self._header = jsonio.dumps(header, indent=1) + "\n"
+        self._spaces = {
+            **_bounds("action", action_space),
+            **_bounds("observation", check_observation_space(observation_space)),
+        }
+        if (self.path / HEADER).exists():
+            self._check_origin(_read_header(self.path / HEADER), json.loads(self._header))
+        elif is_folder(self.path):
             raise ValueError(
-                f"path: {self.path} holds demonstrations of another origin "
-                f"({place.read_text().strip()[:200]}); name another folder"
+                f"out: {str(self.path)!r} holds npz files of unknown origin; expected a new one"
             )
+
+    def _check_origin(self, found: dict[str, Any], wanted: dict[str, Any]) -> None:
+        """Refuse to add episodes to those of another task, policy or seed."""
+        flat = [{"env": h.get("env"), **h.get("provenance", {})} for h in (found, wanted)]
+        for name in sorted({*flat[0], *flat[1]} - set(MAY_DIFFER)):
+            there, here = (origin.get(name) for origin in flat)
+            if there != here:
+                raise ValueError(
+                    f"out: {str(self.path)!r} holds demonstrations with {name} {there!r}, got "
+                    f"{here!r}; expected the same, or another folder"
+                )
 
     @property
     def numbers(self) -> list[int]:
@@ -100,6 +111,10 @@ class FolderWriter:
 
     def add(self, episode: Episode, number: int) -> None:
         """Write the episode of that number, whole or not at all."""
+        if not (self.path / HEADER).exists():
+            files.make_directory(self.path)
+            files.write_bytes(self.path / SPACES, _pack(self._spaces))
+            files.write_text(self.path / HEADER, self._header)
         observed = episode.observations
         if isinstance(observed, dict):
             arrays = {f"{OBSERVATIONS}/{key}": value for key, value in observed.items()}
@@ -118,7 +133,7 @@ class FolderWriter:
 
 def is_folder(path: Path) -> bool:
     """Whether `read_folder` understands a path: npz files, with or without a header."""
-    return path.is_dir() and any(path.glob("*.npz"))
+    return path.is_dir() and bool(_episode_files(path))
 
 
 def read_folder(path: str | os.PathLike[str], env: str = "") -> Demonstrations:
@@ -132,19 +147,18 @@ def read_folder(path: str | os.PathLike[str], env: str = "") -> Demonstrations:
         ValueError: one line that names the file, and the episode's step where there is one.
     """
     folder = Path(path)
-    places = sorted(p for p in folder.glob("*.npz") if p.name != SPACES)
+    places = _episode_files(folder)
     if not places:
         raise ValueError(f"data: {folder} holds no episode, expected npz files")
     episodes = [_read_episode(place) for place in places]
     names = [str(place) for place in places]
-    header: dict[str, Any] = {}
-    if (folder / HEADER).exists():
-        header = jsonio.loads((folder / HEADER).read_bytes(), str(folder / HEADER))
-    env = str(header.get("env") or env)
-    if (folder / SPACES).exists():
+    header = _read_header(folder / HEADER) if (folder / HEADER).exists() else {}
+    if header:
         boxes = _unpack(folder / SPACES)
-        observation_space = _boxes(boxes, "observation")
-        action_space = _boxes(boxes, "action")
+        try:
+            observation_space, action_space = (_boxes(boxes, k) for k in ("observation", "action"))
+        except (KeyError, ValueError, AssertionError) as error:
+            raise ValueError(f"{folder / SPACES}: holds no bounds of boxes ({error})") from error
     elif env:
         observation_space, action_space = env_spaces(env)
     else:
@@ -154,10 +168,21 @@ def read_folder(path: str | os.PathLike[str], env: str = "") -> Demonstrations:
         episodes,
         observation_space,
         action_space,
-        env=env,
+        env=str(header.get("env") or env),
         provenance=header.get("provenance"),
         names=names,
     )
+
+
+def _episode_files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("*.npz") if path.name != SPACES)
+
+
+def _read_header(path: Path) -> dict[str, Any]:
+    header = jsonio.loads(path.read_bytes(), str(path))
+    if not isinstance(header, dict) or not isinstance(header.get("provenance", {}), dict):
+        raise ValueError(f"{path}: got {header!r:.80}, expected an object with env and provenance")
+    return header
 
 
 def _read_episode(path: Path) -> Episode:
@@ -176,10 +201,15 @@ def _read_episode(path: Path) -> Episode:
         observations,
         arrays["actions"],
         arrays.get("rewards"),
-        bool(arrays.get("terminated", False)),
-        bool(arrays.get("truncated", False)),
+        _at_end(arrays.get("terminated", False)),
+        _at_end(arrays.get("truncated", False)),
         {name[len(INFOS) :]: array for name, array in arrays.items() if name.startswith(INFOS)},
     )
+
+
+def _at_end(flag: Any) -> bool:
+    """A flag of the episode, or the last of those of its steps."""
+    return bool(np.ravel(flag)[-1:].any())
 
 
 def _pack(arrays: dict[str, np.ndarray]) -> bytes:
@@ -193,7 +223,7 @@ def _unpack(path: Path) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path}: not a readable npz file of numbers ({error})") from error
 
 

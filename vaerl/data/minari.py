@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from vaerl.data.demonstrations import Demonstrations, Episode, Observations
+from vaerl.disk import jsonio
 
 
 def is_minari(source: str) -> bool:
@@ -88,16 +90,31 @@ def write_minari(demonstrations: Demonstrations, name: str) -> None:
             )
         )
     try:
-        minari.create_dataset_from_buffers(
-            name,
-            buffers,
-            env=demonstrations.env or None,
-            observation_space=demonstrations.observation_space,
-            action_space=demonstrations.action_space,
-            description=str(demonstrations.provenance),
-        )
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="minari")  # about author, licence and the like
+            minari.create_dataset_from_buffers(
+                name,
+                buffers,
+                env=demonstrations.env or None,
+                observation_space=demonstrations.observation_space,
+                action_space=demonstrations.action_space,
+                description=jsonio.dumps(demonstrations.provenance),
+            )
     except (ValueError, AssertionError) as error:
         raise ValueError(f"name: {name!r} cannot be written ({error})") from error
+
+
+def check_new_name(name: str) -> None:
+    """Raise a ValueError of one line unless a data set of that name can be written."""
+    minari = _library()
+    try:
+        minari.dataset.minari_dataset.parse_dataset_id(name)
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"to: got {name!r}, expected a name of Minari's such as me/demos-v0"
+        ) from error
+    if name in minari.list_local_datasets():
+        raise ValueError(f"to: Minari holds {name!r} already, expected a name that is not taken")
 
 
 def _library() -> Any:

@@ -6,6 +6,7 @@
       evaluation.json  the final evaluation
       metrics.jsonl    the logged numbers, one row per line
       checkpoints/     read by `load_checkpoint`
+      episodes/        recorded by `vaerl collect --run`
       figures/ videos/ report.html
 
 metrics.jsonl is the original; W&B and TensorBoard hold copies.
@@ -51,6 +52,7 @@ class RunDirectory:
         self.checkpoints_path = self.path / "checkpoints"
         self.figures_path = self.path / "figures"
         self.videos_path = self.path / "videos"
+        self.episodes_path = self.path / "episodes"
         self.report_path = self.path / "report.html"
         self._config: dict[str, Any] | None = None
 
@@ -93,6 +95,7 @@ class RunDirectory:
             self.checkpoints_path,
             self.figures_path,
             self.videos_path,
+            self.episodes_path,
             *(self.path / name for name in TRACKERS.names()),
         )
         if not (self.config_path.exists() or self.status_path.exists()):
