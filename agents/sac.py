@@ -139,6 +139,7 @@ class SAC(DensityAgent, SB3SAC):
     }
     env_defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "vaerl/Bandit40": {"learning_starts": 1000, "gamma": 0.0, "ent_coef": 1.0},
+        "vaerl/InverseKinematics": {"learning_starts": 1000, "gamma": 0.0, "ent_coef": 1.0},
         "vaerl/": {"learning_starts": 1000},
     }
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {

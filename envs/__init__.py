@@ -11,6 +11,7 @@ One file per environment. Ids, with what the policy has to find:
     vaerl/PointMazeMedium-v0   DrAC's maze with 4 goals, 300 steps
     vaerl/PointMazeHard-v0     DrAC's maze with 8 goals, 600 steps
     vaerl/Bandit40-v0          one state, 40 modes, exact target density
+    vaerl/InverseKinematics-v0 postures of an arm that reach a point, exact target density
     vaerl/Avoiding-v0          planar D3IL Avoiding, 24 ways through three rows of posts
     vaerl/CubePads-v0          OGBench's arm puts a cube on one of four pads (extra: ogbench)
     vaerl/Handwriting-v0       a pen writes characters as people do, in several ways
@@ -63,6 +64,12 @@ _ENTRIES = {
     ),
     "vaerl/Bandit40-v0": _Entry(
         "one state, 40 modes, exact target density", "bandit:Bandit40Env", None, {}
+    ),
+    "vaerl/InverseKinematics-v0": _Entry(
+        "postures of an arm that reach a point, exact target density",
+        "inverse_kinematics:InverseKinematicsEnv",
+        None,
+        {},
     ),
     "vaerl/Avoiding-v0": _Entry(
         "planar D3IL Avoiding, 24 ways through three rows of posts",

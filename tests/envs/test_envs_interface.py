@@ -21,6 +21,7 @@ IDS = sorted(vaerl.envs.ENVIRONMENTS)
 PLANAR = [i for i in IDS if isinstance(gymnasium.make(i).unwrapped, PlanarEnv)]
 OPTIONS = [(env_id, {}) for env_id in IDS] + [
     ("vaerl/MultiGoal-v0", {"variant": "s2ac-3"}),
+    ("vaerl/InverseKinematics-v0", {"joints": 8, "obstacles": [(0.7, 0.3, 0.2)]}),
     ("vaerl/PointMass-v0", {"metric": "euclidean", "obstacles": True, "reward": "sparse"}),
     ("vaerl/PointMazeHard-v0", {"obstacles": True, "reward": "dense", "removed_goals": (0, 7)}),
 ]
