@@ -127,9 +127,7 @@ class DrawingNet(nn.Module):
         self.glance = nn.Linear(6 * sizes.eye**2, sizes.state)
         self.look = nn.LSTMCell(2 * sizes.state, sizes.state)
         self.posterior = nn.Linear(sizes.state, 2 * sizes.latent)
-        with (
-            torch.no_grad()
-        ):  # z is told apart and felt from the start, else it is ignored for long
+        with torch.no_grad():  # z matters from the start; otherwise training ignores it for long
             self.posterior.bias[sizes.latent :].fill_(-1.0)
             self.posterior.weight[: sizes.latent] *= 4.0
             self.draw.weight_ih[:, : sizes.latent] *= 4.0

@@ -233,7 +233,7 @@ def flip_scenes(count: int, aspect: str, generator: torch.Generator) -> tuple[Sc
 
 
 def paint(scenes: Scenes, glyphs: Glyphs, generator: torch.Generator) -> Tensor:
-    """Images ``(n, IMAGE)`` of the scenes: digits drawn anew and moved by 0 or 1 pixel each way."""
+    """Images ``(n, IMAGE)`` of the scenes: newly drawn digits, moved by 0 or 1 pixel each way."""
     n = len(scenes)
     canvas = torch.zeros(n, SIDE, SIDE, 3)
     start = torch.tensor([_START[place] for place in PLACES])

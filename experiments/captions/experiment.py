@@ -1,4 +1,4 @@
-"""Does a chain of conditional VAEs draw what a caption says, also what it has never seen together?
+"""Does a chain of conditional VAEs draw what a caption says, even for unseen combinations?
 
 alignDRAW (Mansimov, Parisotto, Ba & Salakhutdinov 2016) in small: T steps, each a conditional VAE
 with one stochastic layer and weights shared by the steps, a learned sequential prior, a
@@ -130,7 +130,7 @@ def run(
     models: list[str] | None = None,
     threads: int = 1,
 ) -> Path:
-    """Train what is not trained, measure, print the table, draw the pictures; give results.json.
+    """Train the missing models, measure, print the table, draw the pictures; return results.json.
 
     Args:
         out: folder of the results; trained models found there are reused.
@@ -139,7 +139,7 @@ def run(
         seed: of initialisation, training and the scenes measured.
         data: folder of MNIST's IDX files, images and labels; VAERL_DATA if None.
         models: which to train: "drawing", "connected", "convolutional", "laplacian-gan"; all if
-            None. The table is of all finished ones in the folder.
+            None. The table shows all finished ones in the folder.
         threads: of the numerical libraries.
     """
     asked = [check_name("model", name, MODELS) for name in models or MODELS]
@@ -182,7 +182,7 @@ class Model(Cell):
 
     @property
     def name(self) -> str:
-        """That of the model."""
+        """The model's name."""
         return self.model
 
     @property
@@ -201,7 +201,7 @@ def make_cell(name: str, preset: str, seed: int) -> Model:
 
 
 def make_trainer(cell: Model, glyphs: Glyphs) -> Trainer:
-    """The training of one model, or of the judge; images are painted anew for every update."""
+    """The training of one model, or of the judge; every update paints new images."""
     mean = paint(*_mean_scenes(glyphs)).mean(0)
     name, seed, rate, size = cell.model, cell.seed, cell.rate, cell.batch_size
     step: Callable[[torch.Generator], Tensor]
@@ -210,7 +210,7 @@ def make_trainer(cell: Model, glyphs: Glyphs) -> Trainer:
         optimisers: Any = (torch.optim.Adam(module.parameters(), rate),)
 
         def step(generator: torch.Generator) -> Tensor:
-            scenes = draw_scenes(size, generator, None)  # all combinations: it has to know them
+            scenes = draw_scenes(size, generator, None)  # it has to judge all combinations
             images = paint(scenes, glyphs, generator)
             with torch.random.fork_rng(devices=[]):  # its dropout has no generator
                 torch.manual_seed(generator.initial_seed())
@@ -274,7 +274,7 @@ def _sampler(model: Any) -> Sampler:
 
 
 def measure(data: str | None, cell: Model, desk: Desk) -> Measured:
-    """Train one model and measure it; the judge, which it is measured by, comes first."""
+    """Train one model and measure it, after the judge that scores it."""
     glyphs = {part: load_glyphs(cell.images, part, data) for part in ("train", "test")}
     trainer = make_trainer(cell, glyphs["train"])
     trainer.run(desk.state, desk.tick)

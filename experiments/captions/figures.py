@@ -122,7 +122,7 @@ def _flips(drawer: CVAE, seed: int) -> Figure:
 
 @torch.no_grad()
 def _same_noise(drawer: CVAE, scenes: Scenes, seed: int) -> Tensor:
-    """p(x | z, caption) of paths that one noise gives under every caption."""
+    """p(x | z, caption) of the paths from the same noise under every caption."""
     p = drawer.chain.generate(scenes.tokens)
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(1, drawer.latent_dims[0], generator=generator)

@@ -2,7 +2,7 @@
 
 x_7 and x_14 are the image halved twice and once. The lowest level draws x_7 from noise and the
 caption; each higher one draws the residual x_s − up(x_{s/2}) from up(x_{s/2}), noise and the
-caption. Every level has a discriminator of its own, trained with three kinds of rows as Reed et al.
+caption. Every level has its own discriminator, trained with three kinds of rows as in Reed et al.
 (2016): real, drawn, and real with another row's caption.
 """
 
@@ -54,7 +54,8 @@ class Level(nn.Module):
         )
 
     def forward(self, coarse: Tensor, tokens: Tensor, generator: torch.Generator) -> Tensor:
-        """Images ``(n, 3, side, side)``; `coarse` ``(n, 3, side, side)`` is not looked at below."""
+        """Images ``(n, 3, side, side)``; `coarse` ``(n, 3, side, side)`` is ignored at the lowest
+        level."""
         n = len(tokens)
         code = torch.cat(
             [torch.randn(n, NOISE, generator=generator), self.drawer_words(tokens)], dim=-1
@@ -72,13 +73,13 @@ class Level(nn.Module):
 
     @property
     def drawing_parameters(self) -> list[nn.Parameter]:
-        """Those of the generator."""
+        """Parameters of the generator."""
         parts = [self.draw, self.drawer_words, *([] if self.lowest else [self.spread])]
         return [p for part in parts for p in part.parameters()]
 
     @property
     def judging_parameters(self) -> list[nn.Parameter]:
-        """Those of the discriminator."""
+        """Parameters of the discriminator."""
         return [p for part in (self.see, self.judge, self.critic_words) for p in part.parameters()]
 
 
@@ -116,7 +117,7 @@ class LaplacianGAN(nn.Module):
         return total
 
     def drawing_loss(self, images: Tensor, tokens: Tensor, generator: torch.Generator) -> Tensor:
-        """−log D of what is drawn (the non-saturating loss), summed over the levels."""
+        """−log D of the drawn images (the non-saturating loss), summed over the levels."""
         total = images.new_zeros(())
         for level, _, coarse in self._pyramid(images):
             drawn = level(coarse, tokens, generator)

@@ -1,4 +1,4 @@
-"""Beside the drawing chain: CVAEs that see the caption as one vector, and draw at one go.
+"""Rivals of the drawing chain: CVAEs that see the caption as one vector and draw in one step.
 
     fully connected   q(z | x, c): 2352 → 256 → 256;   p(x | z, c): 64 → 256 → 256 → 2352
     convolutional     q: two convolutions of stride 2;  p: two transposed ones

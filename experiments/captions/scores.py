@@ -1,4 +1,4 @@
-"""What is measured of each model: bounds, the right caption, what samples show, attention."""
+"""Measurements of each model: bounds, choice of captions, content of samples, attention."""
 
 from __future__ import annotations
 

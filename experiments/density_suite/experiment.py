@@ -1,7 +1,7 @@
 """How close do the densities come to a known truth, under one budget and one protocol?
 
 Protocol. Every model sees fresh draws of the target at every step (no fixed training set), so that
-what is measured is model and optimiser, not over-fitting. All models: the same number of Adam steps
+the score measures model and optimiser, not over-fitting. All models: the same number of Adam steps
 and batch size, cosine learning rate, one thread, events standardised by the mean and scale of
 20,000 training draws. Reported is the mean over held-out test points, drawn under another seed, of
 
@@ -110,7 +110,7 @@ def run(
     jobs: int = 1,
     validation: bool = False,
 ) -> Path:
-    """Fit every model to every target, print the table, draw the pictures; give results.json.
+    """Fit every model to every target, print the table, draw the pictures; return results.json.
 
     Args:
         out: folder of the results; finished fits found there are reused.

@@ -1,9 +1,9 @@
-"""What a density target is: a conditional law with exact log-density, sampler and entropy.
+"""Density targets: conditional laws with exact log-density, sampler and entropy.
 
 Every target is a finite mixture p(x | c) = Σ_m w_m(c) p_m(x | c) of closed-form parts, so that its
 log-density is exact, in nats, and its sampler draws from the very same law. Sizes: n points,
-C context dimensions, X event dimensions, M parts. Everything is computed in float64. The targets
-themselves are in `density_targets`.
+C context dimensions, X event dimensions, M parts. Everything is computed in float64. The module
+`targets` defines the targets themselves.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Eleven conditional targets in 1, 2 and 6 dimensions: what the density suite fits its models to.
+"""Eleven conditional targets in 1, 2 and 6 dimensions, for the models of the density suite.
 
 >>> import torch
 >>> target = make_target("two-modes-1d")

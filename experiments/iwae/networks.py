@@ -40,7 +40,7 @@ class TanhLayer(nn.Module):
         self.child_dim = child_dim
 
     def condition(self, context: Tensor) -> None:
-        """Nothing: the layer does not look at the context."""
+        """Return None: the layer ignores the context."""
 
     def forward(self, parent: Tensor, conditioning: None) -> DiagonalNormal:
         """The child's law for each parent sample."""

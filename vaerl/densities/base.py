@@ -25,7 +25,7 @@ from vaerl.densities.options import check_positive
 Latents = tuple[Tensor, ...]
 Info = dict[str, Tensor]
 Standardise = tuple[Tensor, Tensor]
-"""Mean and scale: (x − mean) / scale is what a density sees or draws."""
+"""Mean and scale: a density sees or draws (x − mean) / scale."""
 
 
 class Bounds(NamedTuple):
@@ -37,12 +37,11 @@ class Bounds(NamedTuple):
 
 
 class IntractableError(NotImplementedError):
-    """A quantity was asked for that the density can only bound; the message names the calls that
-    work."""
+    """The density can only bound the requested quantity; the message names the calls that work."""
 
 
 class ConditionalValue(Distribution):
-    """p(x | c) at given contexts: what calling a density returns.
+    """p(x | c) at given contexts: the result of calling a density.
 
     Densities with an exact log-density implement `rsample` and `log_prob`; the rest follows from
     these. A latent-variable density overrides the calls that bound.
@@ -72,10 +71,10 @@ class ConditionalValue(Distribution):
             return self.rsample(sample_shape, generator)
 
     def sample_mean(self, sample_shape: Shape = (), generator: Noise = None) -> Tensor:
-        """E[x | z, c] at a latent or component z that is drawn, ``sample_shape + batch + (X,)``.
+        """E[x | z, c] at a randomly drawn latent or component z, ``sample_shape + batch + (X,)``.
 
-        A sample without the noise around it: it keeps the modes and leaves out the spread within
-        one. Without latents it is the mean; where z determines x, as in a flow, it is a sample.
+        A sample without decoder noise: it shows the modes but not the spread within each. Without
+        latents it is the mean; where z determines x, as in a flow, it is an ordinary sample.
         """
         return self.sample(sample_shape, generator)
 
@@ -148,7 +147,7 @@ class ConditionalValue(Distribution):
         return -(log_prob if change is None else log_prob - change(x)).mean(0)
 
     def inside(self, x: Tensor) -> Tensor:
-        """x moved to where `log_prob` is finite: by a rounding at the edge of the support."""
+        """x, moved off the edge of the support by a rounding so that `log_prob` is finite."""
         return x
 
     @property
@@ -175,7 +174,7 @@ class ConditionalValue(Distribution):
 
 
 class Folded(ABC):
-    """The fast form of a density, without gradients and without checks of what goes in.
+    """The fast form of a density, without gradients and without checks of its inputs.
 
     A snapshot of the parameters: fold again after they have changed.
     """
@@ -201,8 +200,9 @@ class ConditionalDensity(nn.Module):
         event_dim: X, the size of an event (0 < X).
         whole: events are whole numbers, for densities that have this option.
 
-    A density with latents also has codes: fixed numbers that latents are a function of. One
-    without has `code_dim` 0, no recognition parameters, and refuses the calls that take codes.
+    A density with latents also has codes: fixed numbers that determine the latents. A density
+    without latents has `code_dim` 0 and no recognition parameters, and rejects calls that take
+    codes.
     """
 
     name: str = "density"
@@ -241,11 +241,13 @@ class ConditionalDensity(nn.Module):
     def fold(
         self, inputs: Standardise | None = None, targets: Standardise | None = None
     ) -> Folded | None:
-        """The fast form of the density, None where it has none.
+        """The fast form of the density, or None.
 
         Args:
-            inputs: (mean, scale) of contexts: the form takes raw ones, and standardises them.
-            targets: (mean, scale) of events: the form gives them in their own units.
+            inputs: (mean, scale) of contexts; the fast form then takes raw ones and standardises
+                them.
+            targets: (mean, scale) of events; the fast form then returns them in their original
+                units.
         """
         return None
 
@@ -281,9 +283,9 @@ class ConditionalDensity(nn.Module):
         """Per-sample objective to minimise, shape ``batch``, and diagnostics (0-d tensors without
         gradient).
 
-        Here: the negative log-likelihood −log p(x | c). Latent densities minimise a negative bound,
-        draw from `generator`, leave the costly diagnostics out with ``diagnostics=False``, and
-        multiply what their latents cost by `kl_weight`; the others have nothing to weigh.
+        By default the negative log-likelihood −log p(x | c). Latent densities minimise a negative
+        bound, draw from `generator`, skip costly diagnostics with ``diagnostics=False`` and
+        multiply their KL term by `kl_weight`; other densities ignore these arguments.
         """
         context, x = self._check_pair(context, x)
         return self._loss(context, x, 0.0, diagnostics, kl_weight, generator)
@@ -309,7 +311,7 @@ class ConditionalDensity(nn.Module):
         return 0
 
     def recognition_parameters(self) -> list[nn.Parameter]:
-        """Parameters of q(z | x, c), which drawing does not use."""
+        """Parameters of q(z | x, c), which sampling does not use."""
         return []
 
     def sleep_losses(
@@ -340,15 +342,15 @@ class ConditionalDensity(nn.Module):
 
     @classmethod
     def start_options(cls, log_sigma: float) -> dict[str, Any]:
-        """Options that start the density with that log standard deviation, if it has any."""
+        """Options that give a new density this log standard deviation, if there are any."""
         return {}
 
     def spread_out(self, log_sigma: float) -> None:
-        """Adapt a fresh density of `start_options` to that log standard deviation."""
+        """Adapt a new density, made with `start_options`, to this log standard deviation."""
 
     @property
     def mean_layer(self) -> nn.Module | None:
-        """The linear layer of the mean, which SB3 starts with small weights; None if none is."""
+        """The linear layer of the mean, which SB3 initialises with small weights, or None."""
         return None
 
 
@@ -374,7 +376,7 @@ def check_matrix(argument: str, value: Tensor, size: int) -> Tensor:
         raise ValueError(
             f"{argument}: got the empty shape {tuple(value.shape)}, expected at least one row"
         )
-    # One number tells of all, unless finite ones overflow in the sum: then each is looked at.
+    # A finite sum means finite entries. It may also overflow: only then is each entry checked.
     if not math.isfinite(value.detach().sum()) and not torch.isfinite(value).all():
         bad = int((~torch.isfinite(value)).any(-1).sum())
         raise ValueError(

@@ -14,7 +14,7 @@ from vaerl.densities.base import IntractableError
 from vaerl.densities.noise import Noise, Shape, uniform
 
 BLOCK = 1 << 17
-"""Numbers handled at once by the log-density, about what a processor's cache holds."""
+"""Numbers that the log-density processes at once: about a processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class Bernoulli:
     def log_prob(self, x: Tensor) -> Tensor:
         """Σ_d x_d l_d − log(1 + e^{l_d}), in nats; the last dimension is summed.
 
-        Right for x between 0 and 1 too, as the cross-entropy. Logits of half precision are read as
-        they are and summed in float32.
+        For x between 0 and 1 it is the negative cross-entropy. Half-precision logits are summed in
+        float32.
         """
         logits, x = torch.broadcast_tensors(self.logits, x)
         result: Tensor = _LogProb.apply(torch.atleast_2d(logits), torch.atleast_2d(x))
@@ -41,7 +41,7 @@ class Bernoulli:
     def rsample(self, sample_shape: Shape = (), generator: Noise = None) -> Tensor:
         """Draws ``sample_shape + logits.shape``, for calls under `torch.no_grad` only.
 
-        Raises IntractableError where a gradient is asked for: a binary draw has none.
+        Raises IntractableError if a gradient is needed: a binary draw has none.
         """
         if torch.is_grad_enabled() and self.logits.requires_grad:
             raise IntractableError(
@@ -72,7 +72,7 @@ class Bernoulli:
 class _LogProb(torch.autograd.Function):
     """Σ_d x l − softplus(l) with the backward x − σ(l), for l and x of one shape ``(n, …, X)``.
 
-    Block by block along the first dimension, so that what is computed on the way stays in the
+    Computed block by block along the first dimension, so that intermediate results stay in the
     processor's cache: half the time of the plain formula.
     """
 
@@ -102,7 +102,7 @@ class _LogProb(torch.autograd.Function):
 
 
 def _rows(logits: Tensor) -> int:
-    return max(1, BLOCK // max(1, logits[:1].numel()))  # no rows at all are legal too
+    return max(1, BLOCK // max(1, logits[:1].numel()))  # there may be no rows
 
 
 def _blocks(logits: Tensor, x: Tensor) -> tuple[Iterator[Tensor], Sequence[Tensor]]:
@@ -126,7 +126,7 @@ class BernoulliLayer(nn.Module):
         self.child_dim = child_dim
 
     def condition(self, context: Tensor) -> None:
-        """Nothing: the layer does not look at the context."""
+        """Return None: the layer ignores the context."""
 
     def forward(self, parent: Tensor, conditioning: None) -> Bernoulli:
         """The child's law for each parent sample."""

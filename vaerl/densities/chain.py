@@ -66,7 +66,7 @@ class LatentChain(nn.Module):
         return len(self.recognition)
 
     def condition(self, context: Tensor) -> tuple[Generative, tuple[Any, ...]]:
-        """What p and q need of a context: `generate` and `recognise` at once.
+        """Prepare a context for p and q: `generate` and `recognise` together.
 
         A chain whose p and q share work on a context or along a path overrides it; one that changes
         `generate`, `place` or `decode` overrides `fold` as well.
@@ -76,7 +76,7 @@ class LatentChain(nn.Module):
     def fold(
         self, inputs: Standardise | None = None, targets: Standardise | None = None
     ) -> Folded | None:
-        """p(x | c) for drawing without gradients, if all its parts have such a form."""
+        """p(x | c) for sampling without gradients; None if a part has no such form."""
         steps = fold_stack(self.generative_context)
         prior, *layers = (_fold(part) for part in (self.prior, *self.generative))
         if steps is None or prior is None or None in layers:
@@ -86,7 +86,7 @@ class LatentChain(nn.Module):
     # -- p(x, z | c) -------------------------------------------------------------------------------
 
     def generate(self, context: Tensor) -> Generative:
-        """What p needs of a context, computed once for all samples."""
+        """Prepare a context for p, once for all samples."""
         embedding = self.generative_context(context)
         return Generative(self.prior(embedding), _condition(self.generative, embedding))
 
@@ -104,8 +104,7 @@ class LatentChain(nn.Module):
         return tuple(path)
 
     def place(self, p: Generative, u: Tensor, noise: Sequence[Tensor]) -> Path:
-        """The path that fixed codes map to: u picks the prior's component, noise (h_1 first) the
-        places."""
+        """The path of fixed codes: u picks the prior's component, noise (h_1 first) the points."""
         path = [p.prior.place(u, noise[-1])]
         for layer in range(self.depth - 1, 0, -1):
             law = self.generative[layer](path[0], p.conditioning[layer])
@@ -127,7 +126,7 @@ class LatentChain(nn.Module):
     # -- q(z | x, c) -------------------------------------------------------------------------------
 
     def recognise(self, context: Tensor) -> tuple[Any, ...]:
-        """What q needs of a context, computed once for all samples."""
+        """Prepare a context for q, once for all samples."""
         embedding = self.recognition_context(context)
         return _condition(self.recognition, embedding)
 

@@ -6,7 +6,7 @@ exact. Without it,
 
     p(x_1, …, x_T | c_1, …, c_T) = E_ε Π_t p(x_t | c_t, ε),
 
-which is not the product of the marginals: what was drawn first says which mode comes next.
+which is not the product of the marginals: the first event tells which mode comes next.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def draw_held_codes(
 ) -> Tensor:
     """Independent codes ``shape + (code_dim,)``: U[0, 1) for the prior's component, then N(0, I).
 
-    Unlike those of `draw_codes` they are not spread over each other.
+    Unlike those of `draw_codes`, they are not spread evenly.
 
     >>> from vaerl.densities import make_density
     >>> cvae = make_density("cvae", context_dim=3, event_dim=2)
@@ -46,8 +46,8 @@ def held_log_prob_bounds(
 ) -> Bounds:
     """L_k ≤ log p(x_1, …, x_T | c_1, …, c_T) ≤ U_k in expectation, for one latent held throughout.
 
-    k codes are drawn from their prior, so the bounds are tight while k reaches into the modes that
-    x tells apart; over many steps of narrow actions k has to grow.
+    The k codes come from their prior, so the bounds are tight only if some of them decode close to
+    x; long sequences of narrow actions need a larger k.
 
     Args:
         density: one with latent codes, whose decoder is normal.

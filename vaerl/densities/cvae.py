@@ -54,8 +54,8 @@ class CVAE(ConditionalDensity):
         encoder_gradient: "dreg", "stl", "wake" (reweighted wake-sleep) or "total" derivative; see
             `vaerl.bounds.EncoderGradient`.
         hidden, blocks: width and number of the FiLM blocks of every layer.
-        context_hidden: widths of the two context embeddings (of p and of q); ``()`` uses the
-            context as it is.
+        context_hidden: widths of the two context embeddings (of p and of q); ``()`` uses the raw
+            context.
         log_sigma_bounds: range of the decoder's log σ, in nats.
         latent_log_sigma_bounds: range of every other layer's log σ.
         initial_log_sigma: decoder's log σ at the start.
@@ -173,8 +173,7 @@ class CVAE(ConditionalDensity):
         encoder_gradient: str = "dreg",
         defensive: float = 0.1,
     ) -> CVAE:
-        """A CVAE over layers of your own; see `vaerl.densities.layers` for what a layer has to
-        offer."""
+        """A CVAE over custom layers; `vaerl.densities.layers` describes their interface."""
         density = cls.__new__(cls)
         ConditionalDensity.__init__(density, context_dim, event_dim)
         density._set_objective(objective, k, encoder_gradient, defensive)
@@ -230,11 +229,11 @@ class CVAE(ConditionalDensity):
         """−L_k(x | c) ``batch`` with the chosen encoder gradient, and diagnostics.
 
         With `kl_weight` β the log-weights are log p(x | h, c) − β log q(h | x, c) / p(h | c). Below
-        1 that is no bound: it is for the first steps of a fit (KL warm-up, Bowman et al. 2016),
-        where latents that cost nothing tell rare modes apart that would else be merged for good.
+        1 this is not a bound. It serves the first steps of a fit (KL warm-up, Bowman et al. 2016):
+        latents that cost nothing separate rare modes that would otherwise stay merged.
 
         Diagnostics (0-d, without gradient): ``nll_bound`` (the mean loss), ``elbo``, ``bound_gap``
-        (L_k − ELBO, what the k samples gain), ``ess_ratio`` (effective sample size over k),
+        (L_k − ELBO, the gain from k samples), ``ess_ratio`` (effective sample size over k),
         ``kl_layer_l`` and ``active_units_l`` for each layer; ``diagnostics=False`` skips the active
         units, which cost a further pass.
         """
@@ -297,7 +296,7 @@ class CVAE(ConditionalDensity):
         generator: Noise = None,
     ) -> Info:
         """Conditional active units of each layer, ``active_units_l``: units whose posterior mean
-        says something of x.
+        depends on x.
 
         A_u = Var over (x, c) of (μ_q,u(x, c) − μ_p,u(c)) / σ_p,u(c) > threshold: the part the prior
         does not explain. Means of layers above the first (and moments of the prior below the top)
@@ -332,8 +331,8 @@ class CVAE(ConditionalDensity):
     def freeze(self, codes: Tensor) -> Callable[[Tensor], FrozenValue]:
         """The exact finite mixture (1/K) Σ_k p(x | c, z_k(c)) over fixed codes ``(K, code_dim)``.
 
-        Sampling from it and evaluating it use the same K codes, so its log-density is exact: what
-        PPO needs.
+        Sampling from it and evaluating it use the same K codes, so its log-density is exact, as PPO
+        requires.
         """
         codes = check_matrix("codes", codes, self.code_dim)
 
@@ -346,7 +345,7 @@ class CVAE(ConditionalDensity):
     def value_given_codes(self, context: Tensor, codes: Tensor) -> GaussianValue:
         """p(x | c, ε) at contexts ``batch + (C,)`` and their codes ``batch + (code_dim,)``: exact.
 
-        For a decoder that is normal.
+        The decoder must be normal.
         """
         context = self._check_context(context)
         codes = check_matrix("codes", codes, self.code_dim)
@@ -379,13 +378,12 @@ class CVAE(ConditionalDensity):
 
     @torch.no_grad()
     def spread_out(self, log_sigma: float, rows: int = 256) -> None:
-        """Scale and centre the decoder's mean: over the prior's latents it deviates by what the
-        decoder's own σ, `DECODER_SHARE` below, leaves over of `log_sigma`.
+        """Scale and centre the decoder's mean so that over the prior's latents the total standard
+        deviation is exp(`log_sigma`); the decoder's own log σ is `DECODER_SHARE` lower.
 
-        Most of a fresh head's variance then comes from the latents: its parts start apart, each
-        feels the slope of Q where it stands, and one mode does not swallow the others. With a wide
-        decoder all latents decode to the same broad bump, which slides as a whole into the first
-        mode found.
+        Most of a new head's variance then comes from the latents: its modes start apart, each
+        follows the slope of Q at its own place, and none absorbs the others. With a wide decoder
+        all latents decode to one broad mode, which moves as a whole to the first optimum it finds.
         """
         spread = math.exp(log_sigma) * math.sqrt(1.0 - math.exp(-2.0 * DECODER_SHARE))
         generator = torch.Generator().manual_seed(0)  # torch's global stream is not touched

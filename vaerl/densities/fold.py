@@ -1,8 +1,8 @@
 """The fast form of a density, without gradients: weights folded into few large products.
 
-Acting and planning call a density thousands of times on a few rows, and a call costs what the
-number of its small operations costs. Between two non-linearities everything is linear: normalisers
-go into the first and the last weights, the FiLM coefficients and the prior come from one product,
+Acting and planning call a density thousands of times on a few rows, where the number of small
+operations determines the cost. Between two non-linearities everything is linear: normalisers go
+into the first and the last weights, the FiLM coefficients and the prior come from one product,
 consecutive biases become one, and of the prior's components only the one drawn is computed. Random
 numbers are read in the order in which the modules read them, so the same generator gives the same
 draws up to rounding.
@@ -132,7 +132,7 @@ class NormalHead:
         self.sigma.low = self.sigma.low + scale.log()
 
     def draw(self, given: Sequence[Tensor], like: Tensor, generator: Noise) -> Tensor:
-        """One point at each row of `like`, from what the heads give."""
+        """One point at each row of `like`, from the outputs of the heads."""
         noise = standard_normal((*like.shape[:-1], self.size), like, generator)
         if not given:
             return noise
@@ -177,7 +177,7 @@ class MixtureHead:
         self.sigma.low = self.sigma.low + scale.log()
 
     def draw(self, given: Sequence[Tensor], like: Tensor, generator: Noise) -> Tensor:
-        """One point at each row of `like`, from what the heads give."""
+        """One point at each row of `like`, from the outputs of the heads."""
         u = uniform(like.shape[:-1], like, generator)
         noise = standard_normal((*like.shape[:-1], self.size), like, generator)
         mean, raw = self._pick(given, u.unsqueeze(-1))
@@ -257,7 +257,7 @@ class FoldedLayer:
 
 
 class _Codes(NamedTuple):
-    """Codes ``(K, E)`` taken apart, and the last product before the layers where it is theirs."""
+    """Codes ``(K, E)`` in parts, and the last product before the layers if it depends on them."""
 
     codes: Tensor
     u: Tensor
@@ -270,7 +270,7 @@ class FoldedDensity(Folded):
     """A head over a stack of layers; below it, for a latent density, the layers of its chain.
 
     Args:
-        steps: what `fold_stack` made of the network over the context.
+        steps: the network over the context, as `fold_stack` returns it.
         head: of x, or of the top latent.
         layers: of the chain, that of x first; none for a density without latents.
         inputs, targets: see `ConditionalDensity.fold`.
@@ -299,7 +299,7 @@ class FoldedDensity(Folded):
         self._codes: _Codes | None = None
 
     def _given(self, context: Tensor) -> tuple[Tensor, ...]:
-        """FiLM coefficients of all layers from the top down, then what the head needs."""
+        """FiLM coefficients of all layers from the top down, then the inputs of the head."""
         for step in self._steps:
             context = step(context)
         return context.split_with_sizes(self._sizes, dim=-1)
@@ -318,8 +318,8 @@ class FoldedDensity(Folded):
         return MixtureValue(self._mixture(context, codes))
 
     def _mixture(self, context: Tensor, codes: Tensor) -> NormalMixture:
-        """The equal mixture of what the codes decode to."""
-        if self._codes is None or self._codes.codes is not codes:  # they come again and again
+        """The equal mixture of the decoded codes."""
+        if self._codes is None or self._codes.codes is not codes:  # often the same
             self._codes = self._prepare(codes)
         noises, depth = list(self._codes.noises), len(self._layers)
         if self._codes.last is None:
@@ -346,7 +346,7 @@ class FoldedDensity(Folded):
         return NormalMixture(log_weights, mean, log_sigma)
 
     def _prepare(self, codes: Tensor) -> _Codes:
-        """Codes taken apart, with a last product that gives what they pick and nothing else."""
+        """Codes in parts, with a last product that gives only the outputs they pick."""
         # a column of u, then the noise of the chain's layers upwards
         sizes = [1, *(layer.size for layer in self._layers[-2::-1]), self._head.size]
         u, *noises = codes.split(sizes, dim=-1)

@@ -1,6 +1,6 @@
 """The values of a latent-variable density: the intractable one, and the mixture over fixed codes.
 
-The first gives samples, and bounds that say which side they are on; the second is exact.
+The first gives samples, lower bounds and upper bounds; the second is exact.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from vaerl.densities.normal import MixtureValue, NormalMixture
 from vaerl.densities.options import check_positive, check_share
 
 ROWS_AT_ONCE = 1 << 18
-"""Latent samples evaluated at once where no gradient is asked for; keeps memory flat in k."""
+"""Latent samples evaluated at once without gradients; keeps memory constant in k."""
 
 
 class LatentValue(ConditionalValue):
@@ -161,10 +161,10 @@ class LatentValue(ConditionalValue):
         decoder: Any | None = None,
         prior_path: Path | None = None,
     ) -> Tensor:
-        """log w of k proposals ``(k,) + shape``, with that of the generating path put in front.
+        """log w of k proposals ``(k,) + shape``, preceded by that of the generating path.
 
         The law q(h_1 | x, c) is computed once. `decoder` is p(x | h_1, c) at the generating path
-        and `prior_path` fresh paths from the prior for the first chunk, where they are at hand.
+        and `prior_path` new paths from the prior for the first chunk; both are optional.
         """
         first_law = self.chain.recognition[0](x, self._q[0])
         at_once = self._at_once(k, x[..., 0].numel())
@@ -200,7 +200,7 @@ class LatentValue(ConditionalValue):
         prior_path: Path | None,
     ) -> Path:
         """k whole paths from λ p(z | c) + (1 − λ) q(z | x, c), reparameterised given which of the
-        two drew them; `prior_path` holds k paths from p where they are at hand."""
+        two drew them; `prior_path` may hold k paths from p."""
         path = [first_law.rsample((k,), generator)]
         for l in range(1, self.chain.depth):
             path.append(self.chain.recognition[l](path[-1], self._q[l]).rsample((), generator))
@@ -240,7 +240,7 @@ def _place(chain: LatentChain, p: Generative, codes: Tensor) -> Path:
 
 
 class FrozenValue(MixtureValue):
-    """(1/K) Σ_k p(x | c, z_k(c)) at given contexts; what is not asked for is not worked out."""
+    """(1/K) Σ_k p(x | c, z_k(c)) at given contexts, computed only as far as needed."""
 
     def __init__(self, chain: LatentChain, codes: Tensor, context: Tensor, event_dim: int) -> None:
         ConditionalValue.__init__(self, context.shape[:-1], event_dim)

@@ -14,8 +14,8 @@ Shape = torch.Size | list[int] | tuple[int, ...]
 
 
 class RowGenerators:
-    """Stands for a generator where every row of a draw has its own: row i takes what generator
-    ``rows[i]`` alone would have given it.
+    """One generator for each row of a draw: row i gets the numbers that generator ``rows[i]`` alone
+    would have given it.
 
     >>> one, two = (torch.Generator().manual_seed(seed) for seed in (1, 2))
     >>> draws = standard_normal((3, 2), torch.zeros(1), RowGenerators([one, two], [1, 0, 1]))

@@ -94,7 +94,7 @@ class NormalMixture:
     def _components_first(self, x: Tensor) -> Tensor:
         """log w_m + log N_m(x), ``(M, ...)``.
 
-        Worked out with the batch innermost, (M, X, ..., batch): with M or X innermost, both small,
+        Computed with the batch innermost, (M, X, ..., batch): with M or X innermost, both small,
         sums and broadcasts take ten times as long.
         """
         log_weights, mean, log_sigma, precision = self._batch_last
@@ -129,7 +129,7 @@ class NormalMixture:
         return self.mean
 
     def best(self) -> Tensor:
-        """The one of all `places` with the highest density, ``batch + (X,)``."""
+        """The point of `places` with the highest density, ``batch + (X,)``."""
         with torch.no_grad():
             if self.mean.numel() * self.mean.shape[-2] > SMALL:
                 index = self._best_of_many()
@@ -171,7 +171,7 @@ class NormalMixture:
         return _select(self.mean, self.component(u), noise, self._sigma)
 
     def component(self, u: Tensor) -> Tensor:
-        """Index of the component whose share of [0, 1) holds u."""
+        """Index of the component whose share of [0, 1) contains u."""
         return (u.unsqueeze(-1) >= self._edges).sum(-1)
 
     @cached_property

@@ -30,7 +30,7 @@ def sleep_losses(
         chain: p and q.
         defensive: share of the prior in r.
         contexts: ``(T, B, C)``.
-        change: log |dx'/dx| of a function of x, which the losses are then for.
+        change: log |dx'/dx| of a function x' of x; the losses are then for x'.
     """
     with torch.no_grad():
         p = chain.generate(contexts)

@@ -97,7 +97,7 @@ class SquashedValue(ConditionalValue):
         return Bounds(lower - correction, None if upper is None else upper - correction)
 
     def entropy_bounds(self, k: int = 64, n: int = 256, generator: Noise = None) -> Bounds:
-        # In u-space throughout: near the edge of the box x no longer tells u.
+        # In u-space throughout: near the edge of the box x no longer determines u.
         with torch.no_grad():
             u, latents = self.base.rsample_with_latents((n,), generator)
             lower, upper = self.base.log_prob_bounds(u, k, latents, generator)
@@ -142,7 +142,7 @@ class Squashed(ConditionalDensity):
     def fold(
         self, inputs: Standardise | None = None, targets: Standardise | None = None
     ) -> Folded | None:
-        """The fast form of the base, squashed; none with `targets`, which belong outside."""
+        """The squashed fast form of the base; None with `targets`, which apply after the squash."""
         folded = None if targets is not None else self.base.fold(inputs)
         return None if folded is None else _FoldedSquash(folded)
 
@@ -187,7 +187,7 @@ class Squashed(ConditionalDensity):
 
 
 class _FoldedSquash(Folded):
-    """tanh of what a folded density gives."""
+    """tanh of a folded density."""
 
     def __init__(self, base: Folded) -> None:
         self.base = base

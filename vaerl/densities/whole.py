@@ -1,10 +1,10 @@
-"""Normals over whole numbers: what a continuous law gives when it is read to the nearest integer.
+"""Normals over whole numbers: draws of a continuous law, rounded to the nearest integer.
 
     P(n) = Π_d Φ((n_d + ½ − μ_d) / σ_d) − Φ((n_d − ½ − μ_d) / σ_d)
 
-Cells of a grid, counts and levels are such numbers. A density over the reals can make its spread
-ever smaller at them, and its gradients of 1/σ drown all others; a mass is 1 at most. (Discretised
-mixtures: Salimans et al. 2017, with logistic laws.)
+Grid cells, counts and levels are such numbers. A density over the reals can shrink its spread at
+them without limit, and its gradients of order 1/σ then dominate all others; a probability mass is
+at most 1. (Discretised mixtures: Salimans et al. 2017, with logistic laws.)
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from vaerl.densities.options import check_range
 
 FAR_DOWN = -8.0  # where log Φ is its expansion to 1e-3
 LEAST_LOG_SIGMA = -2.5
-"""Nothing is gained below: the cell of the mean holds all but 1e-9 of the law."""
+"""Smaller values gain nothing: the cell of the mean holds all but 1e-9 of the law."""
 
 
 def log_sigma_range(bounds: Sequence[float], whole: bool) -> tuple[float, float]:
@@ -122,7 +122,7 @@ class WholeMixture(NormalMixture):
 
 
 def check_no_gradient(parameter: Tensor) -> None:
-    """Raise IntractableError where a draw would be asked for a gradient."""
+    """Raise IntractableError if a draw would need a gradient."""
     if torch.is_grad_enabled() and parameter.requires_grad:
         raise IntractableError(
             "rsample: whole numbers have no pathwise gradient; "

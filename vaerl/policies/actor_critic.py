@@ -35,14 +35,14 @@ from vaerl.policies.spaces import (
 class ActorCriticPolicy(DensityPolicy, SB3ActorCriticPolicy):
     """SB3's actor-critic policy with a density for an action head; works in unmodified PPO and A2C.
 
-    A latent density acts through K frozen codes, drawn anew at the first rollout after an update,
-    so its log-density is exact for the policy that acted and the first ratio of an update is 1.
+    A latent density acts through K frozen codes, redrawn at the first rollout after an update, so
+    its log-density is exact for the policy that acted and the first ratio of an update is 1.
     Deterministic prediction takes the best of n candidates of the density itself and does not
     depend on the codes.
 
-    The density lives in units of the action box, whose middle is 0 and whose bounds are ±1, so that
-    a head starts and learns alike in every box; in a box of ±1 that is SB3's own scale. SB3 sees
-    actions and log π in the environment's units, or scaled actions where the policy squashes.
+    The density is over actions scaled to the box ±1, so that initialisation and learning do not
+    depend on the box; for a box of ±1 that is SB3's own scale. SB3 sees actions and log π in the
+    environment's units, or scaled actions where the policy squashes.
 
     Args:
         squash_output: actions in (−1, 1), scaled to the box by SB3; else unbounded and clipped to
@@ -52,7 +52,7 @@ class ActorCriticPolicy(DensityPolicy, SB3ActorCriticPolicy):
         num_codes: frozen codes K of a latent density.
         num_candidates: candidates n of a deterministic action.
         entropy_samples: fresh samples of the entropy where it has no closed form.
-        others: as in SB3; `use_sde=True` is refused, and what belongs to gSDE only is unused.
+        others: as in SB3; `use_sde=True` is refused, and the options of gSDE are ignored.
 
     Raises:
         ValueError: a discrete, integer, unbounded or zero-width action space; `use_sde=True`;
@@ -101,7 +101,7 @@ class ActorCriticPolicy(DensityPolicy, SB3ActorCriticPolicy):
         self.num_candidates = check_positive("num_candidates", num_candidates)
         self.entropy_samples = check_positive("entropy_samples", entropy_samples)
         self.full_std, self.use_expln = full_std, use_expln
-        self.entropy_wanted = True  # an agent without entropy bonus saves its samples
+        self.entropy_wanted = True  # an agent without entropy bonus skips these samples
         self._fast = Fast()
         self._wants_squash = bool(squash_output)
         if optimizer_kwargs is None:
@@ -164,9 +164,9 @@ class ActorCriticPolicy(DensityPolicy, SB3ActorCriticPolicy):
         )
 
     def _init_orthogonally(self) -> None:
-        """SB3's gains for trunk, value head and a Gaussian's mean; the rest keeps its own start.
+        """SB3's gains for trunk, value head and a Gaussian's mean; other layers keep their own.
 
-        A gain of 0.01 on a decoder's output would flatten what it does with the latents.
+        A gain of 0.01 on a decoder's output would suppress the effect of the latents.
         """
         extractors = {self.pi_features_extractor, self.vf_features_extractor}
         for module in (*extractors, self.mlp_extractor):
@@ -193,7 +193,7 @@ class ActorCriticPolicy(DensityPolicy, SB3ActorCriticPolicy):
         }
 
     def set_training_mode(self, mode: bool) -> None:
-        """Train or evaluate; SB3 trains in its updates only, which use the codes up."""
+        """Set the mode; SB3 trains only in its updates, after which the codes are renewed."""
         super().set_training_mode(mode)
         if mode and self.codes is not None:
             self.codes.mark_used()
@@ -221,7 +221,7 @@ class ActorCriticPolicy(DensityPolicy, SB3ActorCriticPolicy):
         return fast[0].get_actions(deterministic)
 
     def _fast_step(self, obs: PyTorchObs) -> tuple[DensityDistribution, Tensor] | None:
-        """Distribution and values without gradients, up to rounding; None without a fast way."""
+        """Distribution and values without gradients, up to rounding; None without a fast form."""
         if torch.is_grad_enabled():
             return None
         fast = self._fast(self, self.density, self._trunks)
@@ -246,7 +246,7 @@ class ActorCriticPolicy(DensityPolicy, SB3ActorCriticPolicy):
         return nets.policy_net, nn.Sequential(*nets.value_net, self.value_net)
 
     def context(self, obs: PyTorchObs) -> Tensor:
-        """What the density is conditioned on, ``(B, C)``."""
+        """The context of the density ``(B, C)``."""
         features = super(SB3ActorCriticPolicy, self).extract_features(
             obs, self.pi_features_extractor
         )

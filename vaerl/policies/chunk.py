@@ -181,7 +181,7 @@ class ChunkPolicy(DensityPolicy, BasePolicy):
     # -- the density -------------------------------------------------------------------------------
 
     def context(self, observations: Tensor, noise: Tensor | None = None) -> Tensor:
-        """What the density is conditioned on, at inputs ``(B, H · D)``.
+        """The context of the density at inputs ``(B, H · D)``.
 
         `noise` is added to the standardised inputs.
         """
@@ -281,7 +281,7 @@ class ChunkPolicy(DensityPolicy, BasePolicy):
     def _codes(
         self, plan: Plan, start: np.ndarray, due: np.ndarray, given: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The codes of every row, drawn anew where their time is over, and their ages."""
+        """The codes of every row, redrawn where their time is over, and their ages."""
         size = self.density.code_dim
         if given is not None:
             return self.check_codes(given, len(plan.age)).cpu().numpy(), plan.age

@@ -12,7 +12,7 @@ from vaerl.policies.noise import NoiseSource
 class RolloutCodes(nn.Module):
     """K latent codes that stay fixed from the start of a rollout to the end of the updates on it.
 
-    Codes and the mark "updates were taken on them" are buffers: they move, save and load with the
+    The codes and the mark that they were used are buffers: they move, save and load with the
     policy.
 
     Args:
@@ -31,7 +31,7 @@ class RolloutCodes(nn.Module):
         self.register_buffer("used", torch.zeros(()))
 
     def mark_used(self) -> None:
-        """Updates are being taken: the next rollout shall have fresh codes."""
+        """Mark the codes as used for updates: the next rollout draws fresh ones."""
         self.used.fill_(1.0)
 
     def refresh(self, density: ConditionalDensity, noise: NoiseSource) -> None:

@@ -23,10 +23,10 @@ class DensityDistribution(Distribution):
     With the value's density p_x, log π(a) = log p_x((a − middle) / half) − Σ_d log half_d.
 
     Args:
-        value: what acts; its log-density is exact.
+        value: the acting density, with an exact log-density.
         mode: the deterministic x.
         generator: gives the noise of each call.
-        entropy_samples: fresh samples of an entropy estimate; with 0 there is none.
+        entropy_samples: fresh samples of an entropy estimate; 0 disables it.
         middle, half: the units of the actions, each ``(X,)``.
     """
 
@@ -76,7 +76,7 @@ class DensityDistribution(Distribution):
 
     @property
     def distribution(self) -> NoReturn:
-        """Refused: what TRPO takes its analytic KL from."""
+        """Refused: TRPO would take its analytic KL from it."""
         raise IntractableError(REFUSE_TRPO)
 
     @distribution.setter

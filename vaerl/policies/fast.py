@@ -1,8 +1,8 @@
 """Policies without gradients: trunk and folded density, for observations that are flat floats.
 
-An action of a small policy costs what the calls of its modules cost. Where the trunk is a plain
-stack and the density has a fast form (`ConditionalDensity.fold`), acting uses these; everywhere
-else it uses the modules. Both give the same numbers up to rounding.
+The calls of its modules dominate the cost of an action of a small policy. Where the trunk is a
+plain stack and the density has a fast form (`ConditionalDensity.fold`), acting uses these;
+everywhere else it uses the modules. Both give the same numbers up to rounding.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from vaerl.densities.fold import fold_stack
 
 
 class FastPolicy:
-    """A snapshot of a policy; `fast_policy` makes it, and again once the policy has changed.
+    """A snapshot of a policy; it has to be made again after the policy has changed.
 
     Args:
         trunks: networks over the observation; the first gives the density's context.
@@ -36,13 +36,13 @@ class FastPolicy:
         self.device = watch.device
 
     def rows(self, obs: np.ndarray) -> Tensor | None:
-        """Numpy observations as float32 rows; None where there are none, or no real numbers."""
+        """Numpy observations as float32 rows; None if they are empty or not real numbers."""
         if obs.dtype.kind not in "fiu" or not len(obs):
             return None
         return torch.from_numpy(obs.astype(np.float32, copy=False)).to(self.device)
 
     def __call__(self, obs: Tensor) -> list[Tensor]:
-        """What each trunk gives at observations ``(B, S)``."""
+        """The output of each trunk at observations ``(B, S)``."""
         outputs = []
         for steps in self.trunks:
             h = obs
@@ -69,7 +69,7 @@ class Fast:
         density: ConditionalDensity,
         trunks: Callable[[], Sequence[nn.Module] | None],
     ) -> FastPolicy | None:
-        """The fast form of `policy` as it is now, None if it has none.
+        """The current fast form of `policy`, or None.
 
         Args:
             policy: the module that owns everything else.
@@ -96,7 +96,7 @@ class Fast:
 
 
 def sees_flat_floats(policy: Any, *extractors: nn.Module) -> bool:
-    """Whether observations go into the trunks as they are."""
+    """Whether the trunks receive observations unchanged."""
     space = policy.observation_space
     flat = isinstance(space, spaces.Box) and len(space.shape) == 1
     floats = flat and np.issubdtype(space.dtype, np.floating)
@@ -116,10 +116,10 @@ def _fold(
 
 
 class _Watch:
-    """Whether parameters, buffers, modules or hooks are other than when it was made.
+    """Whether parameters, buffers, modules or hooks have changed since it was made.
 
     Args:
-        policy: what is watched.
+        policy: the module to watch.
         unused: parameters that acting does not read.
     """
 
@@ -144,7 +144,7 @@ class _Watch:
 
     @property
     def changed(self) -> bool:
-        """Versions count changes in place; memory and identity tell of replaced parts."""
+        """Versions count changes in place; memory and identity reveal replaced parts."""
         return self._look() != self._seen
 
     def _look(self) -> list[Any]:

@@ -22,7 +22,7 @@ from vaerl.densities.options import check_positive
 
 
 def check_waves(critic_frequencies: int, critic_bandwidth: float) -> dict[str, Any]:
-    """Both settings by name if they are legal (0 frequencies are none), else one line."""
+    """Both settings by name; an illegal one raises one line. 0 frequencies disable the waves."""
     check_positive("critic_frequencies", critic_frequencies, at_least=0)
     number = isinstance(critic_bandwidth, int | float) and not isinstance(critic_bandwidth, bool)
     if not (number and 0.0 < critic_bandwidth < math.inf):

@@ -1,4 +1,4 @@
-"""The density of a policy head: its own options for that, over what the user gives."""
+"""The density of a policy head: the user's options over the defaults of its class."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def make_head(
 
 
 def check_density_kwargs(density_kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
-    """A copy of `density_kwargs`; what the policy itself decides is refused in one line."""
+    """A copy of `density_kwargs`; options that the policy itself sets raise one line."""
     if density_kwargs is None:
         return {}
     if not isinstance(density_kwargs, Mapping):

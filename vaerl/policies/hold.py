@@ -39,14 +39,14 @@ class Holds(NamedTuple):
 
     @property
     def steps(self) -> int | str:
-        """The time of what is held; 1 if nothing is."""
+        """The hold time; 1 if nothing is held."""
         return self.noise if self.latent == 1 else self.latent
 
 
 def check_holds(
     latent_hold: int | str, noise_hold: int | str, density: ConditionalDensity
 ) -> Holds:
-    """Both times if they are legal for that density, else one line."""
+    """Both hold times; one that the density does not support raises one line."""
     holds = Holds(_check_time("latent_hold", latent_hold), _check_time("noise_hold", noise_hold))
     if holds.latent != 1 and not density.code_dim:
         raise ValueError(
@@ -78,7 +78,7 @@ def renew(
     state: tuple[np.ndarray, ...] | None,
     episode_start: np.ndarray | None,
 ) -> Held:
-    """The codes to act with: those of `state`, `fresh` ones where an episode or a time began.
+    """The codes to act with: those of `state`, or `fresh` ones where an episode or hold begins.
 
     Args:
         fresh: codes ``(B, code_dim)``, one for each observation.

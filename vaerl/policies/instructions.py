@@ -1,4 +1,4 @@
-"""Instructions as part of what a policy sees: words → context, by what also reads captions."""
+"""Instructions in a policy's observation, read by the encoder that also reads captions."""
 
 from __future__ import annotations
 
@@ -17,20 +17,19 @@ from vaerl.words import PADDING, WordAttention, WordEncoder, Words
 class InstructionExtractor(BaseFeaturesExtractor):
     """Features of a Dict observation that holds an instruction; any density can follow it.
 
-    A bidirectional encoder reads the words; the attention of `vaerl.words` says how much each is
-    asked for, e_k, given the rest of the observation v. Without `things` the features are [v, s],
-    s = Σ_k softmax(e)_k h_k as in the captions.
+    A bidirectional encoder reads the words; the attention of `vaerl.words` gives each word a score
+    e_k, given the rest of the observation v. Without `things` the features are [v, s], s = Σ_k
+    softmax(e)_k h_k as in the captions.
 
-    With `things`, a list of vectors r_g in the observation, each with a word l_g of its own where
-    `labels` says so, the words point at them:
+    With `things`, a list of vectors r_g in the observation, each with its own word l_g if there are
+    `labels`, the words point at them:
 
         s = W Σ_k sigmoid(e_k) w_k,   β = softmax_g s·(U r_g + W l_g),   features [v, Σ_g β_g r_g]
 
-    w_k is the vector of word k alone, and labels are the same words; where the label is 0 there is
-    no thing, and β is 0. What is said is a sum over the
-    words, and the policy sees things only through the words, and words only through the things that
-    they name: it cannot learn combinations of words by heart, and understands new ones from their
-    parts.
+    w_k is the vector of word k alone, and labels are the same words; a label of 0 marks an empty
+    place, where β is 0. The query s is a sum over the words. The policy sees things only through
+    the words, and words only through the things that they name, so it cannot memorise combinations
+    of words and understands new ones from their parts.
 
     Args:
         observation_space: a Dict with `words` as a MultiDiscrete of equal sizes (token ids, 0
@@ -116,7 +115,7 @@ class InstructionExtractor(BaseFeaturesExtractor):
         return (weights.unsqueeze(-2) @ rows).squeeze(-2), weights, heard
 
     def _ids(self, one_hot: Tensor) -> Tensor:
-        """Token ids ``(B, W)`` of what SB3 makes of them."""
+        """Token ids ``(B, W)`` of SB3's one-hot encoding."""
         return one_hot.reshape(len(one_hot), -1, self.vocabulary).argmax(-1)
 
     def _listen(self, observations: dict[str, Tensor]) -> tuple[Tensor, Words, Tensor]:

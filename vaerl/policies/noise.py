@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from vaerl.densities.noise import RowGenerators
 
 _WORD = 0xFFFFFFFF
-_WINDOWS = 1 << 31  # where the numbers of windows begin, far from where the stream itself gets
+_WINDOWS = 1 << 31  # windows begin here, beyond the places that the stream itself reaches
 
 
 class NoiseSource(nn.Module):
@@ -41,7 +41,7 @@ class NoiseSource(nn.Module):
         self.reseed(seed)
 
     def reseed(self, seed: int) -> None:
-        """Start the stream anew from `seed` (taken modulo 2^32)."""
+        """Restart the stream from `seed` (taken modulo 2^32)."""
         self.seed, self.calls = int(seed) & _WORD, 0
 
     def next_seed(self) -> int:
@@ -50,7 +50,7 @@ class NoiseSource(nn.Module):
         return self._number(self.calls)
 
     def _number(self, place: int) -> int:
-        """What stands at a place of the stream."""
+        """The number at a place of the stream."""
         x = (self.seed + place * 0x9E3779B9) & _WORD
         for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):  # a bijection of 32 bits
             x = ((x ^ (x >> shift)) * factor) & _WORD

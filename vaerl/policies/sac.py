@@ -38,7 +38,7 @@ REFUSE_SDE = (
 
 
 class DensityActor(BasePolicy):
-    """π(a | s): features → trunk → density over (−1, 1)^X, with a noise stream of its own.
+    """π(a | s): features → trunk → density over (−1, 1)^X, with its own noise stream.
 
     Args:
         net_arch: widths of the trunk, whose output is the density's context.
@@ -93,9 +93,10 @@ class DensityActor(BasePolicy):
         self._fast = Fast()
 
     def act(self, obs: np.ndarray, deterministic: bool = False) -> np.ndarray | None:
-        """Actions in [−1, 1] ``(B, X)`` for observations ``(B, S)``, the fast way (`FastPolicy`).
+        """Actions in [−1, 1] ``(B, X)`` for observations ``(B, S)``, by the fast form
+        (`FastPolicy`).
 
-        They are those of `forward` up to rounding; None where there is no fast way.
+        They equal those of `forward` up to rounding; None if there is no fast form.
         """
         fast, calls = self._fast(self, self.density, self._trunks), self.noise.calls
         seen = None if fast is None else fast.rows(obs)
@@ -132,7 +133,7 @@ class DensityActor(BasePolicy):
         }
 
     def context(self, obs: PyTorchObs) -> Tensor:
-        """What the density is conditioned on, ``(B, C)``."""
+        """The context of the density ``(B, C)``."""
         return self.latent_pi(self.extract_features(obs, self.features_extractor))
 
     def action_density(self, obs: PyTorchObs) -> ConditionalValue:
@@ -147,7 +148,7 @@ class DensityActor(BasePolicy):
         return value.rsample(generator=self.noise.generator(self.device))
 
     def act_held(self, obs: PyTorchObs, held: Held) -> Tensor:
-        """A draw ``(B, X)`` from π(a | s, ε) with the codes ε, or with the noise, that is held."""
+        """A draw ``(B, X)`` from π(a | s, ε) with the held codes ε, or with the held noise."""
         if self.holds.latent == 1:
             windows = torch.as_tensor(held.codes[:, 0])
             noise = self.noise.in_windows(windows, self.device)
@@ -204,16 +205,16 @@ class SACPolicy(DensityPolicy, SB3SACPolicy):
         latent_hold: steps through which one draw of a CVAE's latent codes is kept when acting, or
             "episode": the policy commits to a mode for that long. `predict` carries the codes in
             its state, as a recurrent policy does, and `vaerl.agents.SAC` keeps them while it
-            collects (unmodified SB3 passes no state there, so each of its steps draws anew).
-            Given the codes log π(a | s, ε) is exact (`vaerl.densities.codes`); updates use the
-            marginal π(a | s), from which each action still comes when the codes are averaged over.
-            Deterministic actions hold nothing.
+            collects (unmodified SB3 passes no state there, so it redraws at each step). Given the
+            codes log π(a | s, ε) is exact (`vaerl.densities.codes`); updates use the marginal π(a |
+            s), from which each action still comes when the codes are averaged over. Deterministic
+            actions hold nothing.
         noise_hold: the same for all the noise of a draw, with any density: the policy pushes one
-            way for that long, as with pink noise or gSDE, which finds rewards that are rare and
-            reaches what one step cannot. Each action still comes from π(a | s).
+            way for that long, as with pink noise or gSDE, which finds rare rewards and goals that
+            independent steps miss. Each action still comes from π(a | s).
         critic_frequencies, critic_bandwidth: waves of the action that the critics see beside it, 0
-            for none, and their bandwidth: what narrow modes need (`vaerl.policies.fourier`).
-        others: as in SB3; `use_sde=True` is refused, and what belongs to gSDE only is unused.
+            for none, and their bandwidth; narrow modes need them (`vaerl.policies.fourier`).
+        others: as in SB3; `use_sde=True` is refused, and the options of gSDE are ignored.
 
     Raises:
         ValueError: a discrete, integer, unbounded or zero-width action space; `use_sde=True`;
@@ -326,7 +327,7 @@ class SACPolicy(DensityPolicy, SB3SACPolicy):
         deterministic: bool = False,
         codes: Any = None,
     ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
-        """As in SB3, without its costs a call where the networks are plain (`DensityActor.act`).
+        """As in SB3, but faster where the networks are plain (`DensityActor.act`).
 
         With `codes`, see `predict_given_codes`.
         """
@@ -346,7 +347,7 @@ class SACPolicy(DensityPolicy, SB3SACPolicy):
     def _predict_held(
         self, observation: Any, state: tuple[np.ndarray, ...] | None, start: np.ndarray | None
     ) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
-        """A draw with what `state` holds, drawn anew where its time is over."""
+        """A draw with the codes or noise in `state`, renewed where their hold time is over."""
         self.set_training_mode(False)
         obs, batched = self.obs_to_tensor(observation)
         count = len(next(iter(obs.values())) if isinstance(obs, dict) else obs)

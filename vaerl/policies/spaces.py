@@ -1,4 +1,4 @@
-"""What the policies ask of spaces: a finite float box of actions, a fitting features extractor."""
+"""Checks of spaces: a finite float box of actions, and a suitable features extractor."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from stable_baselines3.common.torch_layers import (
 )
 
 SMALLEST_IMAGE = 36
-"""Pixels: below this side length NatureCNN's third convolution has nothing left to see."""
+"""Smallest side length in pixels that NatureCNN's three convolutions can process."""
 
 
 def check_action_space(space: spaces.Space) -> spaces.Box:
@@ -49,7 +49,7 @@ def check_action_space(space: spaces.Space) -> spaces.Box:
 
 
 def check_observation_space(space: spaces.Space) -> spaces.Space:
-    """Return `space` if all its boxes hold numbers to see, else raise one line."""
+    """Return `space` if none of its boxes is empty, else raise one line."""
     parts = space.spaces if isinstance(space, spaces.Dict) else {"": space}
     for key, part in parts.items():
         if isinstance(part, spaces.Box) and (part.shape == () or 0 in part.shape):
