@@ -1,4 +1,4 @@
-"""What the agents share: the policy argument, densities at observations, looks at the latents."""
+"""Shared by the agents: the policy argument, densities at observations, diagnostics of latents."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def check_env(env: GymEnv | str | None, verbose: int = 0) -> GymEnv | None:
 def taken_and_stored(
     policy: BasePolicy, actions: np.ndarray, noise: ActionNoise | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Actions in units of the box as they are taken, and scaled to [−1, 1] as they are stored."""
+    """Actions in units of the box, to be taken, and scaled to [−1, 1], to be stored."""
     scaled = policy.scale_action(actions)
     if noise is not None:
         scaled = np.clip(scaled + noise(), -1.0, 1.0)
@@ -87,7 +87,7 @@ def latent_diagnostics(
     k: int = 16,
     generator: torch.Generator | None = None,
 ) -> dict[str, Tensor]:
-    """How tight and how much used the latents are on the density's own samples; ``{}`` if exact.
+    """Diagnostics of the latents on the density's own samples; ``{}`` if it is exact.
 
     ``bound_gap`` = mean(U_k − L_k) in nats; ``ess`` = effective sample size of the recognition
     network's proposals over their number; ``kl_layer_l``, ``active_units_l`` per layer, h_1 first.
@@ -108,7 +108,8 @@ def latent_diagnostics(
 
 
 class Agent:
-    """What a training run asks the class of an agent; mixed in before the SB3 class."""
+    """Attributes that a training run reads from the class of an agent; mixed in before the SB3
+    class."""
 
     learns_model: ClassVar[bool] = False
     """Whether it learns a model of the environment: it then takes `dynamics`, a density's name."""
@@ -121,7 +122,7 @@ class Agent:
     needs_data: ClassVar[bool] = False
     """Whether it cannot learn without demonstrations."""
     debug_options: ClassVar[Mapping[str, Any]] = {}
-    """Constructor arguments of a run that only tries everything, in seconds."""
+    """Constructor arguments of a debug run, which tries everything within seconds."""
     env_defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Constructor arguments of a run by environment; the longest prefix of its id counts."""
 
@@ -168,7 +169,7 @@ class DensityAgent(Agent):
     def _diagnose(self, obs: Any) -> dict[str, Tensor]:
         with torch.no_grad():
             context = self._head.context(obs)
-        generator = torch.Generator(context.device).manual_seed(0)  # looking shifts no stream
+        generator = torch.Generator(context.device).manual_seed(0)  # diagnostics shift no stream
         return latent_diagnostics(self._head.density, context, generator=generator)
 
     @property

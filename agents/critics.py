@@ -1,4 +1,4 @@
-"""What SAC's update asks of its critics: a regression, the lowest value, and its slope."""
+"""The critics of SAC's update: their regression, the lowest value, and its slope."""
 
 from __future__ import annotations
 

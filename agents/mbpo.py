@@ -2,9 +2,10 @@
 
     vaerl.agents.MBPO("cvae", env, dynamics="cvae").learn(20_000)
 
-Every `model_train_freq` steps an ensemble is fitted to what was seen, and the policy is rolled out
-in it for a few steps from states of the buffer; each batch of SAC's update is then mostly made of
-these (Janner et al. 2019). Any density of the policy goes with any density of the model.
+Every `model_train_freq` steps an ensemble is fitted to all transitions so far, and the policy is
+rolled out in it for a few steps from states of the buffer; each batch of SAC's update is then
+mostly made of these (Janner et al. 2019). Any density of the policy goes with any density of the
+model.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from vaerl.dynamics.task import make_model
 from vaerl.policies.noise import NoiseSource
 
 FIT = {"steps": 500, "check_every": 50, "patience": 3}
-"""A refit goes on from the last one's parameters, so a few hundred updates do."""
+"""A refit starts from the last one's parameters, so a few hundred updates suffice."""
 
 
 class MBPO(LearnsModel, SAC):
@@ -48,7 +49,7 @@ class MBPO(LearnsModel, SAC):
         others: as in SAC.
 
     Raises:
-        ValueError: what SAC refuses; observations that are no vectors, VecNormalize, n-step
+        ValueError: what SAC refuses; observations that are not vectors, VecNormalize, n-step
             returns, unknown names or options.
 
     Logged beside SAC's: model/holdout_score (NLL in nats, or the score chosen),

@@ -1,4 +1,4 @@
-"""What the agents with a learned model share: its options, its fit, a store of imagined steps."""
+"""Shared by the agents with a learned model: its options, its fit, a store of imagined steps."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def fit_options(fit_kwargs: Mapping[str, Any] | None, **others: Any) -> FitOptio
 
 
 def log_fit(logger: Any, report: FitReport, data: int) -> None:
-    """Record what a fit did, under model/…."""
+    """Record the result of a fit under model/…."""
     logger.record("model/holdout_score", report.score)
     logger.record("model/score_spread", max(report.scores) - min(report.scores))
     logger.record("model/updates", report.steps)
@@ -54,7 +54,7 @@ def log_fit(logger: Any, report: FitReport, data: int) -> None:
 
 
 class LearnsModel(Agent, OffPolicyAlgorithm):
-    """An agent with a model `world` of its environment: the part that is about the model."""
+    """Mixin of the agents that learn a model `world` of their environment."""
 
     learns_model: ClassVar[bool] = True
 
@@ -70,7 +70,7 @@ class LearnsModel(Agent, OffPolicyAlgorithm):
         termination: str,
         fit_kwargs: Mapping[str, Any] | None,
     ) -> None:
-        """Check and keep what the constructor was given."""
+        """Check and store the arguments of the constructor."""
         self.members, self.elites, self.propagation = members, elites, propagation
         self.reward = check_choice("reward", reward, REWARDS)
         self.termination = check_choice("termination", termination, TERMINATIONS)
@@ -83,7 +83,7 @@ class LearnsModel(Agent, OffPolicyAlgorithm):
         return {name: getattr(self, name) for name in names}
 
     def _check_model_spaces(self) -> None:
-        """Raise one line for an environment that no model can be learned of."""
+        """Raise one line for an environment of which no model can be learned."""
         check_model_env(self.env)
         check_observation_space(self.observation_space)
 

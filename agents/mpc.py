@@ -2,8 +2,9 @@
 
     vaerl.agents.MPC("cvae", env).learn(5_000)
 
-The first steps are random; from then on every `train_freq` steps the model is fitted to all that
-was seen, and actions come from the planner (Chua et al. 2018, with any density for the model).
+The first steps are random; from then on every `train_freq` steps the model is fitted to all
+transitions so far, and actions come from the planner (Chua et al. 2018, with any density for the
+model).
 """
 
 from __future__ import annotations

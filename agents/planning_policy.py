@@ -18,7 +18,7 @@ from vaerl.policies.noise import NoiseSource
 from vaerl.policies.spaces import check_action_space
 
 PlanState = tuple[np.ndarray, ...]
-"""A plan as arrays, what `predict` hands out as its state: actions, the law, what was kept."""
+"""A plan as arrays, the state that `predict` returns: actions, the law, kept sequences."""
 
 
 class PlanningPolicy(BasePolicy):

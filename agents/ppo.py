@@ -4,8 +4,8 @@
 
 A latent density acts through codes that stay fixed for a rollout and the updates on it, so log π
 is exact and the ratio starts at 1. The policy gradient does not reach the recognition network; a
-short sleep phase after each update fits it to the policy's own samples, which is what the bounds
-and diagnostics rest on.
+short sleep phase after each update fits it to the policy's own samples, on which the bounds and
+diagnostics rely.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ class PPO(DensityAgent, SB3PPO):
         others: as in SB3; `target_kl` works with every density, since log π is exact.
 
     Raises:
-        ValueError: an action space that is no finite float Box, an unknown policy, gSDE, an option
-            that is not legal.
+        ValueError: an action space that is not a finite float Box, an unknown policy, gSDE, an
+            option that is not legal.
 
-    Without an entropy bonus a density whose entropy has no closed form is not sampled for it:
+    Without an entropy bonus, an entropy without closed form is not estimated from fresh samples:
     train/entropy_loss is then SB3's own mean log π of the stored actions.
 
     Logged beside SB3's: train/latent_kl_floor (max |ratio − 1| before the update, 0 up to

@@ -118,8 +118,8 @@ class SAC(DensityAgent, SB3SAC):
         others: as in SB3.
 
     Raises:
-        ValueError: an action space that is no finite float Box, an unknown policy, gSDE, an option
-            that is not legal.
+        ValueError: an action space that is not a finite float Box, an unknown policy, gSDE, an
+            option that is not legal.
 
     Logged beside SB3's: train/entropy_lower (−mean log π, a lower bound on the entropy of a latent
     density), latent/bound_gap (mean U_k − L_k, nats), latent/kl_layer_l (nats),

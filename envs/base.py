@@ -1,4 +1,4 @@
-"""What the environments share: a point on a map, checks of actions and states, pictures.
+"""Shared by the environments: a point on a map, checks of actions and states, pictures.
 
 `DrawnEnv` steps and draws; in a `StateEnv` the observation is the state, and `reset` takes one;
 `PlanarEnv` has goals. A subclass defines where an episode starts (`_start`), how the point moves
@@ -174,7 +174,7 @@ class StateEnv(DrawnEnv):
         """Raise ValueError if a start state inside the observation space is not legal."""
 
     def _begin(self) -> None:
-        """Forget, or draw, what an episode keeps beside its state."""
+        """Reset the quantities that an episode keeps besides its state."""
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

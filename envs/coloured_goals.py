@@ -43,7 +43,7 @@ ASKS = ("both", "colour", "side", "mixed")
 ALONE = 0.5
 """Share of the episodes of `asks="mixed"` that say one word alone, colour and side alike."""
 Asked = tuple[str | None, str | None]
-"""Colour and side, None for what is not said."""
+"""Colour and side; None for a word that is not given."""
 
 PLACES: Array = np.array(
     [(-0.85, 0.25), (-0.85, -0.25), (0.85, 0.25), (0.85, -0.25),

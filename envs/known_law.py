@@ -85,7 +85,7 @@ class KnownLawEnv(StateEnv):
         return np.ones(states.shape[:-1], dtype=np.bool_)
 
     def hidden_batch(self, count: int, rng: np.random.Generator) -> dict[str, Array]:
-        """Draw what `count` episodes keep beside their states, as arguments of `step_batch`."""
+        """Draw the hidden quantities of `count` episodes, as arguments of `step_batch`."""
         return {}
 
     # The law and batches of steps

@@ -1,9 +1,9 @@
-"""Laws of the next state, p(s' | s, a), as values: what a learned model is compared with.
+"""Laws of the next state, p(s' | s, a), as values: the reference for learned models.
 
 A law stands for a whole batch of pairs (s, a); with one pair the batch is empty. Shapes: states
-`(*batch, D)`; samples `(count, *batch, D)`; what is scored may have any further axes in front.
-`scored` are the S coordinates of s' that the law describes; the others follow from them and from
-(s, a). Log-probabilities are in nats. Which measure they refer to depends on the law:
+`(*batch, D)`; samples `(count, *batch, D)`; scored points may have further leading axes. `scored`
+are the S coordinates of s' that the law describes; the others follow from them and from (s, a).
+Log-probabilities are in nats. Which measure they refer to depends on the law:
 
 | law | log_prob is |
 |---|---|

@@ -82,7 +82,7 @@ class Registry:
             ) from error
 
     def lines(self) -> list[tuple[str, str]]:
-        """Every name with one line that says what it is; a broken package says so in its line."""
+        """Every name with a one-line description, or with the error of a broken package."""
         return [(name, self._line(name)) for name in self.names()]
 
     def attribute(self, name: str) -> Any:

@@ -5,7 +5,7 @@ known law give NLL, calibration, energy distance, mode coverage and spurious mas
 of a plan is known, the model is planned with and the plan is played in the true environment. A
 latent density is scored by its lower bound, so its printed NLL is at least its true one; an
 ensemble is scored by the mean law of its members. Settings were chosen with --validation, which
-draws all data anew.
+draws new data.
 
 Files: out/cells/, out/results.json (the table of all finished cells), out/figures/.
 """
@@ -33,7 +33,7 @@ DEBUG_MODELS = ("mean-only", "mixture", "cvae", "cvae-episode")  # by default
 
 @dataclass(frozen=True)
 class Fit(Cell):
-    """Who learns what from which seed, under which settings."""
+    """A task, a model, a seed and the settings of the fit."""
 
     task: str
     model: str
@@ -99,7 +99,7 @@ def run(
     validation: bool = False,
     table: bool = False,
 ) -> Path:
-    """Fit and score what is asked for, print the table of all finished cells, draw the pictures.
+    """Fit and score the requested cells, print the table of all finished ones, draw the pictures.
 
     Args:
         out: folder of the results; finished cells found there are reused.

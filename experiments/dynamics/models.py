@@ -1,4 +1,4 @@
-"""The models that `dynamics` compares, and one cell's fit: who learns, from what, how long."""
+"""The models that `dynamics` compares, and the fit of one cell."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ EVERYWHERE = tuple(name for name, model in MODELS.items() if model.latent == "st
 
 @dataclass(frozen=True)
 class Budget:
-    """What a fit gets on a task, the same for every model."""
+    """The budget of a fit on a task, the same for every model."""
 
     transitions: int
     steps: int
@@ -126,7 +126,7 @@ def learn(
 ) -> FitReport:
     """Fit to a task's transitions, a tenth of which stop it and are not learned from.
 
-    Where the budget has noise, every copy of a transition gets noise of its own; a model of whole
+    Where the budget has noise, every copy of a transition gets its own noise; a model of whole
     numbers needs none.
     """
     options = FitOptions(

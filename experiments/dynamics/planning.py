@@ -1,4 +1,4 @@
-"""Planning in a learned model where the true law says what the plan is worth.
+"""Planning in a learned model; the true law gives the value of the plan.
 
 Value iteration over draws from the model on a grid (Wet-Chicken), on the cells (ghost grid), a
 planned sequence (BimodalWind), a choice (Fork). What comes out is played in the true environment.

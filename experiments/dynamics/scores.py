@@ -1,4 +1,4 @@
-"""How far a learned law is from the true one: what every task with a known law is scored by."""
+"""Distances of a learned law from the true one, which score every task with a known law."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class HistogramScores(NamedTuple):
 
 
 class Looks(NamedTuple):
-    """What pictures are drawn from, without the model."""
+    """Data for pictures, without the model."""
 
     probe_draws: Tensor
     """The model's at the environment's probe pairs, ``(n, P, S)``."""

@@ -1,7 +1,7 @@
-"""The tasks of `dynamics`: what is learned from, how it is scored, and what could be had at best.
+"""The tasks of `dynamics`: their data, their scores, and the best possible scores.
 
 A task gives transitions, fits a model and returns numbers by name; `Measure` says what a number is
-and what the truth scores. A validation variant draws everything anew, for choosing settings.
+and what the truth scores. A validation variant draws new data, for choosing settings.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ FAN_STEPS, FAN_PARTICLES = 30, 60
 
 
 class Measure(NamedTuple):
-    """One row of the table: a number, what a perfect model gets, what is aimed at."""
+    """One row of the table: a number, the score of a perfect model, and the goal."""
 
     key: str
     label: str
@@ -53,7 +53,7 @@ class Measure(NamedTuple):
 
 
 class Scored(NamedTuple):
-    """Numbers by name, and what pictures are drawn from."""
+    """Numbers by name, and data for pictures."""
 
     numbers: dict[str, float]
     pictures: dict[str, Tensor]
@@ -81,8 +81,8 @@ class Task:
         models: names of those that are asked.
         heads: further options of a model's density, by the model's name without "-x5".
         make_env: the environment, where its law is known.
-        features: what the models see of a state instead of it.
-        plan: what planning in a model is worth, times `scale`.
+        features: function of a state that the models see in its place.
+        plan: the value of planning in a model, times `scale`.
         radius: how far from a mode its draws may lie.
         test_rows: transitions that the scores are of.
     """

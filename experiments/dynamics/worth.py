@@ -1,4 +1,4 @@
-"""What a policy is worth in the true dynamics.
+"""The value of a policy in the true dynamics.
 
 A policy here is a function (t, states (E, D)) → actions of E episodes side by side.
 """

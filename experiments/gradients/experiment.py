@@ -148,7 +148,7 @@ def pairs(samples: tuple[int, ...]) -> list[tuple[str, int]]:
 
 
 def measure(data: str | None, cell: Part, desk: Desk) -> Measured:
-    """Work out one part: what its table and its picture show."""
+    """Compute one part: the data of its table and its picture."""
     parts = {"linear": measure_linear, "network": along_training, "helmholtz": train_machines}
     return Measured({"data": parts[cell.part](cell, data, desk.tick)})
 

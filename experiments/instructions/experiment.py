@@ -1,14 +1,14 @@
 """Does a policy obey instructions, also combinations of words that it never met in training?
 
 Protocol. `vaerl/ColouredGoals-v0` with `combinations="training"`: four combinations of colour and
-side are neither asked for nor to be seen; half of the episodes say both words, a quarter the colour
+side are neither asked for nor shown; half of the instructions give both words, a quarter the colour
 alone ("go to the red goal"), a quarter the side alone. The same policy over a density with two ways
 of looking: "words" reads the instruction (`vaerl.policies.instructions.InstructionExtractor`), "no
 words" sees everything but the instruction. The density is fitted to demonstrations of the way
 straight to the goal, or learned by `vaerl.agents.SAC`. After that, deterministic episodes: the
 share that ends at the goal asked for, over each kind of instruction of training and over
 combinations held out. A policy that ignores the words obeys one time in eight, or in four where one
-word is said.
+word is given.
 
 Files: out/cells/, out/results.json (the table), out/figures/.
 """
@@ -94,7 +94,7 @@ def run(
     learner: str = "demonstrations",
     threads: int = 1,
 ) -> Path:
-    """Train every cell that is not finished, print the table, draw the picture; give results.json.
+    """Train the unfinished cells, print the table, draw the picture; return results.json.
 
     Args:
         out: folder of the results; finished cells found there are reused, those of other settings

@@ -33,7 +33,7 @@ SMALLER_IMAGES = 1_000  # whose bounds at the smaller k are drawn against k
 
 @dataclass(frozen=True)
 class Autoencoder(Cell):
-    """A model, its data and its plan: what determines the result, but for the machine.
+    """A model, its data and its plan: all that determines the result, except the machine.
 
     The networks run in `precision`, log-densities and log-weights always in float32. The learning
     rate follows the work done, not the epochs, so that a short last phase of many samples has its
@@ -124,7 +124,7 @@ class Training(Trainer):
     """The training of a cell; a round is an epoch.
 
     Args:
-        cell: what is trained.
+        cell: the cell to train.
         images: grey levels ``(n, 784)``.
         device: of the images, the networks and the random numbers.
         tick: gets the cost of every update.

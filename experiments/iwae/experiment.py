@@ -7,8 +7,8 @@ training images, NLL = −L_5000 on the 10,000 test images and the rule of activ
 Training is not: larger batches, Muon for the weight matrices, the doubly reparameterised gradient,
 one cosine of the learning rate, and far fewer epochs.
 
-Presets: "full" gives every cell nine to fifteen minutes of one core, "hour" what 60 to 90 of them
-make of it (few samples first, the cell's own last), "debug" runs whole in seconds on drawn digits.
+Presets: "full" gives every cell nine to fifteen minutes of one core, "hour" 60 to 90 minutes (few
+samples first, the cell's own last), "debug" runs whole in seconds on drawn digits.
 
 Files: out/cells/ (scores, pictures, state and plan of every cell; an interrupted one goes on),
 out/results.json (the table of all finished cells), out/figures/.
@@ -130,7 +130,7 @@ def run(
     device: str = "cpu",
     table: bool = False,
 ) -> Path:
-    """Train and score the cells that are asked for, print the table of all finished ones, draw.
+    """Train and score the requested cells, print the table of all finished ones, draw.
 
     Args:
         out: folder of the results; finished cells found there are reused.
@@ -142,8 +142,8 @@ def run(
         k: samples, 1, 5 and 50 if None.
         data: folder of MNIST's IDX files; VAERL_DATA if None.
         epochs: length of a cell's plan instead of the preset's, its phases in proportion.
-        minutes: the same in minutes of training on this machine as it is now, one cell at a time;
-            what comes out in epochs is kept with the cell.
+        minutes: the same in minutes of training at the machine's current speed, one cell at a time;
+            the resulting number of epochs is kept with the cell.
         jobs: cells at once, each in its own process.
         threads: of each cell.
         precision: of the networks in training; "float32" where the processor has no bfloat16.

@@ -155,7 +155,7 @@ def binarise(grey: Tensor, generator: torch.Generator) -> Tensor:
 def drawn_digits(count: int, generator: torch.Generator) -> Tensor:
     """Grey `count` × 784 images of seven-segment digits, shifted and faded at random.
 
-    What the debug presets and the tests learn from: no file is needed.
+    Data for the debug presets and the tests, without any file.
     """
     return drawn_digits_with_labels(count, generator)[0]
 

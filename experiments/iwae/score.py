@@ -1,4 +1,4 @@
-"""What a trained cell of the IWAE table is worth: test NLL, active units, the bound against k."""
+"""Scores of a trained cell of the IWAE table: test NLL, active units, the bound against k."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def unit_variances(density: CVAE, grey: Tensor, generator: torch.Generator) -> l
 def pictures(
     density: CVAE, digits: Digits, cell: Autoencoder, count: int = 40
 ) -> dict[str, Tensor]:
-    """What is drawn of a cell, each ``(count, 784)`` in [0, 1].
+    """The images of a cell, each ``(count, 784)`` in [0, 1].
 
     "real" test images, "samples" p(x | h_1) of prior paths, "binary" the test images as the model
     sees them, "again" their reconstructions p(x | h_1) with h_1 ~ q(h_1 | x).

@@ -12,7 +12,7 @@ from vaerl.lab.record import check_same, plain, read_record
 
 
 class Earlier(NamedTuple):
-    """What a record holds."""
+    """The contents of a record."""
 
     runs: dict[Place, Numbers]
     rows: Rows

@@ -128,7 +128,7 @@ def run(
     table: bool = False,
     onto: Path | None = None,
 ) -> Path:
-    """Train what is not finished, print the table of all finished runs, draw the pictures.
+    """Train the unfinished runs, print the table of all finished ones, draw the pictures.
 
     Args:
         out: folder of the runs and of the table.

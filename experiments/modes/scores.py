@@ -1,4 +1,4 @@
-"""What one trained policy contributes to the table of `modes`."""
+"""The scores of one trained policy for the table of `modes`."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def score(run: RunDirectory) -> tuple[dict[str, float], dict[str, Tensor]]:
 
 
 def look_at_bandit(agent: Any, count: int = 10_000) -> dict[str, float]:
-    """What the bandit's target, known exactly, says of a policy.
+    """Scores of a policy against the bandit's exact target.
 
     "modes" and "outside_99" of `count` samples, "entropy_lower" in nats of a scaled action, from
     8 paths a sample; the best policy has 40, .0102 and −.543.

@@ -94,7 +94,7 @@ def in_order(place: tuple[str, str] | Place) -> tuple[int, ...]:
 
 
 def made_with(tasks: Iterable[str], preset: str) -> dict[str, Any]:
-    """With what runs were made; others have no place in the same table."""
+    """How runs were made; runs made otherwise cannot share a table."""
     return {
         "preset": preset,
         "versions": versions(),

@@ -34,7 +34,7 @@ def run(
     width: int = WIDTH,
     jobs: int = 2,
 ) -> Path:
-    """Train what is not trained, print the table, draw the curves.
+    """Train the unfinished cells, print the table, draw the curves.
 
     Args:
         out: folder of the results; finished trainings found there are reused.

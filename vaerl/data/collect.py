@@ -35,7 +35,7 @@ def collect(
     provenance: Mapping[str, Any] | None = None,
     on_episode: Callable[[int], None] | None = None,
 ) -> Demonstrations:
-    """Record `episodes` episodes; each has a seed of its own, so a run that was cut goes on.
+    """Record `episodes` episodes; each has its own seed, so an interrupted recording can continue.
 
     Args:
         env: Gymnasium id, or an environment.

@@ -35,7 +35,7 @@ def read_lerobot(path: Path, env: str = "") -> Demonstrations:
     """Read all episodes of a folder.
 
     One numeric observation feature gives a Box, several a Dict. An observation belongs to the
-    action of its own frame; there is none after the last action.
+    action of the same frame; none follows the last action.
 
     Raises ValueError: pyarrow is missing, or no table holds actions and observations.
     """

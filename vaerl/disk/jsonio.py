@@ -1,4 +1,4 @@
-"""JSON as the standard has it: no NaN, no duplicate keys, and a limit on what is read."""
+"""JSON as the standard defines it: no NaN, no duplicate keys, and a limit on the size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Versions of what decides the numbers that a run computes."""
+"""Versions of the packages that determine the numbers of a run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PACKAGES = {
 
 
 def versions() -> dict[str, str]:
-    """Return the versions by package; "none" for what is not installed.
+    """Return the versions by package; "none" for a package that is not installed.
 
     >>> sorted(versions())
     ['gymnasium', 'mujoco', 'numpy', 'python', 'sb3', 'torch', 'vaerl']

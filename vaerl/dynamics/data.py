@@ -1,4 +1,4 @@
-"""Transitions (s, a, s', r, d) as checked tensors: what a dynamics model is fitted to."""
+"""Transitions (s, a, s', r, d) as checked tensors: the training data of a dynamics model."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class Transitions:
 
 
 def replay_transitions(buffer: ReplayBuffer) -> Transitions:
-    """Everything in a replay buffer of SB3; ends by a time limit are no terminations.
+    """Everything in a replay buffer of SB3; a time limit is not a termination.
 
     Rows are the oldest first, environment by environment, with the number of their episode.
     Actions are as the buffer stores them: SB3 scales those of a Box to [−1, 1].

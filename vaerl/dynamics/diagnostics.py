@@ -1,7 +1,7 @@
-"""What a model says about next states, held against what happened, or against the true law.
+"""A model's predictions of next states, compared with outcomes or with the true law.
 
-All of it works on draws, so every density is treated alike; nothing here is exact unless it says
-so. Shapes: B pairs (s, a), S coordinates, n draws of each pair ``(n, B, S)``.
+Everything here works on samples, so all densities are treated alike; results are estimates unless
+stated otherwise. Shapes: B pairs (s, a), S coordinates, n draws of each pair ``(n, B, S)``.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 ROWS = 1 << 16
 """Rows that go through a model at once."""
 SCORED = 1024
-"""Rows whose log-density is worked out at once."""
+"""Rows whose log-density is computed at once."""
 
 
 class ModeScores(NamedTuple):
-    """How a model's draws lie on the modes of the true law, each ``(B,)``."""
+    """How a model's draws cover the modes of the true law, each ``(B,)``."""
 
     coverage: Tensor
-    """Σ_m min(share of the draws at mode m, its true probability): 1 where all is as it should."""
+    """Σ_m min(share of the draws at mode m, its true probability): 1 is perfect."""
     spurious: Tensor
-    """Share of the draws where the true law has next to nothing: `level` for the truth itself."""
+    """Share of the draws where the true law has almost no mass; the truth itself has `level`."""
 
 
 @torch.no_grad()
@@ -44,7 +44,7 @@ def predict(
 ) -> Tensor:
     """Draws ``(count, B, S)`` of s' for pairs ``(B, S)``, ``(B, A)``, as roll-outs draw them.
 
-    Members, and codes that are held through an episode, are drawn anew for every draw.
+    Every draw takes a new member and, where the model has them, a new episode code.
 
     >>> from vaerl.dynamics import DynamicsModel
     >>> model = DynamicsModel(2, 1, density="gaussian", members=2)
@@ -88,8 +88,8 @@ def pit(draws: Tensor, outcomes: Tensor, generator: torch.Generator | None = Non
 
     u = (rank of the outcome among the n draws + U) / (n + 1) with U uniform and ties broken at
     random: exactly uniform on (0, 1) where outcome and draws follow one law, atoms or not
-    (Gneiting, Balabdaoui & Raftery 2007). Values heaped at 0 and 1 say that the model is too sure,
-    in the middle that it is not sure enough, on one side that it is off.
+    (Gneiting, Balabdaoui & Raftery 2007). Values concentrated at 0 and 1 reveal an overconfident
+    model, in the middle an underconfident one, on one side a biased one.
 
     Raises ValueError for draws that are not ``(n, B, S)``.
 
@@ -110,7 +110,7 @@ def pit(draws: Tensor, outcomes: Tensor, generator: torch.Generator | None = Non
 def coverage(pit_values: Tensor, levels: Tensor | Sequence[float]) -> Tensor:
     """Share of outcomes inside the central interval of each of the L levels, ``(L,)``.
 
-    A calibrated model has `levels` themselves.
+    For a calibrated model these are `levels`.
 
     >>> coverage(torch.tensor([0.05, 0.4, 0.6, 0.9]), [0.5, 0.9])
     tensor([0.5000, 1.0000])
@@ -173,7 +173,7 @@ def mode_scores(
 
     Args:
         draws: the model's, ``(n, B, S)``.
-        truth: draws of the law, ``(m, B, S)``, which say where its quantile lies.
+        truth: draws of the law, ``(m, B, S)``, which determine its quantile.
         log_prob: the law's log-density, ``(…, B, S)`` → ``(…, B)``.
         centres, weights: of its modes, ``(B, K, S)`` and ``(B, K)``; weights sum to 1 or less, and
             the rest belongs to no mode (a uniform piece).
@@ -209,8 +209,8 @@ def roll_out(
 ) -> Tensor:
     """Paths ``(T + 1, particles, S)`` from one state ``(S,)`` under fixed actions ``(T, …)``.
 
-    `model` is whatever a planner takes (`vaerl.planning.Model`); what it holds through a roll-out
-    is held. Ends of episodes are not looked at.
+    `model` is any `vaerl.planning.Model`; it keeps its members and codes through the roll-out. Ends
+    of episodes are ignored.
 
     >>> class Walk:
     ...     def step(self, states, actions, generator=None):

@@ -33,7 +33,7 @@ from vaerl.nets import mlp
 Function = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Known reward or termination: (states, actions, next_states) of B rows → ``(B,)``."""
 Features = Callable[[Tensor], Tensor]
-"""States ``(*batch, S)`` → what the networks see of them, ``(*batch, F)``."""
+"""States ``(*batch, S)`` → the networks' inputs ``(*batch, F)``."""
 Completion = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(states, actions, predicted coordinates ``(B, P)``) → next states ``(B, S)``."""
 
@@ -62,12 +62,12 @@ class Ensemble(nn.Module):
         propagation: how roll-outs go through the members, one of `PROPAGATIONS`; see
             `vaerl.dynamics.rollout`.
         termination_hidden: widths of the network of a learned termination.
-        features: what the networks see of the states instead of the states themselves (sine and
-            cosine of an angle, one-hot cells); targets stay as they are.
+        features: function of the states that the networks see in their place (sine and cosine of an
+            angle, one-hot cells); it does not change the targets.
         predicted: coordinates of s' that are modelled, all if not given.
         complete: gives s' from them where they are not all: a clock, an angle from its speed.
-        latent: "step", all randomness is drawn anew at every step, or "episode": a code of size
-            `latent_dim` is held through a roll-out, fitted with `latent_k` importance samples.
+        latent: "step" draws all randomness at every step; "episode" also keeps a code of size
+            `latent_dim` through a roll-out, fitted with `latent_k` importance samples.
         latent_dim, latent_k: see `latent`.
 
     Raises:
@@ -172,7 +172,7 @@ class Ensemble(nn.Module):
         return self.input_normaliser(self.raw_inputs(states, actions))
 
     def raw_inputs(self, states: Tensor, actions: Tensor) -> Tensor:
-        """What is standardised: features of the states, then actions."""
+        """Inputs before standardisation: features of the states, then actions."""
         if states.shape[-1] != self.state_dim:
             raise ValueError(f"states: got size {states.shape[-1]}, expected {self.state_dim}")
         self._check_actions(actions)
@@ -182,7 +182,7 @@ class Ensemble(nn.Module):
         return torch.cat((seen, actions), dim=-1)
 
     def targets(self, data: Transitions) -> Tensor:
-        """Standardised events (Δs, r) ``(N, X)``; whole numbers as they are."""
+        """Standardised events (Δs, r) ``(N, X)``; whole numbers are left unchanged."""
         events = self._events(data)
         return events.round() if self.whole else self.target_normaliser(events)
 
@@ -266,7 +266,7 @@ class Ensemble(nn.Module):
         return self._acting[first]
 
     def folded(self, first: int = 0) -> Folded | None:
-        """The fast form of the elites' densities in the same order; None where there is none.
+        """The fast form of the elites' densities in the same order, or None.
 
         It takes raw inputs ``(elites, B, C)`` and gives events in their own units.
         """
@@ -293,7 +293,7 @@ class Ensemble(nn.Module):
     def member_values(self, states: Tensor, actions: Tensor) -> ConditionalValue:
         """p(standardised (Δs, r) | s, a) of the elites at B rows, batch shape (elites, B).
 
-        Raises ValueError for a model whose law has no such form: one with a code an episode.
+        Raises ValueError for a model with a code for each episode, whose law has no such form.
         """
         if self.latent == "episode":
             raise ValueError("latent: got 'episode', expected 'step': draw with `step` instead")

@@ -1,9 +1,9 @@
-"""A latent code that is held through an episode, for what an environment keeps and never shows.
+"""A latent code that is held through an episode, for quantities that an environment hides.
 
     p(s_1 … s_T | s_0, a) = ∫ p(z) Π_t p(s_{t+1} | s_t, a_t, z) dz,    p(z) = Σ_m w_m N(μ_m, σ_m²)
 
 Any density may stand for the factors: z is appended to its context. The prior is learned: with
-N(0, I) a decoder that is smooth in z pays at every episode for the codes between those in use.
+N(0, I) a smooth decoder spends probability, in every episode, on codes between those in use.
 Everything is fitted by a bound on the whole product with a recognition network over the episode,
 
     L_k = E log (1/k) Σ_i p(z_i)/q(z_i | episode) Π_t p(s_{t+1} | s_t, a_t, z_i),   z_i ~ q,
@@ -168,7 +168,7 @@ def episode_scores(
 ) -> Tensor:
     """Σ over whole episodes of −L_k, ``(E,)``; contexts ``(E, N, C)`` and events ``(E, N, X)``.
 
-    Codes are drawn in parts where there are many; the sum of weights is over all of them.
+    Many codes are drawn in parts; the weights are summed over all of them.
     """
     whole = whole_episodes(episodes)
     at_once = max(1, min(k, ROWS // max(1, whole.rows.shape[1] * len(context))))

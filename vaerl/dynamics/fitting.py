@@ -1,7 +1,6 @@
 """Fitting a dynamics model: bootstrapped members, a holdout, patience, elites.
 
-All members take every step together; each keeps the parameters with which it did best on the
-holdout.
+All members take every step together; each keeps the parameters that scored best on the holdout.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from vaerl.dynamics.model import DynamicsModel
 from vaerl.dynamics.scores import SCORES, score, termination_loss
 
 BLUR_FALL = 300.0
-"""What the noise on the targets has fallen by when it stops."""
+"""Factor by which the noise on the targets falls before it stops."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class FitOptions:
     """
 
     steps: int = 2000
-    """Updates at most."""
+    """Maximum number of updates."""
     batch_size: int = 256
     """Transitions in every member's batch."""
     learning_rate: float = 1e-3
@@ -41,35 +40,34 @@ class FitOptions:
     weight_decay: float = 0.0
     """Decoupled weight decay (AdamW)."""
     clip: float = 10.0
-    """Largest norm of a member's gradient; longer ones, as where a sharp density meets a surprise,
-    are shortened to it."""
+    """Largest norm of a member's gradient; longer ones, as when a sharp density meets an outlier,
+    are scaled down to it."""
     holdout: float = 0.1
-    """Share of the transitions that is scored and not trained on; 0 scores the training data."""
+    """Share of the transitions held out for scoring; 0 scores the training data."""
     holdout_rows: int = 1000
-    """Rows of the holdout at most."""
+    """Maximum number of rows in the holdout."""
     score: str = "nll"
-    """What members are chosen and stopped by: "nll" (its bound for latent densities) or
+    """The score that selects members and stops the fit: "nll" (its bound for latent densities) or
     "energy"."""
     score_k: int = 32
-    """Samples behind a score: importance samples of the bound, or draws of the energy."""
+    """Samples for each score: importance samples of the bound, or draws of the energy."""
     check_every: int = 100
-    """Updates between two looks at the holdout."""
+    """Updates between two scores on the holdout."""
     patience: int = 5
-    """Looks without progress of any member after which it stops."""
+    """Scores without progress of any member after which the fit stops."""
     min_progress: float = 1e-3
-    """What counts as progress, in the units of the score."""
+    """Smallest improvement that counts as progress, in the units of the score."""
     bootstrap: bool = True
-    """Whether every member sees a resampling of the data of its own, with replacement."""
+    """Whether every member trains on its own resampling of the data, with replacement."""
     kl_warmup: float = 0.2
     """Share of `steps` in which the weight of the latents' KL grows from 0 to 1, in the first fit
     of a model with a code a step; patience begins after it. It keeps a latent density from merging
-    rare outcomes before its latents tell them apart; densities without latents have nothing to
-    weigh."""
+    rare outcomes before its latents separate them; densities without latents ignore it."""
     blur: float = 0.0
     """Standard deviation, in those of the targets, of noise on them at the start of the first fit;
     it falls geometrically to a 300th over `blur_share` of `steps` and stops; patience begins after
-    it. A law with sharp modes has gradients of 1/σ that drown the small ones which say where a mode
-    begins and ends; as long as it is blurred, those are learned too."""
+    it. Sharp modes have gradients of order 1/σ, which hide the small ones that tell where a mode
+    begins and ends; while the law is blurred, the model learns these too."""
     blur_share: float = 0.7
     """Share of `steps`, see `blur`."""
     stretch: int = 50
@@ -99,7 +97,7 @@ class FitOptions:
 
 @dataclass(frozen=True)
 class FitReport:
-    """What a fit did."""
+    """The result of a fit."""
 
     scores: tuple[float, ...]
     """The best score of every member on the holdout."""
@@ -108,7 +106,7 @@ class FitReport:
     steps: int
     """Updates taken."""
     history: tuple[tuple[float, ...], ...]
-    """Scores of all members at every look, the first before any update."""
+    """Scores of all members at every evaluation, the first before any update."""
 
     @property
     def score(self) -> float:
@@ -123,7 +121,7 @@ def fit(
     generator: torch.Generator | None = None,
     holdout: Transitions | None = None,
 ) -> FitReport:
-    """Fit all members to `data`, going on from their present parameters, and choose the elites.
+    """Fit all members to `data`, starting from their current parameters, and choose the elites.
 
     Args:
         model: changed in place; its normalisers are fitted to all the data.
@@ -311,7 +309,7 @@ def _split(
 def _split_episodes(
     data: Transitions, options: FitOptions, generator: torch.Generator | None
 ) -> tuple[Transitions, Transitions]:
-    """The same with whole episodes on either side."""
+    """The same, with every episode on one side only."""
     assert data.episodes is not None, "check(data) comes first"
     numbers, place, counts = torch.unique_consecutive(
         data.episodes, return_inverse=True, return_counts=True

@@ -1,8 +1,8 @@
 """When an episode of a Gymnasium MuJoCo task ends, as a function of its observations.
 
 The tasks end by rules on their state (heights, angles) that are not methods of their environments.
-Here they are, read off each environment's own settings, so that a model of the task need not learn
-them: a fall is rare in its data and decides everything.
+This module reads the rules from each environment's settings, so that a model need not learn them:
+falls are rare in the data but decide the return.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ Ends = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def mujoco_ends(env: gymnasium.Env) -> Ends | None:
-    """The rule of a task as terminated(states, actions, next_states), None where none is known.
+    """The rule of a task as terminated(states, actions, next_states), or None if it is unknown.
 
     Args:
         env: any environment, without wrappers. Known are those of Gymnasium's MuJoCo suite: Ant,
             HalfCheetah, Hopper, Humanoid, HumanoidStandup, InvertedDoublePendulum,
             InvertedPendulum, Pusher, Reacher, Swimmer and Walker2d.
 
-    What an observation does not show cannot be ruled on: velocities in it are cut at ±10, so a
-    limit on faster ones is never met.
+    The rules see only the observation, whose velocities are clipped at ±10, so limits on faster
+    ones never apply.
 
     >>> ends = mujoco_ends(gymnasium.make("Hopper-v5").unwrapped)
     >>> states = torch.zeros(2, 11)

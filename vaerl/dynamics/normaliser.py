@@ -50,5 +50,5 @@ class Normaliser(nn.Module):
         return torch.addcmul(self.mean, z, self.scale)
 
     def log_scale(self) -> Tensor:
-        """Σ log scale, 0-d: what log-densities of z lose in the units of x, in nats."""
+        """Σ log scale, 0-d: log p(z) − log p(x) for corresponding z and x, in nats."""
         return self.scale.log().sum()

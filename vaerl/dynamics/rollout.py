@@ -110,7 +110,7 @@ class Rollout:
         return self.ensemble.target_normaliser.inverse(event.mean(0)), rounded
 
     def _standardised(self, raw: Tensor) -> Tensor:
-        """Standardised inputs, followed by the noise of the codes as it is."""
+        """Standardised inputs, followed by the unchanged noise of the codes."""
         size = self.ensemble.context_dim
         context = self.ensemble.input_normaliser(raw[..., :size])
         return context if self._noise is None else torch.cat((context, raw[..., size:]), dim=-1)

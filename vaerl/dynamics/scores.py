@@ -1,7 +1,7 @@
-"""How good the members of a model are on held-out transitions, and how their spread divides.
+"""Scores of a model's members on held-out transitions, and the parts of their spread.
 
-Members are never compared by the squared error of their mean: on data with several outcomes all
-models with the right mean tie there, whatever else they say.
+Members are never compared by the squared error of their mean: on data with several outcomes, all
+models with the right mean would tie.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Spread(NamedTuple):
     """E‖X − X'‖ of the ensemble at each row ``(B,)`` in standardised units, in two parts."""
 
     aleatoric: Tensor
-    """Mean of the members' own E‖X − X'‖: what stays with any amount of data."""
+    """Mean of the members' own E‖X − X'‖: no amount of data reduces it."""
     epistemic: Tensor
     """Half the mean energy distance over all pairs of members: their disagreement."""
 
@@ -46,8 +46,8 @@ def score(
     ``nll``: −mean log p(Δs, r, d | s, a) in nats and the units of the data; for a latent density
     −L_k with k samples, an upper bound on it. ``energy``: mean of E‖X − x‖ − ½ E‖X − X'‖ over k
     samples in standardised units, the energy distance to the data up to a constant (Gneiting &
-    Raftery 2007); it holds where the law has atoms, but looks at (Δs, r) only. With a code an
-    episode the first is of whole episodes, per step.
+    Raftery 2007); it is valid for laws with atoms, but scores (Δs, r) only. With a code for each
+    episode, ``nll`` is of whole episodes, per step.
 
     All members see the same rows, and the same noise at every call (`seed`).
 
@@ -138,7 +138,7 @@ def spread(
     samples: int = 32,
     generator: torch.Generator | None = None,
 ) -> Spread:
-    """How much of the spread of (Δs, r) is in the members, and how much between them.
+    """The spread of (Δs, r), split into a part within the members and a part between them.
 
     With X_i from elite i of n: E‖X − X'‖ of the whole ensemble is (1/n) Σ_i E‖X_i − X_i'‖ +
     (1/2n²) Σ_ij D(i, j), with the energy distance D(i, j) = 2E‖X_i − X_j‖ − E‖X_i − X_i'‖ −
@@ -147,7 +147,7 @@ def spread(
 
     Args:
         states, actions: B rows.
-        samples: of every member; all pairs of them are looked at.
+        samples: draws of every member; all pairs are compared.
     """
     check_positive("samples", samples, at_least=2)
     draws = model.member_samples(states, actions, samples, generator)

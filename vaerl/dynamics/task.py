@@ -1,4 +1,4 @@
-"""The model of a Gymnasium task: built from its spaces, with what is known of it bound to it."""
+"""The model of a Gymnasium task, built from its spaces and its known functions."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ CHANGING: dict[str, tuple[type, ...]] = {
     "reward": (*_UNITS, gymnasium.RewardWrapper, wrappers.NormalizeReward),
     "termination": _UNITS,
 }
-"""Wrappers inside of which the functions are about other numbers than outside."""
+"""Wrappers that change the numbers which the known functions take or return."""
 
 
 def make_model(
@@ -83,7 +83,7 @@ def make_model(
 
 
 def check_observation_space(space: spaces.Space) -> int:
-    """Size of the observations; a space that is no vector of floats raises one line."""
+    """Size of the observations; a space that is not a vector of floats raises one line."""
     if not isinstance(space, spaces.Box) or len(space.shape) != 1 or space.dtype.kind != "f":
         raise ValueError(f"observation_space: got {space}, expected a Box of floats of shape (S,)")
     return int(space.shape[0])
@@ -104,12 +104,12 @@ def find_known(
 
     They are its methods `reward` and `terminated`, or those of a wrapper around it, over batches of
     torch tensors, with actions as the environment takes them; Gymnasium's MuJoCo tasks need no
-    method `terminated` (`mujoco_ends`). Copies are taken to be alike: the first is asked. Without
-    an environment there are none.
+    method `terminated` (`mujoco_ends`). Copies are assumed equal: the first one answers. Without an
+    environment no function is known.
 
     Raises ValueError: an environment without such a method, or in another process, or with a
     wrapper around it that changes rewards, observations or actions, as far as that can be seen: a
-    wrapper of one's own that keeps the size of the observations is trusted.
+    custom wrapper that keeps the size of the observations is trusted.
     """
     known: dict[str, Function] = {}
     if env is None:
@@ -136,7 +136,7 @@ def find_known(
 
 
 def _known_method(env: gymnasium.Env, part: str) -> tuple[gymnasium.Env, Callable[..., Any]]:
-    """The outermost wrapper that has a method of its own, or the environment, and the method."""
+    """The outermost wrapper that defines the method itself, or the environment, and the method."""
     layer: Any = env
     while True:
         own = layer if layer is env.unwrapped else type(layer)  # a wrapper may pass on others'

@@ -1,4 +1,4 @@
-"""Cells of an experiment: each is worked out once, kept on disk, and resumed where it can be.
+"""Cells of an experiment: each is computed once, kept on disk, and resumed where possible.
 
 A cell is plain data. Its result is out/cells/NAME.json; arrays lie beside it in NAME.safetensors,
 the state of an unfinished training in NAME.state.
@@ -59,7 +59,7 @@ class Cell(ABC):
 
 
 class Desk(NamedTuple):
-    """What a cell is given to be worked out with."""
+    """The files and the callback with which a cell is computed."""
 
     path: Path
     """The file of its result."""
@@ -94,18 +94,18 @@ class Result(NamedTuple):
 
 
 Measure = Callable[[Any, Desk], Measured]
-"""Works out a cell: a function of the cell alone, apart from the state it resumes from."""
+"""Computes a cell: a function of the cell alone, apart from the state it resumes from."""
 
 
 def run_cells(
     cells: Sequence[Cell], out: Path, measure: Measure, *, jobs: int = 1, threads: int | None = None
 ) -> list[str]:
-    """Work out the cells that are not finished and describe those that failed, one line each.
+    """Compute the unfinished cells and describe those that failed, one line each.
 
     Args:
-        cells: what to work out, in this order.
+        cells: the cells to compute, in this order.
         out: folder of the results.
-        measure: picklable function that works out a cell.
+        measure: picklable function that computes a cell.
         jobs: processes; 1 uses this one.
         threads: of each; by default one, unless the user has set another number.
 
@@ -135,7 +135,7 @@ def run_cells(
 
 
 def read_cell(cell: Cell, out: Path) -> Result | None:
-    """The result of a finished cell; None if it has to be worked out or measured again.
+    """The result of a finished cell; None if it has to be computed or measured again.
 
     Raises:
         ValueError: the file is damaged or belongs to other settings.

@@ -84,7 +84,7 @@ class Comparison:
         jobs: int,
         **options: Any,
     ) -> Path:
-        """Train what is not trained, print the table, draw the curves; give results.json.
+        """Train the unfinished cells, print the table, draw the curves; return results.json.
 
         `run` is the function behind the command, `options` what it takes besides.
         """
@@ -165,7 +165,7 @@ def as_command(comparison: Comparison) -> Callable[..., Path]:
         return comparison.compare(run, out, preset, envs, learners, seeds, jobs)
 
     shown = (f'"{name}"' if " " in name else name for name in comparison.learners)
-    run.__doc__ = f"""Train what is not trained, print the table, draw the curves.
+    run.__doc__ = f"""Train the unfinished cells, print the table, draw the curves.
 
     Args:
         out: folder of the results; finished trainings found there are reused.

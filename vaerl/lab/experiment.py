@@ -1,4 +1,4 @@
-"""An experiment: cells worked out, a table made of them, pictures drawn, a record written."""
+"""An experiment: it computes cells, makes a table of them, draws pictures and writes a record."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Experiment:
     """What a question supplies to the laboratory.
 
     Args:
-        measure: works out one cell.
+        measure: computes one cell.
         assemble: makes the record of the table (title, caption, columns, rows; perhaps notes,
             settings, data, command) from finished cells.
         draw: draws pictures of finished cells into a folder's figures/.
@@ -43,14 +43,14 @@ class Experiment:
         others: Callable[[Mapping[str, Any]], bool] | None = None,
         file: str = "results.json",
     ) -> Path:
-        """Work out what is missing, print the table, draw; return the file of the record.
+        """Compute the missing cells, print the table, draw; return the file of the record.
 
         Args:
-            cells: what is asked for.
+            cells: the requested cells.
             out: folder of the results; finished cells found there are reused.
-            command: makes the table again, unless `assemble` says so itself.
+            command: makes the table again, unless `assemble` gives its own.
             jobs, threads: processes, and threads of each (one by default).
-            only_table: work nothing out.
+            only_table: compute no cell.
             others: whether the table holds a finished cell of the folder, by its settings, beside
                 those asked for; with `only_table` instead of them.
             file: name of the record in `out`.

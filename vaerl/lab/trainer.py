@@ -32,11 +32,11 @@ class Trainer:
     `warmup` of the work, and fall to 0 as a cosine; `step` may call `set_rates` for finer steps.
 
     Args:
-        module: what is trained.
+        module: the module to train.
         optimisers: their learning rates are the highest ones.
         step: computes gradients, steps the optimisers and returns the loss.
         rounds: calls of `step`.
-        settings: what determines the result; a saved state with other settings is refused.
+        settings: all that determines the result; a saved state with other settings is refused.
         seed: of the random numbers.
         device: of the generator.
         warmup: share of the work, above 0.

@@ -22,11 +22,11 @@ Law = tuple[Tensor, ...]
 SMALLEST_STD = 0.02
 """Least standard deviation of a refitted law, as a share of the box's half width."""
 SMALLEST_PROBABILITY = 0.02
-"""Share of uniform choice in every law over choices, so that none is lost for good."""
+"""Share of uniform choice in every law over choices, so that none is ruled out."""
 
 
 class Actions(Protocol):
-    """What a planner needs of an action space."""
+    """The interface of an action space for planners."""
 
     def start(self, batch: int, horizon: int, device: torch.device) -> Law:
         """The law before anything is known."""
@@ -137,7 +137,7 @@ class BoxActions:
 
 
 class DiscreteActions:
-    """Sequences of whole numbers from 0 to K − 1, each with probabilities of its own.
+    """Sequences of whole numbers from 0 to K − 1, each with its own probabilities.
 
     Args:
         count: K.

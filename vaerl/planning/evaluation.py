@@ -38,7 +38,7 @@ def plan_returns(
         model: see `vaerl.planning.Model`.
         states: B states ``(B, S)`` to plan from.
         plans: N sequences for each, ``(B, N, H, A)``, or ``(B, N, H)`` whole numbers.
-        reward, termination: known functions; they stand before what the model gives.
+        reward, termination: known functions; they take precedence over the model's.
         particles: P, roll-outs of every plan.
         discount: γ.
         generator: of everything random in the model.

@@ -1,4 +1,4 @@
-"""What a planner asks of a model: next states, and rewards and ends where it has them."""
+"""The interface of a model for planners: next states, and rewards and ends if it has them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 class Step(NamedTuple):
-    """What one step of B particles gives."""
+    """The result of one step of B particles."""
 
     next_states: Tensor
     """``(B, S)``."""
@@ -24,7 +24,8 @@ class Model(Protocol):
     """Anything that moves particles: a learned model, or the true simulator.
 
     A model whose particles keep something through a roll-out (a member of an ensemble, a hidden
-    parameter) has a second method, ``begin(rows, generator)``, which gives what is stepped instead.
+    parameter) has a second method, ``begin(rows, generator)``, which returns the model to step
+    instead.
     """
 
     def step(
@@ -38,7 +39,8 @@ class Model(Protocol):
 
 
 def per_row(argument: str, values: Tensor, rows: int) -> Tensor:
-    """Return what a function of B rows gave if it is one number a row, else raise one line.
+    """Return the values of a function of B rows if they are one number per row, else raise one
+    line.
 
     >>> per_row("reward", torch.zeros(3, 1), 3)
     Traceback (most recent call last):
@@ -53,7 +55,7 @@ def per_row(argument: str, values: Tensor, rows: int) -> Tensor:
 
 
 def begin(model: Model, rows: int, generator: torch.Generator | None = None) -> Model:
-    """What is stepped in a roll-out of `rows` particles."""
+    """The model that a roll-out of `rows` particles steps."""
     start = getattr(model, "begin", None)
     return model if start is None else start(rows, generator)
 

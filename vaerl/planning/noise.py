@@ -1,4 +1,5 @@
-"""Coloured noise: sequences whose power falls with frequency, so that actions hang together."""
+"""Coloured noise: sequences whose power falls with frequency, so that successive actions are
+correlated."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a plan is worth, given its particles' returns: their mean, or the mean of the worst."""
+"""The value of a plan from its particles' returns: their mean, or the mean of the worst."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ OBJECTIVES = ("mean", "cvar")
 def cvar(returns: Tensor, alpha: float) -> Tensor:
     """Conditional value at risk: the mean of the worst share α of the last dimension.
 
-    Where αP is no whole number, the last particle counts with the rest of its share. CVaR_1 is the
-    mean, and CVaR_α rises with α (Rockafellar & Uryasev 2000).
+    Where αP is not a whole number, the last particle counts in part. CVaR_1 is the mean, and CVaR_α
+    rises with α (Rockafellar & Uryasev 2000).
 
     >>> cvar(torch.tensor([4.0, 0.0, 1.0, 3.0]), 0.5)
     tensor(0.5000)

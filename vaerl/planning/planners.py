@@ -19,12 +19,12 @@ from vaerl.planning.objectives import OBJECTIVES, cvar, worth
 
 
 class Plan(NamedTuple):
-    """What planning found; handed back to `plan`, it is the next warm start."""
+    """The result of planning; passed back to `plan`, it is the next warm start."""
 
     actions: Tensor
     """The sequence chosen for each state, ``(B, H, A)`` or ``(B, H)``; act with ``[:, 0]``."""
     values: Tensor
-    """Objective of the best sequence looked at last, ``(B,)``."""
+    """Objective of the best sequence of the last iteration, ``(B,)``."""
     law: Law
     """The law that sequences are drawn from, after the last refit."""
     kept: Tensor | None
@@ -32,7 +32,7 @@ class Plan(NamedTuple):
 
 
 class Planner:
-    """What all planners share.
+    """The base of all planners.
 
     Args:
         actions: `BoxActions` or `DiscreteActions`.

@@ -19,11 +19,11 @@ class SimulatorModel:
     Two further methods of the environment are used where it has them, as those of
     `vaerl.envs.known_law.KnownLawEnv`: ``legal(states)`` says from which states a step can start
     (particles elsewhere have ended: they stay, with reward 0), and ``hidden_batch(count, rng)``
-    draws what an episode keeps beside its state, which a roll-out then holds.
+    draws the hidden quantities of an episode, which a roll-out then keeps.
 
     Args:
         env: an environment with that method, wrapped or not; actions are in its own units.
-        hidden: what the particles of a roll-out keep, drawn by `begin`.
+        hidden: hidden quantities of the particles of a roll-out, drawn by `begin`.
 
     Raises:
         ValueError: an environment without it.
