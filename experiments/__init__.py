@@ -3,7 +3,7 @@
 An experiment is imported when it is loaded, so that listing the names stays quick.
 
 >>> experiment_names()[:3]
-('captions', 'curves', 'density-suite')
+('captions', 'cloning', 'curves')
 """
 
 from __future__ import annotations
@@ -22,6 +22,10 @@ EXPERIMENTS = Registry(
         "captions": (
             "vaerl.experiments.captions.experiment:run",
             "images from captions, also of things never seen together",
+        ),
+        "cloning": (
+            "vaerl.experiments.cloning.experiment:run",
+            "behaviour with many ways, cloned from demonstrations by one density after another",
         ),
         "curves": (
             "vaerl.experiments.curves.experiment:run",

@@ -1,0 +1,59 @@
+"""The studies of the experiment: which rows, on which demonstrations, in chunks of which length."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from vaerl.experiments.cloning.rows import ROWS
+
+FEW = ("gaussian", "mixture-16", "flow-matching", "cvae")
+
+
+class Place(NamedTuple):
+    """A cell of a study without its seed; 0 stands for what the task's own table uses."""
+
+    task: str
+    row: str
+    demonstrations: int = 0
+    chunk: int = 0
+    seeds: int = 3
+
+
+@dataclass(frozen=True)
+class Study:
+    """One table.
+
+    Args:
+        title: of the table.
+        column: what varies beside the row, "" for nothing.
+        places: its cells.
+    """
+
+    title: str
+    column: str
+    places: Sequence[Place]
+
+
+STUDIES: Mapping[str, Study] = {
+    "rows": Study(
+        "Behaviour cloned from demonstrations",
+        "",
+        [
+            *(Place("avoiding", row, seeds=5) for row in ROWS),
+            *(Place("avoiding", row, 96, seeds=5) for row in ("cvae", "flow-matching")),
+            *(Place("cube", row) for row in ROWS),
+        ],
+    ),
+    "demonstrations": Study(
+        "Success against the number of demonstrations",
+        "demonstrations",
+        [Place("avoiding", row, count) for count in (24, 96, 240, 480, 960) for row in FEW],
+    ),
+    "chunks": Study(
+        "Success against the length of a chunk",
+        "chunk",
+        [Place("avoiding", row, chunk=chunk) for chunk in (1, 4, 16, 50) for row in FEW],
+    ),
+}

@@ -1,0 +1,149 @@
+"""The tasks: their demonstrations, the settings that all rows share, and how a policy is judged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import gymnasium
+import numpy as np
+
+import vaerl.envs
+from vaerl.data import Demonstrations, Episode
+from vaerl.envs.avoiding_expert import record_demonstrations
+from vaerl.envs.cube_pads import CubePadsEnv, scripted_expert
+from vaerl.envs.metrics import entropy_ceiling, goals_reached, mode_entropy, success_rate
+
+AVOIDING, CUBE = "vaerl/Avoiding-v0", "vaerl/CubePads-v0"
+EXPLORATION = np.array([0.15, 0.15, 0.15, 0.15, 0.0])
+"""Noise on the executed actions of the cube's expert, by dimension; the recorded ones have none."""
+JUDGED_FROM = 1_000_000
+"""First of the seeds with which episodes are judged; demonstrations are recorded below it."""
+
+
+class Judged(NamedTuple):
+    """What the episodes of a policy came to."""
+
+    numbers: dict[str, float]
+    #: places on the map, (episodes, steps, 2), NaN after the end
+    paths: np.ndarray
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task.
+
+    Args:
+        env: Gymnasium id.
+        demonstrations: how many the table of rows uses.
+        settings: of `vaerl.agents.BC`, for all rows.
+        updates: of the cvae.
+        episodes: that judge a policy.
+        copies: environments that run beside each other.
+        record: makes demonstrations from their number and a seed.
+    """
+
+    env: str
+    demonstrations: int
+    settings: Mapping[str, Any]
+    updates: int
+    episodes: int
+    copies: int
+    record: Callable[[int, int], Demonstrations]
+
+
+def record_avoiding(count: int, seed: int) -> Demonstrations:
+    """Successful demonstrations, equally many of each of the 24 ways."""
+    episodes = record_demonstrations(max(1, count // 24), seed=seed)
+    env = gymnasium.make(AVOIDING)
+    return Demonstrations(
+        [Episode(d.observations, d.actions, terminated=True) for d in episodes if d.success],
+        env.observation_space,
+        env.action_space,
+        env=AVOIDING,
+    )
+
+
+def record_cube(count: int, seed: int) -> Demonstrations:
+    """Successful demonstrations with a random pad and grasp each.
+
+    The executed action carries noise and the recorded one is the expert's own, so that the data
+    shows how to come back to the way (DART, Laskey et al. 2017).
+    """
+    rng = np.random.default_rng(seed)
+    env = CubePadsEnv()
+    episodes: list[Episode] = []
+    while len(episodes) < count:
+        observation, _ = env.reset(seed=int(rng.integers(JUDGED_FROM)))
+        act = scripted_expert(int(rng.integers(4)), int(rng.integers(2)), env)
+        seen, actions, ended, cut = [observation], [], False, False
+        while not (ended or cut):
+            actions.append(act(observation).astype(np.float32))
+            moved = np.clip(actions[-1] + EXPLORATION * rng.normal(size=5), -1.0, 1.0)
+            observation, _, ended, cut, _ = env.step(moved)
+            seen.append(observation)
+        if ended:
+            episodes.append(Episode(np.stack(seen), np.stack(actions), terminated=True))
+    return Demonstrations(episodes, env.observation_space, env.action_space, env=CUBE)
+
+
+TASKS: Mapping[str, Task] = {
+    "avoiding": Task(
+        AVOIDING,
+        480,
+        {"chunk": 16, "execute": 8, "history": 4, "observation_noise": 0.02},
+        4_000,
+        480,
+        480,
+        record_avoiding,
+    ),
+    "cube": Task(CUBE, 200, {"chunk": 8, "execute": 4}, 4_000, 200, 10, record_cube),
+}
+
+
+def judge(policy: Any, task: Task, episodes: int, seed: int) -> Judged:
+    """Success, entropy over the ways and its ceiling, of episodes with drawn actions.
+
+    `policy` has the `predict` of Stable-Baselines3, with a state and for a batch.
+    """
+    vaerl.envs.register_envs()
+    copies = min(task.copies, episodes)
+    envs: list[Any] = [gymnasium.make(task.env) for _ in range(copies)]
+    goals: list[int] = []
+    paths: list[np.ndarray] = []
+    while len(goals) < episodes:
+        first = JUDGED_FROM + 1_000 * seed + len(goals)
+        ends, ways = _wave(policy, envs[: episodes - len(goals)], first)
+        goals += ends
+        paths += ways
+    modes = envs[0].unwrapped.num_modes
+    numbers = {
+        "success": success_rate(goals, modes),
+        "entropy": mode_entropy(goals, modes),
+        "ways": float(goals_reached(goals, modes)),
+        "ceiling": entropy_ceiling(modes, episodes).mean,
+    }
+    longest = max(map(len, paths))
+    padded = [np.pad(p, ((0, longest - len(p)), (0, 0)), constant_values=np.nan) for p in paths]
+    return Judged(numbers, np.stack(padded).astype(np.float32))
+
+
+def _wave(policy: Any, envs: list[Any], first: int) -> tuple[list[int], list[np.ndarray]]:
+    """One episode in each environment: the goals reached and the places passed."""
+    count = len(envs)
+    seen = np.stack([env.reset(seed=first + i)[0] for i, env in enumerate(envs)])
+    places = [[env.unwrapped.position(o)[:2]] for env, o in zip(envs, seen, strict=True)]
+    goals = [-1] * count
+    running = set(range(count))
+    state, start = None, np.ones(count, bool)
+    while running:
+        actions, state = policy.predict(seen, state, start)
+        start = np.zeros(count, bool)
+        for i in sorted(running):
+            seen[i], _, terminated, truncated, info = envs[i].step(actions[i])
+            places[i].append(envs[i].unwrapped.position(seen[i])[:2])
+            if terminated or truncated:
+                goals[i] = info["goal"]
+                running.discard(i)
+    return goals, [np.array(own) for own in places]
