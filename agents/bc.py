@@ -22,7 +22,6 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from vaerl.agents.common import Agent, check_env, resolve_policy
 from vaerl.data import Demonstrations, load_demonstrations
@@ -155,7 +154,8 @@ class BC(Agent, BaseAlgorithm):
             decoder_noise=self.decoder_noise,
             **self.policy_kwargs,
         ).to(self.device)
-        self.optimizer = torch.optim.Adam(self.policy.parameters(), lr=self.lr_schedule(1.0))
+        self.learner = copy.deepcopy(self.policy) if self.average else self.policy
+        self.optimizer = torch.optim.Adam(self.learner.parameters(), lr=self.lr_schedule(1.0))
 
     def learn(
         self: Self,
@@ -185,21 +185,17 @@ class BC(Agent, BaseAlgorithm):
         windows = Windows(training, self.policy, self.device)
         unseen = None if held_out is None else Windows(held_out, self.policy, self.device)
         if reset_num_timesteps:
-            windows.standardise(self.policy)
-        mean_of = get_ema_multi_avg_fn(self.average)
-        averaged = AveragedModel(self.policy, multi_avg_fn=mean_of) if self.average else None
+            for policy in (self.policy, self.learner):
+                windows.standardise(policy)
         watch = _Best(self.patience)
         listener.on_training_start(locals(), globals())
-        self.policy.set_training_mode(True)
         while self.num_timesteps < total:
             info = self._update(windows, total)
-            if averaged is not None:
-                averaged.update_parameters(self.policy)
+            self._follow()
             self.num_timesteps += 1
             if self.num_timesteps % max(1, total // EVALUATIONS) == 0 and unseen is not None:
-                acting: Any = self.policy if averaged is None else averaged.module
-                self.logger.record("train/validation_loss", loss := unseen.loss(acting))
-                if watch.over(loss, acting):
+                self.logger.record("train/validation_loss", loss := unseen.loss(self.policy))
+                if watch.over(loss, self.policy):
                     break
             if self.num_timesteps % log_interval == 0 or self.num_timesteps == total:
                 self._record(info)
@@ -208,10 +204,8 @@ class BC(Agent, BaseAlgorithm):
             listener.update_locals({**locals(), "infos": [], "dones": [], "rewards": []})
             if not listener.on_step():
                 break
-        self.policy.set_training_mode(False)
-        kept = watch.state or (None if averaged is None else averaged.module.state_dict())
-        if kept is not None:
-            self.policy.load_state_dict(kept)
+        if watch.state is not None:
+            self.policy.load_state_dict(watch.state)
         listener.on_training_end()
         return self
 
@@ -223,14 +217,15 @@ class BC(Agent, BaseAlgorithm):
             rate *= LAST_RATE + (1.0 - LAST_RATE) * 0.5 * (1.0 + math.cos(math.pi * progress))
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        generator = self.policy.noise.generator(self.device)
+        learner = self.learner.train()
+        generator = learner.noise.generator(self.device)
         observations, events = windows.batch(self.batch_size, generator)
         noise = self.observation_noise * torch.randn(
             observations.shape, generator=generator, device=self.device
         )
         warmup = min(1.0, progress / self.kl_warmup) if self.kl_warmup else 1.0
-        losses, info = self.policy.density.loss(
-            self.policy.context(observations, noise),
+        losses, info = learner.density.loss(
+            learner.context(observations, noise),
             events,
             diagnostics=False,
             kl_weight=warmup,
@@ -239,11 +234,19 @@ class BC(Agent, BaseAlgorithm):
         loss = losses.mean()
         self.optimizer.zero_grad()
         loss.backward()
-        clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
+        clip_grad_norm_(learner.parameters(), self.max_grad_norm)
         self.optimizer.step()
         return {"train/loss": loss.detach(), "train/learning_rate": torch.tensor(rate)} | {
             f"latent/{key}": number for key, number in info.items()
         }
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        """Move the running average of the weights towards the learner's."""
+        if self.learner is not self.policy:
+            share = 1.0 - self.average if self.num_timesteps else 1.0
+            acting, learned = (list(p.parameters()) for p in (self.policy, self.learner))
+            torch._foreach_lerp_(acting, learned, share)
 
     def _record(self, info: dict[str, Tensor]) -> None:
         for key, number in info.items():
@@ -265,12 +268,13 @@ class BC(Agent, BaseAlgorithm):
         super().set_random_seed(seed)
         if seed is not None and isinstance(getattr(self, "policy", None), ChunkPolicy):
             self.policy.noise.reseed(seed)
+            self.learner.noise.reseed(seed + 1)
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "_data"]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
-        return ["policy", "optimizer"], []
+        return ["policy", *(["learner"] if self.average else []), "optimizer"], []
 
 
 class Windows:
