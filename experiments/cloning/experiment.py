@@ -31,6 +31,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from vaerl.agents.bc import BC, Windows
 from vaerl.data import Demonstrations
 from vaerl.densities.options import check_positive, check_seed
+from vaerl.experiments.cloning import latency
 from vaerl.experiments.cloning.figures import draw_figures
 from vaerl.experiments.cloning.replay import Replay
 from vaerl.experiments.cloning.rivals import register_rivals
@@ -118,15 +119,23 @@ def run(
         table: work nothing out, only make the table and the picture again.
     """
     debug = check_name("preset", preset, PRESETS) == "debug"
-    chosen = STUDIES[check_name("study", study, STUDIES)]
+    check_name("study", study, (*STUDIES, "latency"))
     for name in tasks or ():
         check_name("task", name, TASKS)
     for name in policies or ():
         check_name("policy", name, ROWS)
     check_positive("jobs", jobs)
+    given = {
+        "preset": preset, "study": study, "tasks": tasks, "policies": policies, "seeds": seeds,
+    }  # fmt: skip
+    command = command_line("cloning", run, given)
+    if study == "latency":
+        timed = latency.timings(debug)
+        clocks = Experiment(latency.measure, latency.assemble)
+        return clocks.run(timed, Path(out), command=command, file="latency.json")
     places = [
         place
-        for place in chosen.places
+        for place in STUDIES[study].places
         if (not tasks or place.task in tasks) and (not policies or place.row in policies)
     ]
     picked = [check_seed("seeds", seed) for seed in seeds or ([0] if debug else [])]
@@ -136,15 +145,12 @@ def run(
         for place in places
         if picked or seed < place.seeds
     ]
-    given = {
-        "preset": preset, "study": study, "tasks": tasks, "policies": policies, "seeds": seeds,
-    }  # fmt: skip
     experiment = Experiment(measure, lambda found: assemble(study, found), draw_figures)
     known = [cell.as_data() for cell in cells]
     return experiment.run(
         cells,
         Path(out),
-        command=command_line("cloning", run, given),
+        command=command,
         jobs=jobs,
         only_table=table,
         others=lambda cell: cell in known,

@@ -92,7 +92,7 @@ TASKS: Mapping[str, Task] = {
     "avoiding": Task(
         AVOIDING,
         480,
-        {"chunk": 16, "execute": 8, "history": 4, "observation_noise": 0.02},
+        {"chunk": 16, "execute": 8},
         4_000,
         480,
         480,

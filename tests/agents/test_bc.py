@@ -8,7 +8,9 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
+import torch
 from gymnasium import spaces
+from stable_baselines3.common.callbacks import BaseCallback
 
 from vaerl.agents import BC
 from vaerl.checkpoint import load_checkpoint, save_checkpoint
@@ -28,6 +30,19 @@ class Corridor(gymnasium.Env):
 
     def step(self, action: Any) -> Any:
         return np.zeros(2, np.float32), 0.0, False, True, {}
+
+
+class CallAt(BaseCallback):
+    """Calls a function after an update."""
+
+    def __init__(self, update: int, call: Any) -> None:
+        super().__init__()
+        self.update, self.call = update, call
+
+    def _on_step(self) -> bool:
+        if self.num_timesteps == self.update:
+            self.call()
+        return True
 
 
 def two_ways(episodes: int = 60, steps: int = 8) -> Demonstrations:
@@ -127,6 +142,22 @@ def test_more_updates_go_on_and_patience_ends_them() -> None:
     assert agent.num_timesteps == 60
     early = fitted("gaussian", steps=2000, patience=1, learning_rate=0.05)
     assert early.num_timesteps < 2000
+
+
+def test_a_cut_training_goes_on_exactly(tmp_path: Path) -> None:
+    """Weights, their running average and the noise are those of the training that was not cut."""
+    options: dict[str, Any] = {"policy_kwargs": {"net_arch": [16]}, "seed": 0, "device": "cpu"}
+    whole = BC("cvae", Corridor(), two_ways(), **options)
+    whole.learn(12, callback=CallAt(6, lambda: whole.save(tmp_path / "half.zip")))
+    rest = BC.load(tmp_path / "half.zip", env=Corridor())
+    rest.learn(6, data=two_ways(), reset_num_timesteps=False)
+    assert rest.num_timesteps == whole.num_timesteps
+    for name, part in whole.get_parameters().items():
+        for key, tensor in part.items():
+            if isinstance(tensor, torch.Tensor):
+                assert torch.equal(tensor, rest.get_parameters()[name][key]), (name, key)
+    average, learned = (list(p.parameters()) for p in (whole.policy, whole.learner))
+    assert not torch.equal(average[0], learned[0])
 
 
 @pytest.mark.parametrize(
