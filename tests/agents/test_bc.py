@@ -58,7 +58,12 @@ def two_ways(episodes: int = 60, steps: int = 8) -> Demonstrations:
 
 
 def fitted(density: str = "cvae", steps: int = 500, **options: Any) -> BC:
-    defaults: dict[str, Any] = {"chunk": 4, "execute": 2, "policy_kwargs": {"net_arch": [32]}}
+    defaults: dict[str, Any] = {
+        "chunk": 4,
+        "execute": 2,
+        "history": 1,
+        "policy_kwargs": {"net_arch": [32]},
+    }
     return BC(density, data=two_ways(), seed=0, device="cpu", **(defaults | options)).learn(steps)
 
 
