@@ -245,7 +245,9 @@ class BC(Agent, BaseAlgorithm):
         """Move the running average of the weights towards the learner's."""
         if self.learner is not self.policy:
             share = 1.0 - self.average if self.num_timesteps else 1.0
-            acting, learned = (list(p.parameters()) for p in (self.policy, self.learner))
+            acting, learned = (
+                [w.data for w in policy.parameters()] for policy in (self.policy, self.learner)
+            )
             torch._foreach_lerp_(acting, learned, share)
 
     def _record(self, info: dict[str, Tensor]) -> None:

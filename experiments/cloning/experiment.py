@@ -78,7 +78,7 @@ class Clone(Cell):
 def make_cell(place: Place, seed: int, debug: bool = False) -> Clone:
     """The cell of a place in a study."""
     task, row = TASKS[place.task], ROWS[place.row]
-    settings = {**task.settings, **row.settings}
+    settings = {**task.settings, **task.own.get(place.row, {})}
     chunk = place.chunk or settings["chunk"]
     settings |= {
         "chunk": chunk,

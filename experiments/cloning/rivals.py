@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vaerl.densities import DENSITIES
 from vaerl.densities.base import ConditionalDensity, ConditionalValue, Info, IntractableError
-from vaerl.densities.noise import Shape, standard_normal, uniform
+from vaerl.densities.noise import Noise, Shape, standard_normal, uniform
 from vaerl.densities.options import check_positive
 from vaerl.nets import FiLMNet
 
@@ -31,7 +31,7 @@ class DrawnValue(ConditionalValue):
         super().__init__(context.shape[:-1], density.event_dim)
         self._density, self._context = density, context
 
-    def rsample(self, sample_shape: Shape = (), generator: torch.Generator | None = None) -> Tensor:
+    def rsample(self, sample_shape: Shape = (), generator: Noise = None) -> Tensor:
         context = self._context.expand(*sample_shape, *self._context.shape)
         noise = standard_normal((*context.shape[:-1], self.event_dim), context, generator)
         return self._density.transport(noise, context, generator)
@@ -54,7 +54,7 @@ class Rival(ConditionalDensity):
         hidden, blocks: of the FiLM network.
     """
 
-    name: ClassVar[str] = "rival"
+    name = "rival"
 
     def __init__(
         self,
@@ -70,9 +70,7 @@ class Rival(ConditionalDensity):
         size = context_dim + 2 * FREQUENCIES
         self.net = FiLMNet(event_dim, size, event_dim, hidden, blocks)
 
-    def transport(
-        self, noise: Tensor, context: Tensor, generator: torch.Generator | None
-    ) -> Tensor:
+    def transport(self, noise: Tensor, context: Tensor, generator: Noise) -> Tensor:
         """Events from noise ``(*batch, X)`` at contexts ``(*batch, C)``."""
         raise NotImplementedError
 
@@ -92,11 +90,9 @@ class FlowMatching(Rival):
     x_t = (1 − t) ε + t x,  loss ‖v(x_t, t, c) − (x − ε)‖²,  dx/dt = v from t = 0 to 1.
     """
 
-    name: ClassVar[str] = "flow-matching"
+    name = "flow-matching"
 
-    def transport(
-        self, noise: Tensor, context: Tensor, generator: torch.Generator | None
-    ) -> Tensor:
+    def transport(self, noise: Tensor, context: Tensor, generator: Noise) -> Tensor:
         x = noise
         for step in range(self.passes):
             time = torch.full_like(x[..., :1], step / self.passes)
@@ -110,7 +106,7 @@ class FlowMatching(Rival):
         *,
         diagnostics: bool = True,
         kl_weight: float = 1.0,
-        generator: torch.Generator | None = None,
+        generator: Noise = None,
     ) -> tuple[Tensor, Info]:
         """Mean squared error of the velocity, ``batch``."""
         context, x = self._check_pair(context, x)
@@ -125,7 +121,7 @@ class Diffusion(Rival):
     """Denoising diffusion (Ho et al. 2020), noise prediction, squared-cosine schedule (Nichol &
     Dhariwal 2021), ancestral sampling with clipped estimates as in Chi et al. (2023)."""
 
-    name: ClassVar[str] = "diffusion"
+    name = "diffusion"
     shares: Tensor
 
     def __init__(
@@ -143,9 +139,7 @@ class Diffusion(Rival):
         step = (curve[1:] / curve[:-1]).clamp(min=1e-3)
         self.register_buffer("shares", step.cumprod(0).float())
 
-    def transport(
-        self, noise: Tensor, context: Tensor, generator: torch.Generator | None
-    ) -> Tensor:
+    def transport(self, noise: Tensor, context: Tensor, generator: Noise) -> Tensor:
         x = noise
         for step in reversed(range(self.passes)):
             share = self.shares[step]
@@ -169,7 +163,7 @@ class Diffusion(Rival):
         *,
         diagnostics: bool = True,
         kl_weight: float = 1.0,
-        generator: torch.Generator | None = None,
+        generator: Noise = None,
     ) -> tuple[Tensor, Info]:
         """Mean squared error of the noise, ``batch``."""
         context, x = self._check_pair(context, x)

@@ -18,7 +18,6 @@ class Row:
     Args:
         density: name; "" for the replay of neighbours.
         options: of the density.
-        settings: of `BC` where they differ from those of the task.
         pace: updates for one of the cvae, so that every row fits for about the same CPU time.
         latent_at_zero: act with the latent at zero instead of a drawn one.
         has_likelihood: whether a log-density is known.
@@ -26,7 +25,6 @@ class Row:
 
     density: str
     options: Mapping[str, Any] = field(default_factory=dict)
-    settings: Mapping[str, Any] = field(default_factory=dict)
     pace: float = 1.0
     latent_at_zero: bool = False
     has_likelihood: bool = True
