@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -53,7 +52,7 @@ class Task:
     episodes: int
     copies: int
     record: Callable[[int, int], Demonstrations]
-    own: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
+    own: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def record_avoiding(count: int, seed: int) -> Demonstrations:
