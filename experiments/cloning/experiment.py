@@ -139,12 +139,14 @@ def run(
         if (not tasks or place.task in tasks) and (not policies or place.row in policies)
     ]
     picked = [check_seed("seeds", seed) for seed in seeds or ([0] if debug else [])]
-    cells = [
+    all_seeds = picked or range(max(place.seeds for place in places))
+    wanted = (
         make_cell(place, seed, debug)
-        for seed in picked or range(max(place.seeds for place in places))
+        for seed in all_seeds
         for place in places
         if picked or seed < place.seeds
-    ]
+    )
+    cells = list({cell.name: cell for cell in wanted}.values())
     experiment = Experiment(measure, lambda found: assemble(study, found), draw_figures)
     known = [cell.as_data() for cell in cells]
     return experiment.run(

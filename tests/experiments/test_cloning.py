@@ -29,7 +29,7 @@ def test_a_rival_learns_a_law_of_two_modes(rival: type[Rival]) -> None:
     torch.manual_seed(0)
     density = rival(1, 1, hidden=64, blocks=2)
     optimizer = torch.optim.Adam(density.parameters(), 3e-3)
-    for _ in range(800):
+    for _ in range(500):
         context = 2.0 * torch.rand(256, 1) - 1.0
         sign = 2.0 * torch.randint(0, 2, (256, 1)) - 1.0
         x = sign * (1.0 + context / 2.0) + 0.1 * torch.randn(256, 1)
@@ -74,7 +74,7 @@ def test_at_zero_always_goes_the_same_way() -> None:
     assert len(drawn) == 5 and len(fixed) == 1
     context = agent.policy.context(torch.zeros(1, agent.policy.obs_dim))
     latent: Any = agent.policy.density
-    mean = latent.value_given_codes(context, torch.zeros(1, latent.code_dim)).mean
+    mean = latent.value_given_codes(context, torch.zeros(1, latent.code_dim)).mean.detach()
     assert fixed == {float(agent.policy.chunks(mean)[0, 0, 0])}
 
 
@@ -103,7 +103,7 @@ def test_every_place_of_a_study_has_a_cell_with_another_name() -> None:
 def test_the_debug_preset_makes_table_and_picture(tmp_path: Path) -> None:
     path = run(tmp_path, "debug", tasks=["avoiding"], policies=["replay", "gaussian", "cvae"])
     record = json.loads(path.read_text())
-    assert [row[1] for row in record["rows"]] == ["replay", "gaussian", "cvae", "cvae"]
+    assert [row[1] for row in record["rows"]] == ["replay", "gaussian", "cvae"]
     assert (tmp_path / "figures" / "avoiding.png").stat().st_size > 1000
     timed = json.loads(run(tmp_path, "debug", study="latency").read_text())
     assert {row[1] for row in timed["rows"]} == {name for name, row in ROWS.items() if row.density}
