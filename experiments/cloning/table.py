@@ -13,10 +13,11 @@ from vaerl.lab.stats import interval
 COLUMNS = (
     ("success", "success", 3),
     ("entropy", "entropy", 3),
+    ("pooled", "pooled", 3),
     ("ways", "ways", 1),
     ("NLL", "nll", 3),
 )
-KEPT = ("success", "entropy", "ways", "nll", "fit_seconds", "judge_seconds", "parameters")
+KEPT = ("success", "entropy", "pooled", "ways", "nll", "fit_seconds", "judge_seconds", "parameters")
 
 
 def assemble(study: str, results: Results) -> dict[str, Any]:
@@ -39,10 +40,10 @@ def assemble(study: str, results: Results) -> dict[str, Any]:
     return {
         "title": STUDIES[study].title,
         "caption": (
-            "Mean with the 95 % interval (Student's t) over seeds; entropy over the ways of "
-            "successful episodes, at most "
+            "Mean with the 95 % interval (Student's t) over seeds. Entropy over the ways of "
+            "successful episodes from one first state, at most "
             + ", ".join(f"{value:.3f} on {task}" for task, value in ceilings.items())
-            + "; NLL in nats a number; CPU seconds of a fit."
+            + "; pooled: over all first states. NLL in nats a number; CPU seconds of a fit."
         ),
         "columns": [
             "task", "policy", "demonstrations", "chunk", "seeds",

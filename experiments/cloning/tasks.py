@@ -40,7 +40,7 @@ class Task:
         settings: of `vaerl.agents.BC`, for all rows.
         updates: of the cvae.
         episodes: that judge a policy.
-        copies: environments that run beside each other.
+        starts: different first states; the episodes are shared out among them evenly.
         record: makes demonstrations from their number and a seed.
         own: settings of single rows, where trials on other seeds preferred them (tried.csv).
     """
@@ -50,7 +50,7 @@ class Task:
     settings: Mapping[str, Any]
     updates: int
     episodes: int
-    copies: int
+    starts: int
     record: Callable[[int, int], Demonstrations]
     own: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
@@ -97,7 +97,7 @@ TASKS: Mapping[str, Task] = {
         {"chunk": 16, "execute": 8},
         4_000,
         480,
-        480,
+        1,
         record_avoiding,
         {
             name: {"execute": 4, "observation_noise": 0.01}
@@ -110,7 +110,7 @@ TASKS: Mapping[str, Task] = {
         {"chunk": 8, "execute": 4},
         4_000,
         200,
-        10,
+        20,
         record_cube,
         {
             name: {"history": 1, "observation_noise": 0.01}
@@ -121,43 +121,45 @@ TASKS: Mapping[str, Task] = {
 
 
 def judge(policy: Any, task: Task, episodes: int, seed: int) -> Judged:
-    """Success, entropy over the ways and its ceiling, of episodes with drawn actions.
+    """Success, and the entropy over the ways, of episodes with drawn actions.
 
-    `policy` has the `predict` of Stable-Baselines3, with a state and for a batch.
+    "entropy" is D3IL's (Jia et al. 2024): that of the successful episodes from one first state, in
+    the mean over first states; "pooled" is that of all episodes, which a policy without chance also
+    reaches where the first state decides. `policy` has the `predict` of Stable-Baselines3, with a
+    state and for a batch.
     """
     vaerl.envs.register_envs()
-    copies = min(task.copies, episodes)
+    starts = min(task.starts, episodes)
+    copies = episodes // starts
     envs: list[Any] = [gymnasium.make(task.env) for _ in range(copies)]
-    goals: list[int] = []
-    paths: list[np.ndarray] = []
-    while len(goals) < episodes:
-        first = JUDGED_FROM + 1_000 * seed + len(goals)
-        ends, ways = _wave(policy, envs[: episodes - len(goals)], first)
-        goals += ends
-        paths += ways
     modes = envs[0].unwrapped.num_modes
+    waves = [_wave(policy, envs, JUDGED_FROM + 1_000 * seed + start) for start in range(starts)]
+    goals = [goal for ends, _ in waves for goal in ends]
     numbers = {
         "success": success_rate(goals, modes),
-        "entropy": mode_entropy(goals, modes),
+        "entropy": float(np.mean([mode_entropy(ends, modes) for ends, _ in waves])),
+        "ceiling": entropy_ceiling(modes, copies).mean,
+        "pooled": mode_entropy(goals, modes),
+        "pooled_ceiling": entropy_ceiling(modes, len(goals)).mean,
         "ways": float(goals_reached(goals, modes)),
-        "ceiling": entropy_ceiling(modes, episodes).mean,
     }
+    paths = [path for _, ways in waves for path in ways]
     longest = max(map(len, paths))
     padded = [np.pad(p, ((0, longest - len(p)), (0, 0)), constant_values=np.nan) for p in paths]
     return Judged(numbers, np.stack(padded).astype(np.float32))
 
 
-def _wave(policy: Any, envs: list[Any], first: int) -> tuple[list[int], list[np.ndarray]]:
-    """One episode in each environment: the goals reached and the places passed."""
+def _wave(policy: Any, envs: list[Any], start: int) -> tuple[list[int], list[np.ndarray]]:
+    """One episode in each environment, all from the same seed: goals reached and places passed."""
     count = len(envs)
-    seen = np.stack([env.reset(seed=first + i)[0] for i, env in enumerate(envs)])
+    seen = np.stack([env.reset(seed=start)[0] for env in envs])
     places = [[env.unwrapped.position(o)[:2]] for env, o in zip(envs, seen, strict=True)]
     goals = [-1] * count
     running = set(range(count))
-    state, start = None, np.ones(count, bool)
+    state, first = None, np.ones(count, bool)
     while running:
-        actions, state = policy.predict(seen, state, start)
-        start = np.zeros(count, bool)
+        actions, state = policy.predict(seen, state, first)
+        first = np.zeros(count, bool)
         for i in sorted(running):
             seen[i], _, terminated, truncated, info = envs[i].step(actions[i])
             places[i].append(envs[i].unwrapped.position(seen[i])[:2])
