@@ -100,8 +100,12 @@ TASKS: Mapping[str, Task] = {
         1,
         record_avoiding,
         {
-            name: {"execute": 4, "observation_noise": 0.01}
-            for name in ("flow-matching", "diffusion")
+            "cvae": {"execute": 4, "latent": "chunk"},
+            "cvae-L2": {"execute": 4, "latent": "chunk"},
+            **{
+                name: {"execute": 4, "history": 2, "observation_noise": 0.01}
+                for name in ("flow-matching", "diffusion")
+            },
         },
     ),
     "cube": Task(
