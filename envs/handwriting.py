@@ -28,6 +28,8 @@ SIZE = 28
 """Pixels along a side of the drawing that is judged."""
 CANVAS = 14
 """Pixels along a side of the canvas that the writer sees."""
+REST = (0.0, 0.0)
+"""Where the pen starts."""
 NIB = 0.2
 """Half the width of a line in pixels of the drawing; ink fades out over one pixel more."""
 
@@ -44,8 +46,9 @@ class HandwritingEnv(DrawnEnv):
     Observation, a Dict: `pen` (4,) holds the position x, y, whether the pen is down (0 or 1) and
     the progress t / 120; `canvas` (196,) the ink so far on 14 × 14 pixels, row by row from the top;
     `character` (characters,) which one to write, as a one-hot vector. Action (4,) in [−1, 1]: the
-    movement dx, dy in sides of the sheet; above 0 the pen is down during it; above 0 the drawing
-    ends after it. The pen stops at the edge of the sheet and starts lifted in the middle.
+    place x, y that the pen moves to in a straight line, −1 and 1 being opposite edges of the sheet;
+    above 0 the pen is down on the way; above 0 the drawing ends there. The pen starts lifted at the
+    lower left corner, where nobody draws, so that a clean sheet is easy to tell from a used one.
 
     The reward is 1 at the end if `judge` reads the character that was asked for, else 0; without
     a judge it is always 0. `info` holds `character` and `is_success`; at the end also
@@ -98,14 +101,14 @@ class HandwritingEnv(DrawnEnv):
                 f"options['character']: got {asked!r}, expected 0 to {self.characters - 1}"
             )
         self._character = int(asked)
-        self._state = np.array([0.5, 0.5, 0.0])
+        self._state = np.array([*REST, 0.0])
         self._path, self._image = [], np.zeros((SIZE, SIZE))
         self._begin_trace()
         return self._observe(), self._info(Outcome(0.0))
 
     def _advance(self, action: Array) -> Outcome:
         start, down = self._state[:2], bool(action[2] > 0.0)
-        end = np.clip(start + action[:2], 0.0, 1.0)
+        end = (action[:2] + 1.0) / 2.0
         if down:
             np.maximum(self._image, _ink(start, end), out=self._image)
         self._state = np.array([*end, float(down)])
@@ -142,8 +145,8 @@ class HandwritingEnv(DrawnEnv):
 
 
 def draw(path: np.ndarray) -> Array:
-    """Drawing (28, 28) in [0, 1] that a path (steps, 3) from the middle of the sheet leaves."""
-    image, start = np.zeros((SIZE, SIZE)), np.array([0.5, 0.5])
+    """Drawing (28, 28) in [0, 1] that a path (steps, 3) leaves."""
+    image, start = np.zeros((SIZE, SIZE)), np.array(REST)
     for x, y, down in path:
         end = np.array([x, y])
         if down:
@@ -159,9 +162,9 @@ def shrink(image: np.ndarray) -> Array:
 
 
 def strokes_of(path: np.ndarray) -> list[Array]:
-    """Strokes (n, 2) of a path (steps, 3) that starts lifted in the middle of the sheet."""
+    """Strokes (n, 2) of a path (steps, 3) that starts lifted."""
     strokes: list[list[Array]] = []
-    before, was_down = np.array([0.5, 0.5]), False
+    before, was_down = np.array(REST), False
     for x, y, down in path:
         point = np.array([x, y])
         if down:
@@ -180,16 +183,14 @@ def actions_of(strokes: Sequence[np.ndarray], step: float = STEP) -> Array:
     down without movement.
 
     >>> actions_of([np.array([[0.5, 0.5], [0.5, 0.58]])]).round(2).tolist()
-    [[0.0, 0.0, -1.0, -1.0], [0.0, 0.04, 1.0, -1.0], [0.0, 0.04, 1.0, 1.0]]
+    [[0.0, 0.0, -1.0, -1.0], [0.0, 0.08, 1.0, -1.0], [0.0, 0.16, 1.0, 1.0]]
     """
     if not len(strokes):
         raise ValueError("strokes: got none, expected at least one")
-    rows, place = [], np.array([0.5, 0.5])
+    rows = []
     for stroke in strokes:
-        points = resample(np.asarray(stroke, np.float64), step)
-        rows.append([*(points[0] - place), -1.0, -1.0])
-        rows += [[*move, 1.0, -1.0] for move in np.diff(points, axis=0)]
-        place = points[-1]
+        first, *others = 2.0 * resample(np.asarray(stroke, np.float64), step) - 1.0
+        rows += [[*first, -1.0, -1.0], *([*point, 1.0, -1.0] for point in others)]
     rows[-1][3] = 1.0
     return np.array(rows)
 

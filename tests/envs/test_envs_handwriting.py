@@ -96,13 +96,13 @@ def test_the_judge_decides_the_reward(drawings):
         assert rewards[-1] == reward and not any(rewards[:-1])
 
 
-def test_a_lifted_pen_leaves_no_ink_and_the_edge_stops_it():
+def test_the_pen_goes_where_it_is_told_and_leaves_ink_only_while_down():
     env = HandwritingEnv(characters=2)
     env.reset(seed=0, options={"character": 1})
-    observation, *_ = env.step(np.array([-1.0, 0.2, -1.0, -1.0]))
+    observation, *_ = env.step(np.array([-0.5, 0.4, -1.0, -1.0]))
     assert observation["canvas"].max() == 0.0
-    np.testing.assert_allclose(observation["pen"], [0.0, 0.7, 0.0, 1 / 120], rtol=1e-6)
-    observation, *_ = env.step(np.array([0.0, 0.0, 1.0, -1.0]))
+    np.testing.assert_allclose(observation["pen"], [0.25, 0.7, 0.0, 1 / 120], rtol=1e-6)
+    observation, *_ = env.step(np.array([-0.5, 0.4, 1.0, -1.0]))
     assert observation["canvas"].max() > 0.0
     with pytest.raises(ValueError, match=r"options\['character'\]: got 2, expected 0 to 1"):
         env.reset(options={"character": 2})
