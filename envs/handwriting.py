@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 CHARACTERS = 242
 """Characters of the eight small background alphabets of Omniglot."""
-TIME_LIMIT = 120
-STEP = 5.0 / 105.0
-"""Arc length of a step of a demonstration, in sides of the paper: 5 of Omniglot's 105 pixels."""
+TIME_LIMIT = 80
+STEP = 10.0 / 105.0
+"""Arc length of a step of a demonstration, in sides of the paper: 10 of Omniglot's 105 pixels."""
 SIZE = 28
 """Pixels along a side of the drawing that is judged."""
-CANVAS = 14
+CANVAS = 7
 """Pixels along a side of the canvas that the writer sees."""
 REST = (0.0, 0.0)
 """Where the pen starts."""
@@ -44,7 +44,7 @@ class HandwritingEnv(DrawnEnv):
     """A pen on a square sheet with sides of length 1, the origin at the lower left.
 
     Observation, a Dict: `pen` (4,) holds the position x, y, whether the pen is down (0 or 1) and
-    the progress t / 120; `canvas` (196,) the ink so far on 14 × 14 pixels, row by row from the top;
+    the progress t / 80; `canvas` (49,) the ink so far on 7 × 7 pixels, row by row from the top;
     `character` (characters,) which one to write, as a one-hot vector. Action (4,) in [−1, 1]: the
     place x, y that the pen moves to in a straight line, −1 and 1 being opposite edges of the sheet;
     above 0 the pen is down on the way; above 0 the drawing ends there. The pen starts lifted at the
@@ -156,7 +156,7 @@ def draw(path: np.ndarray) -> Array:
 
 
 def shrink(image: np.ndarray) -> Array:
-    """Canvas (196,) of a drawing (28, 28): the mean of each block of pixels."""
+    """Canvas (49,) of a drawing (28, 28): the mean of each block of pixels."""
     block = SIZE // CANVAS
     return image.reshape(CANVAS, block, CANVAS, block).mean(axis=(1, 3)).ravel()
 

@@ -14,22 +14,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 
-from vaerl.agents.bc import BC, Windows
 from vaerl.data import Demonstrations, read_handwriting
 from vaerl.data.handwriting import FILE, HELD_OUT_DRAWERS, Drawing, read_drawings
-from vaerl.densities import IntractableError
 from vaerl.envs.handwriting import TIME_LIMIT, HandwritingEnv, actions_of, draw, strokes_of
 from vaerl.experiments.cloning.recogniser import Recogniser, train_recogniser
 from vaerl.experiments.cloning.ways import Signature, distance, floor, signature
 
 EVERYONE = range(1, 21)
-RECOGNISER_EPOCHS = 40
-WINDOWS = 2048
-"""Windows of the held-out people on which the density is measured."""
-SAMPLES = 64
-"""Importance samples of a bound on the density."""
+RECOGNISER = "recogniser.safetensors"
+EPOCHS = 40
 ASPECTS: Mapping[str, Callable[[Signature], Hashable]] = {
     "start": itemgetter(0),
     "direction": itemgetter(1),
@@ -42,12 +36,12 @@ SETTINGS: Mapping[str, Any] = {}
 """Options of `vaerl.agents.BC` that all densities share."""
 
 
-class Written(NamedTuple):
-    """A drawing by a policy: its character, the path (steps, 3) and whether the policy ended it."""
+class Judged(NamedTuple):
+    """What the drawings of a policy came to."""
 
-    character: int
-    path: np.ndarray
-    ended: bool
+    numbers: dict[str, float]
+    #: x, y and whether there is ink, (drawings, steps, 3), NaN after the end
+    paths: np.ndarray
 
 
 def demonstrations(
@@ -69,47 +63,51 @@ def demonstrations(
     return chosen
 
 
-def evaluate(
-    agent: BC, episodes: int, seed: int, out: Path, data: str | None = None
-) -> dict[str, float | None]:
-    """What `agent` writes, beside people it has not seen.
+def unseen(data: str | None = None) -> Demonstrations:
+    """Drawings by the five other people, on which a density is measured."""
+    return read_handwriting(find(data), drawers=HELD_OUT_DRAWERS)
+
+
+def judge(policy: Any, episodes: int, out: Path, data: str | None = None) -> Judged:
+    """What `policy` writes, beside people it has not seen.
 
     `recognised` is the share of drawings in which the recogniser reads the character asked for, and
-    `people_recognised` that of the held-out people's drawings. `distance_…` lies between how the
-    policy and those people write, `floor_…` between as many people and those people (`ways`).
-    `nll` is −log p of a chunk of theirs in nats, standardised, or an upper bound; None where the
-    density has none.
+    `people` that of the held-out people's drawings. `distance_…` lies between how the policy and
+    those people write, `floor_…` between as many people and five others (see `ways`). `ended` is
+    the share of drawings that the policy ended itself.
 
     Args:
-        agent: predicts for a batch of observations.
-        episodes: drawings, the same number of each character.
-        seed: of the policy's noise.
+        policy: has the `predict` of Stable-Baselines3, with a state and for a batch.
+        episodes: drawings; drawing i is of character i modulo their number.
         out: folder in which the recogniser is kept.
         data: see `demonstrations`.
     """
     path = find(data)
     recogniser = load_recogniser(path, out)
-    people = read_drawings(path, drawers=HELD_OUT_DRAWERS)
-    agent.policy.noise.reseed(seed)
-    written = write(agent, np.arange(episodes) % recogniser.characters, recogniser.characters)
-    paths = [(drawing.character, path_of(drawing)) for drawing in people]
-    shared = [(w.character, w.path) for w in written]
-    ours, theirs = ([(c, way_of(path)) for c, path in part] for part in (shared, paths))
-    return {
-        "recognised": recognised(recogniser, shared),
-        "people_recognised": recognised(recogniser, paths),
-        "ended": float(np.mean([w.ended for w in written])),
-        **{
-            f"distance_{name}": distance(_by(ours, of), _by(theirs, of))
-            for name, of in ASPECTS.items()
-        },
-        **_floors(path, episodes // recogniser.characters),
-        "nll": held_out_nll(agent, path),
+    people = [(d.character, path_of(d)) for d in read_drawings(path, drawers=HELD_OUT_DRAWERS)]
+    known = recogniser.characters
+    written, ended = write(policy, np.arange(episodes) % known, known)
+    ours, theirs = ([(c, way_of(path)) for c, path in part] for part in (written, people))
+    numbers = {
+        "recognised": recognised(recogniser, written),
+        "people": recognised(recogniser, people),
+        "ended": float(ended.mean()),
     }
+    for name, of in ASPECTS.items():
+        numbers[f"distance_{name}"] = distance(_by(ours, of), _by(theirs, of))
+    numbers |= floors(path, episodes // known)
+    longest = max(len(path) for _, path in written)
+    padded = [
+        np.pad(path, ((0, longest - len(path)), (0, 0)), constant_values=np.nan)
+        for _, path in written
+    ]
+    return Judged(numbers, np.stack(padded).astype(np.float32))
 
 
-def write(agent: BC, characters: Sequence[int] | np.ndarray, known: int) -> list[Written]:
-    """One drawing by `agent` of each of `characters`, side by side."""
+def write(
+    policy: Any, characters: np.ndarray, known: int
+) -> tuple[list[tuple[int, np.ndarray]], np.ndarray]:
+    """Drawings of `characters` side by side: (character, path), and which of them were ended."""
     sheets = [HandwritingEnv(characters=known) for _ in characters]
     seen = [
         sheet.reset(options={"character": int(character)})[0]
@@ -120,20 +118,19 @@ def write(agent: BC, characters: Sequence[int] | np.ndarray, known: int) -> list
     state, start = None, np.ones(len(sheets), bool)
     for step in range(TIME_LIMIT):
         batch = {key: np.stack([row[key] for row in seen]) for key in seen[0]}
-        actions, state = agent.predict(batch, state, start)
+        actions, state = policy.predict(batch, state, start)
         start = np.zeros(len(sheets), bool)
-        for i, sheet in enumerate(sheets):
-            if paths[i] is None:
-                seen[i], _, ended[i], _, info = sheet.step(actions[i])
-                if ended[i] or step == TIME_LIMIT - 1:
-                    paths[i] = info["path"]
+        for i in np.flatnonzero(~ended):
+            seen[i], _, ended[i], _, info = sheets[i].step(actions[i])
+            if ended[i] or step == TIME_LIMIT - 1:
+                paths[i] = info["path"]
         if ended.all():
             break
     return [
-        Written(int(character), path, bool(end))
-        for character, path, end in zip(characters, paths, ended, strict=True)
+        (int(character), path)
+        for character, path in zip(characters, paths, strict=True)
         if path is not None
-    ]
+    ], ended
 
 
 def way_of(path: np.ndarray) -> Signature:
@@ -154,29 +151,15 @@ def recognised(recogniser: Recogniser, paths: Sequence[tuple[int, np.ndarray]]) 
     return float(np.mean(read == [character for character, _ in paths]))
 
 
-@torch.no_grad()
-def held_out_nll(agent: BC, path: Path) -> float | None:
-    """−log p of a standardised chunk of the held-out people in nats, or the bound above it."""
-    windows = Windows(_held_out(path), agent.policy, agent.device)
-    index = torch.linspace(0, len(windows) - 1, min(WINDOWS, len(windows))).long()
-    observations, events = windows.rows(index)
-    value = agent.policy.action_density(observations)
-    try:
-        bounds = value.log_prob_bounds(events, SAMPLES, generator=torch.Generator().manual_seed(0))
-    except IntractableError:
-        return None
-    return float(-bounds.lower.mean())
-
-
 def load_recogniser(path: Path, out: Path) -> Recogniser:
     """The recogniser in the folder `out`; it is trained on the first call."""
-    file = out / "recogniser.safetensors"
+    file = out / RECOGNISER
     if not file.is_file():
         drawings = read_drawings(path)
         recogniser = train_recogniser(
             np.stack([np.asarray(d.image) for d in drawings]),
             np.array([d.character for d in drawings]),
-            epochs=RECOGNISER_EPOCHS,
+            epochs=EPOCHS,
         )
         recogniser.save(file)
     return Recogniser.load(file)
@@ -194,13 +177,8 @@ def find(data: str | None) -> Path:
     raise FileNotFoundError(f"data: {given} holds no {FILE}")
 
 
-@lru_cache(maxsize=1)
-def _held_out(path: Path) -> Demonstrations:
-    return read_handwriting(path, drawers=HELD_OUT_DRAWERS)
-
-
 @lru_cache(maxsize=4)
-def _floors(path: Path, count: int) -> dict[str, float]:
+def floors(path: Path, count: int) -> dict[str, float]:
     """Distances between `count` people and five others, at most as many as there are."""
     people = [
         (d.character, d.drawer, way_of(path_of(d))) for d in read_drawings(path, drawers=EVERYONE)

@@ -7,11 +7,13 @@ from collections.abc import Hashable, Sequence
 
 import numpy as np
 
-from vaerl.envs.handwriting import STEP, resample
+from vaerl.envs.handwriting import resample
 
 Signature = tuple[int, int, tuple[int, ...]]
+SHORT = 5.0 / 105.0
+"""Length of a stroke, in sides of the sheet, below which it is a dot: 5 of Omniglot's pixels."""
 DOT = -1
-"""Direction of a stroke shorter than one step."""
+"""Direction of a dot."""
 
 
 def signature(strokes: Sequence[np.ndarray]) -> Signature:
@@ -80,9 +82,9 @@ def floor(
 
 
 def _direction(stroke: np.ndarray, sectors: int) -> int:
-    if np.linalg.norm(np.diff(stroke, axis=0), axis=1).sum() < STEP:
+    if np.linalg.norm(np.diff(stroke, axis=0), axis=1).sum() < SHORT:
         return DOT
-    points = resample(stroke, STEP / 2)
+    points = resample(stroke, SHORT / 2)
     x, y = points[len(points) // 2] - points[0]
     return round(np.arctan2(y, x) / (2 * np.pi / sectors)) % sectors
 

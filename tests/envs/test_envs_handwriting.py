@@ -9,7 +9,14 @@ import torch
 from tests.envs.make_handwriting_sample import SAMPLE
 from vaerl.data import read_handwriting
 from vaerl.data.handwriting import HELD_OUT_DRAWERS, TRAINING_DRAWERS, read_drawings
-from vaerl.envs.handwriting import STEP, HandwritingEnv, actions_of, draw, strokes_of
+from vaerl.envs.handwriting import (
+    STEP,
+    TIME_LIMIT,
+    HandwritingEnv,
+    actions_of,
+    draw,
+    strokes_of,
+)
 from vaerl.experiments.cloning.recogniser import Recogniser, train_recogniser
 from vaerl.experiments.cloning.ways import distance, floor, signature, total_variation
 
@@ -39,7 +46,7 @@ def gap(points, line):
 
 
 def test_a_replay_draws_what_the_person_drew(drawings):
-    """Stroke by stroke, within half a step; 1e-5 is the rounding of 120 moves in float32."""
+    """Stroke by stroke, within half a step; 1e-5 is the rounding of 80 places in float32."""
     env = HandwritingEnv(characters=3)
     for drawing in drawings:
         info = replay(env, drawing)
@@ -70,7 +77,7 @@ def test_the_demonstrations_hold_out_people():
     assert train.provenance["env_options"] == {"characters": 3}
     assert train.observation_space == held_out.observation_space
     for episode in train:
-        assert episode.complete and 10 <= len(episode) <= 120
+        assert episode.complete and 5 <= len(episode) <= TIME_LIMIT
         assert (episode.actions[:, 3] > 0).nonzero()[0].tolist() == [len(episode) - 1]
         which = episode.observations["character"].argmax(axis=1)
         assert (which == episode.infos["character"][0]).all()
@@ -101,7 +108,7 @@ def test_the_pen_goes_where_it_is_told_and_leaves_ink_only_while_down():
     env.reset(seed=0, options={"character": 1})
     observation, *_ = env.step(np.array([-0.5, 0.4, -1.0, -1.0]))
     assert observation["canvas"].max() == 0.0
-    np.testing.assert_allclose(observation["pen"], [0.25, 0.7, 0.0, 1 / 120], rtol=1e-6)
+    np.testing.assert_allclose(observation["pen"], [0.25, 0.7, 0.0, 1 / TIME_LIMIT], rtol=1e-6)
     observation, *_ = env.step(np.array([-0.5, 0.4, 1.0, -1.0]))
     assert observation["canvas"].max() > 0.0
     with pytest.raises(ValueError, match=r"options\['character'\]: got 2, expected 0 to 1"):
