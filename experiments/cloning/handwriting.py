@@ -32,8 +32,17 @@ ASPECTS: Mapping[str, Callable[[Signature], Hashable]] = {
 }
 """What of a way of writing is compared."""
 
-SETTINGS: Mapping[str, Any] = {}
-"""Options of `vaerl.agents.BC` that all densities share."""
+SETTINGS: Mapping[str, Any] = {
+    "chunk": 24,
+    "execute": 24,
+    "observation_noise": 0.1,
+    "policy_kwargs": {
+        "net_arch": (256, 256),
+        "wavelengths": (4.0, 2.0, 1.0, 0.5),
+        "wave_inputs": (291, 292, 293, 294),
+    },
+}
+"""Options of `vaerl.agents.BC` for all densities: a chunk holds most drawings; waves of the pen."""
 
 
 class Judged(NamedTuple):
