@@ -18,10 +18,12 @@ from vaerl import envs
 if TYPE_CHECKING:
     from vaerl import agents, densities, dynamics, experiments, planning, policies, runs
     from vaerl.densities import make_density
+    from vaerl.inspection import inspect_policy
 
 __version__ = "0.1.0"
 
 _SUBPACKAGES = ("agents", "densities", "dynamics", "experiments", "planning", "policies", "runs")
+_FUNCTIONS = {"inspect_policy": "inspection", "make_density": "densities"}
 
 __all__ = [
     "__version__",
@@ -30,6 +32,7 @@ __all__ = [
     "dynamics",
     "envs",
     "experiments",
+    "inspect_policy",
     "make_density",
     "planning",
     "policies",
@@ -38,11 +41,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Load a subpackage, or `make_density`, when it is first asked for."""
+    """Load a subpackage or a function when it is first asked for."""
     if name in _SUBPACKAGES:
         return import_module(f"vaerl.{name}")
-    if name == "make_density":
-        return import_module("vaerl.densities").make_density
+    if name in _FUNCTIONS:
+        return getattr(import_module(f"vaerl.{_FUNCTIONS[name]}"), name)
     raise AttributeError(f"module 'vaerl' has no attribute {name!r}; it has {', '.join(__all__)}")
 
 

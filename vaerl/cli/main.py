@@ -1,4 +1,4 @@
-"""The command `vaerl`: train, collect, eval, video, report, list, experiment, bench.
+"""The command `vaerl`: train, collect, eval, video, inspect, report, list, experiment, bench.
 
 Heavy modules are imported inside the commands, so that help is quick.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Annotated, Any
@@ -18,7 +18,9 @@ import typer
 
 from vaerl import __version__
 from vaerl.agents import AGENTS
+from vaerl.cli.arguments import AllowModule, Debug, allow
 from vaerl.cli.errors import OneLineGroup
+from vaerl.cli.inspection import inspect_run
 from vaerl.cli.options import of_dataclass, of_function, with_options
 from vaerl.disk import files, jsonio
 from vaerl.disk.errors import only_looks
@@ -53,20 +55,6 @@ Deterministic = Annotated[
     bool,
     typer.Option("--deterministic/--stochastic", help="Take the best action, or draw one."),
 ]
-AllowModule = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--allow-module",
-        help="Import this module: it registers the environment of a run.",
-        metavar="MODULE",
-    ),
-]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an internal error.")]
-
-
-def _allow(modules: Sequence[str] | None) -> None:
-    for module in modules or ():
-        import_environments(module)
 
 
 def main() -> None:
@@ -165,7 +153,7 @@ def evaluate(
     debug: Debug = False,
 ) -> None:
     """Evaluate the last checkpoint of RUN."""
-    _allow(allow_module)
+    allow(allow_module)
     RunDirectory.open(run)  # before torch is loaded: a mistake is answered at once
 
     from vaerl.lab.console import print_table
@@ -213,7 +201,7 @@ def collect_demonstrations(
     debug: Debug = False,
 ) -> None:
     """Record demonstrations in ENV. The same command continues a recording that was cut."""
-    _allow(allow_module)
+    allow(allow_module)
     if module := fields.get("env", "").rpartition(":")[0]:
         import_environments(module)
     config = CollectConfig(**fields)  # before torch is loaded: a mistake is answered at once
@@ -245,7 +233,7 @@ def video(
     debug: Debug = False,
 ) -> None:
     """Record a video of the last checkpoint of RUN: mp4, or gif if no encoder is installed."""
-    _allow(allow_module)
+    allow(allow_module)
     RunDirectory.open(run)
 
     from vaerl.runs.train import load_run
@@ -266,6 +254,9 @@ def video(
     )
 
 
+app.command("inspect")(inspect_run)
+
+
 @app.command()
 def report(
     runs: Annotated[list[Path], typer.Argument(help="Folders of runs.", metavar="RUNS")],
@@ -277,7 +268,7 @@ def report(
     debug: Debug = False,
 ) -> None:
     """Write one self-contained HTML page about one or more RUNS."""
-    _allow(allow_module)
+    allow(allow_module)
     for path in runs:
         RunDirectory.open(path)
 

@@ -77,6 +77,7 @@ class ChunkPolicy(DensityPolicy, BasePolicy):
     """
 
     action_space: spaces.Box
+    event_units = "standard deviations of each number of the action in the demonstrations"
     obs_mean: Tensor
     obs_scale: Tensor
     action_mean: Tensor

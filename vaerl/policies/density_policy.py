@@ -18,6 +18,10 @@ class DensityPolicy:
     action_space: Any
     decoder_noise: bool = True
     """Whether actions carry the noise of the decoder; without it they are E[a | z, s]."""
+    chunk: int = 1
+    """Actions in an event of the density."""
+    event_units: str = "half widths of the action box"
+    """What an event of size 1 means."""
 
     @property
     def head(self) -> Any:

@@ -25,7 +25,7 @@ from vaerl.report.figures import (
 )
 from vaerl.report.policies import act_on_map, load_policies
 from vaerl.report.records import RunLike, RunRecord, read_runs
-from vaerl.report.tables import ranked, settings_table, summary_tables
+from vaerl.report.tables import Table, ranked, settings_table, summary_tables
 
 
 def report(runs: Iterable[RunLike], out: str | os.PathLike[str]) -> Path:
@@ -100,19 +100,10 @@ def _svg(picture: sections.Picture, prefix: str) -> Markup:
 
 
 def _render(records: Sequence[RunRecord], blocks: Mapping[str, Sequence[sections.Section]]) -> str:
-    package = resources.files("vaerl.report")
-    template = package.joinpath("template.html.j2").read_text(encoding="utf-8")
-    css = package.joinpath("style.css").read_text(encoding="utf-8")
     densities = sorted({r.density for r in records}, key=density_rank)
-    now = datetime.now().astimezone()
-    environment = Environment(autoescape=True, trim_blocks=True)
-    environment.filters["svg"] = _svg
-    return environment.from_string(template).render(
+    return page(
         title="vaerl report",
         subtitle=f"{_count(len(records), 'run')} on {', '.join(blocks)}",
-        css=Markup(css),
-        light_variables=Markup(css_variables(dark=False)),
-        dark_variables=Markup(css_variables(dark=True)),
         legend=[{"text": d, "color": css_color(density_color(d))} for d in densities],
         summary=summary_tables(records),
         blocks=blocks,
@@ -124,6 +115,39 @@ def _render(records: Sequence[RunRecord], blocks: Mapping[str, Sequence[sections
             }
             for r in records
         ],
+    )
+
+
+def page(
+    *,
+    title: str,
+    subtitle: str,
+    summary: Sequence[Table],
+    blocks: Mapping[str, Sequence[sections.Section]],
+    settings: Sequence[Table],
+    settings_title: str = "Configuration and versions",
+    legend: Sequence[Mapping[str, str]] = (),
+    configurations: Sequence[Mapping[str, str]] = (),
+) -> str:
+    """One self-contained HTML page: tables, blocks of sections, and tables at the end."""
+    package = resources.files("vaerl.report")
+    template = package.joinpath("template.html.j2").read_text(encoding="utf-8")
+    css = package.joinpath("style.css").read_text(encoding="utf-8")
+    now = datetime.now().astimezone()
+    environment = Environment(autoescape=True, trim_blocks=True)
+    environment.filters["svg"] = _svg
+    return environment.from_string(template).render(
+        title=title,
+        subtitle=subtitle,
+        css=Markup(css),
+        light_variables=Markup(css_variables(dark=False)),
+        dark_variables=Markup(css_variables(dark=True)),
+        legend=legend,
+        summary=summary,
+        blocks=blocks,
+        settings=settings,
+        settings_title=settings_title,
+        configurations=configurations,
         footer=f"Made {now:%Y-%m-%d %H:%M %Z} by vaerl {versions()['vaerl']}.",
     )
 
