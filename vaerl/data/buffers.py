@@ -16,8 +16,12 @@ def from_replay_buffer(buffer: Any, *, env: str = "") -> Demonstrations:
     parts of episodes that the ring has overwritten, and those still running, count as truncated.
     With ``optimize_memory_usage`` the last observation of an episode is not kept and is left out.
 
-    Raises ValueError for an empty buffer.
+    Raises ValueError for an empty buffer, and for anything that is none.
     """
+    if not hasattr(buffer, "dones"):
+        raise ValueError(
+            f"data: got {buffer!r:.80}, expected demonstrations, a replay buffer or a path"
+        )
     size = buffer.buffer_size if buffer.full else buffer.pos
     if not size:
         raise ValueError("buffer: got an empty replay buffer, expected at least one step")
@@ -40,7 +44,13 @@ def from_replay_buffer(buffer: Any, *, env: str = "") -> Demonstrations:
                     truncated=bool(cut[end] or not dones[end]),
                 )
             )
-    return Demonstrations(episodes, buffer.observation_space, buffer.action_space, env=env)
+    return Demonstrations(
+        episodes,
+        buffer.observation_space,
+        buffer.action_space,
+        env=env,
+        names=[f"replay buffer, episode {i}" for i in range(len(episodes))],
+    )
 
 
 def _observations(buffer: Any, rows: Array, copy: int) -> Observations:
@@ -48,9 +58,12 @@ def _observations(buffer: Any, rows: Array, copy: int) -> Observations:
         own = now[rows, copy]
         return own if after is None else np.concatenate([own, after[rows[-1:], copy]])
 
-    after = buffer.next_observations
+    after = getattr(buffer, "next_observations", None)
     if isinstance(buffer.observations, dict):
-        return {key: joined(now, after[key]) for key, now in buffer.observations.items()}
+        return {
+            key: joined(now, None if after is None else after[key])
+            for key, now in buffer.observations.items()
+        }
     return joined(buffer.observations, after)
 
 

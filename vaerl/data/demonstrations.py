@@ -110,8 +110,14 @@ class Demonstrations(Sequence[Episode]):
                 f"actions: got {len(actions)} episodes, observations have {len(observations)}"
             )
         episodes = [
-            Episode(_as_arrays(o), np.asarray(a), None if r is None else np.asarray(r))
-            for o, a, r in zip(observations, actions, rewards or [None] * len(actions), strict=True)
+            Episode(
+                _as_arrays(f"episode {i}: observations", o),
+                _as_array(f"episode {i}: actions", a),
+                None if r is None else _as_array(f"episode {i}: rewards", r),
+            )
+            for i, (o, a, r) in enumerate(
+                zip(observations, actions, rewards or [None] * len(actions), strict=True)
+            )
         ]
         if env and (observation_space is None or action_space is None):
             own = env_spaces(env)
@@ -178,10 +184,11 @@ class Demonstrations(Sequence[Episode]):
 
     def _checked(self, episode: Episode, name: str) -> Episode:
         """The episode with arrays of the right types, or one line that names it."""
-        space, steps = self.action_space, len(episode.actions)
+        space, given_actions = self.action_space, _as_array(f"{name}: actions", episode.actions)
+        steps = len(given_actions) if given_actions.ndim else 0
         if not steps:
             raise ValueError(f"{name}: got no step, expected at least one")
-        actions = _numbers(f"{name}: actions", episode.actions, space, (steps,))
+        actions = _numbers(f"{name}: actions", given_actions, space, (steps,))
         low, high = space.low - _slack(space), space.high + _slack(space)
         outside = ((actions < low) | (actions > high)).reshape(steps, -1).any(axis=1)
         if outside.any():
@@ -212,10 +219,15 @@ class Demonstrations(Sequence[Episode]):
                 f"{name}: observations", episode.observations, self.observation_space, rows
             )
         rewards = np.zeros(steps) if episode.rewards is None else episode.rewards
-        infos = {key: np.asarray(value) for key, value in episode.infos.items()}
+        infos = {
+            key: _as_array(f"{name}: infos[{key!r}]", value) for key, value in episode.infos.items()
+        }
         for key, value in infos.items():
-            if len(value) != steps:
-                raise ValueError(f"{name}: infos[{key!r}] has {len(value)} rows, expected {steps}")
+            if value.dtype == object or value.shape[:1] != (steps,):
+                raise ValueError(
+                    f"{name}: infos[{key!r}]: got {value.dtype} values of shape {value.shape}, "
+                    f"expected plain values in {steps} rows"
+                )
         return Episode(
             observations,
             np.clip(actions, space.low, space.high),
@@ -259,9 +271,16 @@ def infer_observation_space(episodes: Sequence[Episode]) -> spaces.Space:
 
 
 def infer_action_space(episodes: Sequence[Episode]) -> spaces.Space:
-    """The range of the actions that are there; one unit wide where they do not vary."""
-    rows = np.concatenate([np.asarray(e.actions, np.float32) for e in episodes if len(e)])
-    low, high = rows.min(axis=0), rows.max(axis=0)
+    """The range of the actions that are there; one unit wide where they do not vary.
+
+    Faulty episodes are left out: they are named when they are checked.
+    """
+    arrays = [np.asarray(episode.actions) for episode in episodes]
+    arrays = [a for a in arrays if a.ndim and len(a) and a.dtype.kind in "fiub"]
+    alike = [a for a in arrays if a.shape[1:] == arrays[0].shape[1:]]
+    rows = np.concatenate(alike or [np.zeros((1, 1))]).astype(np.float32)
+    finite = np.where(np.isfinite(rows), rows, 0.0)
+    low, high = finite.min(axis=0), finite.max(axis=0)
     flat = high <= low
     return spaces.Box(np.where(flat, low - 0.5, low), np.where(flat, high + 0.5, high))
 
@@ -273,15 +292,25 @@ def _parts(observations: Observations) -> Iterator[tuple[str, Array]]:
         yield "", observations
 
 
-def _as_arrays(observations: Any) -> Observations:
+def _as_arrays(name: str, observations: Any) -> Observations:
     if isinstance(observations, Mapping):
-        return {key: np.asarray(value) for key, value in observations.items()}
-    return np.asarray(observations)
+        return {k: _as_array(f"{name}[{k!r}]", value) for k, value in observations.items()}
+    return _as_array(name, observations)
+
+
+def _as_array(name: str, values: Any) -> Array:
+    try:
+        return np.asarray(values)
+    except ValueError as error:  # rows of different lengths
+        lengths = list(dict.fromkeys(map(np.size, values)))
+        raise ValueError(
+            f"{name}: got rows of {lengths[:5]} numbers, expected equally many in each"
+        ) from error
 
 
 def _numbers(name: str, values: Any, box: spaces.Box, rows: tuple[int, ...]) -> Array:
     """Finite numbers ``(rows, *box.shape)`` in the type of the box, else one line."""
-    array = np.asarray(values)
+    array = _as_array(name, values)
     if array.dtype == object or array.dtype.kind not in "fiub":
         raise ValueError(f"{name}: got {array.dtype} values, expected numbers in equal rows")
     if array.ndim == 0 or len(array) not in rows or array.shape[1:] != box.shape:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import zipfile
 from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
@@ -35,6 +36,16 @@ class Drawing(NamedTuple):
     drawer: int
     strokes: list[np.ndarray]
     image: np.ndarray | None
+
+
+def is_handwriting(path: Path) -> bool:
+    """Whether a path is the npz file that `read_handwriting` reads, or the folder that holds it."""
+    if path.is_dir():
+        return (path / FILE).is_file()
+    if path.suffix != ".npz" or not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return {f"{key}.npy" for key in _KEYS} <= set(archive.namelist())
 
 
 def read_drawings(

@@ -10,6 +10,7 @@ import numpy as np
 
 from vaerl.data.demonstrations import Demonstrations, Episode, Observations
 from vaerl.disk import jsonio
+from vaerl.disk.errors import one_line
 
 
 def is_minari(source: str) -> bool:
@@ -30,24 +31,15 @@ def read_minari(source: str) -> Demonstrations:
     """
     minari = _library()
     name = source.removeprefix("minari:")
+    place = Path(name) if Path(name).exists() else Path(minari.storage.get_dataset_path(name))
+    _check_metadata(place / "data", source)
     try:
-        if Path(name).exists():
-            data = minari.MinariDataset(Path(name) / "data")
-        else:
-            data = minari.load_dataset(name)
-    except (OSError, ValueError, KeyError, FileNotFoundError) as error:
-        raise ValueError(f"data: {source!r} is not a Minari data set here ({error})") from error
-    episodes = [
-        Episode(
-            _rows(episode.observations),
-            np.asarray(episode.actions),
-            np.asarray(episode.rewards),
-            bool(episode.terminations[-1]),
-            bool(episode.truncations[-1]),
-            _flat_infos(episode.infos or {}, len(episode.rewards)),
-        )
-        for episode in data.iterate_episodes()
-    ]
+        data = minari.MinariDataset(place / "data")
+        numbers = [int(number) for number in data.episode_indices]
+    except Exception as error:  # the library asserts, and fails in any way on damaged files
+        reason = one_line(f"{type(error).__name__}: {error}", 160)
+        raise ValueError(f"data: {source!r} is no readable Minari data set ({reason})") from error
+    episodes = [_read_episode(data, number, f"{source}, episode {number}") for number in numbers]
     spec = data.spec.env_spec
     return Demonstrations(
         episodes,
@@ -55,8 +47,38 @@ def read_minari(source: str) -> Demonstrations:
         data.spec.action_space,
         env="" if spec is None else str(spec.id),
         provenance={"minari": data.spec.dataset_id},
-        names=[f"{source}, episode {i}" for i in range(len(episodes))],
+        names=[f"{source}, episode {number}" for number in numbers],
     )
+
+
+def _check_metadata(folder: Path, source: str) -> None:
+    """Refuse metadata without spaces: Minari would make the environment that they name.
+
+    That imports and calls whatever the file says.
+    """
+    place = folder / "metadata.json"
+    if not place.is_file():
+        raise ValueError(f"data: {source!r} is not a Minari data set here: no file {str(place)!r}")
+    metadata = jsonio.loads(place.read_bytes(), str(place))
+    spaces = ("observation_space", "action_space")
+    if not isinstance(metadata, dict) or not all(isinstance(metadata.get(k), str) for k in spaces):
+        raise ValueError(f"{place}: got no {' and no '.join(spaces)}, expected both as texts")
+
+
+def _read_episode(data: Any, number: int, name: str) -> Episode:
+    try:
+        episode = data[number]
+        return Episode(
+            _rows(episode.observations),
+            np.asarray(episode.actions),
+            np.asarray(episode.rewards),
+            bool(np.ravel(episode.terminations)[-1:].any()),
+            bool(np.ravel(episode.truncations)[-1:].any()),
+            _flat_infos(episode.infos or {}, len(episode.rewards)),
+        )
+    except Exception as error:  # a damaged file fails in any way
+        reason = one_line(f"{type(error).__name__}: {error}", 160)
+        raise ValueError(f"{name}: cannot be read ({reason})") from error
 
 
 def write_minari(demonstrations: Demonstrations, name: str) -> None:
