@@ -28,8 +28,8 @@ from tests.runs.faulty import Crash, FaultyOs, read_all
 from tests.runs.tiny import Corridor, corridor, digest, make, observations, trained
 from vaerl.agents.description import AgentDescription, describe, make_agent
 from vaerl.checkpoint import find_checkpoint, load_checkpoint, save_checkpoint
+from vaerl.checkpoint.read import list_checkpoints
 from vaerl.checkpoint.rng import capture_rng, preserve_rng
-from vaerl.checkpoint.save import list_checkpoints
 from vaerl.checkpoint.state import Parts
 from vaerl.checkpoint.tensors import pack
 from vaerl.disk import files, jsonio

@@ -21,7 +21,7 @@ from stable_baselines3.common.logger import Figure, Image, KVWriter, Logger, Vid
 from tests.runs.faulty import FaultyOs
 from tests.runs.tiny import digest, make
 from vaerl.checkpoint import find_checkpoint
-from vaerl.checkpoint.save import list_checkpoints
+from vaerl.checkpoint.read import list_checkpoints
 from vaerl.disk import files
 from vaerl.runs import RunDirectory
 from vaerl.runs.callback import TrackerCallback

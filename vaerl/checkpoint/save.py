@@ -16,7 +16,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import re
 import secrets
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -29,6 +28,13 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 
 from vaerl.agents.description import describe
 from vaerl.checkpoint.normalize import capture_normalizer
+from vaerl.checkpoint.read import (
+    AGENT,
+    COUNTERS,
+    FORMAT,
+    MANIFEST,
+    list_checkpoints,
+)
 from vaerl.checkpoint.replay import capture_replay
 from vaerl.checkpoint.rng import capture_rng
 from vaerl.checkpoint.state import Parts
@@ -36,12 +42,6 @@ from vaerl.checkpoint.tensors import Tensors, pack, to_bytes
 from vaerl.disk import files, jsonio
 from vaerl.disk.errors import WriteError
 from vaerl.disk.versions import versions
-
-FORMAT = 3
-NAME = re.compile(r"(\d{9,18})-(\d{8}T\d{12})")
-MANIFEST, AGENT = "manifest.json", "agent.safetensors"
-MANIFEST_LIMIT = 2**24
-COUNTERS = ("num_timesteps", "_n_updates", "_episode_num", "_total_timesteps")  # of an agent
 
 
 def save_checkpoint(
@@ -148,14 +148,6 @@ def space_label(space: spaces.Space) -> str:
             values = np.asarray(getattr(space, name))
             label += f", {name} {values.min()} to {values.max()}"
     return label
-
-
-def list_checkpoints(directory: str | os.PathLike[str]) -> list[Path]:
-    """List the checkpoints in a directory by their names, the last one saved first."""
-    folder = Path(directory)
-    found = [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
-    named = [p for p in found if NAME.fullmatch(p.name) and not p.is_symlink()]
-    return sorted(named, key=lambda path: path.name.split("-")[::-1], reverse=True)
 
 
 def prune_checkpoints(directory: str | os.PathLike[str], keep_last: int) -> None:

@@ -6,9 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, overload
 
+import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+from vaerl.disk.errors import one_line
 from vaerl.envs.making import make_env
 
 Array = np.ndarray
@@ -252,9 +254,17 @@ def _check_action_space(space: spaces.Space) -> spaces.Box:
     return space
 
 
-def env_spaces(env: str) -> tuple[spaces.Space, spaces.Space]:
-    """Observation and action space of a Gymnasium id."""
-    made = make_env(env)
+def env_spaces(
+    env: str, options: Mapping[str, Any] | None = None
+) -> tuple[spaces.Space, spaces.Space]:
+    """Observation and action space of a Gymnasium id, made with options.
+
+    Raises ValueError, in one line, if the environment cannot be made.
+    """
+    try:
+        made = make_env(env, **dict(options or {}))
+    except (gymnasium.error.Error, TypeError) as error:
+        raise ValueError(f"env {env!r} cannot be made: {one_line(error)}") from error
     try:
         return made.observation_space, made.action_space
     finally:

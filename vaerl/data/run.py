@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from vaerl.checkpoint.load import Checkpoint, find_checkpoint
+from vaerl.checkpoint.read import Checkpoint, find_checkpoint
 from vaerl.data.buffers import from_replay_buffer
-from vaerl.data.demonstrations import Array, Demonstrations
+from vaerl.data.demonstrations import Array, Demonstrations, env_spaces
 from vaerl.data.folder import is_folder, read_folder
 from vaerl.disk.errors import one_line
 
@@ -41,20 +41,16 @@ def read_run(path: Path) -> Demonstrations:
             f"with: vaerl collect --run {path} --episodes NUMBER"
         )
     description = checkpoint.description()
-    env = description.make_env(1)
     try:
-        buffer = _stored(checkpoint, env.observation_space, env.action_space)
-        found = from_replay_buffer(buffer, env=description.env)
+        env, options = str(description["env"]), dict(description.get("env_options", {}))
+        buffer = _stored(checkpoint, *env_spaces(env, options))
+        found = from_replay_buffer(buffer, env=env)
     except (KeyError, IndexError, TypeError, AttributeError) as error:
         raise ValueError(
             f"data: the replay buffer of run {str(path)!r} is not whole ({one_line(error)})"
         ) from error
-    finally:
-        env.close()
     found.provenance.update(
-        run=str(path.absolute()),
-        step=checkpoint.num_timesteps,
-        env_options=description.env_options,
+        run=str(path.absolute()), step=checkpoint.num_timesteps, env_options=options
     )
     return found
 

@@ -20,8 +20,8 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
 from vaerl.agents import agent_class
-from vaerl.checkpoint.load import find_checkpoint, load_checkpoint, restore
-from vaerl.checkpoint.save import list_checkpoints
+from vaerl.checkpoint.load import load_checkpoint, restore
+from vaerl.checkpoint.read import find_checkpoint, list_checkpoints
 from vaerl.disk import files, jsonio
 from vaerl.disk.errors import RunFailed, one_line, only_looks
 from vaerl.disk.versions import versions
