@@ -11,24 +11,20 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
-import gymnasium
 import numpy as np
 import torch
-from gymnasium import spaces
-from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
+from stable_baselines3.common.type_aliases import GymEnv
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
-from vaerl.agents.common import Agent, check_env, resolve_policy
-from vaerl.data import Demonstrations, load_demonstrations
+from vaerl.agents.from_data import DataAgent, Info, at_least_zero
+from vaerl.data import Demonstrations
 from vaerl.densities.options import check_positive, check_share
 from vaerl.policies.chunk import ChunkPolicy, flatten_rows
 
-Self = TypeVar("Self", bound="BC")
 LAST_RATE = 0.02
 """Share of the learning rate at the end of the cosine."""
 EVALUATIONS = 20
@@ -37,7 +33,7 @@ ROWS = 2048
 """Windows of the validation episodes looked at."""
 
 
-class BC(Agent, BaseAlgorithm):
+class BC(DataAgent):
     """Behaviour cloning with chunks of actions.
 
     Args:
@@ -74,8 +70,6 @@ class BC(Agent, BaseAlgorithm):
     (1,)
     """
 
-    policy: ChunkPolicy
-    takes_data = needs_data = True
     debug_options: ClassVar[Mapping[str, Any]] = {"batch_size": 16, "chunk": 2}
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
         "MlpPolicy": ChunkPolicy,
@@ -108,110 +102,41 @@ class BC(Agent, BaseAlgorithm):
         device: torch.device | str = "auto",
         _init_setup_model: bool = True,
     ) -> None:
-        policy, policy_kwargs = resolve_policy(policy, policy_kwargs, self.policy_aliases)
         self.chunk, self.execute, self.history = chunk, execute, history
         self.latent, self.decoder_noise = latent, decoder_noise
-        self._data = None if data is None else load_demonstrations(data)
-        self.batch_size = check_positive("batch_size", batch_size)
-        self.observation_noise = _at_least_zero("observation_noise", observation_noise)
-        self.max_grad_norm = _at_least_zero("max_grad_norm", max_grad_norm)
+        self.observation_noise = at_least_zero("observation_noise", observation_noise)
+        self.max_grad_norm = at_least_zero("max_grad_norm", max_grad_norm)
         self.kl_warmup = check_share("kl_warmup", kl_warmup)
         self.average = check_share("average", average)
         self.validation = check_share("validation", validation)
         self.patience = None if patience is None else check_positive("patience", patience)
-        made = check_env(env)
-        if made is None and self._data is not None:
-            made = _NoEnv(self._data.observation_space, self._data.action_space)
         super().__init__(
             policy,
-            made,
+            env,
+            data,
             learning_rate,
-            policy_kwargs=policy_kwargs,
+            batch_size,
+            policy_kwargs,
+            _init_setup_model,
             stats_window_size=stats_window_size,
             tensorboard_log=tensorboard_log,
             verbose=verbose,
             device=device,
             seed=seed,
-            support_multi_env=True,
-            supported_action_spaces=(spaces.Box,),
         )
-        if _init_setup_model:
-            self._setup_model()
 
-    def _setup_model(self) -> None:
-        self._setup_lr_schedule()
-        self.set_random_seed(self.seed)
-        if getattr(self, "observation_space", None) is None:
-            raise ValueError("env: got None without data, expected one of the two: spaces differ")
-        self.policy = self.policy_class(  # type: ignore[assignment]
-            self.observation_space,
-            self.action_space,
-            self.lr_schedule,
-            chunk=self.chunk,
-            execute=self.execute,
-            history=self.history,
-            latent=self.latent,
-            decoder_noise=self.decoder_noise,
-            **self.policy_kwargs,
-        ).to(self.device)
+    def _policy_options(self) -> dict[str, Any]:
+        names = ("chunk", "execute", "history", "latent", "decoder_noise")
+        return {name: getattr(self, name) for name in names}
+
+    def _make_optimizers(self) -> None:
         self.learner = copy.deepcopy(self.policy) if self.average else self.policy
         self.optimizer = torch.optim.Adam(self.learner.parameters(), lr=self.lr_schedule(1.0))
 
-    def learn(
-        self: Self,
-        total_timesteps: int | Any = 4000,
-        callback: MaybeCallback = None,
-        log_interval: int = 200,
-        tb_log_name: str = "BC",
-        reset_num_timesteps: bool = True,
-        progress_bar: bool = False,
-        data: Any = None,
-    ) -> Self:
-        """Take `total_timesteps` updates; demonstrations may be given in their place, or as `data`.
+    def _fit(self, data: Demonstrations, fresh: bool) -> _Cloning:
+        return _Cloning(self, data, fresh)
 
-        A timestep is one update. Callbacks are called after each.
-        """
-        if not isinstance(total_timesteps, int | np.integer):
-            data, total_timesteps = total_timesteps, 4000
-        if data is not None:
-            self._data = load_demonstrations(data)
-        if self._data is None:
-            raise ValueError("data: got None, expected demonstrations; name them here or in BC(…)")
-        _check_fit(self._data, self.observation_space, self.action_space)
-        total, listener = self._setup_learn(
-            int(total_timesteps), callback, reset_num_timesteps, tb_log_name, progress_bar
-        )
-        training, held_out = self._data.split(self.validation, seed=self.seed or 0)
-        windows = Windows(training, self.policy, self.device)
-        unseen = None if held_out is None else Windows(held_out, self.policy, self.device)
-        if reset_num_timesteps:
-            for policy in (self.policy, self.learner):
-                windows.standardise(policy)
-        watch = _Best(self.patience)
-        listener.on_training_start(locals(), globals())
-        while self.num_timesteps < total:
-            info = self._update(windows, total)
-            self._follow()
-            self.num_timesteps += 1
-            if self.num_timesteps % max(1, total // EVALUATIONS) == 0 and unseen is not None:
-                self.logger.record("train/validation_loss", loss := unseen.loss(self.policy))
-                if watch.over(loss, self.policy):
-                    break
-            if self.num_timesteps % log_interval == 0 or self.num_timesteps == total:
-                self._record(info)
-                self.logger.dump(self.num_timesteps)
-            # what SB3's callbacks look for: no environment was stepped
-            listener.update_locals({**locals(), "infos": [], "dones": [], "rewards": []})
-            if not listener.on_step():
-                break
-        if watch.state is not None:
-            self.policy.load_state_dict(watch.state)
-        listener.on_training_end()
-        return self
-
-    def _update(self, windows: Windows, total: int) -> dict[str, Tensor]:
-        progress = self.num_timesteps / total
-        self._current_progress_remaining = 1.0 - progress
+    def _update(self, windows: Windows, progress: float) -> Info:
         rate = self.lr_schedule(1.0 - progress)
         if not callable(self.learning_rate):
             rate *= LAST_RATE + (1.0 - LAST_RATE) * 0.5 * (1.0 + math.cos(math.pi * progress))
@@ -250,33 +175,44 @@ class BC(Agent, BaseAlgorithm):
             )
             torch._foreach_lerp_(acting, learned, share)
 
-    def _record(self, info: dict[str, Tensor]) -> None:
-        for key, number in info.items():
-            self.logger.record(key, float(number))
-
-    def predict(
-        self,
-        observation: Any,
-        state: tuple[np.ndarray, ...] | None = None,
-        episode_start: np.ndarray | None = None,
-        deterministic: bool = False,
-        codes: np.ndarray | None = None,
-    ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
-        """As in SB3; see `ChunkPolicy.predict` for the state and for `codes`."""
-        return self.policy.predict(observation, state, episode_start, deterministic, codes)
-
     def set_random_seed(self, seed: int | None = None) -> None:
-        """Seed everything as SB3 does, and the policy's own noise."""
+        """Seed everything as SB3 does, and the noise of the policy and of the learner."""
         super().set_random_seed(seed)
-        if seed is not None and isinstance(getattr(self, "policy", None), ChunkPolicy):
-            self.policy.noise.reseed(seed)
+        if seed is not None and getattr(self, "learner", None) is not None:
             self.learner.noise.reseed(seed + 1)
-
-    def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_data"]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy", *(["learner"] if self.average else []), "optimizer"], []
+
+
+class _Cloning:
+    """One call of `learn`: its windows, and a look at the unseen ones now and then."""
+
+    def __init__(self, agent: BC, data: Demonstrations, fresh: bool) -> None:
+        self.agent = agent
+        training, held_out = data.split(agent.validation, seed=agent.seed or 0)
+        self.windows = Windows(training, agent.policy, agent.device)
+        self.unseen = None if held_out is None else Windows(held_out, agent.policy, agent.device)
+        if fresh:
+            for policy in (agent.policy, agent.learner):
+                self.windows.standardise(policy)
+        self.watch = _Best(agent.patience)
+
+    def update(self, total: int) -> Info:
+        info = self.agent._update(self.windows, self.agent.num_timesteps / total)
+        self.agent._follow()
+        return info
+
+    def over(self, total: int) -> bool:
+        agent = self.agent
+        if agent.num_timesteps % max(1, total // EVALUATIONS) or self.unseen is None:
+            return False
+        agent.logger.record("train/validation_loss", loss := self.unseen.loss(agent.policy))
+        return self.watch.over(loss, agent.policy)
+
+    def finish(self) -> None:
+        if self.watch.state is not None:
+            self.agent.policy.load_state_dict(self.watch.state)
 
 
 class Windows:
@@ -354,33 +290,3 @@ class _Best:
         if self.looks >= self.patience:
             self.state = self._candidate
         return self.state is not None
-
-
-class _NoEnv(gymnasium.Env):
-    """Stands for an environment where only the spaces are known."""
-
-    def __init__(self, observation_space: spaces.Space, action_space: spaces.Space) -> None:
-        self.observation_space, self.action_space = observation_space, action_space
-
-    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
-        super().reset(seed=seed)
-        return self.observation_space.sample(), {}
-
-    def step(self, action: Any) -> Any:
-        raise ValueError("env: got None, expected an environment: only the spaces are known")
-
-
-def _at_least_zero(name: str, value: float) -> float:
-    if not (isinstance(value, int | float) and 0.0 <= value < math.inf):
-        raise ValueError(f"{name}: got {value!r}, expected a finite number of at least 0")
-    return float(value)
-
-
-def _check_fit(data: Demonstrations, observed: spaces.Space, acted: spaces.Space) -> None:
-    for name, ours, theirs in (
-        ("observations", observed, data.observation_space),
-        ("actions", acted, data.action_space),
-    ):
-        shapes = [spaces.flatdim(space) for space in (ours, theirs)]
-        if shapes[0] != shapes[1]:
-            raise ValueError(f"data: got {name} of {theirs}, the environment has {ours}")
