@@ -201,7 +201,7 @@ class SAC(DensityAgent, SB3SAC):
     def _sample_action(
         self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
     ) -> tuple[np.ndarray, np.ndarray]:
-        """As in SB3, with latent codes or noise that are held from step to step where asked for."""
+        """As in SB3, with latent codes or noise held from step to step if requested."""
         holds = isinstance(self.actor, DensityActor) and self.actor.holds.steps != 1
         if self.num_timesteps < learning_starts or not holds:
             return super()._sample_action(learning_starts, action_noise, n_envs)

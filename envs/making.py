@@ -45,7 +45,7 @@ def import_environments(module: str) -> None:
         sys.path.append(here)
     try:
         import_module(module)
-    except Exception as error:  # the module runs code of its own
+    except Exception as error:  # the module runs its own code
         reason = one_line(f"{type(error).__name__}: {error}")
         raise ValueError(f"module: got {module!r}, which cannot be imported: {reason}") from error
 

@@ -67,7 +67,7 @@ class MoerlandToyEnv(KnownLawEnv):
         return MixtureLaw(weights, means[..., None], STD)
 
     def reward(self, states: Any, actions: Any, next_states: Any) -> Any:
-        """Return 0, there is no reward."""
+        """Return 0: the task has no reward."""
         return namespace(next_states).zeros_like(next_states[..., 0])
 
     def probe_pairs(self) -> dict[str, tuple[Array, Any]]:

@@ -41,7 +41,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Load a subpackage or a function when it is first asked for."""
+    """Load a subpackage or a function at its first use."""
     if name in _SUBPACKAGES:
         return import_module(f"vaerl.{name}")
     if name in _FUNCTIONS:

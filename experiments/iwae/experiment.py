@@ -183,7 +183,7 @@ def _plan(
     threads: int,
     device: str,
 ) -> Autoencoder:
-    """The cell with the epochs asked for; a plan in minutes is made once and kept."""
+    """The cell with the requested epochs; a plan in minutes is made once and kept."""
     if epochs is not None:
         each = [60.0] * len(cell.phases)
         return replace(cell, phases=fit_to_minutes(cell.phases, each, epochs))

@@ -56,7 +56,7 @@ def _samples(best: Results) -> Figure:
 
 
 def _reconstructions(best: Results) -> Figure:
-    """Rows in pairs: what the model sees, and what it makes of it."""
+    """Rows in pairs: the input of the model and its reconstruction."""
     figure = _figure(3.2 * len(best), 4.2)
     for axis, result in zip(figure.subplots(1, len(best), squeeze=False)[0], best, strict=True):
         saved = result.arrays()

@@ -1,9 +1,8 @@
 """MNIST from its IDX files: found, checked, and split as Burda et al. (2016) do.
 
 The folder is the argument, or the environment variable VAERL_DATA; it holds train-images-idx3-ubyte
-and t10k-images-idx3-ubyte (and the labels, where they are asked for), gzipped or not, itself or in
-a folder mnist below it. Images are kept as
-grey levels and binarised anew at every use.
+and t10k-images-idx3-ubyte (and the labels, if needed), gzipped or not, itself or in a folder mnist
+below it. Images are kept as grey levels and binarised again at every use.
 """
 
 from __future__ import annotations

@@ -22,8 +22,8 @@ def read_earlier(path: Path | None, preset: str, *, strict: bool) -> Earlier:
     """The runs and rows of a results.json; nothing without a path.
 
     Raises:
-        ValueError: with `strict`, where it is no such record, or one of another preset, other
-            versions or other settings; otherwise it then holds nothing.
+        ValueError: with `strict`, for a file that is not such a record, or has another preset,
+            other versions or other settings; without it the result is then empty.
     """
     try:
         return Earlier({}, {}) if path is None else _read(Path(path), preset)

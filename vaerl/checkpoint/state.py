@@ -57,7 +57,7 @@ class Parts:
     def capture(self) -> dict[str, Any]:
         """Return "modules", "variables" and "optimizers": the state dict of each by its name.
 
-        Raises ValueError if a parameter is not finite: such an agent is no use as a checkpoint.
+        Raises ValueError if a parameter is not finite: such an agent is useless as a checkpoint.
         """
         for prefix, module in self.modules.items():
             for name, parameter in module.named_parameters():

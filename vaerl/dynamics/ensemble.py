@@ -145,7 +145,7 @@ class Ensemble(nn.Module):
         if self.whole and propagation == "expectation":
             raise ValueError(
                 "propagation: got 'expectation' with whole=True, expected 'ts1' or 'tsinf': "
-                "a mean is no whole number"
+                "a mean is not a whole number"
             )
         if termination == "learned":
             sizes = (self.context_dim + self.change_dim, self._hidden, 1)

@@ -93,7 +93,7 @@ def check_model_env(env: VecEnv | None) -> None:
     """Raise one line for an environment whose observations are changed as it learns."""
     if env is not None and unwrap_vec_normalize(env) is not None:
         raise ValueError(
-            "env: got one in VecNormalize, expected it as it is: the model standardises by itself"
+            "env: got one in VecNormalize, expected none: the model standardises by itself"
         )
 
 

@@ -1,4 +1,4 @@
-"""Independent pieces of work, run one after the other or side by side.
+"""Independent tasks, run one after the other or side by side.
 
 `Executor` is the seam: whoever runs a piece of work somewhere and says how it ended. A failing
 piece does not stop the others. An interrupt gives the running ones time to save their state.

@@ -1,4 +1,4 @@
-"""What experiments keep on disk between two calls: written whole, read back with care."""
+"""Files that experiments keep between two calls: written whole, and checked when read."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ Function = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 NO_REWARD = (
     "reward: got None, expected a function of (states, actions, next_states): "
-    "the model gives no rewards of its own"
+    "the model gives no rewards itself"
 )
 
 

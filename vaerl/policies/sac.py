@@ -303,7 +303,7 @@ class SACPolicy(DensityPolicy, SB3SACPolicy):
     def make_critic(
         self, features_extractor: BaseFeaturesExtractor | None = None
     ) -> ContinuousCritic:
-        """SB3's critics, over waves of the action where they are asked for."""
+        """SB3's critics, over waves of the action if requested."""
         count = self._waves["critic_frequencies"]
         if not count:
             return super().make_critic(features_extractor)

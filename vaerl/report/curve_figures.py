@@ -145,7 +145,7 @@ def draw_curves(ax: Axes, curves: Sequence[Curve], *, ylabel: str, title: str = 
 
 
 def _line_style(agent: str) -> Any:
-    """Solid for names that are no agents, such as the learners of a comparison."""
+    """Solid for names that are not agents, such as the learners of a comparison."""
     known = agent_names()
     return LINE_STYLES[min(known.index(agent), 3) if agent in known else 0]
 

@@ -19,7 +19,7 @@ from vaerl.track import TRACKERS
 WANDB_MODES = ("online", "offline", "disabled")
 DEBUG_STEPS = 128
 NAMED_SOURCE = re.compile(r"[a-z]{2,}:")
-"""Begins a source of data that is no path, such as minari:NAME."""
+"""Begins a source of data that is not a path, such as minari:NAME."""
 AGENT_FIELDS = (
     *("agent", "env", "density", "seed", "n_envs", "density_options", "dynamics"),
     *("dynamics_options", "agent_options", "env_options", "data"),

@@ -50,7 +50,7 @@ class WandbTracker(Tracker):
         check_name("mode", mode, MODES)
         self.directory = Path(directory)
         self.mode = stricter_mode(mode, os.environ.get("WANDB_MODE", ""))
-        """The mode asked for, then the mode of the run."""
+        """The requested mode, then the mode of the run."""
         self._options: dict[str, Any] = {"project": "vaerl", **options}
         self._init_timeout, self._finish_timeout = init_timeout, finish_timeout
         self._say = say

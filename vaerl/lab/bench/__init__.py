@@ -1,4 +1,4 @@
-"""How fast vaerl is against what people use instead, as ratios within one run: `vaerl bench`."""
+"""The speed of vaerl against its alternatives, as ratios within one run: `vaerl bench`."""
 
 from vaerl.lab.bench.groups import GROUPS
 from vaerl.lab.bench.timing import Case, Goal, Group, Result, measure

@@ -1,4 +1,4 @@
-"""What is compared, a function a group: it builds the rivals and gives their pieces of work.
+"""The comparisons, one function per group: it builds the rivals and their pieces of work.
 
 Agents and models live on `device`, as torch names it.
 """

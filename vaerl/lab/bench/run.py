@@ -56,7 +56,7 @@ def bench(
 
     Raises:
         ValueError: an option that is not legal, a folder whose bench.json was measured in another
-            setting, or a `check` that is no record of this command.
+            setting, or a `check` that is not a record of this command.
     """
     check_device(device)
     check_positive("rounds", ROUNDS if rounds is None else rounds)

@@ -135,7 +135,7 @@ def check_device(device: str) -> str:
 
 
 def device_clock(device: str) -> Callable[[], float]:
-    """Seconds of wall time, read when a GPU has done all that it was asked for."""
+    """Seconds of wall time, read when a GPU has finished all its work."""
 
     def clock() -> float:
         torch.cuda.synchronize(device)
