@@ -121,6 +121,8 @@ class Agent:
     """Whether it learns from demonstrations: its constructor then takes `data`."""
     needs_data: ClassVar[bool] = False
     """Whether it cannot learn without demonstrations."""
+    default_steps: ClassVar[int] = 100_000
+    """Steps of a run that names none; updates, where it learns from data."""
     debug_options: ClassVar[Mapping[str, Any]] = {}
     """Constructor arguments of a debug run, which tries everything within seconds."""
     env_defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {}

@@ -45,7 +45,7 @@ class DataAgent(Agent, BaseAlgorithm):
 
     policy: ChunkPolicy
     takes_data = needs_data = True
-    default_updates: ClassVar[int] = 4000
+    default_steps = 4_000
 
     def __init__(
         self,
@@ -127,7 +127,7 @@ class DataAgent(Agent, BaseAlgorithm):
             )
         _check_fit(self._data, self.observation_space, self.action_space)
         total, listener = self._setup_learn(
-            int(total_timesteps or self.default_updates),
+            int(total_timesteps or self.default_steps),
             callback,
             reset_num_timesteps,
             tb_log_name or name,

@@ -15,6 +15,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from vaerl.agents import BC
 from vaerl.checkpoint import load_checkpoint, save_checkpoint
 from vaerl.data import Demonstrations, Episode
+from vaerl.runs.config import TrainConfig
 
 OBS, ACT = spaces.Box(-1.0, 1.0, (2,)), spaces.Box(-1.0, 1.0, (1,))
 
@@ -187,3 +188,9 @@ def test_without_data_or_spaces_there_is_nothing_to_clone() -> None:
         BC("cvae")
     with pytest.raises(ValueError, match="data: got None, expected demonstrations"):
         BC("cvae", Corridor()).learn(10)
+
+
+def test_a_run_that_names_no_steps_takes_those_of_the_agent(tmp_path: Path) -> None:
+    clone = TrainConfig("Pendulum-v1", agent="bc", data=str(tmp_path))
+    assert (clone.steps, clone.eval_every) == (4_000, 400)
+    assert TrainConfig("Pendulum-v1").steps == 100_000

@@ -53,8 +53,9 @@ class TrainConfig:
     """Argument of the environment, passed to gymnasium.make."""
     data: str = ""
     """Demonstrations to learn from: a folder, a run, or minari:NAME."""
-    steps: int = 100_000
-    """Environment steps, summed over the copies; updates, for an agent that learns from data."""
+    steps: int = None  # type: ignore[assignment]  # a number once made
+    """Environment steps, summed over the copies; updates, for an agent that learns from data;
+    default: 100000, for bc 4000."""
     seed: int = 0
     """Seed of the agent, the environments and the evaluations."""
     n_envs: int = 1
@@ -93,6 +94,8 @@ class TrainConfig:
             if isinstance(value, Mapping):
                 object.__setattr__(self, item.name, dict(value))
         object.__setattr__(self, "track", tuple(dict.fromkeys(self.track)))
+        if self.steps is None:
+            object.__setattr__(self, "steps", AGENTS.load(self.agent).default_steps)
         for name in ("steps", "n_envs", "eval_episodes", "final_episodes"):
             if getattr(self, name) is not None:
                 _check_whole(name, getattr(self, name), 1)
