@@ -55,6 +55,8 @@ CLASSES: dict[str, type] = {
     **{c.__name__: c for c in (RMSpropTFLike, HerReplayBuffer)},
 }
 SCHEDULED = ("learning_rate", "clip_range", "clip_range_vf")
+# What a constructor, or torch in it, raises for an argument that it cannot use.
+REFUSALS = (TypeError, AssertionError, RuntimeError, MemoryError, OverflowError)
 # Arguments with a field of their own, and those that the caller of `make_agent` chooses.
 _NOT_OPTIONS = {"self", "policy", "env", "seed", "device", "tensorboard_log", "_init_setup_model"}
 _NOT_OPTIONS |= {"data"}
@@ -155,7 +157,7 @@ def make_agent(
     policy = POLICIES.get(description.density, description.density)
     try:
         return cls(policy, env, seed=seed, device=device, **with_schedules(options))
-    except (TypeError, AssertionError) as error:
+    except REFUSALS as error:
         raise ValueError(f"{description.agent} with {options}: {one_line(error)}") from error
 
 

@@ -49,6 +49,41 @@ MISTAKES = {
     "agent range": ([*PENDULUM, "--agent-option", "gamma=1.5"], ["gamma: got 1.5", "from 0 to 1"]),
     "agent text": ([*PENDULUM, "--agent-option", "tau=slow"], ["tau: got 'slow'", "a number"]),
     "entropy": ([*PENDULUM, "--agent-option", "ent_coef=foo"], ["ent_coef: got 'foo'", "auto"]),
+    "negative entropy": (
+        [*PENDULUM, "--agent-option", "ent_coef=-1"],
+        ["ent_coef: got -1", "0 or"],
+    ),
+    "policy value": (
+        [*PENDULUM, "--agent-option", 'policy_kwargs={"clip_mean": "x"}'],
+        ["policy_kwargs: clip_mean: got 'x', expected a number"],
+    ),
+    "gSDE value": (
+        [*PENDULUM, "--agent-option", "sde_sample_freq=x"],
+        ["sde_sample_freq: got 'x'"],
+    ),
+    "learning rate": (
+        [*PENDULUM, "--agent-option", "learning_rate=1e300"],
+        ["learning_rate: got 1e+300", "from 0 to 1000"],
+    ),
+    "no whole number": ([*PENDULUM, "--agent-option", "buffer_size=1e13"], ["buffer_size: got 1"]),
+    " memory": (
+        [*PENDULUM, "--agent-option", "buffer_size=10000000000000"],
+        ["'buffer_size': 10000000000000", "allocate"],
+    ),
+    "width": (
+        [*PENDULUM, "--agent-option", 'policy_kwargs={"net_arch": [-5]}'],
+        ["'net_arch': [-5]", "dimension"],
+    ),
+    "broken value": ([*PENDULUM, "--env-option", "g=007"], ["--env-option g: got 007", "JSON"]),
+    "model file": (
+        ["train", "sac", "--env", "HalfCheetah-v5", "--env-option", "xml_file=5"],
+        ["env_options: got {'xml_file': 5}", "AttributeError"],
+    ),
+    "option of a reset": (
+        ["train", "sac", "--env", "HalfCheetah-v5", "--env-option", "reset_noise_scale=x"],
+        ["env_options: got {'reset_noise_scale': 'x'}"],
+    ),
+    "no such device": ([*PENDULUM, "--device", "mps"], ["device: got 'mps', expected cpu"]),
     "train_freq": ([*PENDULUM, "--agent-option", "train_freq=0"], ["train_freq: got 0", "1 or"]),
     "class": ([*PENDULUM, "--agent-option", "action_noise=3"], ["action_noise: got 3", "null"]),
     "policy option": (
@@ -66,7 +101,7 @@ MISTAKES = {
         ["train", "sac", "--env", "Pendulum-v1", "--steps", "0"],
         ["steps: got 0", "1 or more"],
     ),
-    "negative": ([*PENDULUM, "--steps", "-5"], ["steps: got -5"]),
+    "negative steps": ([*PENDULUM, "--steps", "-5"], ["steps: got -5"]),
     "seed": ([*PENDULUM, "--seed", "-1"], ["seed: got -1", "0 or more"]),
     "copies": ([*PENDULUM, "--n-envs", "0"], ["n_envs: got 0"]),
     "device": ([*PENDULUM, "--device", "gpu"], ["'gpu'", "cuda"]),

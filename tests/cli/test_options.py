@@ -65,9 +65,9 @@ def test_every_type_is_read() -> None:
 
 
 def test_fields_are_options() -> None:
-    words = ["--count", "3", "--pair", "a=1", "--pair", "b=[x]", "--tags", "u,v", "n", "--loud"]
+    words = ["--count", "3", "--pair", "a=1", "--pair", "b=x y", "--tags", "u,v", "n", "--loud"]
     found, _ = run(of_dataclass(Sample, {}), words, positional="name")
-    values = {"name": "n", "count": 3, "pairs": {"a": 1, "b": "[x]"}, "tags": ["u", "v"]}
+    values = {"name": "n", "count": 3, "pairs": {"a": 1, "b": "x y"}, "tags": ["u", "v"]}
     assert found == {**values, "loud": True}
     assert run(of_dataclass(Sample, {}), ["n"], "name")[0] == {"name": "n", "loud": False}
 
@@ -116,3 +116,19 @@ def test_values_keep_their_type() -> None:
         "g": {"h": 1},
         "i": "",
     }
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["007", "nan", "-Infinity", "1e999", "(1,2)", "[1,2", "{a: 1}", "'x'", '"x', "1e", "1_0"],
+)
+def test_a_broken_value_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"^--x a: got .*, expected JSON: a finite number, a list"):
+        parse_pairs("--x", [f"a={text}"])
+
+
+@pytest.mark.parametrize(
+    "text", ["4x4", "auto_0.1", "lin_1e-3", "minari:a/b-v0", "info", "e5", "-x"]
+)
+def test_other_texts_stay_texts(text: str) -> None:
+    assert parse_pairs("--x", [f"a={text}", 'b="007"', "c=.5"]) == {"a": text, "b": "007", "c": 0.5}

@@ -97,11 +97,17 @@ class Odd(gymnasium.Env):
             raise OSError("stuck")
 
 
-gymnasium.register("test/Odd-v0", Odd, disable_env_checker=True)
+def odd_id(fault: str) -> str:
+    """The environment with this fault, which is registered at the first call."""
+    name = f"test/Odd-{fault.replace(' ', '-')}-v0"
+    if name not in gymnasium.registry:
+        gymnasium.register(name, Odd, disable_env_checker=True, kwargs={"fault": fault})
+    return name
+
 
 FAULTS = {
-    "step raises": "'test/Odd-v0': step 12 raised KeyError: 'left leg'",
-    "a value error": "'test/Odd-v0': step 12 raised ValueError: not a line",
+    "step raises": "'test/Odd-.*-v0': step 12 raised KeyError: 'left leg'",
+    "a value error": "'test/Odd-.*-v0': step 12 raised ValueError: not a line",
     "step returns four": r"step 12 raised ValueError: not enough values to unpack .*; it must "
     r"return \(observation, reward, terminated, truncated, info\)",
     "step returns None": "step 12 raised TypeError: .*; it must return",
@@ -110,7 +116,7 @@ FAULTS = {
     "info None": "step 12 returned an info of type NoneType, not dict",
     "reset raises": "reset after 8 steps raised RuntimeError: the door is shut",
     "reset returns no info": r"reset after 0 steps returned array\(.*; it must return",
-    "raises when made": "'test/Odd-v0' cannot be made: RuntimeError: no licence",
+    "raises when made": "'test/Odd-.*-v0' cannot be made: RuntimeError: no licence",
 }
 
 
@@ -119,7 +125,7 @@ def odd(out: Path, fault: str, agent: str = "ppo", **changes: Any) -> TrainConfi
     if agent == "sac":
         options = {"learning_starts": 10, "batch_size": 8, "buffer_size": 50}
     fields: dict[str, Any] = {
-        "env": "test/Odd-v0",
+        "env": odd_id(fault),
         "agent": agent,
         "density": "gaussian",
         "steps": 32,
@@ -129,7 +135,6 @@ def odd(out: Path, fault: str, agent: str = "ppo", **changes: Any) -> TrainConfi
         "out": str(out),
         "device": "cpu",
         "agent_options": {**options, "policy_kwargs": {"net_arch": [8]}},
-        "env_options": {"fault": fault},
     }
     return TrainConfig(**{**fields, **changes})
 
@@ -144,13 +149,24 @@ def test_a_fault_names_environment_call_and_step(fault: str, agent: str, tmp_pat
         assert RunDirectory(tmp_path / "run").status()["state"] == "failed"
 
 
+@pytest.mark.parametrize("fault", ["raises when made", "reset returns no info", "no such fault"])
+def test_bad_options_are_refused_before_a_folder_is_made(fault: str, tmp_path: Path) -> None:
+    """Also those that the environment looks at when it is reset."""
+    name = "no" if "such" in fault else "fault"
+    with pytest.raises(ValueError, match=rf"^env_options: got {{'{name}': .*Odd.*: \w+: "):
+        train(odd(tmp_path / "run", "", env_options={name: fault}))
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_copy_and_the_code_are_named(tmp_path: Path) -> None:
-    with pytest.raises(EnvironmentFault, match=r"'test/Odd-v0 \(copy 0\)': step 12 raised"):
+    with pytest.raises(EnvironmentFault, match=r"-v0 \(copy 0\)': step 12 raised"):
         train(odd(tmp_path / "run", "step raises", n_envs=2))
-    words = ["--env", "test/Odd-v0", "--env-option", "fault=step raises", "--debug"]
+    words = ["--env", odd_id("step raises"), "--debug"]
     result = CliRunner().invoke(app, ["train", "ppo", *words, "--out", str(tmp_path / "typed")])
     assert result.exit_code == 1 and "internal" not in result.stderr
-    assert "vaerl: env 'test/Odd-v0': step 12 raised KeyError: 'left leg'" in result.stderr
+    assert (
+        "vaerl: env 'test/Odd-step-raises-v0': step 12 raised KeyError: 'left leg'" in result.stderr
+    )
 
 
 @pytest.mark.parametrize(("fault", "code"), [("exits", 7), ("step raises", 1)])
@@ -163,9 +179,15 @@ def test_a_worker_that_ends_is_named(fault: str, code: int, tmp_path: Path) -> N
     ("fault", "line"),
     [
         ("", "no video: "),
-        ("render raises", "no video: EnvironmentFault: env 'test/Odd-v0': render after"),
-        ("render returns text", "no video: ValueError: env 'test/Odd-v0' cannot draw itself"),
-        ("close raises", "env 'test/Odd-v0': close raised OSError: stuck"),
+        (
+            "render raises",
+            "no video: EnvironmentFault: env 'test/Odd-render-raises-v0': render after",
+        ),
+        (
+            "render returns text",
+            "no video: ValueError: env 'test/Odd-render-returns-text-v0' cannot draw itself",
+        ),
+        ("close raises", "-v0': close raised OSError: stuck"),
         ("words", "no video: "),
     ],
 )
@@ -209,17 +231,17 @@ class Still:
 
 
 def test_an_endless_episode_is_cut_and_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    def found(**options: Any) -> Any:
-        return evaluate(Still(), "test/Odd-v0", episodes=3, seed=0, env_options=options)
+    def found(fault: str, **options: Any) -> Any:
+        return evaluate(Still(), odd_id(fault), episodes=3, seed=0, env_options=options)
 
     monkeypatch.setattr("vaerl.runs.evaluate.EPISODE_LIMIT", 30)
-    endless = found(fault="never ends")
+    endless = found("never ends")
     assert endless.lengths.tolist() == [30, 30, 30] and endless.cut == 3
     assert "3 of 3 episodes did not end and were cut after 30 steps" in endless.note
-    assert found(fault="").cut == 0 and found(fault="").note == ""
-    own = found(fault="never ends", max_episode_steps=40)
+    assert found("").cut == 0 and found("").note == ""
+    own = found("never ends", max_episode_steps=40)
     assert own.lengths.tolist() == [40, 40, 40] and own.cut == 0
-    assert found(fault="never ends", max_episode_steps=-1).cut == 3
+    assert found("never ends", max_episode_steps=-1).cut == 3
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])

@@ -16,6 +16,7 @@ import pytest
 from gymnasium import spaces
 
 from vaerl.disk import VaerlLoadError
+from vaerl.disk.errors import RunFailed, WriteError
 from vaerl.report.pictures import Painter
 from vaerl.runs import RunDirectory
 from vaerl.runs.agent_options import agent_options
@@ -259,6 +260,34 @@ def test_a_failed_run_says_why(tmp_path: Path) -> None:
     assert "a leg came off" in (run.path / "error.txt").read_text()
     with pytest.raises(VaerlLoadError):
         load_run(run.path)
+
+
+def test_whole_roll_outs_are_announced_and_no_replay_buffer_is_missed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = {"n_steps": 16, "batch_size": 16, "n_epochs": 1}
+    config = small(tmp_path / "run", agent="ppo", agent_options=options, steps=40)
+    assert train(config).status()["steps"] == 48
+    assert "takes whole roll-outs of 16 steps, 48 in all" in capsys.readouterr().err
+    train(dataclasses.replace(config, steps=64), resume=True)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_failed_last_save_names_the_last_good_checkpoint(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also after a resume, whose process has saved nothing itself."""
+    kept = train(small(tmp_path / "run", steps=30)).checkpoints_path
+
+    def full(*given: Any, **options: Any) -> None:
+        raise WriteError(OSError(28, "No space left on device"), "agent.safetensors")
+
+    monkeypatch.setattr("vaerl.checkpoint.save.save_checkpoint", full)
+    with pytest.raises(RunFailed, match="the last checkpoint could not be written"):
+        train(small(tmp_path / "run", steps=40), resume=True)
+    name = max(path.name for path in kept.iterdir())
+    assert f"the last good one is {name}" in capsys.readouterr().err
+    assert RunDirectory(tmp_path / "run").status()["state"] == "failed"
 
 
 def test_options_of_an_agent_are_those_of_its_constructor() -> None:

@@ -20,6 +20,7 @@ from tests.runs.tiny import digest, make
 from tests.track.wandb_child import STEPS
 from tests.track.wandb_history import read_history, read_metrics
 from vaerl.runs.callback import TrackerCallback
+from vaerl.runs.config import TrainConfig
 from vaerl.track import Trackers, WandbTracker
 from vaerl.track.wandb import stricter_mode
 
@@ -176,6 +177,14 @@ def test_whatever_raises_costs_one_line(
     trouble = [line for line in said if "W&B: offline," not in line]
     assert len(trouble) == (3 if broken == "log" else 1) and "\n" not in "".join(trouble)
     assert all(line.startswith("WandbTracker.") for line in trouble)
+
+
+def test_a_resumed_run_keeps_its_id(tmp_path: Path) -> None:
+    """A new tracker of the same folder continues the run; that of another folder begins one."""
+    config = TrainConfig("Pendulum-v1").to_dict()
+    options = [WandbTracker.for_run(tmp_path / name, config)._options for name in ("a", "a", "b")]
+    assert options[0] == options[1] and options[0]["resume"] == "allow"
+    assert options[0]["id"] != options[2]["id"]
 
 
 def test_without_the_module_training_goes_on(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import inspect
-import json
 import re
 import textwrap
 import types
@@ -15,6 +14,8 @@ from itertools import pairwise
 from typing import Annotated, Any
 
 import typer
+
+from vaerl.disk import jsonio
 
 REQUIRED = inspect.Parameter.empty
 
@@ -165,18 +166,40 @@ def parse_pairs(option: str, pairs: Sequence[str]) -> dict[str, Any]:
             raise ValueError(f"{option}: got {pair!r}, expected NAME=VALUE, such as k=16")
         if name in values:
             raise ValueError(f"{option}: got {name!r} twice: {values[name]!r} and {text!r}")
-        values[name] = parse_value(text)
+        try:
+            values[name] = parse_value(text)
+        except ValueError as error:
+            raise ValueError(f"{option} {name}: {error}") from None
     return values
+
+
+BROKEN = re.compile(
+    r"""[-+]?[\d.][\d._]*(e[-+]?\d*)?|[-+]?(nan|inf|infinity)|[\[({"'].*""", re.I | re.S
+)
+"""Texts that look like a number, a list, an object or a quoted text."""
 
 
 def parse_value(text: str) -> Any:
     """Read a value as JSON or as True, False or None; anything else stays text.
 
+    Raises ValueError for what looks like a value and is none, such as 007, nan or (1,2).
+
     >>> parse_value("1e-3"), parse_value("[8, 8]"), parse_value("True"), parse_value("iwae-k")
     (0.001, [8, 8], True, 'iwae-k')
     """
     words = {"True": True, "False": False, "None": None}
+    if text in words:
+        return words[text]
     try:
-        return words[text] if text in words else json.loads(text)
-    except json.JSONDecodeError:
-        return float(text) if re.fullmatch(r"[-+]?(\d+\.|\.?\d+)", text) else text  # 1. and .5
+        value = jsonio.loads(text.encode(), "value")
+        jsonio.dumps(value)  # refuses 1e999
+        return value
+    except ValueError:
+        if re.fullmatch(r"[-+]?([1-9]\d*\.|0?\.\d+)", text):  # 1. and .5
+            return float(text)
+        if BROKEN.fullmatch(text):
+            raise ValueError(
+                f'got {text}, expected JSON: a finite number, a list, or a text, such as "{text}" '
+                "in quotes"
+            ) from None
+        return text

@@ -30,9 +30,10 @@ LEAST = {
     **dict.fromkeys(("target_update_interval", "train_freq"), 1),
     **dict.fromkeys(("gamma", "gae_lambda", "tau", "learning_rate", "learning_starts"), 0),
     **dict.fromkeys(("clip_range", "clip_range_vf", "max_grad_norm", "target_kl", "vf_coef"), 0),
+    "ent_coef": 0,
     "gradient_steps": -1,
 }
-SHARES = ("gamma", "gae_lambda", "tau")
+MOST = {**dict.fromkeys(("gamma", "gae_lambda", "tau"), 1), "learning_rate": 1000}
 NUMBER = r"(\d+\.?\d*|\.\d+)(e[-+]?\d+)?"
 SCHEDULE = re.compile(rf"lin(_{NUMBER}){{1,3}}", re.IGNORECASE)
 
@@ -45,17 +46,24 @@ def check_agent_options(agent: str, options: Mapping[str, Any]) -> None:
     legal = agent_options(agent)
     for option, value in options.items():
         check_name(f"option of agent {agent}", option, legal)
-        numbers = value if isinstance(value, list | tuple) else [value]
-        low, high = LEAST.get(option, -math.inf), 1 if option in SHARES else math.inf
-        inside = all(low <= n <= high for n in numbers if isinstance(n, int | float))
-        if not (inside and _fits(value, legal[option])):
-            expected = " or ".join(dict.fromkeys(_words(legal[option], low, high)))
-            raise ValueError(f"agent option {option}: got {value!r}, expected {expected}")
+        _check_value(f"agent option {option}", value, legal[option], option)
     policies = getattr(agent_class(agent), "policy_aliases", None)
     if policies:
-        names = set(inspect.signature(next(iter(policies.values())).__init__).parameters)
-        for name in options.get("policy_kwargs") or {}:
-            check_name("agent option policy_kwargs", name, names - SPACES)
+        make_policy = next(iter(policies.values())).__init__
+        hints = _hints(make_policy)
+        names = set(inspect.signature(make_policy).parameters) - SPACES
+        for name, value in (options.get("policy_kwargs") or {}).items():
+            check_name("agent option policy_kwargs", name, names)
+            _check_value(f"agent option policy_kwargs: {name}", value, hints.get(name, Any), name)
+
+
+def _check_value(where: str, value: Any, hint: Any, option: str) -> None:
+    numbers = value if isinstance(value, list | tuple) else [value]
+    low, high = LEAST.get(option, -math.inf), MOST.get(option, math.inf)
+    inside = all(low <= n <= high for n in numbers if isinstance(n, int | float))
+    if not (inside and _fits(value, hint)):
+        expected = " or ".join(dict.fromkeys(_words(hint, low, high)))
+        raise ValueError(f"{where}: got {value!r}, expected {expected}")
 
 
 def agent_options(name: str) -> dict[str, Any]:
@@ -128,6 +136,8 @@ def _words(hint: Any, low: float, high: float) -> list[str]:
         dict: "an object of arguments",
         Mapping: "an object of arguments",
         Sequence: "a list",
+        list: "a list",
+        type: '{"class": NAME}',
         tuple: '[a whole number, "step" or "episode"]',
         Callable: "lin_START[_END[_FRACTION]] for a line between two numbers",
     }

@@ -12,7 +12,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from vaerl.agents.description import AgentDescription
 from vaerl.agents.description import make_agent as make_described
 from vaerl.densities import DENSITIES
-from vaerl.disk.errors import only_looks
+from vaerl.disk.errors import one_line, only_looks
 from vaerl.runs.agent_options import check_agent_options
 from vaerl.runs.config import TrainConfig
 from vaerl.runs.directory import RunDirectory
@@ -28,8 +28,11 @@ def check_config(config: TrainConfig) -> None:
     if config.dynamics:
         DENSITIES.check(config.dynamics, "dynamics")
     check_agent_options(config.agent, config.agent_options)
-    if config.device.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(f"device: got {config.device!r}, expected cpu: torch finds no GPU here")
+    try:
+        torch.zeros(1, device=None if config.device == "auto" else config.device)
+    except (RuntimeError, AssertionError) as error:  # torch, built without the device
+        reason = one_line(str(error).partition("\n")[0], 120)
+        raise ValueError(f"device: got {config.device!r}, expected cpu: {reason}") from error
 
 
 def log_every(config: TrainConfig) -> int:

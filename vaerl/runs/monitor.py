@@ -77,7 +77,7 @@ class Monitor(monitor.Monitor):
         try:
             super().close()
         except Exception as error:  # its work is done
-            print(f"env {self.name!r}: close raised {_words(error)}", file=sys.stderr)
+            print(f"env {self.name!r}: close raised {words_of(error)}", file=sys.stderr)
 
     def _call(self, name: str, call: Callable[..., Any], *given: Any, **options: Any) -> Any:
         try:
@@ -86,7 +86,7 @@ class Monitor(monitor.Monitor):
             frames = traceback.extract_tb(error.__traceback__)
             returned = all(frame.filename.startswith(CALLERS) for frame in frames)
             hint = f"; it must return {RETURNS[name]}" if returned else ""
-            raise EnvironmentFault(f"{self._where(name)} raised {_words(error)}{hint}") from error
+            raise EnvironmentFault(f"{self._where(name)} raised {words_of(error)}{hint}") from error
 
     def _check(self, name: str, observation: Any, info: Any) -> None:
         """Check what would otherwise fail, unnamed, where observations of copies are stacked."""
@@ -122,5 +122,6 @@ def watched(env_id: str, options: Mapping[str, Any]) -> Iterator[Monitor]:
         env.close()
 
 
-def _words(error: Exception) -> str:
+def words_of(error: Exception) -> str:
+    """An error's class and message, on one line."""
     return one_line(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)

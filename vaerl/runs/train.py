@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
 from vaerl.agents import agent_class
@@ -211,6 +212,15 @@ class _Training:
     def _learn(self, details: dict[str, Any]) -> None:
         agent, config = self.agent, self.config
         begun = agent.num_timesteps
+        if isinstance(agent, OnPolicyAlgorithm):
+            whole = agent.n_steps * agent.n_envs
+            if (config.steps - begun) % whole:
+                ends = begun + -(-(config.steps - begun) // whole) * whole
+                print(
+                    f"steps: got {config.steps:,}; {config.agent} takes whole roll-outs of "
+                    f"{whole:,} steps, {ends:,} in all",
+                    file=sys.stderr,
+                )
         progress = _Progress(self.on_step)
         log_interval = None if isinstance(agent, OffPolicyAlgorithm) else 1  # None: see _log
         start = time.perf_counter()

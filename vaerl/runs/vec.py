@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -20,7 +20,7 @@ from vaerl.disk.errors import EnvironmentFault, one_line
 from vaerl.envs.making import find_spec, make_env
 from vaerl.policies.spaces import check_action_space
 from vaerl.runs.config import check_env_id
-from vaerl.runs.monitor import Monitor
+from vaerl.runs.monitor import Monitor, words_of
 
 LONGEST = 100_000  # steps of an episode that an environment may declare
 
@@ -48,6 +48,10 @@ class _Dummy(_SpacedSeeds, DummyVecEnv):
 class _Subproc(_SpacedSeeds, SubprocVecEnv):
     """Each copy in its own process; one that ends ends the others, and is named."""
 
+    def __init__(self, make: Sequence[Callable[[], gymnasium.Env]], name: str) -> None:
+        super().__init__(list(make))
+        self.name = name
+
     def step_wait(self) -> Any:
         """Receive the results of a step."""
         return self._received(super().step_wait)
@@ -72,7 +76,9 @@ class _Subproc(_SpacedSeeds, SubprocVecEnv):
                 process.terminate()
             self.closed = True
             copies = " and ".join(f"of copy {i} ended with code {code}" for i, code in ended)
-            raise EnvironmentFault(f"env: the process {copies}; its words are above") from error
+            raise EnvironmentFault(
+                f"env {self.name!r}: the process {copies}; its words are above"
+            ) from error
 
 
 def make_vec(
@@ -105,13 +111,13 @@ def make_vec(
         arguments["render_mode"] = render_mode
     try:
         first = _make_one(spec, arguments, limit, False)
-    except TypeError as error:
-        raise ValueError(f"env_options: got {arguments} for {env_id!r}: {error}") from error
-    except (ValueError, gymnasium.error.Error) as error:
-        raise ValueError(f"env {env_id!r} cannot be made: {one_line(error)}") from error
+        if arguments:  # some are first used by a reset
+            first.reset()
     except Exception as error:
-        words = one_line(f"{type(error).__name__}: {error}")
-        raise EnvironmentFault(f"env {env_id!r} cannot be made: {words}") from error
+        if not arguments:
+            raise EnvironmentFault(f"env {env_id!r} cannot be made: {words_of(error)}") from error
+        words = f"env_options: got {arguments} for {env_id!r}: {words_of(error)}"
+        raise ValueError(one_line(words)) from error
     try:
         if not (discrete and isinstance(first.action_space, spaces.Discrete)):
             check_action_space(first.action_space)
@@ -123,7 +129,7 @@ def make_vec(
         partial(_make_one, spec, arguments, limit, subprocess, f" (copy {i})" if copies > 1 else "")
         for i in range(copies)
     ]
-    env = _Subproc(make) if subprocess else _Dummy(make)  # type: ignore[arg-type]
+    env = _Subproc(make, env_id) if subprocess else _Dummy(make)  # type: ignore[arg-type]
     env.seed(seed)
     return env
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import io
 import os
+import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
+from vaerl.disk import files
 from vaerl.disk.errors import one_line
 from vaerl.names import check_name
 from vaerl.track import media
@@ -61,13 +63,22 @@ class WandbTracker(Tracker):
 
     @classmethod
     def for_run(cls, folder: Path, config: Mapping[str, Any]) -> Self:
-        """A run in the project and mode of `config`, grouped with those of other seeds."""
+        """A run in the project and mode of `config`, grouped with those of other seeds.
+
+        Its id is kept in `folder`/wandb, so that a resumed training continues the same W&B run.
+        """
+        place = folder / "wandb" / "run-id"
+        if not place.exists():
+            files.make_directory(place.parent)
+            files.write_text(place, secrets.token_hex(4))
         return cls(
             folder,
             project=config["wandb_project"],
             name=folder.resolve().name,
             group=f"{config['agent']}-{config['density']}-{config['env']}",
             mode=config["wandb_mode"],
+            id=files.read_file(place, 64).decode("ascii"),
+            resume="allow",
         )
 
     def start(self, config: Mapping[str, Any]) -> None:
