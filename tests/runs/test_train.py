@@ -6,7 +6,10 @@ import dataclasses
 import hashlib
 import json
 import os
+import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
+from tests.runs.faulty import read_all
 from vaerl.disk import VaerlLoadError
 from vaerl.disk.errors import RunFailed, WriteError
 from vaerl.report.pictures import Painter
@@ -230,6 +234,7 @@ def test_a_folder_in_use_is_not_touched(tmp_path: Path) -> None:
     (tmp_path / "other" / "thesis.tex").write_text("years of work")
     with pytest.raises(ValueError, match="is not a run"):
         train(dataclasses.replace(config, out=str(tmp_path / "other")), overwrite=True)
+    assert [path.name for path in (tmp_path / "other").iterdir()] == ["thesis.tex"]
 
 
 class Breaks(gymnasium.Env):
@@ -288,6 +293,34 @@ def test_a_failed_last_save_names_the_last_good_checkpoint(
     name = max(path.name for path in kept.iterdir())
     assert f"the last good one is {name}" in capsys.readouterr().err
     assert RunDirectory(tmp_path / "run").status()["state"] == "failed"
+
+
+def test_one_process_at_a_time_writes_to_a_run(tmp_path: Path) -> None:
+    """Another one is refused at once; the lock of a killed one is free."""
+    config = small(tmp_path / "run", steps=30)
+    train(config)
+    code = "import sys\nfrom vaerl.runs import RunDirectory\n"
+    code += f"with RunDirectory({config.out!r}).locked():\n    print('held'); sys.stdin.read()"
+    holder = subprocess.Popen(
+        [sys.executable, "-u", "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+    before = read_all(tmp_path / "run")
+    for how in ({"resume": True}, {"overwrite": True}):
+        with pytest.raises(ValueError, match="is in use: another process is training there"):
+            train(dataclasses.replace(config, steps=40), **how)  # type: ignore[arg-type]
+    assert read_all(tmp_path / "run") == before
+    holder.kill()
+    holder.communicate()
+    assert train(dataclasses.replace(config, steps=40), resume=True).status()["steps"] == 40
+
+
+def test_a_deleted_folder_is_no_finished_run(tmp_path: Path) -> None:
+    def delete(step: int) -> None:
+        shutil.rmtree(tmp_path / "run", ignore_errors=True)
+
+    with pytest.raises(RunFailed, match="was deleted during the training"):
+        train(small(tmp_path / "run", steps=30), on_step=delete)
 
 
 def test_options_of_an_agent_are_those_of_its_constructor() -> None:

@@ -14,12 +14,15 @@ metrics.jsonl is the original; W&B and TensorBoard hold copies.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from vaerl.disk import files, jsonio
 from vaerl.disk.errors import VaerlLoadError, one_line
@@ -27,6 +30,7 @@ from vaerl.disk.versions import versions
 from vaerl.track import TRACKERS
 
 STATES = ("running", "finished", "stopped", "failed")
+LOCK = ".lock"  # held by the process that trains
 METRICS_LIMIT = 2**32  # bytes of metrics.jsonl that are read
 _NOT_FINITE = {"nan": float("nan"), "inf": float("inf"), "-inf": float("-inf")}
 
@@ -64,6 +68,32 @@ class RunDirectory:
         """The name of the directory, and of the run."""
         return self.path.resolve().name
 
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from writing to the directory inside the block.
+
+        The operating system frees the lock when its process ends, however it ends.
+
+        Raises ValueError if another process has the lock; WriteError.
+        """
+        files.check_folder("out", self.path)
+        files.make_directory(self.path)
+        lock = FileLock(self.path / LOCK)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            raise ValueError(
+                f"out: {str(self.path)!r} is in use: another process is training there"
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
+            with contextlib.suppress(OSError):  # not in a folder that was not ours to begin with
+                if not self.config_path.exists():
+                    (self.path / LOCK).unlink(missing_ok=True)
+                    self.path.rmdir()
+
     def create(self, config: dict[str, Any], overwrite: bool = False) -> Self:
         """Make the directory with its config.json and return self.
 
@@ -75,7 +105,7 @@ class RunDirectory:
         """
         config = {**config, "versions": versions()}
         text = jsonio.dumps(config, indent=2) + "\n"
-        if self.path.is_dir() and any(self.path.iterdir()):
+        if self.path.is_dir() and {path.name for path in self.path.iterdir()} - {LOCK}:
             self._clear(overwrite)
         files.check_folder("run", self.path)
         for folder in (self.path, self.checkpoints_path, self.figures_path, self.videos_path):

@@ -89,12 +89,13 @@ def train(
     try:
         run = RunDirectory(config.out)
         agent = make_agent(config, env, _seeds(config)["agent"])
-        there = resume and run.config_path.exists()
-        if there and list_checkpoints(run.checkpoints_path):
-            _restore(run, config, agent)
-        else:
-            run.create(config.to_dict(), overwrite=overwrite or there)
-        return _Training(config, run, agent, on_step, painter).run_all()
+        with run.locked():
+            there = resume and run.config_path.exists()
+            if there and list_checkpoints(run.checkpoints_path):
+                _restore(run, config, agent)
+            else:
+                run.create(config.to_dict(), overwrite=overwrite or there)
+            return _Training(config, run, agent, on_step, painter).run_all()
     finally:
         env.close()
 
@@ -234,6 +235,8 @@ class _Training:
         details["train_seconds"] = self.before["train_seconds"] + seconds
         details["train_steps"] = self.before["train_steps"] + agent.num_timesteps - begun
         progress.tell(agent.num_timesteps)
+        if not self.run.config_path.exists():
+            raise RunFailed(f"out: {str(self.run.path)!r} was deleted during the training")
         if self.callback.last_save_failed:
             raise RunFailed("the last checkpoint could not be written")
 
