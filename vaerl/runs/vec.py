@@ -88,7 +88,6 @@ def make_vec(
     seed: int | None = None,
     options: Mapping[str, Any] | None = None,
     subprocess: bool = False,
-    render_mode: str | None = None,
     discrete: bool = False,
     limit: int | None = None,
 ) -> VecEnv:
@@ -107,8 +106,6 @@ def make_vec(
     """
     check_env_id(env_id)
     spec, arguments = find_spec(env_id), dict(options or {})
-    if render_mode is not None:
-        arguments["render_mode"] = render_mode
     try:
         first = _make_one(spec, arguments, limit, False)
         if arguments:  # some are first used by a reset
