@@ -11,7 +11,10 @@ import pytest
 from typer.testing import CliRunner
 
 from vaerl.cli import app
+from vaerl.data import Demonstrations, write_folder
 from vaerl.runs import RunDirectory
+from vaerl.runs.config import TrainConfig
+from vaerl.runs.train import train
 
 FUNCTION = """
 def act(observation, z):
@@ -59,6 +62,30 @@ def test_a_run(tmp_path: Path) -> None:
     assert len(found["states"]) == 2
     assert [way["z"] for way in found["rollouts"]] == ["redrawn", "zero", "kept 1"]
     RunDirectory.open(path)  # the run is still one
+
+
+def test_a_run_whose_demonstrations_are_gone(tmp_path: Path) -> None:
+    """It is looked at without them, with a word on that."""
+    rng = np.random.default_rng(0)
+    observations = [rng.uniform(-1, 1, (9, 4)) for _ in range(3)]
+    actions = [rng.uniform(-0.01, 0.01, (8, 2)) for _ in range(3)]
+    made = Demonstrations.from_arrays(observations, actions, env="vaerl/Avoiding-v0")
+    data = tmp_path / "demos"
+    write_folder(made, data)
+    path = tmp_path / "run"
+    config = TrainConfig("vaerl/Avoiding-v0", "bc", data=str(data), out=str(path))
+    train(config.debug())
+
+    def away() -> float | None:
+        code, output = run("inspect", path, "--draws", 64, "--states", 1, "--episodes", 0)
+        assert code == 0, output
+        assert ("compared with no data" in output) == (not data.exists())
+        found = json.loads((path / "inspect.json").read_text(encoding="utf-8"))
+        return found["states"][0]["away_from_data"]
+
+    assert away() is not None
+    data.rename(tmp_path / "moved")
+    assert away() is None
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from vaerl.data import Demonstrations
 from vaerl.densities import DENSITIES
 from vaerl.inspection.away import share_away
 from vaerl.inspection.inspect import inspect_policy
+from vaerl.inspection.subject import FunctionSubject
 from vaerl.inspection.tables import mode_table, tables
 from vaerl.policies import ActorCriticPolicy
 from vaerl.report.inspection import inspection_page
@@ -163,6 +164,14 @@ def test_a_kept_latent_keeps_its_way_over_the_map() -> None:
     assert zero.solved == 1.0
     assert [way.commonest[1] for way in kept] == [1.0] * 6
     assert {way.commonest[0] for way in kept} == {0, 23}
+
+
+def test_a_function_acts_on_observations_in_parts() -> None:
+    """Rows of a batch of dicts reach it one by one."""
+    subject = FunctionSubject(lambda seen, z: seen["a"] + z, 1, "normal", [{"a": np.zeros(1)}])
+    batch = {"a": np.arange(3.0)[:, None]}
+    actions, _ = subject.predictor(np.array([0.5]), 0).predict(batch)
+    np.testing.assert_array_equal(actions.ravel(), [0.5, 1.5, 2.5])
 
 
 def test_the_same_seed_gives_the_same_numbers_and_another_one_others(tmp_path: Path) -> None:

@@ -73,6 +73,7 @@ def inspect_run(
         found = look_at(Path(subject), data, **asked)
     else:
         _refuse_given("with a function", data=data)
+        allow([module] if env and (module := env.rpartition(":")[0]) else None)
         asked |= {"env": env or "", "latent_size": latent_size, "prior": prior}
         found = inspect_policy(import_function(subject), **asked)
     for table in tables(found):

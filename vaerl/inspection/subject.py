@@ -139,13 +139,13 @@ class FunctionSubject(Subject):
         self.units = "standard deviations of each number of the action over all states"
         self._prior = PRIORS[check_name("prior", prior, PRIORS)]
         codes = self.codes(SCALING_DRAWS, 0)
-        spread = np.concatenate([self._call(seen, codes) for seen in observations]).std(0)
+        spread = np.concatenate([self.act(seen, codes) for seen in observations]).std(0)
         self._scale = np.maximum(spread, LEAST_SCALE * spread.max()) if spread.any() else 1.0
 
     def codes(self, count: int, seed: int) -> Array:
         return self._prior(np.random.default_rng(seed), (count, len(self.latents)))
 
-    def _call(self, observation: Any, codes: Array) -> Array:
+    def act(self, observation: Any, codes: Array) -> Array:
         """Actions ``(N, A)``, one for each z."""
         actions = [
             np.ravel(self.function(observation, z) if len(z) else self.function(observation))
@@ -161,7 +161,7 @@ class FunctionSubject(Subject):
 
     def draw(self, observation: Any, codes: Array | None, count: int, seed: int) -> Array:
         given = np.zeros((count, 0)) if codes is None else codes
-        return self._call(observation, given) / self._scale
+        return self.act(observation, given) / self._scale
 
     def to_actions(self, events: Array) -> Array:
         return (events * self._scale)[:, None]
@@ -177,11 +177,14 @@ class _Called:
         self._subject, self._codes, self._seed = subject, codes, seed
 
     def predict(self, observation: Any, *args: Any, **kwargs: Any) -> tuple[Array, None]:
+        several = isinstance(observation, dict)
+        count = len(next(iter(observation.values())) if several else observation)
         self._seed += 1
-        fresh = self._subject.codes(len(observation), self._seed)
+        fresh = self._subject.codes(count, self._seed)
         codes = fresh if self._codes is None else np.broadcast_to(self._codes, fresh.shape)
         rows = [
-            self._subject._call(seen, z[None])[0]
-            for seen, z in zip(observation, codes, strict=True)
+            {key: part[i] for key, part in observation.items()} if several else observation[i]
+            for i in range(count)
         ]
-        return np.asarray(rows), None
+        pairs = zip(rows, codes, strict=True)
+        return np.stack([self._subject.act(row, z[None])[0] for row, z in pairs]), None

@@ -82,8 +82,9 @@ def _states(found: Inspection) -> TextTable:
         caption += " Away from data: farther from the demonstrations than 99 % of these are."
     if with_latents:
         caption += (
-            " z kept: modes that are left, and their spread. z = 0: modes, and where they are. z "
-            "decides: share of the variance of actions that is due to z; the rest is noise."
+            " z kept: modes that are left (± their spread). z = 0: modes, and the mode of the "
+            "prior that they are in, or away from all. z decides: share of the variance of "
+            "actions that is due to z; the rest is noise."
         )
     return TextTable("States", caption, columns, [row(look) for look in found.looks])
 
@@ -145,14 +146,14 @@ def shares(modes: Modes) -> str:
 
 
 def _case(case: Case | None) -> str:
-    return "–" if case is None else f"{case.modes:.2g} (spread {case.spread:.2f})"
+    return "–" if case is None else f"{case.modes:.2g} (±{case.spread:.2f})"
 
 
 def _zero(look: Look) -> str:
     if look.zero is None or look.zero_mode is None:
         return "–"
     away = look.zero_away is not None and look.zero_away > RARE
-    where = "away from all" if away else f"in mode {look.zero_mode + 1}"
+    where = "away" if away else f"mode {look.zero_mode + 1}"
     return f"{look.zero.modes:.2g} ({where})"
 
 

@@ -116,7 +116,7 @@ def _latents(found: Inspection) -> Section:
     picture = Picture(
         latents_figure(found), "Share of the variance of actions that each number of z decides"
     )
-    return Section("What each latent does", READ_LATENTS, (picture,))
+    return Section("What each latent does", READ_LATENTS, (picture,), layout="wide")
 
 
 def latents_figure(found: Inspection) -> Figure:
