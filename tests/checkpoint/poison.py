@@ -206,7 +206,7 @@ CASES: dict[str, Case] = {
     },
     **{
         f"environment {name!r}": at("agent", "env", value=name)
-        for name in ("this:Corridor-v0", "os:Corridor-v0", "", "Nothing-v0")
+        for name in ("this:Corridor-v0", "", "Nothing-v0")
     },
     "an option of no environment": at("agent", "env_options", value={"speed": 1}),
     "a negative number of environments": at("agent", "n_envs", value=-1),
