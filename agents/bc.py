@@ -47,6 +47,8 @@ class BC(DataAgent):
             remaining progress is taken as in SB3.
         batch_size: windows in an update.
         chunk, execute, history, latent, decoder_noise: see `ChunkPolicy`.
+        stride: steps between the starts of the windows of an episode. Equal to `execute`, training
+            sees the moments at which an undisturbed episode decides, and no others.
         observation_noise: standard deviation of the noise on the observations of a batch, in
             standard deviations of each input. It keeps the policy from copying its own last moves.
         kl_warmup: share of training over which the cost of the latents rises from 0 to 1.
@@ -88,6 +90,7 @@ class BC(DataAgent):
         history: int = 4,
         latent: str = "decision",
         decoder_noise: bool = False,
+        stride: int = 1,
         observation_noise: float = 0.02,
         kl_warmup: float = 0.3,
         max_grad_norm: float = 10.0,
@@ -104,6 +107,7 @@ class BC(DataAgent):
     ) -> None:
         self.chunk, self.execute, self.history = chunk, execute, history
         self.latent, self.decoder_noise = latent, decoder_noise
+        self.stride = check_positive("stride", stride)
         self.observation_noise = at_least_zero("observation_noise", observation_noise)
         self.max_grad_norm = at_least_zero("max_grad_norm", max_grad_norm)
         self.kl_warmup = check_share("kl_warmup", kl_warmup)
@@ -191,12 +195,15 @@ class _Cloning:
     def __init__(self, agent: BC, data: Demonstrations, fresh: bool) -> None:
         self.agent = agent
         training, held_out = data.split(agent.validation, seed=agent.seed or 0)
-        self.windows = Windows(training, agent.policy, agent.device)
-        self.unseen = None if held_out is None else Windows(held_out, agent.policy, agent.device)
+        self.windows = self._windows(training)
+        self.unseen = None if held_out is None else self._windows(held_out)
         if fresh:
             for policy in (agent.policy, agent.learner):
                 self.windows.standardise(policy)
         self.watch = _Best(agent.patience)
+
+    def _windows(self, data: Demonstrations) -> Windows:
+        return Windows(data, self.agent.policy, self.agent.device, self.agent.stride)
 
     def update(self, total: int) -> Info:
         info = self.agent._update(self.windows, self.agent.num_timesteps / total)
@@ -216,19 +223,23 @@ class _Cloning:
 
 
 class Windows:
-    """All windows of demonstrations: H observations and the T actions that follow.
+    """Windows of demonstrations, at every `stride`-th step: H observations and T actions after.
 
     Before the first observation and after the last action, that one is repeated.
     """
 
     def __init__(
-        self, demonstrations: Demonstrations, policy: ChunkPolicy, device: torch.device
+        self,
+        demonstrations: Demonstrations,
+        policy: ChunkPolicy,
+        device: torch.device,
+        stride: int = 1,
     ) -> None:
         observations, actions, looks, plans = [], [], [], []
         start = 0
         for episode in demonstrations:
             steps = len(episode)
-            time = np.arange(steps)[:, None]
+            time = np.arange(0, steps, stride)[:, None]
             looks.append(start + (time + np.arange(1 - policy.history, 1)).clip(min=0))
             plans.append(start + (time + np.arange(policy.chunk)).clip(max=steps - 1))
             observations.append(flatten_rows(episode.observations)[:steps])

@@ -86,7 +86,7 @@ _ENTRIES = {
     "vaerl/Handwriting-v0": _Entry(
         "a pen writes characters as people do, in several ways",
         "handwriting:HandwritingEnv",
-        80,
+        192,
         {},
     ),
     "vaerl/ColouredGoals-v0": _Entry(

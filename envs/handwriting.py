@@ -21,9 +21,11 @@ if TYPE_CHECKING:
 
 CHARACTERS = 242
 """Characters of the eight small background alphabets of Omniglot."""
-TIME_LIMIT = 80
-STEP = 10.0 / 105.0
-"""Arc length of a step of a demonstration, in sides of the paper: 10 of Omniglot's 105 pixels."""
+TIME_LIMIT = 192
+STEP = 14.0 / 105.0
+"""Arc length of a step of a demonstration, in sides of the paper: 14 of Omniglot's 105 pixels."""
+BEAT = 6
+"""Steps of which the strokes of a demonstration take a multiple."""
 SIZE = 28
 """Pixels along a side of the drawing that is judged."""
 CANVAS = 7
@@ -44,7 +46,7 @@ class HandwritingEnv(DrawnEnv):
     """A pen on a square sheet with sides of length 1, the origin at the lower left.
 
     Observation, a Dict: `pen` (4,) holds the position x, y, whether the pen is down (0 or 1) and
-    the progress t / 80; `canvas` (49,) the ink so far on 7 × 7 pixels, row by row from the top;
+    the progress t / 192; `canvas` (49,) the ink so far on 7 × 7 pixels, row by row from the top;
     `character` (characters,) which one to write, as a one-hot vector. Action (4,) in [−1, 1]: the
     place x, y that the pen moves to in a straight line, −1 and 1 being opposite edges of the sheet;
     above 0 the pen is down on the way; above 0 the drawing ends there. The pen starts lifted at the
@@ -175,32 +177,36 @@ def strokes_of(path: np.ndarray) -> list[Array]:
     return [np.array(stroke) for stroke in strokes]
 
 
-def actions_of(strokes: Sequence[np.ndarray], step: float = STEP) -> Array:
+def actions_of(strokes: Sequence[np.ndarray], step: float = STEP, beat: int = BEAT) -> Array:
     """Actions (T, 4) that write strokes (n, 2) on the sheet, in steps of equal arc length.
 
-    Each stroke is cut into the fewest equal parts no longer than `step`, so that every point of it
-    lies within step / 2 of the drawing. One lifted step leads to its start. A dot is one step
-    down without movement.
+    One lifted step leads to the start of a stroke. The stroke is cut into equal parts no longer
+    than `step`, so that every point of it lies within step / 2 of the drawing: into the fewest for
+    which it takes a multiple of `beat` steps. So the pen is lifted on the beat only, and strokes
+    of slightly different length are written in step.
 
-    >>> actions_of([np.array([[0.5, 0.5], [0.5, 0.58]])]).round(2).tolist()
+    >>> actions_of([np.array([[0.5, 0.5], [0.5, 0.58]])], beat=3).round(2).tolist()
     [[0.0, 0.0, -1.0, -1.0], [0.0, 0.08, 1.0, -1.0], [0.0, 0.16, 1.0, 1.0]]
     """
     if not len(strokes):
         raise ValueError("strokes: got none, expected at least one")
     rows = []
     for stroke in strokes:
-        first, *others = 2.0 * resample(np.asarray(stroke, np.float64), step) - 1.0
+        first, *others = 2.0 * resample(np.asarray(stroke, np.float64), step, beat) - 1.0
         rows += [[*first, -1.0, -1.0], *([*point, 1.0, -1.0] for point in others)]
     rows[-1][3] = 1.0
     return np.array(rows)
 
 
-def resample(stroke: np.ndarray, step: float = STEP) -> Array:
-    """Points (m, 2) of a stroke (n, 2) at equal arc length of at most `step`; m is 2 or more."""
+def resample(stroke: np.ndarray, step: float = STEP, beat: int = 1) -> Array:
+    """Points (m, 2) of a stroke (n, 2) at equal arc length of at most `step`.
+
+    m is the smallest multiple of `beat` that is enough, and 2 or more.
+    """
     lengths = np.linalg.norm(np.diff(stroke, axis=0), axis=1)
     arc = np.concatenate([[0.0], np.cumsum(lengths)])
-    parts = max(1, int(np.ceil(arc[-1] / step - 1e-9)))
-    at = np.linspace(0.0, arc[-1], parts + 1)
+    points = max(2, int(np.ceil(arc[-1] / step - 1e-9)) + 1)
+    at = np.linspace(0.0, arc[-1], -(-points // beat) * beat)
     return np.stack([np.interp(at, arc, stroke[:, axis]) for axis in range(2)], axis=1)
 
 

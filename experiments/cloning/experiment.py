@@ -38,15 +38,13 @@ from vaerl.experiments.cloning.rivals import register_rivals
 from vaerl.experiments.cloning.rows import ROWS, AtZero
 from vaerl.experiments.cloning.studies import STUDIES, Place
 from vaerl.experiments.cloning.table import assemble
-from vaerl.experiments.cloning.tasks import TASKS, judge
+from vaerl.experiments.cloning.tasks import TASKS
 from vaerl.lab.cells import Cell, Desk, Measured
 from vaerl.lab.experiment import Experiment
 from vaerl.lab.table import command_line
 from vaerl.names import check_name
 
 PRESETS = ("full", "debug")
-OTHER = 500_000
-"""Added to the seed of the demonstrations for those on which the likelihood is measured."""
 SHOWN = 60
 """Episodes of a cell whose paths are kept for the picture."""
 
@@ -112,7 +110,7 @@ def run(
         out: folder of the results; finished cells found there are reused.
         preset: "full", or "debug", which runs in seconds.
         study: "rows", "demonstrations", "chunks" or "latency".
-        tasks: avoiding, cube; those of the study by default.
+        tasks: avoiding, cube, handwriting; those of the study by default.
         policies: the rows; those of the study by default.
         seeds: those of the study by default.
         jobs: processes, each with one thread.
@@ -189,10 +187,9 @@ def measure(cell: Clone, desk: Desk) -> Measured:
         policy = AtZero(agent) if row.latent_at_zero else agent
         numbers["parameters"] = float(sum(p.numel() for p in agent.policy.parameters()))
         if row.has_likelihood:
-            other = task.record(min(cell.demonstrations, 96), OTHER + cell.seed)
-            numbers["nll"] = likelihood(agent, other)
+            numbers["nll"] = likelihood(agent, task.others(cell.demonstrations, cell.seed))
     start = process_time()
-    judged = judge(policy, task, cell.episodes, cell.seed)
+    judged = task.judge(policy, cell.episodes, cell.seed, desk.path.parent.parent)
     numbers["judge_seconds"] = process_time() - start
     return Measured({**numbers, **judged.numbers}, {"paths": torch.as_tensor(judged.paths[:SHOWN])})
 
@@ -200,13 +197,15 @@ def measure(cell: Clone, desk: Desk) -> Measured:
 def fit(cell: Clone, data: Demonstrations, desk: Desk) -> BC:
     """The trained agent."""
     row = ROWS[cell.row]
+    settings = dict(cell.settings)
+    network, density = (settings.pop(key, {}) for key in ("policy_kwargs", "density_kwargs"))
     agent = BC(
         row.density,
         data=data,
         seed=cell.seed,
         device="cpu",
-        policy_kwargs={"density_kwargs": dict(row.options)},
-        **cell.settings,
+        policy_kwargs={**network, "density_kwargs": {**row.options, **density}},
+        **settings,
     )
     return agent.learn(cell.updates, callback=Ticks(desk))
 
@@ -214,7 +213,7 @@ def fit(cell: Clone, data: Demonstrations, desk: Desk) -> BC:
 @torch.no_grad()
 def likelihood(agent: BC, data: Demonstrations, rows: int = 2048) -> float:
     """−log p of demonstrated chunks, in nats a number; for a cvae the bound L_64."""
-    windows = Windows(data, agent.policy, agent.device)
+    windows = Windows(data, agent.policy, agent.device, agent.stride)
     index = torch.linspace(0, len(windows) - 1, min(rows, len(windows))).long()
     observations, events = windows.rows(index)
     generator = torch.Generator().manual_seed(0)

@@ -11,13 +11,14 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import lru_cache
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from vaerl.data import Demonstrations, read_handwriting
 from vaerl.data.handwriting import FILE, HELD_OUT_DRAWERS, Drawing, read_drawings
 from vaerl.envs.handwriting import TIME_LIMIT, HandwritingEnv, actions_of, draw, strokes_of
+from vaerl.experiments.cloning.judged import Judged, pad
 from vaerl.experiments.cloning.recogniser import Recogniser, train_recogniser
 from vaerl.experiments.cloning.ways import Signature, distance, floor, signature
 
@@ -35,22 +36,26 @@ ASPECTS: Mapping[str, Callable[[Signature], Hashable]] = {
 SETTINGS: Mapping[str, Any] = {
     "chunk": 24,
     "execute": 24,
+    "stride": 24,
+    "history": 1,
     "observation_noise": 0.1,
     "policy_kwargs": {
         "net_arch": (256, 256),
+        "sigma_floor": 0.3,
         "wavelengths": (4.0, 2.0, 1.0, 0.5),
-        "wave_inputs": (291, 292, 293, 294),
+        "wave_inputs": (-4, -3, -2, -1),
     },
 }
-"""Options of `vaerl.agents.BC` for all densities: a chunk holds most drawings; waves of the pen."""
+"""Options of `vaerl.agents.BC` for all densities: a chunk holds most drawings, and training sees
+the moments at which one is decided; the pen is seen through waves."""
 
-
-class Judged(NamedTuple):
-    """What the drawings of a policy came to."""
-
-    numbers: dict[str, float]
-    #: x, y and whether there is ink, (drawings, steps, 3), NaN after the end
-    paths: np.ndarray
+OWN: Mapping[str, Mapping[str, Any]] = {
+    row: {"density_kwargs": {"latent_dims": dims, "hidden": 128}}
+    for row, dims in (("cvae", (8,)), ("cvae-L2", (8, 8)), ("act-z0", (8,)))
+}
+"""Options of single densities."""
+SHOWN = (10, 5)
+"""Characters in the picture at most, and drawings of each."""
 
 
 def demonstrations(
@@ -87,7 +92,7 @@ def judge(policy: Any, episodes: int, out: Path, data: str | None = None) -> Jud
 
     Args:
         policy: has the `predict` of Stable-Baselines3, with a state and for a batch.
-        episodes: drawings; drawing i is of character i modulo their number.
+        episodes: drawings, the same number of every character, at least one.
         out: folder in which the recogniser is kept.
         data: see `demonstrations`.
     """
@@ -95,7 +100,8 @@ def judge(policy: Any, episodes: int, out: Path, data: str | None = None) -> Jud
     recogniser = load_recogniser(path, out)
     people = [(d.character, path_of(d)) for d in read_drawings(path, drawers=HELD_OUT_DRAWERS)]
     known = recogniser.characters
-    written, ended = write(policy, np.arange(episodes) % known, known)
+    each = max(1, episodes // known)
+    written, ended = write(policy, np.tile(np.arange(known), each), known)
     ours, theirs = ([(c, way_of(path)) for c, path in part] for part in (written, people))
     numbers = {
         "recognised": recognised(recogniser, written),
@@ -104,13 +110,11 @@ def judge(policy: Any, episodes: int, out: Path, data: str | None = None) -> Jud
     }
     for name, of in ASPECTS.items():
         numbers[f"distance_{name}"] = distance(_by(ours, of), _by(theirs, of))
-    numbers |= floors(path, episodes // known)
-    longest = max(len(path) for _, path in written)
-    padded = [
-        np.pad(path, ((0, longest - len(path)), (0, 0)), constant_values=np.nan)
-        for _, path in written
-    ]
-    return Judged(numbers, np.stack(padded).astype(np.float32))
+    numbers |= floors(path, each)
+    chosen = range(0, known, -(-known // SHOWN[0]))
+    shown = [[p for d, p in written if d == c][: SHOWN[1]] for c in chosen]
+    padded = pad([path for drawings in shown for path in drawings])
+    return Judged(numbers, padded.reshape(len(shown), -1, *padded.shape[1:]))
 
 
 def write(
@@ -188,12 +192,12 @@ def find(data: str | None) -> Path:
 
 @lru_cache(maxsize=4)
 def floors(path: Path, count: int) -> dict[str, float]:
-    """Distances between `count` people and five others, at most as many as there are."""
+    """Distances between `count` people, or as many as there are, and five others."""
     people = [
         (d.character, d.drawer, way_of(path_of(d))) for d in read_drawings(path, drawers=EVERYONE)
     ]
     few = len(HELD_OUT_DRAWERS)
-    sizes = min(max(count, 1), len(EVERYONE) - few), few
+    sizes = min(count, len(EVERYONE) - few), few
     return {
         f"floor_{name}": floor([(c, d, of(way)) for c, d, way in people], sizes)
         for name, of in ASPECTS.items()
@@ -204,3 +208,13 @@ def _by(
     ways: Sequence[tuple[int, Signature]], of: Callable[[Signature], Hashable]
 ) -> list[tuple[int, Hashable]]:
     return [(character, of(way)) for character, way in ways]
+
+
+def people_shown(data: str | None = None) -> list[list[np.ndarray]]:
+    """Drawings by held-out people, of the characters and as many as `judge` gives for a picture."""
+    drawings = read_drawings(find(data), drawers=HELD_OUT_DRAWERS)
+    known = 1 + max(d.character for d in drawings)
+    return [
+        [path_of(d) for d in drawings if d.character == c][: SHOWN[1]]
+        for c in range(0, known, -(-known // SHOWN[0]))
+    ]

@@ -12,6 +12,26 @@ HEADLINE = ("gaussian", "mixture-16", "flow-matching", "cvae")
 FEW = HEADLINE[1:]
 
 
+Column = tuple[str, str, int]
+"""Heading, key of the number, and digits."""
+WAYS: Sequence[Column] = (
+    ("success", "success", 3),
+    ("entropy", "entropy", 3),
+    ("pooled", "pooled", 3),
+    ("ways", "ways", 1),
+    ("NLL", "nll", 3),
+)
+WRITING: Sequence[Column] = (
+    ("recognised", "recognised", 3),
+    ("ended", "ended", 3),
+    ("start", "distance_start", 3),
+    ("direction", "distance_direction", 3),
+    ("order", "distance_order", 3),
+    ("all three", "distance_all", 3),
+    ("NLL", "nll", 3),
+)
+
+
 class Place(NamedTuple):
     """A cell of a study without its seed; 0 stands for what the task's own table uses."""
 
@@ -30,11 +50,20 @@ class Study:
         title: of the table.
         column: what varies beside the row, "" for nothing.
         places: its cells.
+        columns: of the table.
+        caption: what the columns are.
+        bounds: keys of the numbers to compare with.
     """
 
     title: str
     column: str
     places: Sequence[Place]
+    columns: Sequence[Column] = WAYS
+    caption: str = (
+        "entropy: over the ways of successful episodes from one first state; pooled: over all "
+        "first states"
+    )
+    bounds: Sequence[str] = ("ceiling",)
 
 
 STUDIES: Mapping[str, Study] = {
@@ -46,6 +75,16 @@ STUDIES: Mapping[str, Study] = {
             *(Place("avoiding", row, 96, seeds=5) for row in ("cvae", "flow-matching")),
             *(Place("cube", row, seeds=3 if row in HEADLINE else 1) for row in ROWS),
         ],
+    ),
+    "handwriting": Study(
+        "Handwriting learned from people, beside people nobody learned from",
+        "",
+        [Place("handwriting", row, seeds=3 if row in HEADLINE else 1) for row in ROWS],
+        WRITING,
+        "recognised: share of drawings in which a recogniser reads the character; start, direction "
+        "and order of the strokes, all three: total variation to how held-out people write it; "
+        "people: their own share; floor: distance between people",
+        ("people", "floor_start", "floor_direction", "floor_order", "floor_all"),
     ),
     "demonstrations": Study(
         "Success against the number of demonstrations",

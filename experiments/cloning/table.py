@@ -10,18 +10,13 @@ from vaerl.experiments.cloning.studies import STUDIES
 from vaerl.lab.experiment import Results
 from vaerl.lab.stats import interval
 
-COLUMNS = (
-    ("success", "success", 3),
-    ("entropy", "entropy", 3),
-    ("pooled", "pooled", 3),
-    ("ways", "ways", 1),
-    ("NLL", "nll", 3),
-)
-KEPT = ("success", "entropy", "pooled", "ways", "nll", "fit_seconds", "judge_seconds", "parameters")
+KEPT = ("fit_seconds", "judge_seconds", "parameters")
 
 
 def assemble(study: str, results: Results) -> dict[str, Any]:
     """The record of a study from its finished cells."""
+    columns = STUDIES[study].columns
+    kept = ("seed", *(key for _, key, _ in columns), *KEPT)
     groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for result in results:
         cell = result.cell
@@ -32,27 +27,31 @@ def assemble(study: str, results: Results) -> dict[str, Any]:
         task, row, count, chunk = place
         cells = [
             interval([data[key] for data in own], digits) if key in own[0] else ""
-            for _, key, digits in COLUMNS
+            for _, key, digits in columns
         ]
         seconds = f"{mean(data['fit_seconds'] for data in own):.0f}"
         rows.append([task, row, str(count), str(chunk), str(len(own)), *cells, seconds])
-    ceilings = {place[0]: own[0]["ceiling"] for place, own in groups.items()}
+    first = {place[0]: own[0] for place, own in groups.items()}
+    bounds = [
+        f"{key.replace('_', ' ')} {data[key]:.3f} on {task}"
+        for task, data in first.items()
+        for key in STUDIES[study].bounds
+    ]
     return {
         "title": STUDIES[study].title,
         "caption": (
-            "Mean with the 95 % interval (Student's t) over seeds. Entropy over the ways of "
-            "successful episodes from one first state, at most "
-            + ", ".join(f"{value:.3f} on {task}" for task, value in ceilings.items())
-            + "; pooled: over all first states. NLL in nats a number; CPU seconds of a fit."
+            "Mean with the 95 % interval (Student's t) over seeds; "
+            f"{STUDIES[study].caption}; {', '.join(bounds)}. NLL in nats a number; CPU seconds of "
+            "a fit."
         ),
         "columns": [
             "task", "policy", "demonstrations", "chunk", "seeds",
-            *(name for name, _, _ in COLUMNS), "CPU s",
+            *(name for name, _, _ in columns), "CPU s",
         ],
         "rows": rows,
         "data": {
             "-".join(map(str, place)): [
-                {k: round(data[k], 4) for k in ("seed", *KEPT) if k in data} for data in own
+                {k: round(data[k], 4) for k in kept if k in data} for data in own
             ]
             for place, own in groups.items()
         },

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any
 
 import gymnasium
 import numpy as np
+from matplotlib.figure import Figure
 
 import vaerl.envs
 from vaerl.data import Demonstrations, Episode
 from vaerl.envs.avoiding_expert import record_demonstrations
 from vaerl.envs.cube_pads import CubePadsEnv, scripted_expert
 from vaerl.envs.metrics import entropy_ceiling, goals_reached, mode_entropy, success_rate
+from vaerl.experiments.cloning import handwriting
+from vaerl.experiments.cloning.drawings import draw_drawings
+from vaerl.experiments.cloning.judged import Judged, pad
+from vaerl.report.figures import save_png
 
 AVOIDING, CUBE = "vaerl/Avoiding-v0", "vaerl/CubePads-v0"
 EXPLORATION = np.array([0.15, 0.15, 0.15, 0.15, 0.0])
@@ -22,12 +28,10 @@ JUDGED_FROM = 1_000_000
 """First of the seeds with which episodes are judged; demonstrations are recorded below it."""
 
 
-class Judged(NamedTuple):
-    """What the episodes of a policy came to."""
-
-    numbers: dict[str, float]
-    #: places on the map, (episodes, steps, 2), NaN after the end
-    paths: np.ndarray
+Shown = Mapping[str, tuple[Mapping[str, float], np.ndarray]]
+"""Numbers and paths by the name of a policy."""
+OTHER = 500_000
+"""Added to the seed of the demonstrations for those on which the likelihood is measured."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,45 @@ class Task:
     starts: int
     record: Callable[[int, int], Demonstrations]
     own: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def others(self, count: int, seed: int) -> Demonstrations:
+        """Demonstrations for the likelihood, none of them among the `count` that were cloned."""
+        return self.record(min(count, 96), OTHER + seed)
+
+    def judge(self, policy: Any, episodes: int, seed: int, out: Path) -> Judged:
+        """What a policy does; `out` is the folder of the experiment."""
+        return judge(policy, self, episodes, seed)
+
+    def draw(self, shown: Shown, path: Path) -> Path:
+        """Draw the paths of policies, under their titles."""
+        env: Any = gymnasium.make(self.env)
+        figure = Figure(figsize=(2.6 * len(shown), 3.2), layout="constrained")
+        axes = figure.subplots(1, len(shown), squeeze=False)[0]
+        for axis, (name, (numbers, paths)) in zip(axes, shown.items(), strict=True):
+            env.unwrapped.map_artist(axis)
+            for own in paths:
+                axis.plot(*own.T, color="C0", linewidth=0.6, alpha=0.6)
+            title = f"{numbers['success']:.2f} / {numbers['entropy']:.2f}"
+            axis.set_title(f"{name}\n{title}", fontsize=9)
+        return save_png(figure, path, dpi=90)
+
+
+class Writing(Task):
+    """Handwriting: people are the data, and other people the measure."""
+
+    def others(self, count: int, seed: int) -> Demonstrations:
+        return handwriting.unseen()
+
+    def judge(self, policy: Any, episodes: int, seed: int, out: Path) -> Judged:
+        return handwriting.judge(policy, episodes, out)
+
+    def draw(self, shown: Shown, path: Path) -> Path:
+        blocks = {
+            name: [[p[~np.isnan(p[:, 0])] for p in drawings] for drawings in paths]
+            for name, (_, paths) in shown.items()
+            if name in ("gaussian", "mixture-16", "cvae")
+        }
+        return draw_drawings({"people": handwriting.people_shown(), **blocks}, path)
 
 
 def record_avoiding(count: int, seed: int) -> Demonstrations:
@@ -121,6 +164,16 @@ TASKS: Mapping[str, Task] = {
             for name in ("flow-matching", "diffusion")
         },
     ),
+    "handwriting": Writing(
+        "vaerl/Handwriting-v0",
+        3_630,
+        handwriting.SETTINGS,
+        6_000,
+        3_630,
+        1,
+        handwriting.demonstrations,
+        handwriting.OWN,
+    ),
 }
 
 
@@ -148,9 +201,7 @@ def judge(policy: Any, task: Task, episodes: int, seed: int) -> Judged:
         "ways": float(goals_reached(goals, modes)),
     }
     paths = [path for _, ways in waves for path in ways]
-    longest = max(map(len, paths))
-    padded = [np.pad(p, ((0, longest - len(p)), (0, 0)), constant_values=np.nan) for p in paths]
-    return Judged(numbers, np.stack(padded).astype(np.float32))
+    return Judged(numbers, pad(paths))
 
 
 def _wave(policy: Any, envs: list[Any], start: int) -> tuple[list[int], list[np.ndarray]]:

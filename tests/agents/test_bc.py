@@ -13,6 +13,7 @@ from gymnasium import spaces
 from stable_baselines3.common.callbacks import BaseCallback
 
 from vaerl.agents import BC
+from vaerl.agents.bc import Windows
 from vaerl.checkpoint import load_checkpoint, save_checkpoint
 from vaerl.data import Demonstrations, Episode
 from vaerl.runs.config import TrainConfig
@@ -125,6 +126,28 @@ def test_a_chunk_is_carried_out_before_the_next_decision() -> None:
     assert state is not None and state[1].tolist() == [2, 1]
     with pytest.raises(ValueError, match="as `predict` returned"):
         agent.predict(observation[:1], state)
+
+
+def test_windows_start_at_every_stride_of_each_episode() -> None:
+    """Of two episodes of 8 and 5 steps: 0, 3, 6 and 0, 3; the last action is repeated."""
+    numbers = [np.arange(count, dtype=np.float32)[:, None] / 10.0 for count in (9, 6)]
+    data = Demonstrations.from_arrays(numbers, [seen[:-1] for seen in numbers])
+    agent = BC("gaussian", data=data, chunk=3, history=1, stride=3)
+    windows = Windows(data, agent.policy, agent.device, agent.stride)
+    seen, events = windows.rows(torch.arange(len(windows)))
+    np.testing.assert_allclose(10.0 * seen[:, 0], [0, 3, 6, 0, 3], atol=1e-6)
+    np.testing.assert_allclose(10.0 * events[2], [6, 7, 7], atol=1e-6)
+
+
+def test_inputs_seen_through_waves_may_be_counted_from_the_end() -> None:
+    data = Demonstrations.from_arrays([np.zeros((3, 4))], [np.zeros((2, 1))])
+    waves = [
+        BC("gaussian", data=data, history=2, policy_kwargs={"wave_inputs": places}).policy
+        for places in ((6, 7), (-2, -1))
+    ]
+    assert torch.equal(waves[0].wave_matrix, waves[1].wave_matrix)
+    with pytest.raises(ValueError, match=r"expected places from -8 to 7"):
+        BC("gaussian", data=data, history=2, policy_kwargs={"wave_inputs": (8,)})
 
 
 def test_a_saved_agent_acts_alike(tmp_path: Path) -> None:

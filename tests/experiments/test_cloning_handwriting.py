@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,7 @@ from vaerl.data.handwriting import HELD_OUT_DRAWERS, TRAINING_DRAWERS, read_draw
 from vaerl.envs.handwriting import TIME_LIMIT, actions_of, draw
 from vaerl.experiments.cloning import handwriting
 from vaerl.experiments.cloning.drawings import draw_drawings
+from vaerl.experiments.cloning.experiment import run
 
 DATA = str(SAMPLE)
 
@@ -61,7 +64,9 @@ def test_a_drawing_back_to_front_looks_right_and_is_written_otherwise(out):
     back = handwriting.judge(Copyist(HELD_OUT_DRAWERS, turned=True), 15, out, DATA)
     assert back.numbers["recognised"] >= forth.numbers["recognised"] - 0.2
     assert back.numbers["distance_all"] > 0.5
-    for one, two in zip(forth.paths, back.paths, strict=True):
+    for one, two in zip(
+        *(p.reshape(-1, *p.shape[2:]) for p in (forth.paths, back.paths)), strict=True
+    ):
         one, two = (path[~np.isnan(path[:, 0])] for path in (one, two))
         assert np.corrcoef(draw(one).ravel(), draw(two).ravel())[0, 1] > 0.9
 
@@ -70,7 +75,7 @@ def test_who_draws_nothing_is_judged_too(out):
     judged = handwriting.judge(Idler(), 6, out, DATA)
     assert judged.numbers["ended"] == 0.0 and judged.numbers["distance_start"] == 1.0
     assert judged.numbers["recognised"] <= 0.5
-    assert judged.paths.shape == (6, TIME_LIMIT, 3)
+    assert judged.paths.shape == (3, 2, TIME_LIMIT, 3)
 
 
 def test_the_same_recogniser_serves_all_policies(out):
@@ -104,3 +109,14 @@ def test_the_picture_shows_every_writer(tmp_path):
     paths = [[handwriting.path_of(d) for d in read_drawings(DATA)[:2]] for _ in range(3)]
     picture = draw_drawings({"people": paths, "gaussian": paths}, tmp_path / "a" / "drawings.png")
     assert picture.stat().st_size > 2000
+
+
+def test_the_experiment_makes_table_and_picture(tmp_path, monkeypatch):
+    monkeypatch.setenv("VAERL_DATA", DATA)
+    path = run(
+        tmp_path, "debug", study="handwriting", policies=["replay", "gaussian", "act-z0", "cvae"]
+    )
+    record = json.loads(path.read_text())
+    assert [row[1] for row in record["rows"]] == ["replay", "gaussian", "act-z0", "cvae"]
+    assert "floor start" in record["caption"] and "recognised" in record["columns"]
+    assert (tmp_path / "figures" / "handwriting.png").stat().st_size > 2000

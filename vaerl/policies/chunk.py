@@ -62,7 +62,8 @@ class ChunkPolicy(DensityPolicy, BasePolicy):
         net_arch: widths of the network between observation and density.
         wavelengths: of the waves through which inputs are seen, in standard deviations of the
             input; () for none.
-        wave_inputs: places of the inputs seen through waves; all if None.
+        wave_inputs: places of the inputs seen through waves, negative ones counted from the end;
+            all if None.
         sigma_floor: smallest σ of the density, in standard deviations of the actions. It keeps the
             likelihood from being spent on the atoms that demonstrations hold (a stick at rest, a
             gripper that is open or shut).
@@ -160,9 +161,10 @@ class ChunkPolicy(DensityPolicy, BasePolicy):
 
     def _make_buffers(self, lengths: list[float], wave_inputs: Sequence[int] | None) -> None:
         places = list(range(self.obs_dim) if wave_inputs is None else wave_inputs)
-        if not set(places) <= set(range(self.obs_dim)):
+        if not set(places) <= set(range(-self.obs_dim, self.obs_dim)):
             raise ValueError(
-                f"wave_inputs: got {wave_inputs!r}, expected places from 0 to {self.obs_dim - 1}"
+                f"wave_inputs: got {wave_inputs!r}, expected places from {-self.obs_dim} to "
+                f"{self.obs_dim - 1}"
             )
         waves = torch.zeros(self.obs_dim, len(places) * len(lengths))
         for column, (place, length) in enumerate((p, l) for p in places for l in lengths):
