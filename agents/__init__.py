@@ -13,8 +13,11 @@ from vaerl.registry import Registry
 
 if TYPE_CHECKING:
     from vaerl.agents.bc import BC
+    from vaerl.agents.idql import IDQL
+    from vaerl.agents.iql import IQL
     from vaerl.agents.mbpo import MBPO
     from vaerl.agents.mpc import MPC
+    from vaerl.agents.plas import PLAS
     from vaerl.agents.ppo import PPO
     from vaerl.agents.sac import SAC
 
@@ -30,10 +33,29 @@ AGENTS = Registry(
             "SAC that also learns from roll-outs of a learned model",
         ),
         "bc": ("vaerl.agents.bc:BC", "clones demonstrations, in chunks of actions"),
+        "iql": (
+            "vaerl.agents.iql:IQL",
+            "learns from data with rewards: weights its better actions",
+        ),
+        "idql": ("vaerl.agents.idql:IDQL", "learns from data: the best by Q of draws from a clone"),
+        "plas": ("vaerl.agents.plas:PLAS", "learns from data: acts in the latents of a clone"),
     },
 )
 
-__all__ = ["AGENTS", "BC", "MBPO", "MPC", "PPO", "SAC", "agent_class", "agent_names", "make_agent"]
+__all__ = [
+    "AGENTS",
+    "BC",
+    "IDQL",
+    "IQL",
+    "MBPO",
+    "MPC",
+    "PLAS",
+    "PPO",
+    "SAC",
+    "agent_class",
+    "agent_names",
+    "make_agent",
+]
 
 
 def agent_names() -> tuple[str, ...]:

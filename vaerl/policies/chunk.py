@@ -140,15 +140,15 @@ class ChunkPolicy(DensityPolicy, BasePolicy):
         self.action_dim = get_action_dim(action_space)
         self._make_buffers(lengths, wave_inputs)
         widths = check_sizes("net_arch", net_arch, allow_empty=True)
-        features = self.obs_dim + 2 * self.wave_matrix.shape[1]
-        self.trunk = mlp(features, widths)
+        self.features_dim = self.obs_dim + 2 * self.wave_matrix.shape[1]
+        self.trunk = mlp(self.features_dim, widths)
         bounds = {"log_sigma_bounds": (math.log(sigma_floor), 2.0)}
         has_sigma = "log_sigma_bounds" in density_options(density)
         self.density: ConditionalDensity = make_head(
             density,
             {**(bounds if has_sigma else {}), **self.options["density_kwargs"]},
             "chunk",
-            context_dim=widths[-1] if widths else features,
+            context_dim=widths[-1] if widths else self.features_dim,
             event_dim=chunk * self.action_dim,
             squash=False,
         )
@@ -183,16 +183,20 @@ class ChunkPolicy(DensityPolicy, BasePolicy):
 
     # -- the density -------------------------------------------------------------------------------
 
-    def context(self, observations: Tensor, noise: Tensor | None = None) -> Tensor:
-        """The context of the density at inputs ``(B, H · D)``.
-
-        `noise` is added to the standardised inputs.
-        """
+    def features(self, observations: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Standardised inputs ``(B, H · D)``, with their `noise` added, beside their waves."""
         x = (observations - self.obs_mean) / self.obs_scale
         if noise is not None:
             x = x + noise
         phase = x @ self.wave_matrix
-        return self.trunk(torch.cat((x, torch.sin(phase), torch.cos(phase)), dim=-1))
+        return torch.cat((x, torch.sin(phase), torch.cos(phase)), dim=-1)
+
+    def context(self, observations: Tensor, noise: Tensor | None = None) -> Tensor:
+        """What the density is conditioned on, at inputs ``(B, H · D)``.
+
+        `noise` is added to the standardised inputs.
+        """
+        return self.trunk(self.features(observations, noise))
 
     def action_density(self, observations: Tensor) -> ConditionalValue:
         """p(chunk | s) over standardised actions ``(B, T · A)`` at inputs ``(B, H · D)``."""

@@ -49,12 +49,10 @@ def check_agent_options(agent: str, options: Mapping[str, Any]) -> None:
         _check_value(f"agent option {option}", value, legal[option], option)
     policies = getattr(agent_class(agent), "policy_aliases", None)
     if policies:
-        make_policy = next(iter(policies.values())).__init__
-        hints = _hints(make_policy)
-        names = set(inspect.signature(make_policy).parameters) - SPACES
+        arguments = _arguments(next(iter(policies.values())))
         for name, value in (options.get("policy_kwargs") or {}).items():
-            check_name("agent option policy_kwargs", name, names)
-            _check_value(f"agent option policy_kwargs: {name}", value, hints.get(name, Any), name)
+            check_name("agent option policy_kwargs", name, set(arguments) - SPACES)
+            _check_value(f"agent option policy_kwargs: {name}", value, arguments[name], name)
 
 
 def _check_value(where: str, value: Any, hint: Any, option: str) -> None:
@@ -72,8 +70,18 @@ def agent_options(name: str) -> dict[str, Any]:
     >>> agent_options("sac")["gamma"], "policy" in agent_options("sac")
     (<class 'float'>, False)
     """
+    found = _arguments(agent_class(name))
+    return {
+        option: hint
+        for option, hint in found.items()
+        if option not in RESERVED and not option.startswith("_")
+    }
+
+
+def _arguments(kind: type) -> dict[str, Any]:
+    """The type of each argument of a class, with those that it hands on to its bases."""
     found: dict[str, Any] = {}
-    for cls in agent_class(name).__mro__:
+    for cls in kind.__mro__:
         if "__init__" not in vars(cls):
             continue
         parameters = inspect.signature(vars(cls)["__init__"]).parameters.values()
@@ -85,11 +93,7 @@ def agent_options(name: str) -> dict[str, Any]:
         found = {**own, **found}
         if not any(p.kind is p.VAR_KEYWORD for p in parameters):
             break  # the arguments of its bases are decided by this class
-    return {
-        option: hint
-        for option, hint in found.items()
-        if option not in RESERVED and not option.startswith("_")
-    }
+    return found
 
 
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:
