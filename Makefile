@@ -1,4 +1,4 @@
-# make demo     train a CVAE policy next to a Gaussian one and write a report
+# make demo     clone demonstrations and train online, a CVAE beside simpler densities (minutes)
 # make test     run all tests and docstring examples
 # make check    check format, lint and types
 # make bench    compare speed with Stable-Baselines3 and SBX (minutes)

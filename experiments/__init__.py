@@ -37,7 +37,7 @@ EXPERIMENTS = Registry(
         ),
         "demo": (
             "vaerl.experiments.demo.experiment:run",
-            "a CVAE policy next to a Gaussian one, in minutes",
+            "a CVAE policy beside simpler ones, cloned and online, in minutes",
         ),
         "dynamics": (
             "vaerl.experiments.dynamics.experiment:run",

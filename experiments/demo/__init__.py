@@ -1,1 +1,1 @@
-"""The main job: a CVAE policy next to a Gaussian one."""
+"""The main job: a CVAE policy beside simpler ones."""

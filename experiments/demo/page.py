@@ -32,7 +32,7 @@ from vaerl.report.figures import (
 )
 from vaerl.report.map_figures import Rollouts, goal_share_figure, goal_shares, rollout_figure
 
-NAMES = {"gaussian": "Gaussian", "mixture": "Mixture of 8 Gaussians", "cvae": "Conditional VAE"}
+NAMES = {"gaussian": "Gaussian", "mixture": "Mixture of 32 Gaussians", "cvae": "Conditional VAE"}
 Card = dict[str, Any]
 
 

@@ -30,7 +30,7 @@ class Task:
         return {**self.settings, **own}
 
 
-TARGET, SIGMA = (1.7, 0.0), 0.1
+TARGET, SIGMA = (1.4, 0.0), 0.15
 """Of the arm. The target lies on the axis: each posture and its mirror image are equally good."""
 
 TASKS: Mapping[str, Task] = MappingProxyType(
@@ -49,7 +49,7 @@ TASKS: Mapping[str, Task] = MappingProxyType(
                 "final_episodes": 240,
             },
             ("gaussian", "cvae"),
-            2000,
+            2500,
         ),
         "reach": Task(
             {
@@ -66,6 +66,7 @@ TASKS: Mapping[str, Task] = MappingProxyType(
                     "policy_kwargs": {
                         "net_arch": {"pi": [64], "qf": [128, 128]},
                         "critic_frequencies": 64,
+                        "critic_bandwidth": 2.0,
                         "num_auxiliary": 2,
                     },
                     "improvement": "both",
@@ -80,7 +81,7 @@ TASKS: Mapping[str, Task] = MappingProxyType(
             },
             ("gaussian", "mixture", "cvae"),
             6000,
-            {"mixture": {"weights": "learned"}, "cvae": {"prior_components": 16}},
+            {"mixture": {"components": 32, "weights": "learned"}, "cvae": {"prior_components": 16}},
         ),
     }
 )

@@ -186,8 +186,12 @@ def test_the_demo_runs_whole_in_its_debug_preset(tmp_path: Path) -> None:
         env=environment,
     )
     assert done.returncode == 0, done.stderr
-    assert "multi-goal score" in done.stdout and "cvae" in done.stdout
+    assert "covered" in done.stdout and "cvae" in done.stdout
     assert done.stdout.replace("\n", "").endswith(str(tmp_path / "report.html"))
-    assert "<svg" in (tmp_path / "report.html").read_text()
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("<svg") == 3 * 2 + 4 and "Conditional VAE" in page
+    assert "http" not in page.replace("http://www.w3.org", ""), "nothing comes from a network"
     rows = json.loads((tmp_path / "results.json").read_text())["rows"]
-    assert [row[0] for row in rows] == ["gaussian", "cvae"]
+    parts = {"clone": ["gaussian", "cvae"], "reach": ["gaussian", "mixture", "cvae"]}
+    wanted = [[part, name] for part, names in parts.items() for name in [*names, "ceiling"]]
+    assert [row[:2] for row in rows] == wanted

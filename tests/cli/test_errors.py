@@ -111,12 +111,9 @@ MISTAKES = {
     "report": (["report", "nowhere"], ["'nowhere'"]),
     "kind": (["list", "agent"], ["'agent'", "did you mean 'agents'"]),
     "experiment": (["experiment", "dmeo"], ["'dmeo'", "did you mean 'demo'"]),
-    "experiment option": (["experiment", "demo", "--stpes", "3"], ["--stpes", "--steps"]),
-    "experiment value": (
-        ["experiment", "demo", "--steps", "few"],
-        ["--steps: got 'few'", "integer"],
-    ),
-    "no value": (["experiment", "demo", "--steps"], ["--steps", "argument"]),
+    "experiment option": (["experiment", "demo", "--jbos", "3"], ["--jbos", "--jobs"]),
+    "experiment value": (["experiment", "demo", "--jobs", "few"], ["--jobs: got 'few'", "integer"]),
+    "no value": (["experiment", "demo", "--jobs"], ["--jobs", "argument"]),
     "preset": (["experiment", "demo", "--preset", "debgu"], ["'debgu'", "'debug'"]),
 }
 
