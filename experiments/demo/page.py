@@ -56,7 +56,7 @@ def write_page(demonstrations: Demonstrations, results: Results, out: Path) -> P
             {
                 "title": "Learned from demonstrations: pass the posts",
                 "text": "Each policy saw the same demonstrations and then acts alone, from the "
-                "cross to the green zone. A colour is a way past the posts.",
+                "cross to the green zone. Colours tell the ways apart.",
                 "cards": [_shown_ways(demonstrations), *_clone_cards(clone)],
             },
             {
