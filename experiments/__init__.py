@@ -71,6 +71,10 @@ EXPERIMENTS = Registry(
             "vaerl.experiments.mujoco.experiment:run",
             "a CVAE policy beside the Gaussian in SAC on MuJoCo",
         ),
+        "offline": (
+            "vaerl.experiments.offline.experiment:run",
+            "offline reinforcement learning from noisy play, by density and agent",
+        ),
     },
 )
 

@@ -1,0 +1,1 @@
+"""Offline reinforcement learning from noisy play with a cube."""
