@@ -99,7 +99,7 @@ def noisy_oracle(rng: np.random.Generator, env: CubeToGoal) -> Callable[[Array],
 
     oracle = CubeMarkovOracle(env=env, min_norm=0.4)
     spread = rng.uniform(0.0, 0.1) * NOISE
-    target = {"privileged/target_block": 0}
+    target: dict[str, Any] = {"privileged/target_block": 0}
 
     def begin() -> None:
         to_goal = rng.uniform() < GOAL_SHARE
