@@ -168,7 +168,7 @@ TASKS: Mapping[str, Task] = {
         "vaerl/Handwriting-v0",
         3_630,
         handwriting.SETTINGS,
-        6_000,
+        5_500,
         3_630,
         1,
         handwriting.demonstrations,
