@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, TypeVar
 
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from vaerl.densities import DENSITIES, ConditionalDensity, ConditionalValue
 from vaerl.names import did_you_mean
+from vaerl.policies.chunk import ChunkPolicy
 from vaerl.policies.spaces import check_action_space
 
 Init = TypeVar("Init", bound=Callable[..., None])
@@ -127,6 +129,52 @@ class Agent:
     """Constructor arguments of a debug run, which tries everything within seconds."""
     env_defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Constructor arguments of a run by environment; the longest prefix of its id counts."""
+    improves_clones: ClassVar[bool] = False
+    """Whether it can start from an agent of behaviour cloning, see `Improver`."""
+
+
+class Improver(ABC):
+    """An agent that can start from a clone; mixed in before the SB3 class."""
+
+    improves_clones: ClassVar[bool] = True
+    policy: Any
+
+    @classmethod
+    @abstractmethod
+    def clone_options(cls, clone: Any) -> dict[str, Any]:
+        """The constructor's arguments that fit the clone, as plain data; `policy` among them."""
+
+    @abstractmethod
+    def take_over(self, clone: Any) -> None:
+        """Act as the clone does."""
+
+    @classmethod
+    def from_clone(cls, clone: Any, env: GymEnv | str | None = None, **options: Any) -> Any:
+        """The agent that starts with the behaviour of a clone.
+
+        Args:
+            clone: an agent of behaviour cloning, fitted or loaded.
+            env: where reward comes from; that of the clone if None.
+            options: of the constructor; those in `policy_kwargs` override the clone's.
+
+        Raises:
+            ValueError: another kind of agent, or options that do not fit it.
+        """
+        own = cls.clone_options(clone)
+        own["policy_kwargs"] |= options.pop("policy_kwargs", None) or {}
+        agent: Any = cls(env=clone.get_env() if env is None else env, **{**own, **options})  # type: ignore[call-arg]
+        agent.take_over(clone)
+        return agent
+
+
+def check_clone(clone: Any) -> ChunkPolicy:
+    """The policy of a clone, or one line."""
+    policy = getattr(clone, "policy", None)
+    if not isinstance(policy, ChunkPolicy):
+        raise ValueError(
+            f"clone: got {type(clone).__name__}, expected an agent of behaviour cloning (BC)"
+        )
+    return policy
 
 
 class DensityAgent(Agent):

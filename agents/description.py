@@ -31,6 +31,7 @@ from vaerl.envs.making import find_spec, make_env
 from vaerl.names import check_name
 from vaerl.policies import ActorCriticPolicy, SACPolicy
 from vaerl.policies.chunk import ChunkPolicy
+from vaerl.policies.standard import StandardFeatures
 
 SB3_AGENTS: dict[str, type[BaseAlgorithm]] = {
     "sb3-sac": SAC,
@@ -51,7 +52,7 @@ CLASSES: dict[str, type] = {
     **{name: getattr(nn, name) for name in (*_LAYERS, "Hardtanh", "Softplus", "Mish", "Identity")},
     **{name: getattr(optim, name) for name in _OPTIMIZERS},
     **{name: getattr(buffers, name) for name in (*_BUFFERS, "DictRolloutBuffer")},
-    **{c.__name__: c for c in (FlattenExtractor, NatureCNN, CombinedExtractor)},
+    **{c.__name__: c for c in (FlattenExtractor, NatureCNN, CombinedExtractor, StandardFeatures)},
     **{c.__name__: c for c in (RMSpropTFLike, HerReplayBuffer)},
 }
 SCHEDULED = ("learning_rate", "clip_range", "clip_range_vf")
@@ -167,7 +168,7 @@ def describe(agent: BaseAlgorithm) -> AgentDescription:
     Raises ValueError, naming the argument, if something is not plain data.
     """
     options = {
-        argument: _encode(_argument(agent, argument), argument)
+        argument: encode(_argument(agent, argument), argument)
         for argument in constructor_arguments(type(agent))
     }
     env, env_options = _describe_env(agent.get_env())
@@ -270,7 +271,8 @@ def _argument(agent: BaseAlgorithm, name: str) -> Any:
     raise ValueError(f"{type(agent).__name__} keeps no attribute for its argument {name!r}")
 
 
-def _encode(value: Any, where: str) -> Any:
+def encode(value: Any, where: str) -> Any:
+    """An argument as plain data, from which `make_agent` reads it again."""
     if isinstance(value, TrainFreq):
         return [value.frequency, value.unit.value]
     if isinstance(value, GoalSelectionStrategy):
@@ -286,9 +288,9 @@ def _encode(value: Any, where: str) -> Any:
     if inspect.isclass(value) and CLASSES.get(value.__name__) is value:
         return {"class": value.__name__}
     if isinstance(value, dict) and set(value) != {"class"}:
-        return {key: _encode(item, f"{where}:{key}") for key, item in value.items()}
+        return {key: encode(item, f"{where}:{key}") for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_encode(item, f"{where}:{index}") for index, item in enumerate(value)]
+        return [encode(item, f"{where}:{index}") for index, item in enumerate(value)]
     jsonio.dumps(value, where=where)
     return value
 

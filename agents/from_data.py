@@ -125,7 +125,7 @@ class DataAgent(Agent, BaseAlgorithm):
             raise ValueError(
                 f"data: got None, expected demonstrations; name them here or in {name}(…)"
             )
-        _check_fit(self._data, self.observation_space, self.action_space)
+        check_fit(self._data, self.observation_space, self.action_space)
         total, listener = self._setup_learn(
             int(total_timesteps or self.default_steps),
             callback,
@@ -195,7 +195,8 @@ def at_least_zero(name: str, value: float) -> float:
     return float(value)
 
 
-def _check_fit(data: Demonstrations, observed: spaces.Space, acted: spaces.Space) -> None:
+def check_fit(data: Demonstrations, observed: spaces.Space, acted: spaces.Space) -> None:
+    """Refuse demonstrations whose observations or actions have another size than the spaces."""
     for name, ours, theirs in (
         ("observations", observed, data.observation_space),
         ("actions", acted, data.action_space),

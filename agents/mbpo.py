@@ -60,6 +60,7 @@ class MBPO(LearnsModel, SAC):
     'mixture'
     """
 
+    takes_data = improves_clones = False
     debug_options: ClassVar[Mapping[str, Any]] = {
         **SAC.debug_options,
         "members": 2,

@@ -19,19 +19,40 @@ import numpy as np
 import torch
 from stable_baselines3 import PPO as SB3PPO
 from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.save_util import load_from_zip_file
 from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.utils import obs_as_tensor
+from stable_baselines3.common.vec_env import unwrap_vec_wrapper
 from torch import Tensor, nn
 
-from vaerl.agents.common import DensityAgent, check_env, resolve_policy, signature_of
+from vaerl.agents.common import (
+    DensityAgent,
+    Improver,
+    check_clone,
+    check_env,
+    resolve_policy,
+    signature_of,
+)
 from vaerl.densities.options import check_positive
 from vaerl.policies import ActorCriticPolicy
+from vaerl.policies.chunk_actor_critic import ChunkActorCritic, Terms
+from vaerl.policies.decisions import Decisions
 
+CAREFUL: dict[str, Any] = {
+    "n_steps": 64,
+    "batch_size": 256,
+    "n_epochs": 4,
+    "learning_rate": 1e-4,
+    "clip_range": 0.1,
+    "target_kl": 0.03,
+    "ent_coef": 0.0,
+}
+"""Arguments for a start from a clone, which large steps would undo."""
 ROWS = 256
 """Observations of a rollout from which the first ratio and the latents are measured."""
 
 
-class PPO(DensityAgent, SB3PPO):
+class PPO(Improver, DensityAgent, SB3PPO):
     """`stable_baselines3.PPO` over a density.
 
     Args:
@@ -40,17 +61,25 @@ class PPO(DensityAgent, SB3PPO):
         recognition_steps: updates of the recognition network after each training phase; 0 leaves
             it untrained.
         recognition_learning_rate: of Adam over the recognition network.
+        clone_coef: weight of the divergence from the clone that the agent started from, in nats a
+            state (`vaerl.policies.keep`).
+        code_coef: weight of the information that actions hold on the codes, in nats a state.
         others: as in SB3; `target_kl` works with every density, since log π is exact.
 
     Raises:
         ValueError: an action space that is not a finite float Box, an unknown policy, gSDE, an
             option that is not legal.
 
+    With policy_kwargs that name a `chunk` (`from_clone` takes them from the clone), a step is a
+    decision on T actions: the environment is stepped `execute` times, γ is the discount of a
+    decision, and `predict` acts as `ChunkPolicy` does.
+
     Without an entropy bonus, an entropy without closed form is not estimated from fresh samples:
     train/entropy_loss is then SB3's own mean log π of the stored actions.
 
     Logged beside SB3's: train/latent_kl_floor (max |ratio − 1| before the update, 0 up to
-    rounding), train/recognition_loss (nats), latent/bound_gap (mean U_k − L_k, nats),
+    rounding), train/recognition_loss (nats), train/clone_divergence, train/code_information (nats),
+    latent/bound_gap (mean U_k − L_k, nats),
     latent/kl_layer_l (nats), latent/active_units_l, latent/ess_ratio.
 
     >>> PPO("cvae", "Pendulum-v1").policy.density.name
@@ -65,6 +94,7 @@ class PPO(DensityAgent, SB3PPO):
         "MlpPolicy": ActorCriticPolicy,
         "CnnPolicy": ActorCriticPolicy,
         "MultiInputPolicy": ActorCriticPolicy,
+        "ChunkPolicy": ChunkActorCritic,
     }
 
     @signature_of(SB3PPO)
@@ -76,8 +106,11 @@ class PPO(DensityAgent, SB3PPO):
         policy_kwargs: dict[str, Any] | None = None,
         recognition_steps: int = 16,
         recognition_learning_rate: float = 1e-3,
+        clone_coef: float = 0.0,
+        code_coef: float = 0.0,
         **kwargs: Any,
     ) -> None:
+        self.clone_coef, self.code_coef = clone_coef, code_coef
         self.recognition_steps = recognition_steps
         self.recognition_learning_rate = recognition_learning_rate
         policy, policy_kwargs = resolve_policy(policy, policy_kwargs, self.policy_aliases)
@@ -87,13 +120,51 @@ class PPO(DensityAgent, SB3PPO):
                     f"{name}: got {policy_kwargs[name]!r}, expected none: PPO draws among codes "
                     "that stay fixed for a rollout; vaerl.agents.SAC can hold one"
                 )
+        if "chunk" in policy_kwargs:
+            policy = self.policy_aliases["ChunkPolicy"]
         kwargs["policy_kwargs"] = policy_kwargs
         _check_count("batch_size", kwargs.get("batch_size", 1))  # before SB3 divides by it
-        super().__init__(policy, check_env(env), *args, **kwargs)  # type: ignore[arg-type]
+        made = _decided(check_env(env), policy_kwargs)
+        super().__init__(policy, made, *args, **kwargs)  # type: ignore[arg-type]
+
+    @classmethod
+    def clone_options(cls, clone: Any) -> dict[str, Any]:
+        """Small steps without an entropy bonus, and the policy's options."""
+        options = check_clone(clone).options
+        return {"policy": options["density"], "policy_kwargs": dict(options), **CAREFUL}
+
+    def take_over(self, clone: Any) -> None:
+        self.policy.take_over(check_clone(clone))
+
+    @property
+    def terms(self) -> Terms | None:
+        """Weights of what keeps the ways of a clone; None if nothing is asked for."""
+        if not (self.clone_coef or self.code_coef):
+            return None
+        return Terms(self.ent_coef, self.clone_coef, self.code_coef)
+
+    def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
+        super().set_env(_decided(env, self.policy_kwargs), force_reset)
+
+    @classmethod
+    def load(cls, path: Any, env: GymEnv | None = None, *args: Any, **options: Any) -> PPO:
+        """As in SB3."""
+        if env is not None:
+            data, _, _ = load_from_zip_file(path, load_data=True)
+            env = _decided(env, (data or {}).get("policy_kwargs", {}))
+        return super().load(path, env, *args, **options)
+
+    def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
+        decisions = None if self.env is None else unwrap_vec_wrapper(self.env, Decisions)
+        if decisions is not None:
+            decisions.discount = self.gamma
+        return super()._setup_learn(*args, **kwargs)
 
     def _setup_model(self) -> None:
         self._check_options()
         super()._setup_model()
+        if self.terms is not None:
+            self.policy.check_terms(self.terms)
         parameters: list[nn.Parameter] = getattr(self.policy, "recognition_parameters", list)()
         self.recognition_optimizer = (
             torch.optim.Adam(parameters, lr=self.recognition_learning_rate, fused=True)
@@ -103,6 +174,14 @@ class PPO(DensityAgent, SB3PPO):
 
     def _check_options(self) -> None:
         check_positive("recognition_steps", self.recognition_steps, at_least=0)
+        for name in ("clone_coef", "code_coef"):
+            weight = getattr(self, name)
+            if not (isinstance(weight, int | float) and 0.0 <= weight < math.inf):
+                raise ValueError(f"{name}: got {weight!r}, expected a finite number of at least 0")
+            if weight and not hasattr(self.policy_class, "check_terms"):
+                raise ValueError(
+                    f"{name}: got {weight!r}, expected 0 without a clone; see PPO.from_clone"
+                )
         rate = self.recognition_learning_rate
         number = isinstance(rate, Real) and not isinstance(rate, bool)
         if not (number and 0.0 < rate < math.inf):
@@ -127,10 +206,17 @@ class PPO(DensityAgent, SB3PPO):
                 floor = (torch.exp(log_prob - old_log_prob) - 1.0).abs().max()
             self.logger.record("train/latent_kl_floor", floor.item())
         self.policy.entropy_wanted = self.ent_coef != 0.0  # no gradient needs it then
+        given = self.ent_coef
+        if self.terms is not None:
+            self.policy.terms, self.ent_coef = self.terms, 1.0  # SB3 has one place for bonuses
         try:
             super().train()
         finally:
-            self.policy.entropy_wanted = True
+            self.policy.entropy_wanted, self.ent_coef = True, given
+        if self.terms is not None:
+            self.policy.terms = None
+            for name, number in self.policy.measured.items():
+                self.logger.record(f"train/{name}", number)
         if self.recognition_optimizer is not None:
             self._sleep()
             self._log_latents(obs)
@@ -184,6 +270,13 @@ class PPO(DensityAgent, SB3PPO):
             optimizer.step()
             losses.append(loss.detach())
         self.logger.record("train/recognition_loss", torch.stack(losses).mean().item())
+
+
+def _decided(env: Any, policy_kwargs: Mapping[str, Any]) -> Any:
+    """The environment; for a policy in chunks, that of its decisions."""
+    if env is None or "chunk" not in policy_kwargs:
+        return env
+    return ChunkActorCritic.decide(SB3PPO._wrap_env(env), policy_kwargs)
 
 
 def _check_count(name: str, value: Any) -> None:

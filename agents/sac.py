@@ -27,17 +27,22 @@ from torch import Tensor
 
 from vaerl.agents.common import (
     DensityAgent,
+    Improver,
+    check_clone,
     check_env,
     resolve_policy,
     signature_of,
     taken_and_stored,
 )
 from vaerl.agents.critics import Critics
+from vaerl.agents.demonstrated import demonstration_buffer, fit_to_clone, half_and_half
 from vaerl.agents.improvement import make_improvement
 from vaerl.agents.temperature import annealing, entropy_target
+from vaerl.data import Demonstrations, load_demonstrations
 from vaerl.densities.options import check_positive
 from vaerl.policies import SACPolicy
 from vaerl.policies.sac import DensityActor
+from vaerl.policies.standard import StandardFeatures
 
 Info = dict[str, Tensor]
 
@@ -100,7 +105,7 @@ def polyak_(target: Iterable[Tensor], source: Iterable[Tensor], tau: float) -> N
         torch._foreach_lerp_(moved, list(source), tau)
 
 
-class SAC(DensityAgent, SB3SAC):
+class SAC(Improver, DensityAgent, SB3SAC):
     """`stable_baselines3.SAC` over a density.
 
     Args:
@@ -115,6 +120,8 @@ class SAC(DensityAgent, SB3SAC):
             over the box, H(π) − X log 2 <= 0 nats, instead of absolutely. Where episodes end at a
             goal, positive entropies pay for staying away from it (Yu, Zhang & Xu 2022).
         diagnostics_interval: updates between two measurements of the latents (latent/… in the log).
+        data: demonstrations with rewards, which make half of every batch; see
+            `vaerl.agents.demonstrated`. They are not part of what is saved.
         others: as in SB3.
 
     Raises:
@@ -130,6 +137,8 @@ class SAC(DensityAgent, SB3SAC):
     'cvae'
     """
 
+    takes_data = True
+    _data: Demonstrations | None = None
     _held: tuple[np.ndarray, ...] | None = None
     _starts: np.ndarray | None = None
     debug_options: ClassVar[Mapping[str, Any]] = {
@@ -159,8 +168,10 @@ class SAC(DensityAgent, SB3SAC):
         improvement_kwargs: dict[str, Any] | None = None,
         relative_entropy: bool = False,
         diagnostics_interval: int = 1000,
+        data: Any = None,
         **kwargs: Any,
     ) -> None:
+        self._data = None if data is None else load_demonstrations(data)
         self.improvement = improvement
         self.improvement_kwargs = dict(improvement_kwargs or {})
         self._improvement = make_improvement(improvement, self.improvement_kwargs)
@@ -182,6 +193,7 @@ class SAC(DensityAgent, SB3SAC):
         if self._annealed is not None:
             self.ent_coef = self._annealed.start
         super()._setup_model()
+        self._shown = None if self._data is None else demonstration_buffer(self._data, self)
         self.ent_coef = given
         self._improvement = make_improvement(self.improvement, self.improvement_kwargs)
         if self._improvement.fits and not isinstance(self.actor, DensityActor):
@@ -193,6 +205,37 @@ class SAC(DensityAgent, SB3SAC):
             raise ValueError(
                 f"relative_entropy: got {self.relative_entropy!r}, expected True or False"
             )
+
+    @classmethod
+    def clone_options(cls, clone: Any) -> dict[str, Any]:
+        """The clone's density, widths and inputs, as features of actor and critics."""
+        policy = check_clone(clone)
+        if policy.chunk * policy.history != 1:
+            raise ValueError(
+                f"clone: got chunk {policy.chunk} and history {policy.history}, expected 1 and 1: "
+                "SAC decides on single steps"
+            )
+        features = {
+            "mean": policy.obs_mean.tolist(),
+            "scale": policy.obs_scale.tolist(),
+            "wavelengths": policy.options["wavelengths"],
+            "wave_inputs": policy.options["wave_inputs"],
+        }
+        kwargs = {
+            "net_arch": policy.options["net_arch"],
+            "features_extractor_class": StandardFeatures,
+            "features_extractor_kwargs": features,
+        }
+        return {"policy": policy.options["density"], "policy_kwargs": kwargs}
+
+    def take_over(self, clone: Any) -> None:
+        """Fit the actor to draws of the clone at the observations of the demonstrations."""
+        check_clone(clone)
+        if self._data is None:
+            raise ValueError(
+                "data: got None, expected demonstrations: the actor is fitted to the clone there"
+            )
+        fit_to_clone(cast(DensityActor, self.actor), clone, self._data)
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
         self._held, self._starts = None, None
@@ -234,7 +277,10 @@ class SAC(DensityAgent, SB3SAC):
         assert buffer is not None, "learn() or _setup_model() makes the buffer"
         totals: dict[str, Tensor] = {}
         for step in range(gradient_steps):
-            batch = buffer.sample(batch_size, env=self._vec_normalize_env)
+            if self._shown is None:
+                batch = buffer.sample(batch_size, env=self._vec_normalize_env)
+            else:
+                batch = half_and_half(buffer, self._shown, batch_size, self._vec_normalize_env)
             info = self._update(batch)
             if step % self.target_update_interval == 0:
                 self._move_target()
@@ -331,7 +377,9 @@ class SAC(DensityAgent, SB3SAC):
             *super()._excluded_save_params(),
             "_annealed",
             "_critics",
+            "_data",
             "_held",
             "_improvement",
+            "_shown",
             "_starts",
         ]

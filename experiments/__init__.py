@@ -43,6 +43,10 @@ EXPERIMENTS = Registry(
             "vaerl.experiments.dynamics.experiment:run",
             "densities as dynamics models where several things can happen",
         ),
+        "finetuning": (
+            "vaerl.experiments.finetuning.experiment:run",
+            "reward improves a clone, and what keeps its ways",
+        ),
         "gradients": (
             "vaerl.experiments.gradients.experiment:run",
             "estimators of the encoder's gradient: bias and noise",

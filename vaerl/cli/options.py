@@ -42,7 +42,8 @@ class Option:
         >>> Option("density_options", Mapping[str, int], {}, "").flag
         '--density-option'
         """
-        name = self.name.removesuffix("s") if self._form[1] is Mapping else self.name
+        name = self.name.removesuffix("_")  # of a field whose name would be a keyword
+        name = name.removesuffix("s") if self._form[1] is Mapping else name
         return f"--{name.replace('_', '-')}"
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from vaerl.lab.pool import Tick
 from vaerl.report.pictures import Painter
+from vaerl.runs.clone import resolve
 from vaerl.runs.config import TrainConfig
 from vaerl.runs.directory import RunDirectory
 from vaerl.runs.train import read_config, train
@@ -34,7 +35,7 @@ def is_finished(config: TrainConfig) -> bool:
     run = RunDirectory(config.out)
     if not run.config_path.exists():
         return False
-    if difference := read_config(run).difference(config.resolved(), "steps"):
+    if difference := read_config(run).difference(resolve(config)[0], "steps"):
         raise ValueError(
             f"{run.path}: made with other settings ({difference}); choose another --out"
         )

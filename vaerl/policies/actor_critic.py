@@ -151,6 +151,9 @@ class ActorCriticPolicy(DensityPolicy, SB3ActorCriticPolicy):
         if self.ortho_init:
             self._init_orthogonally()
         self.noise = NoiseSource()
+        self._build_codes_and_optimizer(lr_schedule)
+
+    def _build_codes_and_optimizer(self, lr_schedule: Schedule) -> None:
         self.codes = (
             RolloutCodes(self.density, self.num_codes, self.noise)
             if self.density.code_dim

@@ -30,6 +30,7 @@ from vaerl.policies.density_policy import DensityPolicy
 from vaerl.policies.head import make_head
 from vaerl.policies.noise import NoiseSource
 from vaerl.policies.spaces import check_action_space
+from vaerl.policies.standard import wave_matrix, with_waves
 
 LATENTS = ("decision", "chunk", "episode")
 FLAT = 1e-6
@@ -166,10 +167,7 @@ class ChunkPolicy(DensityPolicy, BasePolicy):
                 f"wave_inputs: got {wave_inputs!r}, expected places from {-self.obs_dim} to "
                 f"{self.obs_dim - 1}"
             )
-        waves = torch.zeros(self.obs_dim, len(places) * len(lengths))
-        for column, (place, length) in enumerate((p, l) for p in places for l in lengths):
-            waves[place, column] = 2.0 * math.pi / length
-        self.register_buffer("wave_matrix", waves)
+        self.register_buffer("wave_matrix", wave_matrix(self.obs_dim, places, lengths))
         for name, size in (("obs", self.obs_dim), ("action", self.action_dim)):
             self.register_buffer(f"{name}_mean", torch.zeros(size))
             self.register_buffer(f"{name}_scale", torch.ones(size))
@@ -188,8 +186,7 @@ class ChunkPolicy(DensityPolicy, BasePolicy):
         x = (observations - self.obs_mean) / self.obs_scale
         if noise is not None:
             x = x + noise
-        phase = x @ self.wave_matrix
-        return torch.cat((x, torch.sin(phase), torch.cos(phase)), dim=-1)
+        return with_waves(x, self.wave_matrix)
 
     def context(self, observations: Tensor, noise: Tensor | None = None) -> Tensor:
         """What the density is conditioned on, at inputs ``(B, H · D)``.

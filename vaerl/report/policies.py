@@ -50,6 +50,7 @@ class RunPolicy:
     def box(self) -> tuple[list[float], list[float]]:
         """Bounds of the action space, each of shape (D,)."""
         space = self.agent.action_space
+        space = getattr(space, "single", space)  # of an agent that decides on chunks
         return space.low.ravel().tolist(), space.high.ravel().tolist()
 
     def value(self, observations: Any) -> PolicyDensity:

@@ -49,7 +49,8 @@ def check_agent_options(agent: str, options: Mapping[str, Any]) -> None:
         _check_value(f"agent option {option}", value, legal[option], option)
     policies = getattr(agent_class(agent), "policy_aliases", None)
     if policies:
-        arguments = _arguments(next(iter(policies.values())))
+        kinds = dict.fromkeys(reversed(policies.values()))
+        arguments = {name: hint for cls in kinds for name, hint in _arguments(cls).items()}
         for name, value in (options.get("policy_kwargs") or {}).items():
             check_name("agent option policy_kwargs", name, set(arguments) - SPACES)
             _check_value(f"agent option policy_kwargs: {name}", value, arguments[name], name)

@@ -22,7 +22,7 @@ NAMED_SOURCE = re.compile(r"[a-z]{2,}:")
 """Begins a source of data that is not a path, such as minari:NAME."""
 AGENT_FIELDS = (
     *("agent", "env", "density", "seed", "n_envs", "density_options", "dynamics"),
-    *("dynamics_options", "agent_options", "env_options", "data"),
+    *("dynamics_options", "agent_options", "env_options", "data", "from_"),
 )
 """Fields that determine an agent and its data; a run resumes only with the same."""
 
@@ -53,6 +53,8 @@ class TrainConfig:
     """Argument of the environment, passed to gymnasium.make."""
     data: str = ""
     """Demonstrations to learn from: a folder, a run, or minari:NAME."""
+    from_: str = ""
+    """Run of agent bc that the agent starts from; density and policy are then that run's."""
     steps: int = None  # type: ignore[assignment]  # a number once made
     """Environment steps, summed over the copies; updates, for an agent that learns from data;
     default: 100000, for bc 4000."""
@@ -151,6 +153,8 @@ class TrainConfig:
                 f"data: got none, expected the demonstrations that agent {self.agent!r} learns "
                 "from: a folder, a run, or minari:NAME"
             )
+        if self.from_:
+            object.__setattr__(self, "from_", str(Path(self.from_).expanduser().absolute()))
         if self.data and not NAMED_SOURCE.match(self.data):  # a run may be read from elsewhere
             object.__setattr__(self, "data", str(Path(self.data).expanduser().absolute()))
 

@@ -28,6 +28,7 @@ from vaerl.disk.errors import RunFailed, one_line, only_looks
 from vaerl.disk.versions import versions
 from vaerl.runs.build import check_config, log_every, make_agent, make_trackers
 from vaerl.runs.callback import TrackerCallback
+from vaerl.runs.clone import resolve
 from vaerl.runs.config import TrainConfig
 from vaerl.runs.directory import RunDirectory
 from vaerl.runs.evaluate import EvalResult, episodes_wanted, evaluate
@@ -82,7 +83,7 @@ def train(
     """
     if overwrite and resume:
         raise ValueError("--overwrite and --resume: got both, expected one of them")
-    config = config.resolved()
+    config, clone = resolve(config)
     check_config(config)
     files.check_folder("out", config.out)
     env = _make_env(config, config.n_envs, config.subprocess)
@@ -95,6 +96,8 @@ def train(
                 _restore(run, config, agent)
             else:
                 run.create(config.to_dict(), overwrite=overwrite or there)
+                if clone is not None:
+                    agent.take_over(clone)  # type: ignore[attr-defined]
             return _Training(config, run, agent, on_step, painter).run_all()
     finally:
         env.close()

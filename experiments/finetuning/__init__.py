@@ -1,0 +1,1 @@
+"""From cloned to better: reward improves a clone; what keeps its ways."""
