@@ -121,7 +121,7 @@ def make_rows(
     return [
         make_row(start, density, agent, check_seed("seeds", seed), debug)
         for seed in seeds or SEEDS[: 1 if debug else None]
-        for start in starts or ("late", "early")
+        for start in starts or ("late", "early")[: 1 if debug else None]
         for density in densities or ("cvae",)
         for agent in OF_START[start]
         if agents is None or agent in agents
