@@ -35,7 +35,7 @@ AGENTS = Registry(
         "bc": ("vaerl.agents.bc:BC", "clones demonstrations, in chunks of actions"),
         "iql": (
             "vaerl.agents.iql:IQL",
-            "learns from data with rewards: weights its better actions",
+            "learns from data with rewards: clones its better actions",
         ),
         "idql": ("vaerl.agents.idql:IDQL", "learns from data: the best by Q of draws from a clone"),
         "plas": ("vaerl.agents.plas:PLAS", "learns from data: acts in the latents of a clone"),

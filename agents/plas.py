@@ -115,8 +115,6 @@ answers with a code
 
     def _fit(self, data: Demonstrations, fresh: bool) -> Fit:
         self.policy.frozen &= not fresh
-        for parameter in self.policy.density_parameters():
-            parameter.requires_grad_(not self.policy.frozen)
         return super()._fit(data, fresh)
 
     def _update(self, batch: Batch, progress: float) -> Info:
@@ -142,7 +140,7 @@ answers with a code
 
         actor_loss = -policy.q(features, policy.act(features, u))[0].mean()
         self.actor_optimizer.zero_grad()
-        actor_loss.backward(inputs=[*policy.actor_net.parameters()])
+        actor_loss.backward(inputs=[*policy.actor_net.parameters()])  # past the frozen decoder
         self.actor_optimizer.step()
         self._follow()
         return {

@@ -88,7 +88,7 @@ class CriticPolicy(ChunkPolicy):
         )
         return events.clamp(low, high)
 
-    def _chosen(self, features: Tensor, events: Tensor) -> Tensor:
+    def _worth(self, features: Tensor, events: Tensor) -> Tensor:
         """Lowest Q of each of n candidates ``(n, B, X)``: ``(n, B)``."""
         return self.q(features.expand(len(events), *features.shape), events).amin(0)
 
@@ -133,7 +133,7 @@ class BestOfPolicy(CriticPolicy):
         value = self.density(self.trunk(features))
         draw = value.sample if self.decoder_noise else value.sample_mean
         events = self.inside(draw((self.draws,), generator))
-        q = self._chosen(features, events)
+        q = self._worth(features, events)
         if deterministic or self.choice == "argmax":
             best = q.argmax(0)
         else:
@@ -189,8 +189,6 @@ class LatentPolicy(CriticPolicy):
     def freeze(self) -> None:
         """Keep the decoder from now on; the policy then acts by its actor."""
         self.frozen.fill_(True)
-        for parameter in self.density_parameters():
-            parameter.requires_grad_(False)
 
     def slow_and_fast(self) -> Iterator[tuple[nn.Module, nn.Module]]:
         yield from super().slow_and_fast()
@@ -217,5 +215,5 @@ class LatentPolicy(CriticPolicy):
             grid = (torch.arange(self.draws, device=self.device) + 0.5) / self.draws
             u = grid.unsqueeze(-1).expand(rows)
         events = self.act(features.expand(*rows, -1), u)
-        best = self._chosen(features, events).argmax(0)
+        best = self._worth(features, events).argmax(0)
         return self.chunks(events[best, torch.arange(len(best))]).cpu().numpy()
