@@ -98,7 +98,15 @@ def test_the_actor_begins_as_the_clone(tmp_path: Path) -> None:
     """It goes left and right as often as the demonstrations do, within six standard errors."""
     data = shown()
     clone = BC(
-        "cvae", ENV, data, chunk=1, seed=0, device="cpu", validation=0.0, policy_kwargs=SMALL
+        "cvae",
+        ENV,
+        data,
+        chunk=1,
+        history=1,
+        seed=0,
+        device="cpu",
+        validation=0.0,
+        policy_kwargs=SMALL,
     ).learn(400)
     made = SAC.from_clone(clone, DummyVecEnv([TinyEnv]), data=data, device="cpu", **TINY)
     seen = np.tile(data[0].observations[2], (200, 1)).astype(np.float32)
@@ -119,9 +127,13 @@ def test_what_cannot_be_learned_from_is_refused() -> None:
     other = Demonstrations([Episode(np.zeros((4, 1)), np.zeros((3, 1)), np.ones(3))], box, box)
     with pytest.raises(ValueError, match=r"^data: got observations of Box"):
         agent(other)
-    clone = BC("gaussian", ENV, shown(), chunk=2, device="cpu", policy_kwargs=SMALL).learn(2)
+    clone = BC(
+        "gaussian", ENV, shown(), chunk=2, history=1, device="cpu", policy_kwargs=SMALL
+    ).learn(2)
     with pytest.raises(ValueError, match=r"^clone: got chunk 2 and history 1, expected 1 and 1"):
         SAC.from_clone(clone, DummyVecEnv([TinyEnv]), data=shown(), **TINY)
-    single = BC("gaussian", ENV, shown(), chunk=1, device="cpu", policy_kwargs=SMALL).learn(2)
+    single = BC(
+        "gaussian", ENV, shown(), chunk=1, history=1, device="cpu", policy_kwargs=SMALL
+    ).learn(2)
     with pytest.raises(ValueError, match=r"^data: got None, expected demonstrations"):
         SAC.from_clone(single, DummyVecEnv([TinyEnv]), **TINY)
