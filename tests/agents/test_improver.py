@@ -160,6 +160,20 @@ def test_the_first_ratio_is_one_and_training_leaves_the_clone_alone(density: str
     assert max(float((a - b).detach().abs().max()) for a, b in pairs) > 1e-6
 
 
+def test_it_is_looked_at_as_its_clone() -> None:
+    """What an inspection asks of a policy: context, units, chunk and noise of acting."""
+    clone = cloned()
+    agent = PPO.from_clone(clone, **TINY)
+    seen = np.ones((3, 2), np.float32)
+    ours, theirs = agent.policy, clone.policy
+    assert torch.equal(ours.context_at(seen), theirs.context_at(seen))
+    for name in ("chunk", "decoder_noise", "event_units"):
+        assert getattr(ours, name) == getattr(theirs, name)
+    actions = np.full((3, 4, 1), 0.25, np.float32)
+    np.testing.assert_array_equal(ours.to_events(actions), theirs.to_events(actions))
+    np.testing.assert_allclose(ours.to_actions(ours.to_events(actions)), actions, atol=1e-6, rtol=0)
+
+
 def test_reward_moves_the_agent_from_its_clone() -> None:
     """Where going right pays, both ways turn right."""
 

@@ -124,6 +124,38 @@ class ChunkActorCritic(ActorCriticPolicy):
         return self.mlp_extractor.actor  # type: ignore[return-value]
 
     @property
+    def decoder_noise(self) -> bool:  # type: ignore[override]
+        """Of the actor's `predict`; training always acts with it."""
+        return self.chunks.decoder_noise
+
+    @property
+    def chunk(self) -> int:  # type: ignore[override]
+        """Actions in an event of the density."""
+        return self.chunks.chunk
+
+    @property
+    def event_units(self) -> str:  # type: ignore[override]
+        """What an event of size 1 means."""
+        return self.chunks.event_units
+
+    @property
+    def box_units(self) -> tuple[np.ndarray, np.ndarray]:
+        """Middle and half width of the box of one action."""
+        return self.chunks.box_units
+
+    def context_at(self, observations: Any) -> Tensor:
+        """What the actor's density is conditioned on, at ordinary observations."""
+        return self.chunks.context_at(observations)
+
+    def to_events(self, actions: np.ndarray) -> np.ndarray:
+        """As the actor."""
+        return self.chunks.to_events(actions)
+
+    def to_actions(self, events: np.ndarray) -> np.ndarray:
+        """As the actor."""
+        return self.chunks.to_actions(events)
+
+    @property
     def density(self) -> ConditionalDensity:  # type: ignore[override]
         """The actor's density over standardised chunks."""
         return self.chunks.density
