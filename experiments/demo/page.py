@@ -78,7 +78,7 @@ def _shown_ways(demonstrations: Demonstrations) -> Card:
     traces = [np.asarray(e.observations)[:, 2:] for e in episodes]
     count = f"{len(demonstrations)} demonstrations"
     pictures = _paths("demonstrations", traces, goals, "", max(goal_shares(goals, 24)))
-    return _card("Demonstrations", "", f"{len(set(goals))} ways", f"in {count}", pictures)
+    return _card("Demonstrations", "", f"{len(set(goals) - {-1})} ways", f"in {count}", pictures)
 
 
 def _clone_cards(cells: Mapping[str, Any]) -> list[Card]:

@@ -1,8 +1,11 @@
-"""The demo: a small clone shows what its page says."""
+"""The demo: its record shows what its page says, and a small clone shows it again."""
 
 from __future__ import annotations
 
 import itertools
+import json
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +18,48 @@ from vaerl.experiments.demo.scores import WITHIN, covered
 from vaerl.experiments.demo.tasks import SIGMA, TARGET, TASKS
 from vaerl.runs.evaluate import evaluate
 
+ROOT = Path(__file__).parents[2]
 WAYS = (0, 23)  # far left and far right
+
+
+@pytest.fixture(scope="module")
+def runs() -> list[dict[str, Any]]:
+    text = (ROOT / "experiments/demo/results/demo.json").read_text()
+    return json.loads(text)["runs"]
+
+
+def numbers(runs: list[dict[str, Any]], part: str, density: str, name: str) -> list[float]:
+    return [run[name] for run in runs if (run["part"], run["density"]) == (part, density)]
+
+
+def test_the_record_holds_every_policy_with_the_same_seeds_in_minutes(
+    runs: list[dict[str, Any]],
+) -> None:
+    seeds = sorted({run["seed"] for run in runs})
+    assert seeds == list(range(len(seeds))) and len(seeds) >= 3
+    for part, task in TASKS.items():
+        for density in task.densities:
+            assert numbers(runs, part, density, "seed") == seeds
+    for seed in seeds:
+        assert sum(run["cpu_seconds"] for run in runs if run["seed"] == seed) < 400
+
+
+def test_in_every_seed_the_cvae_arrives_in_many_ways_and_the_gaussian_does_not(
+    runs: list[dict[str, Any]],
+) -> None:
+    assert max(numbers(runs, "clone", "gaussian", "success")) <= 0.05
+    assert min(numbers(runs, "clone", "cvae", "success")) >= 0.85
+    assert min(numbers(runs, "clone", "cvae", "entropy")) >= 0.88
+    assert min(numbers(runs, "clone", "cvae", "ways")) >= 20
+
+
+def test_in_every_seed_the_cvae_covers_more_postures_than_the_others(
+    runs: list[dict[str, Any]],
+) -> None:
+    for rival in ("gaussian", "mixture"):
+        for name, sign in (("covered", 1.0), ("nats", -1.0)):
+            ours, theirs = (numbers(runs, "reach", d, name) for d in ("cvae", rival))
+            assert min(sign * v for v in ours) > max(sign * v for v in theirs), (rival, name)
 
 
 @pytest.fixture(scope="module")
