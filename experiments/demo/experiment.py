@@ -4,8 +4,7 @@ Two parts. "clone": 480 scripted demonstrations pass the posts of `vaerl/Avoidin
 each density is fitted to them in chunks of 16 actions and then acts alone. "reach": SAC learns
 online to put the tip of an arm on a target (`vaerl/InverseKinematics-v0`), where the best
 maximum-entropy policy is known. Within a part, data, networks and settings are the same for every
-density. Settings of "reach" were tried on seed 100: target, σ and the critic's waves once for all
-densities, then 8, 16 and 32 components of the mixture, of which 32 did best.
+density. README.md says how the settings of "reach" were chosen.
 
 Files: out/demonstrations/; out/<part>-<density>-s<seed>/ (the runs; finished ones are not
 repeated); out/report.html; out/results.json (the table, and the numbers of every run).
