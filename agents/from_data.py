@@ -73,6 +73,8 @@ class DataAgent(Agent, BaseAlgorithm):
             supported_action_spaces=(spaces.Box,),
             **options,
         )
+        if self._data is not None:  # before a run writes anything
+            check_fit(self._data, self.observation_space, self.action_space)
         if _init_setup_model:
             self._setup_model()
 

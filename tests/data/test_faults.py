@@ -271,6 +271,21 @@ def test_faults_are_named_where_the_box_follows_the_data(actions: Any, line: str
         Demonstrations.from_arrays([np.zeros((2, 1)), np.zeros((2, 1))], actions)
 
 
+@pytest.mark.parametrize(
+    ("env", "line"),
+    [
+        ("CartPole-v1", r"action_space: got Discrete\(2\), expected a Box of floats"),
+        ("FrozenLake-v1", r"observation_space: got Discrete\(16\), expected a Box or a Dict"),
+    ],
+)
+def test_spaces_that_cannot_be_recorded_are_refused_first(
+    tmp_path: Path, env: str, line: str
+) -> None:
+    with pytest.raises(ValueError, match=line):
+        collect(env, "random", 1, out=tmp_path / "d")
+    assert not (tmp_path / "d").exists()
+
+
 def test_a_folder_that_is_not_ours_is_left_alone(tmp_path: Path) -> None:
     np.savez(tmp_path / "episode-00000.npz", **GOOD)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="holds npz files of unknown origin"):

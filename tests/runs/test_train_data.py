@@ -49,6 +49,9 @@ def test_a_relative_path_means_the_same_folder_from_anywhere(
     with pytest.raises(ValueError, match=r"data: '.*/demos' does not exist"):
         train(config(steps=8, out=str(tmp_path / "new"), data=str(demos)))
     assert not (tmp_path / "new").exists(), "nothing is written before the data is read"
+    with pytest.raises(ValueError, match=r"data: got observations of .*the environment has"):
+        train(config(steps=8, env="Pendulum-v1", out=str(tmp_path / "new"), data=str(other)))
+    assert not (tmp_path / "new").exists(), "nor before it is known to fit"
 
 
 def test_a_name_in_a_store_is_no_path() -> None:

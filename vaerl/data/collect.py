@@ -10,7 +10,14 @@ import gymnasium
 import numpy as np
 
 from vaerl.checkpoint.rng import preserve_rng
-from vaerl.data.demonstrations import Array, Demonstrations, Episode, Observations
+from vaerl.data.demonstrations import (
+    Array,
+    Demonstrations,
+    Episode,
+    Observations,
+    check_action_space,
+    check_observation_space,
+)
 from vaerl.data.drivers import Act, Driver, as_driver, expert
 from vaerl.data.folder import FolderWriter, read_folder
 from vaerl.disk.versions import versions
@@ -66,6 +73,7 @@ def collect(
         raise ValueError(f"episodes: got {episodes!r}, expected a whole number of at least 1")
     options = dict(env_options or {})
     made = make_env(env, **options) if isinstance(env, str) else env
+    spaces = check_observation_space(made.observation_space), check_action_space(made.action_space)
     name = made.spec.id if made.spec is not None else ""
     driver = as_driver(policy)
     if noise is None:
@@ -80,7 +88,6 @@ def collect(
     }
     recorder = _Recorder(made, driver, seed, spread)
     try:
-        spaces = made.observation_space, made.action_space
         writer = FolderWriter(out, *spaces, env=name, provenance=source) if out else None
         found: list[Episode] = []
         numbers = writer.numbers if writer else []

@@ -81,7 +81,7 @@ class Demonstrations(Sequence[Episode]):
         names: Sequence[str] | None = None,
     ) -> None:
         self.observation_space = check_observation_space(observation_space)
-        self.action_space = _check_action_space(action_space)
+        self.action_space = check_action_space(action_space)
         self.env, self.provenance = env, dict(provenance or {})
         found = list(episodes)
         if not found:
@@ -248,7 +248,7 @@ def check_observation_space(space: spaces.Space) -> spaces.Box | spaces.Dict:
     return space  # type: ignore[return-value]
 
 
-def _check_action_space(space: spaces.Space) -> spaces.Box:
+def check_action_space(space: spaces.Space) -> spaces.Box:
     if not isinstance(space, spaces.Box) or not np.issubdtype(space.dtype, np.floating):
         raise ValueError(f"action_space: got {space}, expected a Box of floats")
     return space
