@@ -250,6 +250,11 @@ def test_pickles_are_refused_and_the_way_is_named(tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
     with pytest.raises(ValueError, match="data: got 42, expected demonstrations, a replay buffer"):
         load_demonstrations(42)
+    with pytest.raises(ValueError, match=r"data: got \[array") as caught:
+        load_demonstrations([np.zeros((3, 2))])
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ValueError, match="demonstrations: got no episode"):
+        Demonstrations.from_arrays([], [])
 
 
 def test_ragged_arrays_of_ones_own_are_named() -> None:

@@ -19,9 +19,8 @@ def from_replay_buffer(buffer: Any, *, env: str = "") -> Demonstrations:
     Raises ValueError for an empty buffer, and for anything that is none.
     """
     if not hasattr(buffer, "dones"):
-        raise ValueError(
-            f"data: got {buffer!r:.80}, expected demonstrations, a replay buffer or a path"
-        )
+        got = " ".join(repr(buffer).split())
+        raise ValueError(f"data: got {got:.80}, expected demonstrations, a replay buffer or a path")
     size = buffer.buffer_size if buffer.full else buffer.pos
     if not size:
         raise ValueError("buffer: got an empty replay buffer, expected at least one step")

@@ -107,6 +107,8 @@ class Demonstrations(Sequence[Episode]):
         Spaces that are not given are those of `env`; without an `env`, observations are unbounded
         and the box of actions is the range of the data.
         """
+        if len(observations) == 0:
+            raise ValueError("demonstrations: got no episode, expected at least one")
         if len(observations) != len(actions):
             raise ValueError(
                 f"actions: got {len(actions)} episodes, observations have {len(observations)}"
