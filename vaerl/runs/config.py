@@ -161,11 +161,17 @@ class TrainConfig:
     def difference(self, other: TrainConfig, *also: str) -> str:
         """The first field that makes the agents of two runs different; "" if there is none.
 
+        A run is stored as JSON, so a tuple equals the list of its numbers.
+
         >>> TrainConfig("Pendulum-v1", seed=1).difference(TrainConfig("Pendulum-v1"))
         'seed: got 1, expected 0'
+        >>> a, b = ({"betas": (0.5, 0.9)}, {"betas": [0.5, 0.9]})
+        >>> one = TrainConfig("Pendulum-v1", agent_options=a)
+        >>> one.difference(TrainConfig("Pendulum-v1", agent_options=b))
+        ''
         """
         for name in (*AGENT_FIELDS, *also):
-            mine, theirs = getattr(self, name), getattr(other, name)
+            mine, theirs = _as_stored(getattr(self, name)), _as_stored(getattr(other, name))
             if mine != theirs:
                 return f"{name}: got {mine!r}, expected {theirs!r}"
         return ""
@@ -215,6 +221,12 @@ class TrainConfig:
         if "env" not in data:
             raise ValueError("config field env: missing, expected a Gymnasium id")
         return cls(**{**data, "track": tuple(data.get("track", ()))})
+
+
+def _as_stored(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _as_stored(item) for key, item in value.items()}
+    return [_as_stored(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def check_env_id(env_id: str) -> None:
