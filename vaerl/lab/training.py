@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from vaerl.checkpoint.read import list_checkpoints
 from vaerl.lab.pool import Tick
 from vaerl.report.pictures import Painter
 from vaerl.runs.clone import resolve
@@ -13,14 +14,22 @@ from vaerl.runs.train import read_config, train
 def finish_run(config: TrainConfig, tick: Tick) -> RunDirectory:
     """Train the run to its end unless it is finished; `tick` gets the steps done.
 
-    An interrupted run goes on from its last checkpoint.
+    An interrupted run goes on from its last checkpoint; before its first, it starts again.
 
     Raises:
         ValueError: the folder holds a run with other settings.
         KeyboardInterrupt: the run was stopped; its state is saved.
     """
     if not is_finished(config):
-        run = train(config, resume=True, on_step=tick, painter=Painter)
+        there = RunDirectory(config.out)
+        # a killed run without a checkpoint has only a cell's own numbers, which are made again
+        again = (
+            there.config_path.exists()
+            and there.status()["state"] != "finished"
+            and not list_checkpoints(there.checkpoints_path)
+            and not there.episodes_path.exists()
+        )
+        run = train(config, overwrite=again, resume=not again, on_step=tick, painter=Painter)
         if run.status()["state"] == "stopped":
             raise KeyboardInterrupt
     return RunDirectory(config.out)

@@ -105,8 +105,8 @@ class RunDirectory:
         """
         config = {**config, "versions": versions()}
         text = jsonio.dumps(config, indent=2) + "\n"
-        if self.path.is_dir() and {path.name for path in self.path.iterdir()} - {LOCK}:
-            self._clear(overwrite)
+        self.check_free(overwrite)
+        self._clear()
         files.check_folder("run", self.path)
         for folder in (self.path, self.checkpoints_path, self.figures_path, self.videos_path):
             files.make_directory(folder)
@@ -115,7 +115,27 @@ class RunDirectory:
         self._config = json.loads(text)
         return self
 
-    def _clear(self, overwrite: bool) -> None:
+    def check_free(self, overwrite: bool = False) -> None:
+        """Raise ValueError for an existing run without `overwrite` and for other files."""
+        if not self.path.is_dir() or not {path.name for path in self.path.iterdir()} - {LOCK}:
+            return
+        if not (self.config_path.exists() or self.status_path.exists()):
+            raise ValueError(
+                f"out: {str(self.path)!r} is not empty and is not a run; choose another folder"
+            )
+        if not overwrite:
+            raise ValueError(
+                f"out: {str(self.path)!r} holds a run already; choose another folder or --overwrite"
+            )
+
+    @property
+    def holds_work(self) -> bool:
+        """Whether a file besides the configuration and the status has content."""
+        made = {LOCK, "error.txt", self.config_path.name, self.status_path.name}
+        found = (path for path in self.path.rglob("*") if path.name not in made)
+        return any(path.is_symlink() or (path.is_file() and path.stat().st_size) for path in found)
+
+    def _clear(self) -> None:
         own = (
             self.config_path,  # first, so that a run deleted in part is not taken for a run
             self.status_path,
@@ -128,14 +148,6 @@ class RunDirectory:
             self.episodes_path,
             *(self.path / name for name in TRACKERS.names()),
         )
-        if not (self.config_path.exists() or self.status_path.exists()):
-            raise ValueError(
-                f"out: {str(self.path)!r} is not empty and is not a run; choose another folder"
-            )
-        if not overwrite:
-            raise ValueError(
-                f"out: {str(self.path)!r} holds a run already; choose another folder or --overwrite"
-            )
         for path in own:
             if path.exists() or path.is_symlink():
                 files.remove_tree(path)

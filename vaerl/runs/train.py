@@ -71,31 +71,31 @@ def train(
     Args:
         config: what to train.
         overwrite: replace the run in the folder; not together with `resume`.
-        resume: continue from the last checkpoint in the folder, replay buffer included, or start
-            anew if there is none.
+        resume: continue from the last checkpoint in the folder, replay buffer included; a folder
+            without a run, or with one that has written nothing yet, gets a new run.
         on_step: called with the number of steps, a few times per second.
         painter: draws pictures during training, such as `vaerl.report.pictures.Painter`; there are
             none without it.
 
     Raises:
         ValueError: an illegal value in `config`, before anything is written; a folder that holds
-            a run, without `overwrite` or `resume`.
+            a run, without `overwrite` or `resume`; a run that cannot be resumed.
     """
     if overwrite and resume:
         raise ValueError("--overwrite and --resume: got both, expected one of them")
     config, clone = resolve(config)
     check_config(config)
     files.check_folder("out", config.out)
+    run = RunDirectory(config.out)
+    _check_place(run, config, overwrite, resume)  # before the agent: that may take minutes
     env = _make_env(config, config.n_envs, config.subprocess)
     try:
-        run = RunDirectory(config.out)
         agent = make_agent(config, env, _seeds(config)["agent"])
         with run.locked():
-            there = resume and run.config_path.exists()
-            if there and list_checkpoints(run.checkpoints_path):
+            if _check_place(run, config, overwrite, resume):
                 _restore(run, config, agent)
             else:
-                run.create(config.to_dict(), overwrite=overwrite or there)
+                run.create(config.to_dict(), overwrite=overwrite or resume)
                 if clone is not None:
                     agent.take_over(clone)  # type: ignore[attr-defined]
             return _Training(config, run, agent, on_step, painter).run_all()
@@ -134,11 +134,29 @@ def _seeds(config: TrainConfig) -> dict[str, int]:
     return spawn_seeds(config.seed, "agent", "evaluation", "final", "video")
 
 
+def _check_place(run: RunDirectory, config: TrainConfig, overwrite: bool, resume: bool) -> bool:
+    """Whether training goes on from a checkpoint in the folder.
+
+    Raises ValueError if the folder can hold neither that nor a new run.
+    """
+    saved = resume and bool(list_checkpoints(run.checkpoints_path))
+    if resume and not run.config_path.exists() and (saved or run.status_path.exists()):
+        raise ValueError(f"--resume: config.json is missing from {str(run.path)!r}")
+    if resume and run.config_path.exists():
+        if difference := config.difference(read_config(RunDirectory.open(run.path))):
+            raise ValueError(f"--resume: {difference} as in the run")
+        if not saved and run.holds_work:
+            raise ValueError(
+                f"--resume: {str(run.path)!r} has no checkpoint to resume from; choose another "
+                "--out, or --overwrite to start again"
+            )
+    if not saved:
+        run.check_free(overwrite or resume)
+    return saved
+
+
 def _restore(run: RunDirectory, config: TrainConfig, agent: BaseAlgorithm) -> None:
     """Load the last checkpoint into `agent` and delete the rows of metrics after it."""
-    before = read_config(RunDirectory.open(run.path))
-    if difference := config.difference(before):
-        raise ValueError(f"--resume: {difference} as in the run")
     checkpoint = find_checkpoint(run.checkpoints_path, include_replay=True)
     ended = run.status()["state"] == "finished"  # otherwise the final evaluation is missing
     if checkpoint.num_timesteps >= config.steps and ended:
