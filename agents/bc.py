@@ -128,6 +128,16 @@ class BC(DataAgent):
             device=device,
             seed=seed,
         )
+        if self._data is not None:  # before a run writes anything
+            self._check_chunk(self._data)
+
+    def _check_chunk(self, data: Demonstrations) -> None:
+        longest = max(map(len, data))
+        if self.chunk > longest:
+            raise ValueError(
+                f"chunk: got {self.chunk}, expected at most {longest}, the steps of the longest "
+                "episode"
+            )
 
     def _policy_options(self) -> dict[str, Any]:
         names = ("chunk", "execute", "history", "latent", "decoder_noise")
@@ -138,6 +148,7 @@ class BC(DataAgent):
         self.optimizer = torch.optim.Adam(self.learner.parameters(), lr=self.lr_schedule(1.0))
 
     def _fit(self, data: Demonstrations, fresh: bool) -> _Cloning:
+        self._check_chunk(data)
         return _Cloning(self, data, fresh)
 
     def _update(self, windows: Windows, progress: float) -> Info:

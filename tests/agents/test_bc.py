@@ -217,3 +217,16 @@ def test_a_run_that_names_no_steps_takes_those_of_the_agent(tmp_path: Path) -> N
     clone = TrainConfig("Pendulum-v1", agent="bc", data=str(tmp_path))
     assert (clone.steps, clone.eval_every) == (4_000, 400)
     assert TrainConfig("Pendulum-v1").steps == 100_000
+
+
+def test_a_chunk_longer_than_every_episode_is_refused() -> None:
+    data = Demonstrations.from_arrays(
+        [np.zeros((4, 3)), np.zeros((6, 3))], [np.zeros((3, 1)), np.zeros((5, 1))]
+    )
+    message = r"^chunk: got 6, expected at most 5, the steps of the longest episode$"
+    with pytest.raises(ValueError, match=message):
+        BC("gaussian", data=data, chunk=6)
+    BC("gaussian", data=data, chunk=5).learn(1)
+    env = gymnasium.make("Pendulum-v1")
+    with pytest.raises(ValueError, match=message):
+        BC("gaussian", env, chunk=6).learn(data)

@@ -118,3 +118,11 @@ def test_a_learning_rate_on_a_line_falls_and_comes_back_from_a_checkpoint(tmp_pa
     assert agent.actor.optimizer.param_groups[0]["lr"] == pytest.approx(1e-4)
     save_checkpoint(agent, tmp_path / "checkpoint", num_timesteps=40)
     assert load_checkpoint(tmp_path / "checkpoint").lr_schedule(0.5) == pytest.approx(5.5e-4)
+
+
+@pytest.mark.parametrize("agent", ["sac", "ppo", "bc"])
+def test_an_option_of_the_policy_is_sent_to_policy_kwargs(agent: str) -> None:
+    with pytest.raises(ValueError, match=r"'net_arch', an option of its policy.*policy_kwargs$"):
+        check_agent_options(agent, {"net_arch": [8]})
+    with pytest.raises(ValueError, match=r"got 'lerning_rate', did you mean 'learning_rate'\?"):
+        check_agent_options(agent, {"lerning_rate": 0.1})

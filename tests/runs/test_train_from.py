@@ -91,6 +91,14 @@ def test_what_fits_no_clone_is_refused_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_run_of_another_agent_is_refused_under_the_name_of_the_option(
+    clone: Path, tmp_path: Path
+) -> None:
+    other = train(config(clone, from_="", steps=8, out=str(tmp_path / "ppo"))).path
+    with pytest.raises(ValueError, match=r"^--from: got PPO, expected an agent of behaviour"):
+        train(config(other, steps=8, out=str(tmp_path / "run")))
+
+
 def test_the_option_is_called_from(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         app(["train", "--help"])

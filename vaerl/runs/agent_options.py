@@ -44,13 +44,18 @@ def check_agent_options(agent: str, options: Mapping[str, Any]) -> None:
     >>> check_agent_options("sac", {"gamma": 0.9, "train_freq": [1, "episode"]})
     """
     legal = agent_options(agent)
+    policies = getattr(agent_class(agent), "policy_aliases", None) or {}
+    kinds = dict.fromkeys(reversed(policies.values()))
+    arguments = {name: hint for cls in kinds for name, hint in _arguments(cls).items()}
     for option, value in options.items():
+        if option not in legal and option in set(arguments) - SPACES - RESERVED:
+            raise ValueError(
+                f"option of agent {agent}: got {option!r}, an option of its policy; put it into "
+                "policy_kwargs"
+            )
         check_name(f"option of agent {agent}", option, legal)
         _check_value(f"agent option {option}", value, legal[option], option)
-    policies = getattr(agent_class(agent), "policy_aliases", None)
     if policies:
-        kinds = dict.fromkeys(reversed(policies.values()))
-        arguments = {name: hint for cls in kinds for name, hint in _arguments(cls).items()}
         for name, value in (options.get("policy_kwargs") or {}).items():
             check_name("agent option policy_kwargs", name, set(arguments) - SPACES)
             _check_value(f"agent option policy_kwargs: {name}", value, arguments[name], name)

@@ -29,7 +29,10 @@ def resolve(config: TrainConfig) -> tuple[TrainConfig, Any]:
         raise ValueError(f"--from: got agent {config.agent!r}, expected one of {', '.join(able)}")
     run = RunDirectory.open(config.from_)
     clone = load_checkpoint(find_checkpoint(run.checkpoints_path))
-    options = encode(agent_class(config.agent).clone_options(clone), "clone")
+    try:
+        options = encode(agent_class(config.agent).clone_options(clone), "clone")
+    except ValueError as error:  # the agent names its argument
+        raise ValueError(f"--from: {str(error).removeprefix('clone: ')}") from None
     density = options.pop("policy")
     if config.density not in (density, TrainConfig.density):
         raise ValueError(f"--density: got {config.density!r}, the clone has {density!r}")
