@@ -142,12 +142,12 @@ def test_windows_start_at_every_stride_of_each_episode() -> None:
 def test_inputs_seen_through_waves_may_be_counted_from_the_end() -> None:
     data = Demonstrations.from_arrays([np.zeros((3, 4))], [np.zeros((2, 1))])
     waves = [
-        BC("gaussian", data=data, history=2, policy_kwargs={"wave_inputs": places}).policy
+        BC("gaussian", data=data, chunk=2, history=2, policy_kwargs={"wave_inputs": places}).policy
         for places in ((6, 7), (-2, -1))
     ]
     assert torch.equal(waves[0].wave_matrix, waves[1].wave_matrix)
     with pytest.raises(ValueError, match=r"expected places from -8 to 7"):
-        BC("gaussian", data=data, history=2, policy_kwargs={"wave_inputs": (8,)})
+        BC("gaussian", data=data, chunk=2, history=2, policy_kwargs={"wave_inputs": (8,)})
 
 
 def test_a_saved_agent_acts_alike(tmp_path: Path) -> None:
