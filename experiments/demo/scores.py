@@ -85,8 +85,8 @@ def covered(
     All three are (n, D).
 
     >>> line = np.linspace(0.0, 1.0, 101)[:, None]
-    >>> covered(line, line + 0.001, line[:51])
-    0.51
+    >>> covered(line, line + 0.001, line[:61])
+    0.6
     """
     reference, _ = cKDTree(others).query(exact)
     distance, _ = cKDTree(drawn).query(exact)

@@ -96,7 +96,7 @@ def test_every_place_of_a_study_has_a_cell_with_another_name() -> None:
     for study in STUDIES.values():
         names = [make_cell(place, seed).name for place in study.places for seed in range(2)]
         assert len(set(names)) == len(names)
-    short = make_cell(Place("avoiding", "cvae", chunk=4), 0)
+    short = make_cell(Place("avoiding", "mixture-16", chunk=4), 0)
     assert (short.settings["chunk"], short.settings["execute"]) == (4, 2)
 
 

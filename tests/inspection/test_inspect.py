@@ -123,7 +123,13 @@ def two_ways(density: str) -> tuple[BC, Demonstrations]:
         [side + 0.05 * rng.normal(size=(4, 1)) for side in sides],
     )
     agent = BC(
-        density, data=data, chunk=4, seed=0, validation=0.0, policy_kwargs={"net_arch": [32]}
+        density,
+        data=data,
+        chunk=4,
+        history=1,
+        seed=0,
+        validation=0.0,
+        policy_kwargs={"net_arch": [32], "sigma_floor": 0.3},
     )
     return agent.learn(400), data
 
