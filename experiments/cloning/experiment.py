@@ -3,16 +3,18 @@
 Protocol. Demonstrations of a task that is solved in several equally good ways are cloned by
 `vaerl.agents.BC` with one density after another: same demonstrations, network in front of the
 density, batch and learning rate, and as many updates as take the CPU time of the cvae's (`pace` in
-`rows.py`). "act-z0" is the cvae of action chunking (Zhao et al. 2023), which acts with its latent
-at zero; "replay" plays the next actions of one of the eight nearest demonstrated moments. Flow
-matching takes 10 passes of its network a decision and diffusion 20. Every policy draws its actions,
-without the decoder's noise where it has one. Then episodes count: the share that succeeds, and the
-entropy over the ways of those that do, in units of log(number of ways), beside the ceiling that as
-many episodes of a perfect policy reach. NLL: −log p of a demonstrated chunk of other episodes, in
-nats a number, standardised; for a cvae the bound L_64.
+`rows.py`). Executed actions, past observations and noise on them are those that served a row best
+in trials (`own` in `tasks.py`). "act-z0" is the cvae of action chunking (Zhao et al. 2023), which
+acts with its latent at zero; "replay" plays the next actions of one of the eight nearest
+demonstrated moments. Flow matching takes 10 passes of its network a decision and diffusion 20.
+Every policy draws its actions, without the decoder's noise where it has one. Then episodes count:
+the share that succeeds, and the entropy over the ways of those that do, in units of log(number of
+ways), beside the ceiling that as many episodes of a perfect policy reach. NLL: −log p of a
+demonstrated chunk of other episodes, in nats a number, standardised; for a cvae the bound L_64.
 
-Studies: "rows" compares the densities, "demonstrations" and "chunks" the number of demonstrations
-and the length of a chunk, "latency" times a decision and an update, one after the other in turns.
+Studies: "rows" compares the densities and "handwriting" does so on people's strokes;
+"demonstrations" and "chunks" vary the number of demonstrations and the length of a chunk; "latency"
+times a decision and an update, one after the other in turns.
 
 Files: out/cells/, out/<study>.json (the table), out/figures/.
 """
@@ -26,7 +28,6 @@ from time import process_time
 from typing import Any
 
 import torch
-from stable_baselines3.common.callbacks import BaseCallback
 
 from vaerl.agents.bc import BC, Windows
 from vaerl.data import Demonstrations
@@ -42,6 +43,7 @@ from vaerl.experiments.cloning.tasks import TASKS
 from vaerl.lab.cells import Cell, Desk, Measured
 from vaerl.lab.experiment import Experiment
 from vaerl.lab.table import command_line
+from vaerl.lab.ticks import Ticks
 from vaerl.names import check_name
 
 PRESETS = ("full", "debug")
@@ -109,7 +111,7 @@ def run(
     Args:
         out: folder of the results; finished cells found there are reused.
         preset: "full", or "debug", which runs in seconds.
-        study: "rows", "demonstrations", "chunks" or "latency".
+        study: "rows", "handwriting", "demonstrations", "chunks" or "latency".
         tasks: avoiding, cube, handwriting; those of the study by default.
         policies: the rows; those of the study by default.
         seeds: those of the study by default.
@@ -158,18 +160,6 @@ def run(
     )
 
 
-class Ticks(BaseCallback):
-    """Reports updates to the laboratory."""
-
-    def __init__(self, desk: Desk) -> None:
-        super().__init__()
-        self.desk = desk
-
-    def _on_step(self) -> bool:
-        self.desk.tick(self.num_timesteps)
-        return True
-
-
 def measure(cell: Clone, desk: Desk) -> Measured:
     """Clone the demonstrations and judge the policy."""
     register_rivals()
@@ -207,7 +197,7 @@ def fit(cell: Clone, data: Demonstrations, desk: Desk) -> BC:
         policy_kwargs={**network, "density_kwargs": {**row.options, **density}},
         **settings,
     )
-    return agent.learn(cell.updates, callback=Ticks(desk))
+    return agent.learn(cell.updates, callback=Ticks(desk.tick))
 
 
 @torch.no_grad()

@@ -10,8 +10,6 @@ from vaerl.experiments.cloning.rows import ROWS
 
 HEADLINE = ("gaussian", "mixture-16", "flow-matching", "cvae")
 FEW = HEADLINE[1:]
-
-
 Column = tuple[str, str, int]
 """Heading, key of the number, and digits."""
 WAYS: Sequence[Column] = (
@@ -48,7 +46,6 @@ class Study:
 
     Args:
         title: of the table.
-        column: what varies beside the row, "" for nothing.
         places: its cells.
         columns: of the table.
         caption: what the columns are.
@@ -56,7 +53,6 @@ class Study:
     """
 
     title: str
-    column: str
     places: Sequence[Place]
     columns: Sequence[Column] = WAYS
     caption: str = (
@@ -69,7 +65,6 @@ class Study:
 STUDIES: Mapping[str, Study] = {
     "rows": Study(
         "Behaviour cloned from demonstrations",
-        "",
         [
             *(Place("avoiding", row, seeds=5 if row in HEADLINE else 2) for row in ROWS),
             *(Place("avoiding", row, 96, seeds=5) for row in ("cvae", "flow-matching")),
@@ -78,7 +73,6 @@ STUDIES: Mapping[str, Study] = {
     ),
     "handwriting": Study(
         "Handwriting learned from people, beside people nobody learned from",
-        "",
         [Place("handwriting", row, seeds=3 if row in HEADLINE else 1) for row in ROWS],
         WRITING,
         "recognised: share of drawings in which a recogniser reads the character; start, direction "
@@ -88,12 +82,10 @@ STUDIES: Mapping[str, Study] = {
     ),
     "demonstrations": Study(
         "Success against the number of demonstrations",
-        "demonstrations",
         [Place("avoiding", row, count) for count in (24, 96, 480, 960) for row in FEW],
     ),
     "chunks": Study(
         "Success against the length of a chunk",
-        "chunk",
         [Place("avoiding", row, chunk=chunk) for chunk in (1, 4, 16, 50) for row in FEW],
     ),
 }

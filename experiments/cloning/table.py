@@ -55,5 +55,5 @@ def assemble(study: str, results: Results) -> dict[str, Any]:
             ]
             for place, own in groups.items()
         },
-        "settings": {r.cell["task"]: r.cell["settings"] for r in results},
+        "settings": {f"{r.cell['task']} {r.cell['row']}": r.cell["settings"] for r in results},
     }  # fmt: skip

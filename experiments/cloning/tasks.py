@@ -26,8 +26,6 @@ EXPLORATION = np.array([0.15, 0.15, 0.15, 0.15, 0.0])
 """Noise on the executed actions of the cube's expert, by dimension; the recorded ones have none."""
 JUDGED_FROM = 1_000_000
 """First of the seeds with which episodes are judged; demonstrations are recorded below it."""
-
-
 Shown = Mapping[str, tuple[Mapping[str, float], np.ndarray]]
 """Numbers and paths by the name of a policy."""
 OTHER = 500_000

@@ -25,7 +25,6 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from stable_baselines3.common.callbacks import BaseCallback
 
 from vaerl.agents import BC, PPO, SAC
 from vaerl.checkpoint import load_checkpoint, save_checkpoint
@@ -38,9 +37,9 @@ from vaerl.envs.metrics import entropy_ceiling
 from vaerl.experiments.finetuning.figures import draw_figures
 from vaerl.lab.cells import Cell, Desk, Measured
 from vaerl.lab.experiment import Experiment, Results
-from vaerl.lab.pool import Tick
 from vaerl.lab.stats import interval
 from vaerl.lab.table import command_line
+from vaerl.lab.ticks import Ticks
 from vaerl.names import check_name
 from vaerl.runs.evaluate import EvalResult, evaluate
 from vaerl.runs.vec import make_vec
@@ -211,7 +210,7 @@ def measure(row: Row, desk: Desk) -> Measured:
     if row.decisions:
         start = process_time()
         agent = improved(agent, row)
-        agent.learn(row.decisions, callback=_Ticks(desk.tick))
+        agent.learn(row.decisions, callback=Ticks(desk.tick))
     seconds = process_time() - start
     result = evaluate(
         agent, ENV, episodes=row.episodes, seed=1000 + row.seed, copies=min(COPIES, row.episodes)
@@ -283,15 +282,3 @@ def assemble(results: Results) -> dict[str, Any]:
             for key, data in sorted(cells.items())
         },
     }
-
-
-class _Ticks(BaseCallback):
-    """Tells the laboratory how far training has come."""
-
-    def __init__(self, tick: Tick) -> None:
-        super().__init__()
-        self.tick = tick
-
-    def _on_step(self) -> bool:
-        self.tick(self.num_timesteps)
-        return True

@@ -27,7 +27,6 @@ import gymnasium
 import numpy as np
 import torch
 from gymnasium.wrappers import FilterObservation
-from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.preprocessing import preprocess_obs
 
 import vaerl.envs
@@ -40,6 +39,7 @@ from vaerl.lab.cells import Cell, Desk, Measured
 from vaerl.lab.experiment import Experiment, Results
 from vaerl.lab.stats import interval
 from vaerl.lab.table import command_line
+from vaerl.lab.ticks import Ticks
 from vaerl.names import check_name
 from vaerl.policies.instructions import InstructionExtractor
 
@@ -169,23 +169,13 @@ def make_agent(policy: str, density: str, budget: Preset, seed: int) -> SAC:
     )
 
 
-class _Tick(BaseCallback):
-    def __init__(self, tick: Any) -> None:
-        super().__init__()
-        self.tick = tick
-
-    def _on_step(self) -> bool:
-        self.tick(self.num_timesteps)
-        return True
-
-
 def measure(cell: Training, desk: Desk) -> Measured:
     """Train and evaluate one policy."""
     policy, seed, budget = cell.policy, cell.seed, cell.budget
     start = process_time()
     agent = make_agent(policy, cell.density, budget, seed)
     if cell.learner == "sac":
-        agent.learn(budget.steps, callback=_Tick(desk.tick))
+        agent.learn(budget.steps, callback=Ticks(desk.tick))
     else:
         shown = demonstrate(policy, budget.demonstrations, seed)
         fit(agent, *shown, budget.updates, seed, desk.tick)

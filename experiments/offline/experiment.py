@@ -19,7 +19,6 @@ from time import process_time
 from typing import Any
 
 import numpy as np
-from stable_baselines3.common.callbacks import BaseCallback
 
 from vaerl.agents import agent_class
 from vaerl.densities.options import check_positive
@@ -29,6 +28,7 @@ from vaerl.experiments.offline.task import CubeToGoal, play_data
 from vaerl.lab.cells import Cell, Desk, Measured
 from vaerl.lab.experiment import Experiment
 from vaerl.lab.table import command_line
+from vaerl.lab.ticks import Ticks
 from vaerl.names import check_name
 
 PRESETS = ("full", "debug")
@@ -110,18 +110,6 @@ def run(
     )
 
 
-class Ticks(BaseCallback):
-    """Reports updates to the laboratory."""
-
-    def __init__(self, desk: Desk) -> None:
-        super().__init__()
-        self.desk = desk
-
-    def _on_step(self) -> bool:
-        self.desk.tick(self.num_timesteps)
-        return True
-
-
 def measure(out: Path, cell: Training, desk: Desk) -> Measured:
     """Train one agent on the data and judge it."""
     data = play_data(out / "play", cell.transitions, DATA_SEED)
@@ -129,7 +117,7 @@ def measure(out: Path, cell: Training, desk: Desk) -> Measured:
     agent = agent_class(cell.agent)(
         cell.density, data=data, seed=cell.seed, device="cpu", **cell.settings
     )
-    agent.learn(cell.updates, callback=Ticks(desk))
+    agent.learn(cell.updates, callback=Ticks(desk.tick))
     fitted = process_time()
     success, steps = judge(agent, cell.episodes, cell.seed)
     return Measured(
