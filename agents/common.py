@@ -20,7 +20,7 @@ from torch import Tensor
 from vaerl.densities import DENSITIES, ConditionalDensity, ConditionalValue
 from vaerl.names import did_you_mean
 from vaerl.policies.chunk import ChunkPolicy
-from vaerl.policies.spaces import check_action_space
+from vaerl.policies.spaces import check_action_space, check_observation_space
 
 Init = TypeVar("Init", bound=Callable[..., None])
 Observation = np.ndarray | dict[str, np.ndarray]
@@ -37,6 +37,13 @@ def resolve_policy(
     `policy_kwargs`) or a policy class. An unknown name raises one line with the nearest match.
     """
     kwargs = dict(policy_kwargs or {})
+    kind = next(
+        c for c in aliases["MultiInputPolicy"].__mro__ if c.__module__.startswith("stable_")
+    )
+    if isinstance(policy, type) and not issubclass(policy, kind):
+        raise ValueError(
+            f"policy: got {policy.__name__}, expected a subclass of SB3's {kind.__name__}"
+        )
     if not isinstance(policy, str) or policy in aliases:
         return policy, kwargs
     if policy not in DENSITIES:
@@ -68,6 +75,7 @@ def check_env(env: GymEnv | str | None, verbose: int = 0) -> GymEnv | None:
     if env is None:
         return None
     made = maybe_make_env(env, verbose)
+    check_observation_space(made.observation_space)
     check_action_space(made.action_space)
     return made
 
@@ -234,6 +242,15 @@ class DensityAgent(Agent):
         numbers = self._diagnose(obs)
         for key, number in numbers.items():
             self.logger.record(f"latent/{'ess_ratio' if key == 'ess' else key}", number.item())
+
+    @classmethod
+    def load(cls, *args: Any, seed: int | None = None, **kwargs: Any) -> Any:
+        """As in SB3; with a `seed`, everything random starts from it, the policy's noise too."""
+        if seed is None:
+            return super().load(*args, **kwargs)  # type: ignore[misc]
+        agent = super().load(*args, seed=seed, **kwargs)  # type: ignore[misc]
+        agent.set_random_seed(seed)
+        return agent
 
     def set_random_seed(self, seed: int | None = None) -> None:
         """Seed everything as SB3 does, and the policy's own noise."""

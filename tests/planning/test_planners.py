@@ -321,7 +321,7 @@ def test_a_seed_repeats_a_plan(name: str) -> None:
             lambda: make_planner("cem", BoxActions([-1], [1])).plan(
                 Walk(), torch.zeros(1, 1), reward=lambda s, a, n: s[:, 0] * torch.nan
             ),
-            "model: every plan has a return of NaN, expected finite rewards",
+            "model: the best return is NaN, expected finite rewards",
         ),
     ],
 )
@@ -349,3 +349,39 @@ def test_a_model_that_gives_something_else_is_refused() -> None:
 
     with pytest.raises(TypeError, match=r"model.step: got dict, expected next states"):
         make_planner("cem", DiscreteActions(3)).plan(Odd(), torch.zeros(1, 1))
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("actions", [DiscreteActions(3), BoxActions([0.0], [2.0])])
+def test_values_belong_to_the_chosen_actions(name: str, actions: Any) -> None:
+    """And rewards may be of any number type, other than the states'."""
+    for kind in (torch.float64, torch.int64):
+
+        def reward(states: Tensor, chosen: Tensor, after: Tensor, kind: Any = kind) -> Tensor:
+            return (-10.0 * (chosen.reshape(len(states)) - 1.2).square()).to(kind)
+
+        planner = make_planner(name, actions, horizon=3, particles=2, population=16)
+        walk = Drift()
+        plan = planner.plan(walk, torch.zeros(2, 1), reward=reward, generator=seeded())
+        found = plan_returns(walk, torch.zeros(2, 1), plan.actions.unsqueeze(1), reward=reward)
+        assert torch.allclose(plan.values, found.mean((1, 2)), rtol=1e-6, atol=0.0)
+        again = planner.plan(walk, torch.zeros(2, 1), reward=reward, warm=plan, generator=seeded(1))
+        assert again.actions.shape == plan.actions.shape
+
+
+class Drift:
+    """s' = s + 1, whatever the action."""
+
+    def step(self, states: Tensor, actions: Tensor, generator: Any = None) -> Tensor:
+        """Next states alone."""
+        return states + 1.0
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("number", ["inf", "-inf", "nan"])
+def test_rewards_that_are_not_finite_are_named(name: str, number: str) -> None:
+    """Infinite ones are not called NaN."""
+    planner = make_planner(name, BoxActions([0.0], [1.0]), horizon=2)
+    words = {"nan": "NaN"}.get(number, number)
+    with pytest.raises(ValueError, match=rf"^model: the best return is {words}, expected finite"):
+        planner.plan(Drift(), torch.zeros(1, 1), reward=lambda s, a, n: s[:, 0] + float(number))

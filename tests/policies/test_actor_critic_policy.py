@@ -8,11 +8,23 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from sb3_contrib import ARS, RecurrentPPO
+from stable_baselines3 import A2C, PPO, TD3
 from stable_baselines3.common.distributions import kl_divergence
 
-from tests.policies.common import ACT, DENSITIES, OBS, SPACES, ac_policy, observations
+import vaerl.agents
+from tests.policies.common import (
+    ACT,
+    DENSITIES,
+    OBS,
+    SPACES,
+    TinyEnv,
+    ac_policy,
+    observations,
+)
 from vaerl.densities import IntractableError
 from vaerl.densities.squash import SquashedValue
+from vaerl.policies import ActorCriticPolicy, SACPolicy
 
 
 @pytest.mark.parametrize("density", DENSITIES)
@@ -231,3 +243,84 @@ def test_squashed_predictions_are_scaled_to_the_box_and_others_clipped() -> None
     assert isinstance(
         ac_policy("cvae", squash_output=True).action_density(observations(OBS, 1)), SquashedValue
     )
+
+
+class MatrixEnv(TinyEnv):
+    """Its actions are matrices."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.action_space = spaces.Box(-2.0, 2.0, shape, np.float32)
+        self.observation_space = spaces.Box(-1.0, 1.0, shape, np.float32)
+
+    def _observe(self) -> np.ndarray:
+        self.goal = self.np_random.uniform(-1.0, 1.0, self.action_space.shape).astype(np.float32)
+        return self.goal
+
+
+@pytest.mark.parametrize("shape", [(2, 2), (1, 2), (2, 1, 1)])
+@pytest.mark.parametrize("squash", [False, True])
+def test_actions_keep_the_shape_of_their_box(shape: tuple[int, ...], squash: bool) -> None:
+    """In roll-outs, updates and predictions, of one observation and of several."""
+    for cls in (PPO, A2C):
+        kwargs = {"density": "cvae", "squash_output": squash, "net_arch": [8]}
+        agent = cls(ActorCriticPolicy, MatrixEnv(shape), n_steps=12, policy_kwargs=kwargs)
+        agent.learn(24)
+        for obs in (np.zeros(shape, np.float32), np.zeros((3, *shape), np.float32)):
+            for deterministic in (False, True):
+                assert agent.predict(obs, deterministic=deterministic)[0].shape == obs.shape
+
+
+@pytest.mark.parametrize("density", DENSITIES)
+def test_the_entropy_of_the_same_rows_is_the_same(density: str) -> None:
+    """Two evaluations agree, also after a sample between them would move the stream; those of an
+    update are fresh."""
+    policy, obs = ac_policy(density), observations(OBS, 8)
+    policy.set_training_mode(False)
+    calls = policy.noise.calls
+    entropies = [policy.evaluate_actions(obs, torch.zeros(8, 2))[2] for _ in range(2)]
+    assert torch.equal(*entropies)
+    assert policy.noise.calls == calls
+
+
+@pytest.mark.parametrize(
+    ("agent", "policy"),
+    [
+        (RecurrentPPO, ActorCriticPolicy),
+        (ARS, ActorCriticPolicy),
+        (ARS, SACPolicy),
+        (TD3, SACPolicy),
+        (TD3, ActorCriticPolicy),
+        (vaerl.agents.SAC, ActorCriticPolicy),
+        (vaerl.agents.PPO, SACPolicy),
+    ],
+)
+def test_an_agent_of_another_kind_is_refused_when_it_is_built(agent, policy) -> None:
+    """One line that names the policy or what is missing, and what is expected."""
+    with pytest.raises(ValueError, match=r"^(policy|lr_schedule): got .*, expected ") as caught:
+        agent(policy, TinyEnv())
+    assert "\n" not in str(caught.value)
+
+
+def test_a_seed_at_load_reaches_the_noise(tmp_path) -> None:
+    """`load(seed=…)` and a seed after it decide the next draws; without one the stream goes on."""
+    agent = vaerl.agents.PPO("cvae", TinyEnv(), seed=3, n_steps=10, batch_size=10)
+    agent.save(tmp_path / "agent.zip")
+    obs = np.zeros(2, np.float32)
+
+    def draws(seed: int | None, after: int | None = None) -> list[float]:
+        loaded = vaerl.agents.PPO.load(tmp_path / "agent.zip", seed=seed)
+        if after is not None:
+            loaded.set_random_seed(after)
+        return [float(loaded.predict(obs)[0][0]) for _ in range(2)]
+
+    assert draws(1) == draws(1) != draws(2)
+    assert draws(None, 1) == draws(None, 1) != draws(None, 2)
+    assert draws(None) == [float(agent.predict(obs)[0][0]) for _ in range(2)]
+    plain = PPO(ActorCriticPolicy, TinyEnv(), seed=3, n_steps=10, batch_size=10)
+    plain.save(tmp_path / "plain.zip")
+    plain, seeded = PPO.load(tmp_path / "plain.zip"), []
+    for seed in (1, 1, 2):
+        plain.set_random_seed(seed)
+        seeded.append(float(plain.predict(obs)[0][0]))
+    assert seeded[0] == seeded[1] != seeded[2]

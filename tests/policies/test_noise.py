@@ -7,6 +7,8 @@ import io
 import pickle
 
 import torch
+from gymnasium import spaces
+from stable_baselines3.common.utils import set_random_seed
 
 from vaerl.policies.noise import NoiseSource
 
@@ -63,3 +65,34 @@ def test_state_survives_state_dict_copy_pickle_and_move() -> None:
     expected = draws(noise)
     for twin in travelled:
         assert draws(twin) == expected
+
+
+def test_sb3s_seed_reaches_the_stream() -> None:
+    """Seeds of SB3 restart it, the same one too; a seed of the space alone or of torch does not."""
+    space = spaces.Box(-1.0, 1.0, (1,))
+
+    def seeded(noise: NoiseSource, seed: int) -> list[float]:
+        set_random_seed(seed)  # the two calls of SB3's agents
+        noise._space.seed(seed)
+        space.sample()
+        return draws(noise)
+
+    noise = NoiseSource(seed=5, space=space)
+    first = draws(noise)
+    noise.reseed(5)
+    space.sample()  # makes a generator
+    assert draws(noise) == first
+    one, other = seeded(noise, 1), seeded(noise, 2)
+    assert one != other and one == seeded(noise, 1)
+    state, expected = noise.get_extra_state(), draws(noise)
+    space.seed(9)
+    noise.set_extra_state(state)
+    assert draws(noise) == expected
+    assert draws(copy.deepcopy(noise)) == draws(noise)
+
+
+def test_a_repeated_generator_leaves_the_stream_where_it_is() -> None:
+    """Two of them agree, and the next draw is theirs."""
+    noise = NoiseSource(seed=5)
+    pair = [torch.rand((), generator=noise.repeated()).item() for _ in range(2)]
+    assert pair == [draws(noise, 1)[0]] * 2

@@ -7,7 +7,8 @@ import pytest
 from gymnasium import spaces
 from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtractor, NatureCNN
 
-from tests.policies.common import ACT, DICT_OBS, OBS, ac_policy, sac_policy
+from tests.policies.common import ACT, DICT_OBS, OBS, TinyEnv, ac_policy, sac_policy
+from vaerl.agents import SAC
 from vaerl.policies.spaces import check_action_space, default_features_extractor
 
 BAD = {
@@ -50,3 +51,35 @@ def test_the_features_extractor_follows_the_observation_space(space, extractor) 
     """One class serves vectors, dicts and images; images too small for the CNN are flattened."""
     assert default_features_extractor(space) is extractor
     assert sac_policy("gaussian", obs=space).features_extractor_class is extractor
+
+
+UNREADABLE = [
+    spaces.Discrete(5, start=3),
+    spaces.MultiDiscrete([2, 3], start=[1, 0]),
+    spaces.MultiDiscrete([[2, 3], [2, 3]]),
+    spaces.Tuple((OBS, OBS)),
+    spaces.Text(3),
+    spaces.Dict({}),
+    spaces.Dict({"a": DICT_OBS}),
+    spaces.Dict({"a": OBS, "b": spaces.Discrete(2, start=-1)}),
+]
+
+
+@pytest.mark.parametrize("space", UNREADABLE, ids=str)
+@pytest.mark.parametrize("make", [sac_policy, ac_policy])
+def test_observations_that_sb3_cannot_encode_are_refused(make, space: spaces.Space) -> None:
+    """When the policy is built, in one line that names the part."""
+    with pytest.raises(ValueError, match=r"^observation_space(\['[ab]'\])?: got .*, expected "):
+        make(obs=space)
+
+
+def test_an_agent_refuses_them_before_it_makes_its_buffer() -> None:
+    """The line is ours, whatever SB3 does with such a space."""
+
+    class Env(TinyEnv):
+        def __init__(self) -> None:
+            super().__init__()
+            self.observation_space = spaces.Discrete(5, start=3)
+
+    with pytest.raises(ValueError, match=r"^observation_space: got Discrete"):
+        SAC("gaussian", Env(), buffer_size=10)

@@ -70,7 +70,7 @@ def plan_returns(
             gained = reward(at, action, after)
         if gained is None:
             raise ValueError(NO_REWARD)
-        per_row("reward", gained, rows)
+        gained = per_row("reward", gained, rows).to(total)
         if termination is not None:
             done = termination(at, action, after)
         if alive is not None:

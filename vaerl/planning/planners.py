@@ -6,6 +6,7 @@ plan; all sequences of all states are rolled out together, each with P particles
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -17,6 +18,9 @@ from vaerl.planning.evaluation import Function, plan_returns
 from vaerl.planning.model import Model
 from vaerl.planning.objectives import OBJECTIVES, cvar, worth
 
+Judge = Callable[[Tensor, torch.Generator | None], Tensor]
+"""(plans ``(B, N, H, …)``, noise) → returns of their particles ``(B, N, P)``."""
+
 
 class Plan(NamedTuple):
     """The result of planning; passed back to `plan`, it is the next warm start."""
@@ -24,7 +28,7 @@ class Plan(NamedTuple):
     actions: Tensor
     """The sequence chosen for each state, ``(B, H, A)`` or ``(B, H)``; act with ``[:, 0]``."""
     values: Tensor
-    """Objective of the best sequence of the last iteration, ``(B,)``."""
+    """Objective of that sequence, ``(B,)``."""
     law: Law
     """The law that sequences are drawn from, after the last refit."""
     kept: Tensor | None
@@ -100,26 +104,32 @@ class Planner:
                 reward function; a warm start of another size; a model that gives only NaN.
         """
         check_states(states)
-        law, kept = self._start(states, warm)
-        plans = values = states  # replaced below: there is at least one iteration
-        for iteration in range(self.iterations):
-            plans = self._candidates(iteration, law, kept, generator)
-            returns = plan_returns(
+
+        def judge(candidates: Tensor, noise: torch.Generator | None) -> Tensor:
+            return plan_returns(
                 model,
                 states,
-                plans,
+                candidates,
                 reward=reward,
                 termination=termination,
                 particles=self.particles,
                 discount=self.discount,
-                generator=generator,
+                generator=noise,
             )
+
+        law, kept = self._start(states, warm)
+        plans = values = states  # replaced below: there is at least one iteration
+        for iteration in range(self.iterations):
+            plans = self._candidates(iteration, law, kept, generator)
+            returns = judge(plans, generator)
             values = worth(returns, self.objective, self.alpha)
             best = values.amax(1)
             if not bool(torch.isfinite(best).all()):
-                raise ValueError("model: every plan has a return of NaN, expected finite rewards")
+                raise ValueError(
+                    f"model: the best return is {_not_finite(returns)}, expected finite rewards"
+                )
             law, kept = self._update(law, plans, values)
-        return Plan(self._choose(law, plans, values), best, law, kept)
+        return Plan(*self._choose(law, plans, values, judge), law, kept)
 
     def _start(self, states: Tensor, warm: Plan | None) -> tuple[Law, Tensor | None]:
         if warm is None:
@@ -140,9 +150,16 @@ class Planner:
     def _update(self, law: Law, plans: Tensor, values: Tensor) -> tuple[Law, Tensor | None]:
         raise NotImplementedError
 
-    def _choose(self, law: Law, plans: Tensor, values: Tensor) -> Tensor:
-        """The middle of the refitted law; noise of single returns is averaged away."""
-        return self.actions.centre(law)
+    def _choose(
+        self, law: Law, plans: Tensor, values: Tensor, judge: Judge
+    ) -> tuple[Tensor, Tensor]:
+        """The middle of the refitted law and its value; noise of single returns is averaged away.
+
+        It is judged with noise apart, so that no later draw depends on it.
+        """
+        centre = self.actions.centre(law)
+        noise = torch.Generator(values.device).manual_seed(0)
+        return centre, worth(judge(centre.unsqueeze(1), noise), self.objective, self.alpha)[:, 0]
 
 
 class RandomShooting(Planner):
@@ -168,8 +185,10 @@ class RandomShooting(Planner):
     def _update(self, law: Law, plans: Tensor, values: Tensor) -> tuple[Law, Tensor | None]:
         return law, take_best(plans, values, 1)
 
-    def _choose(self, law: Law, plans: Tensor, values: Tensor) -> Tensor:
-        return take_best(plans, values, 1)[:, 0]
+    def _choose(
+        self, law: Law, plans: Tensor, values: Tensor, judge: Judge
+    ) -> tuple[Tensor, Tensor]:
+        return take_best(plans, values, 1)[:, 0], values.amax(1)
 
 
 class CEM(Planner):
@@ -244,8 +263,10 @@ class ICEM(CEM):
         law, _ = super()._update(law, plans, values)
         return law, take_best(plans, values, self.keep)
 
-    def _choose(self, law: Law, plans: Tensor, values: Tensor) -> Tensor:
-        return take_best(plans, values, 1)[:, 0]
+    def _choose(
+        self, law: Law, plans: Tensor, values: Tensor, judge: Judge
+    ) -> tuple[Tensor, Tensor]:
+        return take_best(plans, values, 1)[:, 0], values.amax(1)
 
 
 class MPPI(Planner):
@@ -294,6 +315,12 @@ def _number(argument: str, value: float, least: float) -> float:
     if not isinstance(value, int | float) or not least <= value <= 100.0:
         raise ValueError(f"{argument}: got {value!r}, expected a number from {least:g} to 100")
     return float(value)
+
+
+def _not_finite(returns: Tensor) -> str:
+    """The number that is to blame."""
+    infinite = returns[torch.isinf(returns)]
+    return f"{infinite[0].item():g}" if len(infinite) else "NaN"
 
 
 def take_best(plans: Tensor, values: Tensor, count: int) -> Tensor:

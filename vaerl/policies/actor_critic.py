@@ -64,6 +64,7 @@ class ActorCriticPolicy(DensityPolicy, SB3ActorCriticPolicy):
     'Mixture'
     """
 
+    made_for = "PPO or A2C"
     action_space: spaces.Box
     box_middle: Tensor
     box_half: Tensor
@@ -72,7 +73,7 @@ class ActorCriticPolicy(DensityPolicy, SB3ActorCriticPolicy):
         self,
         observation_space: spaces.Space,
         action_space: spaces.Space,
-        lr_schedule: Schedule,
+        lr_schedule: Schedule | None = None,
         net_arch: list[int] | dict[str, list[int]] | None = None,
         activation_fn: type[nn.Module] = nn.Tanh,
         ortho_init: bool = True,
@@ -93,6 +94,11 @@ class ActorCriticPolicy(DensityPolicy, SB3ActorCriticPolicy):
         num_candidates: int = 32,
         entropy_samples: int = 4,
     ) -> None:
+        if lr_schedule is None:
+            raise ValueError(
+                f"lr_schedule: got None, expected a schedule: {type(self).__name__} is for "
+                f"{self.made_for}; ARS and other agents without gradients cannot use it"
+            )
         if use_sde:
             raise ValueError(REFUSE_SDE)
         check_action_space(action_space)
@@ -150,7 +156,7 @@ class ActorCriticPolicy(DensityPolicy, SB3ActorCriticPolicy):
         self.value_net = nn.Linear(self.mlp_extractor.latent_dim_vf, 1)
         if self.ortho_init:
             self._init_orthogonally()
-        self.noise = NoiseSource()
+        self.noise = NoiseSource(space=self.action_space)
         self._build_codes_and_optimizer(lr_schedule)
 
     def _build_codes_and_optimizer(self, lr_schedule: Schedule) -> None:
@@ -272,10 +278,17 @@ class ActorCriticPolicy(DensityPolicy, SB3ActorCriticPolicy):
             value,
             mode,
             lambda: self.noise.generator(self.box_half.device),
+            self._entropy_noise,
             self.entropy_samples if self.entropy_wanted else 0,
             self.box_middle,
             self.box_half,
         )
+
+    def _entropy_noise(self) -> torch.Generator:
+        """Fresh noise at each estimate of an update, whose gradient averages over it; else the
+        same, so that two calls agree."""
+        source = self.noise.generator if self.training else self.noise.repeated
+        return source(self.box_half.device)
 
     def reset_noise(self, n_envs: int = 1) -> None:
         """Refused: gSDE only."""

@@ -11,6 +11,19 @@ from torch import Tensor
 from vaerl.densities import ConditionalDensity
 from vaerl.policies.noise import NoiseSource
 
+FOREIGN = {
+    "actor": "SAC",
+    "actor_target": "TD3 and DDPG",
+    "lstm_actor": "RecurrentPPO",
+    "q_net": "DQN",
+    "quantile_net": "QR-DQN",
+}
+"""Parts that agents ask of a policy when they are built, and who asks."""
+
+
+class WrongPolicy(AttributeError, ValueError):
+    """An agent was given a policy of another kind of agent; the message is one line."""
+
 
 class DensityPolicy:
     """Mixed in before the SB3 policy; the head is the module that holds density and noise."""
@@ -18,10 +31,20 @@ class DensityPolicy:
     action_space: Any
     decoder_noise: bool = True
     """Whether actions carry the noise of the decoder; without it they are E[a | z, s]."""
+    made_for: str = "an agent of vaerl"
+    """Agents that can use this policy."""
     chunk: int = 1
     """Actions in an event of the density."""
     event_units: str = "half widths of the action box"
     """What an event of size 1 means."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name in FOREIGN and "_modules" in vars(self) and name not in self._modules:
+            raise WrongPolicy(
+                f"policy: got {type(self).__name__} for an agent that needs its {name!r}, as "
+                f"{FOREIGN[name]} does, expected {self.made_for}"
+            )
+        return super().__getattr__(name)  # type: ignore[misc]
 
     @property
     def head(self) -> Any:

@@ -12,8 +12,8 @@ from vaerl.densities import ConditionalValue, IntractableError
 from vaerl.densities.noise import Noise
 
 REFUSE_TRPO = (
-    "distribution: this action density has no analytic KL, which TRPO needs; "
-    "use PPO, whose target_kl works with it"
+    "distribution: TRPO asks for a torch distribution with an analytic KL, which no density "
+    "hands out; use PPO, whose target_kl works with all of them"
 )
 
 
@@ -25,7 +25,8 @@ class DensityDistribution(Distribution):
     Args:
         value: the acting density, with an exact log-density.
         mode: the deterministic x.
-        generator: gives the noise of each call.
+        generator: gives the noise of each sample.
+        entropy_generator: gives the noise of each estimate of the entropy.
         entropy_samples: fresh samples of an entropy estimate; 0 disables it.
         middle, half: the units of the actions, each ``(X,)``.
     """
@@ -35,6 +36,7 @@ class DensityDistribution(Distribution):
         value: ConditionalValue,
         mode: Callable[[], Tensor],
         generator: Callable[[], Noise],
+        entropy_generator: Callable[[], Noise],
         entropy_samples: int,
         middle: Tensor,
         half: Tensor,
@@ -42,6 +44,7 @@ class DensityDistribution(Distribution):
         super().__init__()
         assert value.exact, type(value)
         self.value, self._mode, self._generator = value, mode, generator
+        self._entropy_generator = entropy_generator
         self.entropy_samples = entropy_samples
         self.middle, self.half = middle, half
 
@@ -71,7 +74,7 @@ class DensityDistribution(Distribution):
         except IntractableError:
             if not self.entropy_samples:
                 return None
-            entropy = self.value.entropy_estimate(self.entropy_samples, self._generator())
+            entropy = self.value.entropy_estimate(self.entropy_samples, self._entropy_generator())
         return entropy + self.half.log().sum()
 
     @property

@@ -23,7 +23,8 @@ class NoiseSource(nn.Module):
     calls).
 
     The first seed is derived from the state of torch's global generator without drawing from it: a
-    seeded run repeats, and no other stream shifts.
+    seeded run repeats, and no other stream shifts. With a `space`, which SB3's `set_random_seed`
+    seeds together with torch, the stream restarts from that seed too.
 
     >>> noise = NoiseSource(seed=1)
     >>> a = torch.rand(2, generator=noise.generator())
@@ -32,8 +33,9 @@ class NoiseSource(nn.Module):
     True
     """
 
-    def __init__(self, seed: int | None = None) -> None:
+    def __init__(self, seed: int | None = None, space: Any = None) -> None:
         super().__init__()
+        self._space = space
         if seed is None:
             digest = hashlib.sha256(torch.get_rng_state().numpy().tobytes()).digest()
             seed = int.from_bytes(digest[:4], "little")
@@ -43,11 +45,25 @@ class NoiseSource(nn.Module):
     def reseed(self, seed: int) -> None:
         """Restart the stream from `seed` (taken modulo 2^32)."""
         self.seed, self.calls = int(seed) & _WORD, 0
+        self._note()
 
     def next_seed(self) -> int:
         """A 32-bit number that no other call of this stream returns (up to 2^32 calls)."""
+        self._follow()
         self.calls += 1
         return self._number(self.calls)
+
+    def _note(self) -> None:
+        self._noted = getattr(self._space, "_np_random", None)
+
+    def _follow(self) -> None:
+        """Restart if the space has a new generator, seeded with the number that torch has."""
+        made = getattr(self._space, "_np_random", None)
+        if made is self._noted:
+            return
+        self._noted, seed = made, torch.initial_seed()
+        if made is not None and made.bit_generator.seed_seq.entropy == seed:
+            self.reseed(seed)
 
     def _number(self, place: int) -> int:
         """The number at a place of the stream."""
@@ -70,6 +86,7 @@ class NoiseSource(nn.Module):
         >>> torch.equal(draws[0], draws[1]), torch.equal(draws[0], draws[2])
         (True, False)
         """
+        self._follow()
         each, rows = windows.unique(return_inverse=True)
         seeds = [self._number(_WINDOWS + 4 * int(window) + 1) for window in each]
         return RowGenerators([torch.Generator(device).manual_seed(s) for s in seeds], rows.tolist())
@@ -81,6 +98,11 @@ class NoiseSource(nn.Module):
             self._generators[device] = torch.Generator(device)
         return self._generators[device].manual_seed(self.next_seed())
 
+    def repeated(self, device: torch.device | str = "cpu") -> torch.Generator:
+        """A generator for the next place of the stream, which stays where it is."""
+        self._follow()
+        return torch.Generator(device).manual_seed(self._number(self.calls + 1))
+
     def get_extra_state(self) -> Tensor:
         """Seed and calls, a float64 tensor ``(2,)``."""
         return torch.tensor([self.seed, self.calls], dtype=torch.float64)
@@ -88,7 +110,8 @@ class NoiseSource(nn.Module):
     def set_extra_state(self, state: Any) -> None:
         """Continue the stream of the source that `get_extra_state` was called on."""
         seed, calls = (float(value) for value in state)
-        self.seed, self.calls = int(seed) & _WORD, int(calls)
+        self.reseed(int(seed))
+        self.calls = int(calls)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_generators": {}}  # torch's generators cannot be pickled

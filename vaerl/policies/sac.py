@@ -89,7 +89,7 @@ class DensityActor(BasePolicy):
             squash=True,
         )
         self.holds = check_holds(latent_hold, noise_hold, self.density)
-        self.noise = NoiseSource()
+        self.noise = NoiseSource(space=action_space)
         self._fast = Fast()
 
     def act(self, obs: np.ndarray, deterministic: bool = False) -> np.ndarray | None:
@@ -226,13 +226,14 @@ class SACPolicy(DensityPolicy, SB3SACPolicy):
     'cvae'
     """
 
+    made_for = "SAC"
     actor: DensityActor  # type: ignore[assignment]
 
     def __init__(
         self,
         observation_space: spaces.Space,
         action_space: spaces.Box,
-        lr_schedule: Schedule,
+        lr_schedule: Schedule | None = None,
         net_arch: list[int] | dict[str, list[int]] | None = None,
         activation_fn: type[nn.Module] = nn.ReLU,
         use_sde: bool = False,
@@ -255,6 +256,11 @@ class SACPolicy(DensityPolicy, SB3SACPolicy):
         critic_frequencies: int = 0,
         critic_bandwidth: float = 8.0,
     ) -> None:
+        if lr_schedule is None:
+            raise ValueError(
+                f"lr_schedule: got None, expected a schedule: {type(self).__name__} is for "
+                f"{self.made_for}; ARS and other agents without gradients cannot use it"
+            )
         if use_sde:
             raise ValueError(REFUSE_SDE)
         self._head: dict[str, Any] = {

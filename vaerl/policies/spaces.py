@@ -12,6 +12,8 @@ from stable_baselines3.common.torch_layers import (
     NatureCNN,
 )
 
+READABLE = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
+"""Parts of an observation that SB3 turns into features."""
 SMALLEST_IMAGE = 36
 """Smallest side length in pixels that NatureCNN's three convolutions can process."""
 
@@ -49,11 +51,28 @@ def check_action_space(space: spaces.Space) -> spaces.Box:
 
 
 def check_observation_space(space: spaces.Space) -> spaces.Space:
-    """Return `space` if none of its boxes is empty, else raise one line."""
+    """Return `space` if SB3 can turn its observations into features, else raise one line."""
     parts = space.spaces if isinstance(space, spaces.Dict) else {"": space}
+    if not parts:
+        raise ValueError("observation_space: got an empty Dict, expected at least one key")
     for key, part in parts.items():
+        name = (
+            f"observation_space[{key!r}]" if isinstance(space, spaces.Dict) else "observation_space"
+        )
+        if not isinstance(part, READABLE):
+            raise ValueError(
+                f"{name}: got {part}, expected a Box, Discrete, MultiDiscrete or MultiBinary, "
+                "or one flat Dict of them"
+            )
+        if np.any(getattr(part, "start", 0)):
+            raise ValueError(
+                f"{name}: got {part}, expected values from 0: SB3 encodes them as one-hot"
+            )
+        if isinstance(part, spaces.MultiDiscrete) and part.nvec.ndim != 1:
+            raise ValueError(
+                f"{name}: got a MultiDiscrete of shape {part.nvec.shape}, expected one dimension"
+            )
         if isinstance(part, spaces.Box) and (part.shape == () or 0 in part.shape):
-            name = f"observation_space[{key!r}]" if key else "observation_space"
             raise ValueError(
                 f"{name}: got a Box of shape {part.shape}, expected at least one dimension of "
                 "size >= 1"
