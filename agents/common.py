@@ -243,15 +243,6 @@ class DensityAgent(Agent):
         for key, number in numbers.items():
             self.logger.record(f"latent/{'ess_ratio' if key == 'ess' else key}", number.item())
 
-    @classmethod
-    def load(cls, *args: Any, seed: int | None = None, **kwargs: Any) -> Any:
-        """As in SB3; with a `seed`, everything random starts from it, the policy's noise too."""
-        if seed is None:
-            return super().load(*args, **kwargs)  # type: ignore[misc]
-        agent = super().load(*args, seed=seed, **kwargs)  # type: ignore[misc]
-        agent.set_random_seed(seed)
-        return agent
-
     def set_random_seed(self, seed: int | None = None) -> None:
         """Seed everything as SB3 does, and the policy's own noise."""
         super().set_random_seed(seed)  # type: ignore[misc]

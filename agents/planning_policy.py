@@ -74,7 +74,7 @@ class PlanningPolicy(BasePolicy):
             ones = [1.0] * self.world.action_dim
             actions = BoxActions([-one for one in ones], ones)
         self.planner = make_planner(planner, actions, **self.planner_kwargs)
-        self.noise = NoiseSource()
+        self.noise = NoiseSource(space=action_space)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return {
@@ -142,7 +142,7 @@ class PlanningPolicy(BasePolicy):
             if kept is not None:
                 centre = self.planner.actions.centre(fresh).unsqueeze(1)
                 kept = torch.where(new.view(-1, *(1,) * (kept.ndim - 1)), centre, kept)
-        return Plan(actions, actions.new_zeros(rows), law, kept)
+        return Plan(actions, law, kept, lambda: actions.new_full((rows,), torch.nan))
 
     def _generator(self, deterministic: bool) -> torch.Generator:
         if deterministic:

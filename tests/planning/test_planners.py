@@ -363,6 +363,7 @@ def test_values_belong_to_the_chosen_actions(name: str, actions: Any) -> None:
         planner = make_planner(name, actions, horizon=3, particles=2, population=16)
         walk = Drift()
         plan = planner.plan(walk, torch.zeros(2, 1), reward=reward, generator=seeded())
+        assert walk.steps == 3 * planner.iterations  # none to value the plan
         found = plan_returns(walk, torch.zeros(2, 1), plan.actions.unsqueeze(1), reward=reward)
         assert torch.allclose(plan.values, found.mean((1, 2)), rtol=1e-6, atol=0.0)
         again = planner.plan(walk, torch.zeros(2, 1), reward=reward, warm=plan, generator=seeded(1))
@@ -372,8 +373,11 @@ def test_values_belong_to_the_chosen_actions(name: str, actions: Any) -> None:
 class Drift:
     """s' = s + 1, whatever the action."""
 
+    steps = 0
+
     def step(self, states: Tensor, actions: Tensor, generator: Any = None) -> Tensor:
         """Next states alone."""
+        self.steps += 1
         return states + 1.0
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from sb3_contrib import ARS, RecurrentPPO
-from stable_baselines3 import A2C, PPO, TD3
+from sb3_contrib import ARS, TQC, TRPO, RecurrentPPO
+from stable_baselines3 import A2C, PPO, SAC, TD3
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.distributions import kl_divergence
 
 import vaerl.agents
@@ -22,6 +24,7 @@ from tests.policies.common import (
     ac_policy,
     observations,
 )
+from vaerl.data import Demonstrations
 from vaerl.densities import IntractableError
 from vaerl.densities.squash import SquashedValue
 from vaerl.policies import ActorCriticPolicy, SACPolicy
@@ -286,7 +289,10 @@ def test_the_entropy_of_the_same_rows_is_the_same(density: str) -> None:
 @pytest.mark.parametrize(
     ("agent", "policy"),
     [
+        (TRPO, ActorCriticPolicy),
         (RecurrentPPO, ActorCriticPolicy),
+        (SAC, ActorCriticPolicy),
+        (TQC, SACPolicy),
         (ARS, ActorCriticPolicy),
         (ARS, SACPolicy),
         (TD3, SACPolicy),
@@ -296,31 +302,56 @@ def test_the_entropy_of_the_same_rows_is_the_same(density: str) -> None:
     ],
 )
 def test_an_agent_of_another_kind_is_refused_when_it_is_built(agent, policy) -> None:
-    """One line that names the policy or what is missing, and what is expected."""
-    with pytest.raises(ValueError, match=r"^(policy|lr_schedule): got .*, expected ") as caught:
+    """One line that names the policy and the agent."""
+    with pytest.raises(ValueError, match=rf"^policy: got {policy.__name__}\b.*[;,] ") as caught:
         agent(policy, TinyEnv())
     assert "\n" not in str(caught.value)
 
 
-def test_a_seed_at_load_reaches_the_noise(tmp_path) -> None:
+def test_a_policy_made_on_its_own_is_taken() -> None:
+    """Also while an agent of another kind trains."""
+    made = []
+
+    class Callback(BaseCallback):
+        def _on_step(self) -> bool:
+            made.append(ac_policy("gaussian"))
+            return False
+
+    vaerl.agents.SAC("gaussian", TinyEnv(), buffer_size=10).learn(2, callback=Callback())
+    assert made
+
+
+DATA = Demonstrations.from_arrays([np.zeros((9, 2), np.float32)], [np.zeros((8, 2), np.float32)])
+
+
+@pytest.mark.parametrize("made_with", [None, 3])
+@pytest.mark.parametrize(
+    ("agent", "policy", "options"),
+    [
+        (PPO, ActorCriticPolicy, {"n_steps": 10, "batch_size": 10}),
+        (SAC, SACPolicy, {"buffer_size": 10}),
+        (vaerl.agents.PPO, "cvae", {"n_steps": 10, "batch_size": 10}),
+        (vaerl.agents.SAC, "cvae", {"buffer_size": 10}),
+        (vaerl.agents.BC, "cvae", {"data": DATA, "decoder_noise": True, "chunk": 1}),
+        (vaerl.agents.MPC, "gaussian", {"buffer_size": 10, "planner": "random"}),
+    ],
+)
+def test_a_seed_at_load_reaches_the_noise(tmp_path, agent, policy, options, made_with) -> None:
     """`load(seed=…)` and a seed after it decide the next draws; without one the stream goes on."""
-    agent = vaerl.agents.PPO("cvae", TinyEnv(), seed=3, n_steps=10, batch_size=10)
-    agent.save(tmp_path / "agent.zip")
-    obs = np.zeros(2, np.float32)
+    made = agent(policy, TinyEnv(), seed=made_with, **options)
+    made.predict(np.zeros(2, np.float32))
+    made.save(tmp_path / "agent.zip")
 
-    def draws(seed: int | None, after: int | None = None) -> list[float]:
-        loaded = vaerl.agents.PPO.load(tmp_path / "agent.zip", seed=seed)
+    def draws(loaded: Any) -> list[float]:
+        return [float(loaded.predict(np.zeros(2, np.float32))[0][0]) for _ in range(2)]
+
+    def loaded(seed: int | None, after: int | None = None) -> list[float]:
+        chosen = {} if seed is None else {"seed": seed}
+        found = agent.load(tmp_path / "agent.zip", **chosen)
         if after is not None:
-            loaded.set_random_seed(after)
-        return [float(loaded.predict(obs)[0][0]) for _ in range(2)]
+            found.set_random_seed(after)
+        return draws(found)
 
-    assert draws(1) == draws(1) != draws(2)
-    assert draws(None, 1) == draws(None, 1) != draws(None, 2)
-    assert draws(None) == [float(agent.predict(obs)[0][0]) for _ in range(2)]
-    plain = PPO(ActorCriticPolicy, TinyEnv(), seed=3, n_steps=10, batch_size=10)
-    plain.save(tmp_path / "plain.zip")
-    plain, seeded = PPO.load(tmp_path / "plain.zip"), []
-    for seed in (1, 1, 2):
-        plain.set_random_seed(seed)
-        seeded.append(float(plain.predict(obs)[0][0]))
-    assert seeded[0] == seeded[1] != seeded[2]
+    assert loaded(1) == loaded(1) != loaded(2)
+    assert loaded(None, 1) == loaded(None, 1) != loaded(None, 2)
+    assert loaded(None) == draws(made)

@@ -7,7 +7,9 @@ plan; all sequences of all states are rolled out together, each with P particles
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar, NamedTuple
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -18,21 +20,31 @@ from vaerl.planning.evaluation import Function, plan_returns
 from vaerl.planning.model import Model
 from vaerl.planning.objectives import OBJECTIVES, cvar, worth
 
-Judge = Callable[[Tensor, torch.Generator | None], Tensor]
-"""(plans ``(B, N, H, …)``, noise) → returns of their particles ``(B, N, P)``."""
+Judge = Callable[[Tensor, torch.Generator | None], tuple[Tensor, Tensor]]
+"""(plans ``(B, N, H, …)``, noise) → returns of their particles ``(B, N, P)``, values ``(B, N)``."""
 
 
-class Plan(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Plan:
     """The result of planning; passed back to `plan`, it is the next warm start."""
 
     actions: Tensor
     """The sequence chosen for each state, ``(B, H, A)`` or ``(B, H)``; act with ``[:, 0]``."""
-    values: Tensor
-    """Objective of that sequence, ``(B,)``."""
     law: Law
     """The law that sequences are drawn from, after the last refit."""
     kept: Tensor | None
     """Good sequences that go into the next planning, or None."""
+    judge: Callable[[], Tensor] = field(repr=False)
+    """Gives `values`."""
+
+    @cached_property
+    def values(self) -> Tensor:
+        """Objective of that sequence, ``(B,)``.
+
+        CEM and MPPI act on the middle of their law, which they have not tried: it is rolled out
+        when its value is first asked for.
+        """
+        return self.judge()
 
 
 class Planner:
@@ -105,8 +117,8 @@ class Planner:
         """
         check_states(states)
 
-        def judge(candidates: Tensor, noise: torch.Generator | None) -> Tensor:
-            return plan_returns(
+        def judge(candidates: Tensor, noise: torch.Generator | None) -> tuple[Tensor, Tensor]:
+            returns = plan_returns(
                 model,
                 states,
                 candidates,
@@ -116,20 +128,21 @@ class Planner:
                 discount=self.discount,
                 generator=noise,
             )
+            return returns, worth(returns, self.objective, self.alpha)
 
         law, kept = self._start(states, warm)
         plans = values = states  # replaced below: there is at least one iteration
         for iteration in range(self.iterations):
             plans = self._candidates(iteration, law, kept, generator)
-            returns = judge(plans, generator)
-            values = worth(returns, self.objective, self.alpha)
+            returns, values = judge(plans, generator)
             best = values.amax(1)
             if not bool(torch.isfinite(best).all()):
                 raise ValueError(
                     f"model: the best return is {_not_finite(returns)}, expected finite rewards"
                 )
             law, kept = self._update(law, plans, values)
-        return Plan(*self._choose(law, plans, values, judge), law, kept)
+        actions, value = self._choose(law, plans, values, judge)
+        return Plan(actions, law, kept, value)
 
     def _start(self, states: Tensor, warm: Plan | None) -> tuple[Law, Tensor | None]:
         if warm is None:
@@ -152,14 +165,18 @@ class Planner:
 
     def _choose(
         self, law: Law, plans: Tensor, values: Tensor, judge: Judge
-    ) -> tuple[Tensor, Tensor]:
-        """The middle of the refitted law and its value; noise of single returns is averaged away.
+    ) -> tuple[Tensor, Callable[[], Tensor]]:
+        """The middle of the refitted law, and its value: noise of single returns is averaged away.
 
-        It is judged with noise apart, so that no later draw depends on it.
+        The value has noise of its own, so that no later draw depends on whether it is asked for.
         """
         centre = self.actions.centre(law)
-        noise = torch.Generator(values.device).manual_seed(0)
-        return centre, worth(judge(centre.unsqueeze(1), noise), self.objective, self.alpha)[:, 0]
+
+        def value() -> Tensor:
+            noise = torch.Generator(values.device).manual_seed(0)
+            return judge(centre.unsqueeze(1), noise)[1][:, 0]
+
+        return centre, value
 
 
 class RandomShooting(Planner):
@@ -187,8 +204,8 @@ class RandomShooting(Planner):
 
     def _choose(
         self, law: Law, plans: Tensor, values: Tensor, judge: Judge
-    ) -> tuple[Tensor, Tensor]:
-        return take_best(plans, values, 1)[:, 0], values.amax(1)
+    ) -> tuple[Tensor, Callable[[], Tensor]]:
+        return take_best(plans, values, 1)[:, 0], lambda: values.amax(1)
 
 
 class CEM(Planner):
@@ -265,8 +282,8 @@ class ICEM(CEM):
 
     def _choose(
         self, law: Law, plans: Tensor, values: Tensor, judge: Judge
-    ) -> tuple[Tensor, Tensor]:
-        return take_best(plans, values, 1)[:, 0], values.amax(1)
+    ) -> tuple[Tensor, Callable[[], Tensor]]:
+        return take_best(plans, values, 1)[:, 0], lambda: values.amax(1)
 
 
 class MPPI(Planner):

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
 from gymnasium import spaces
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy as SB3ActorCriticPolicy
 from stable_baselines3.common.preprocessing import get_action_dim
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, MlpExtractor
@@ -64,7 +65,11 @@ class ActorCriticPolicy(DensityPolicy, SB3ActorCriticPolicy):
     'Mixture'
     """
 
-    made_for = "PPO or A2C"
+    made_for = OnPolicyAlgorithm
+    refused: ClassVar[Mapping[str, str]] = {
+        "TRPO": "an analytic KL divergence, which densities do not offer; use PPO with target_kl",
+        "RecurrentPPO": "a recurrent policy; use PPO",
+    }
     action_space: spaces.Box
     box_middle: Tensor
     box_half: Tensor
@@ -73,7 +78,7 @@ class ActorCriticPolicy(DensityPolicy, SB3ActorCriticPolicy):
         self,
         observation_space: spaces.Space,
         action_space: spaces.Space,
-        lr_schedule: Schedule | None = None,
+        lr_schedule: Schedule,
         net_arch: list[int] | dict[str, list[int]] | None = None,
         activation_fn: type[nn.Module] = nn.Tanh,
         ortho_init: bool = True,
@@ -94,11 +99,6 @@ class ActorCriticPolicy(DensityPolicy, SB3ActorCriticPolicy):
         num_candidates: int = 32,
         entropy_samples: int = 4,
     ) -> None:
-        if lr_schedule is None:
-            raise ValueError(
-                f"lr_schedule: got None, expected a schedule: {type(self).__name__} is for "
-                f"{self.made_for}; ARS and other agents without gradients cannot use it"
-            )
         if use_sde:
             raise ValueError(REFUSE_SDE)
         check_action_space(action_space)

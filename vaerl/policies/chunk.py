@@ -158,7 +158,7 @@ class ChunkPolicy(DensityPolicy, BasePolicy):
                 f"latent: got {latent!r} with density {density!r}, expected 'decision': it has no "
                 "latents to keep"
             )
-        self.noise = NoiseSource()
+        self.noise = NoiseSource(space=action_space)
 
     def _make_buffers(self, lengths: list[float], wave_inputs: Sequence[int] | None) -> None:
         places = list(range(self.obs_dim) if wave_inputs is None else wave_inputs)

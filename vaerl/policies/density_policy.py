@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+import inspect
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
 from torch import Tensor
 
 from vaerl.densities import ConditionalDensity
 from vaerl.policies.noise import NoiseSource
 
-FOREIGN = {
-    "actor": "SAC",
-    "actor_target": "TD3 and DDPG",
-    "lstm_actor": "RecurrentPPO",
-    "q_net": "DQN",
-    "quantile_net": "QR-DQN",
-}
-"""Parts that agents ask of a policy when they are built, and who asks."""
 
-
-class WrongPolicy(AttributeError, ValueError):
-    """An agent was given a policy of another kind of agent; the message is one line."""
+def building_agent() -> BaseAlgorithm | None:
+    """The agent whose `_setup_model` is running; SB3 does not tell a policy who builds it."""
+    frame = inspect.currentframe()
+    while frame is not None and frame.f_code.co_name != "_setup_model":
+        frame = frame.f_back
+    return None if frame is None else frame.f_locals.get("self")
 
 
 class DensityPolicy:
@@ -31,20 +29,30 @@ class DensityPolicy:
     action_space: Any
     decoder_noise: bool = True
     """Whether actions carry the noise of the decoder; without it they are E[a | z, s]."""
-    made_for: str = "an agent of vaerl"
-    """Agents that can use this policy."""
+    made_for: ClassVar[type] = BaseAlgorithm
+    """Agents that can use this policy are of this class, …"""
+    refused: ClassVar[Mapping[str, str]] = {}
+    """… except for these, by name, with what they need."""
     chunk: int = 1
     """Actions in an event of the density."""
     event_units: str = "half widths of the action box"
     """What an event of size 1 means."""
 
-    def __getattr__(self, name: str) -> Any:
-        if name in FOREIGN and "_modules" in vars(self) and name not in self._modules:
-            raise WrongPolicy(
-                f"policy: got {type(self).__name__} for an agent that needs its {name!r}, as "
-                f"{FOREIGN[name]} does, expected {self.made_for}"
-            )
-        return super().__getattr__(name)  # type: ignore[misc]
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Refuse, in one line, an agent that needs another kind of policy."""
+        agent = building_agent()
+        if agent is not None:
+            for name in (base.__name__ for base in type(agent).__mro__):
+                if name in cls.refused:
+                    raise ValueError(
+                        f"policy: got {cls.__name__} for {name}, which needs {cls.refused[name]}"
+                    )
+            if not isinstance(agent, cls.made_for):
+                raise ValueError(
+                    f"policy: got {cls.__name__} for {type(agent).__name__}, expected a policy of "
+                    f"that agent; {cls.__name__} is for {cls.made_for.__name__}"
+                )
+        return super().__new__(cls)
 
     @property
     def head(self) -> Any:

@@ -24,7 +24,8 @@ class NoiseSource(nn.Module):
 
     The first seed is derived from the state of torch's global generator without drawing from it: a
     seeded run repeats, and no other stream shifts. With a `space`, which SB3's `set_random_seed`
-    seeds together with torch, the stream restarts from that seed too.
+    seeds together with torch, the stream restarts from that seed too. A source made under such a
+    seed keeps its stream when it loads one that began elsewhere: `load(seed=…)` of SB3 decides.
 
     >>> noise = NoiseSource(seed=1)
     >>> a = torch.rand(2, generator=noise.generator())
@@ -41,6 +42,7 @@ class NoiseSource(nn.Module):
             seed = int.from_bytes(digest[:4], "little")
         self._generators: dict[torch.device, torch.Generator] = {}
         self.reseed(seed)
+        self._keeps = self._sb3_seeded()
 
     def reseed(self, seed: int) -> None:
         """Restart the stream from `seed` (taken modulo 2^32)."""
@@ -58,12 +60,16 @@ class NoiseSource(nn.Module):
 
     def _follow(self) -> None:
         """Restart if the space has a new generator, seeded with the number that torch has."""
-        made = getattr(self._space, "_np_random", None)
-        if made is self._noted:
+        if getattr(self._space, "_np_random", None) is self._noted:
             return
-        self._noted, seed = made, torch.initial_seed()
-        if made is not None and made.bit_generator.seed_seq.entropy == seed:
-            self.reseed(seed)
+        self._note()
+        if self._sb3_seeded():
+            self.reseed(torch.initial_seed())
+
+    def _sb3_seeded(self) -> bool:
+        """Whether one seed has been given to torch and to the space."""
+        made = getattr(self._space, "_np_random", None)
+        return made is not None and made.bit_generator.seed_seq.entropy == torch.initial_seed()
 
     def _number(self, place: int) -> int:
         """The number at a place of the stream."""
@@ -112,6 +118,14 @@ class NoiseSource(nn.Module):
         seed, calls = (float(value) for value in state)
         self.reseed(int(seed))
         self.calls = int(calls)
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *rest: Any, **options: Any
+    ) -> None:
+        own = self.seed, self.calls
+        super()._load_from_state_dict(state_dict, prefix, *rest, **options)
+        if self._keeps and self.seed != own[0]:
+            self.seed, self.calls = own
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_generators": {}}  # torch's generators cannot be pickled

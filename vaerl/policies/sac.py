@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium import spaces
+from stable_baselines3 import SAC
 from stable_baselines3.common.policies import BasePolicy, ContinuousCritic
 from stable_baselines3.common.preprocessing import get_action_dim
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, create_mlp
@@ -226,14 +227,14 @@ class SACPolicy(DensityPolicy, SB3SACPolicy):
     'cvae'
     """
 
-    made_for = "SAC"
+    made_for = SAC
     actor: DensityActor  # type: ignore[assignment]
 
     def __init__(
         self,
         observation_space: spaces.Space,
         action_space: spaces.Box,
-        lr_schedule: Schedule | None = None,
+        lr_schedule: Schedule,
         net_arch: list[int] | dict[str, list[int]] | None = None,
         activation_fn: type[nn.Module] = nn.ReLU,
         use_sde: bool = False,
@@ -256,11 +257,6 @@ class SACPolicy(DensityPolicy, SB3SACPolicy):
         critic_frequencies: int = 0,
         critic_bandwidth: float = 8.0,
     ) -> None:
-        if lr_schedule is None:
-            raise ValueError(
-                f"lr_schedule: got None, expected a schedule: {type(self).__name__} is for "
-                f"{self.made_for}; ARS and other agents without gradients cannot use it"
-            )
         if use_sde:
             raise ValueError(REFUSE_SDE)
         self._head: dict[str, Any] = {
