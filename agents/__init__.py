@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from vaerl.registry import Registry
 
 if TYPE_CHECKING:
+    from vaerl.agents.a2c import A2C
     from vaerl.agents.bc import BC
     from vaerl.agents.idql import IDQL
     from vaerl.agents.iql import IQL
@@ -27,6 +28,7 @@ AGENTS = Registry(
     {
         "sac": ("vaerl.agents.sac:SAC", "soft actor-critic, off-policy"),
         "ppo": ("vaerl.agents.ppo:PPO", "proximal policy optimisation, on-policy"),
+        "a2c": ("vaerl.agents.a2c:A2C", "advantage actor-critic, on-policy"),
         "mpc": ("vaerl.agents.mpc:MPC", "plans in a learned model"),
         "mbpo": (
             "vaerl.agents.mbpo:MBPO",
@@ -43,6 +45,7 @@ AGENTS = Registry(
 )
 
 __all__ = [
+    "A2C",
     "AGENTS",
     "BC",
     "IDQL",

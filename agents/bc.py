@@ -23,6 +23,7 @@ from torch.nn.utils import clip_grad_norm_
 from vaerl.agents.from_data import DataAgent, Info, at_least_zero
 from vaerl.data import Demonstrations
 from vaerl.densities.options import check_positive, check_share
+from vaerl.finite import check_loss
 from vaerl.policies.chunk import ChunkPolicy, flatten_rows
 
 LAST_RATE = 0.02
@@ -171,7 +172,7 @@ class BC(DataAgent):
             kl_weight=warmup,
             generator=generator,
         )
-        loss = losses.mean()
+        loss = check_loss("loss", losses.mean())
         self.optimizer.zero_grad()
         loss.backward()
         clip_grad_norm_(learner.parameters(), self.max_grad_norm)

@@ -12,12 +12,15 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.base_class import maybe_make_env
+from stable_baselines3.common.callbacks import BaseCallback, ConvertCallback
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.type_aliases import GymEnv
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
 from torch import Tensor
 
+from vaerl.agents.finite import CheckFinite, named
 from vaerl.densities import DENSITIES, ConditionalDensity, ConditionalValue
+from vaerl.finite import check_actions
 from vaerl.names import did_you_mean
 from vaerl.policies.chunk import ChunkPolicy
 from vaerl.policies.spaces import check_action_space, check_observation_space
@@ -140,6 +143,16 @@ class Agent:
     improves_clones: ClassVar[bool] = False
     """Whether it can start from an agent of behaviour cloning, see `Improver`."""
 
+    def learn(self, *args: Any, **kwargs: Any) -> Any:
+        """As in SB3; a number that is not finite ends it and is named, see `NotFinite`."""
+        with named(self):  # type: ignore[arg-type]
+            return super().learn(*args, **kwargs)  # type: ignore[misc]
+
+    def _init_callback(self, callback: MaybeCallback, progress_bar: bool = False) -> BaseCallback:
+        given = callback if isinstance(callback, list) else [callback]
+        wrapped = [c if isinstance(c, BaseCallback) else ConvertCallback(c) for c in given]
+        return super()._init_callback([CheckFinite(), *wrapped], progress_bar)  # type: ignore[misc]
+
 
 class Improver(ABC):
     """An agent that can start from a clone; mixed in before the SB3 class."""
@@ -215,7 +228,11 @@ class DensityAgent(Agent):
 
         Codes are drawn with ``agent.policy.head.density.draw_codes(count, seed)``.
         """
-        return self.policy.predict(observation, state, episode_start, deterministic, codes)
+        actions, state = self.policy.predict(
+            observation, state, episode_start, deterministic, codes
+        )
+        check_actions(actions.reshape(-1, *(self.action_space.shape or ())))
+        return actions, state
 
     def latent_diagnostics(self, obs: Observation) -> dict[str, float]:
         """Bound gap, ESS, KL and active units per layer at numpy observations; ``{}`` if exact."""

@@ -11,11 +11,13 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
 from torch import Tensor
 
 from vaerl.agents.common import Agent, check_env, resolve_policy
+from vaerl.agents.finite import named
 from vaerl.data import Demonstrations, load_demonstrations
 from vaerl.densities.options import check_positive
 from vaerl.policies.chunk import ChunkPolicy
@@ -135,7 +137,14 @@ class DataAgent(Agent, BaseAlgorithm):
             tb_log_name or name,
             progress_bar,
         )
-        fit = self._fit(self._data, reset_num_timesteps)
+        with named(self):
+            return self._learn(total, listener, log_interval, reset_num_timesteps)
+
+    def _learn(
+        self: Self, total: int, listener: BaseCallback, log_interval: int, fresh: bool
+    ) -> Self:
+        assert self._data is not None
+        fit = self._fit(self._data, fresh)
         listener.on_training_start(locals(), globals())
         while self.num_timesteps < total:
             self._current_progress_remaining = 1.0 - self.num_timesteps / total

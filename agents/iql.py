@@ -21,6 +21,7 @@ from vaerl.agents.critics import critic_loss
 from vaerl.agents.from_data import Info, at_least_zero
 from vaerl.agents.offline import Batch, OfflineAgent, td_target
 from vaerl.densities.options import check_share
+from vaerl.finite import check_loss
 from vaerl.policies.critic import CriticPolicy
 
 
@@ -139,9 +140,9 @@ class IQL(OfflineAgent):
             next_value = policy.value(policy.features(batch.next_observations))
         target = td_target(batch.rewards, batch.terminated, next_value, self.gamma)
         value = policy.value(features)
-        value_loss = expectile_loss(best - value, self.expectile)
+        value_loss = check_loss("value_loss", expectile_loss(best - value, self.expectile))
         q = policy.q(features, batch.events)
-        q_loss = critic_loss(q.unsqueeze(-1), target.unsqueeze(-1))
+        q_loss = check_loss("critic_loss", critic_loss(q.unsqueeze(-1), target.unsqueeze(-1)))
         self.critic_optimizer.zero_grad()
         (value_loss + q_loss).backward()
         self.critic_optimizer.step()

@@ -23,7 +23,9 @@ from vaerl.agents.model_based import Imagined, LearnsModel, fit_options
 from vaerl.agents.sac import SAC
 from vaerl.densities import DENSITIES
 from vaerl.densities.options import check_positive, check_share
+from vaerl.disk.errors import NotFinite
 from vaerl.dynamics.task import make_model
+from vaerl.finite import all_finite
 from vaerl.policies.noise import NoiseSource
 
 FIT = {"steps": 500, "check_every": 50, "patience": 3}
@@ -177,11 +179,16 @@ class MBPO(LearnsModel, SAC):
         at = states[chosen]
         alive = torch.ones(rows, dtype=torch.bool, device=self.device)
         particles = self.world.begin(rows, generator)
-        steps = []
+        steps: list[ReplayBufferSamples] = []
         for _ in range(self.rollout_length):
             actions = self.actor(at)
             after, rewards, dones = particles.step(at, actions, generator)
             assert rewards is not None, "the model learns rewards, or knows them"
+            for what, found in (("reward", rewards), ("next state", after)):
+                if not all_finite(found.cpu().numpy()):
+                    raise NotFinite(
+                        f"model: an imagined {what} is NaN or infinite, {len(steps) + 1} steps on"
+                    )
             ends = torch.zeros_like(alive) if dones is None else dones
             steps.append(
                 ReplayBufferSamples(

@@ -19,6 +19,7 @@ from vaerl.agents.from_data import DataAgent, Fit, Info, at_least_zero
 from vaerl.data import Demonstrations
 from vaerl.data.transitions import transitions
 from vaerl.densities.options import check_share
+from vaerl.finite import check_loss
 from vaerl.policies.chunk import flatten_rows
 from vaerl.policies.critic import CriticPolicy
 
@@ -119,7 +120,7 @@ class OfflineAgent(DataAgent):
             kl_weight=min(1.0, progress / self.kl_warmup) if self.kl_warmup else 1.0,
             generator=generator,
         )
-        loss = (losses if weights is None else weights * losses).mean()
+        loss = check_loss("policy_loss", (losses if weights is None else weights * losses).mean())
         self.policy_optimizer.zero_grad()
         loss.backward()
         clip_grad_norm_(self.policy.density_parameters(), self.max_grad_norm)

@@ -22,6 +22,7 @@ from vaerl.agents.from_data import Fit, Info
 from vaerl.agents.offline import Batch, OfflineAgent, td_target
 from vaerl.data import Demonstrations
 from vaerl.densities.options import check_share
+from vaerl.finite import check_loss
 from vaerl.policies.critic import LatentPolicy
 
 
@@ -133,12 +134,13 @@ answers with a code
             next_value = policy.q(next_features, next_events, slow=True).amin(0)
         target = td_target(batch.rewards, batch.terminated, next_value, self.gamma)
         q = policy.q(features, batch.events)
-        q_loss = critic_loss(q.unsqueeze(-1), target.unsqueeze(-1))
+        q_loss = check_loss("critic_loss", critic_loss(q.unsqueeze(-1), target.unsqueeze(-1)))
         self.critic_optimizer.zero_grad()
         q_loss.backward()
         self.critic_optimizer.step()
 
-        actor_loss = -policy.q(features, policy.act(features, u))[0].mean()
+        gained = policy.q(features, policy.act(features, u))[0].mean()
+        actor_loss = check_loss("actor_loss", -gained)
         self.actor_optimizer.zero_grad()
         actor_loss.backward(inputs=[*policy.actor_net.parameters()])  # past the frozen decoder
         self.actor_optimizer.step()

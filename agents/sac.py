@@ -40,6 +40,7 @@ from vaerl.agents.improvement import make_improvement
 from vaerl.agents.temperature import annealing, entropy_target
 from vaerl.data import Demonstrations, load_demonstrations
 from vaerl.densities.options import check_positive
+from vaerl.finite import check_loss
 from vaerl.policies import SACPolicy
 from vaerl.policies.sac import DensityActor
 from vaerl.policies.standard import StandardFeatures
@@ -315,7 +316,8 @@ class SAC(Improver, DensityAgent, SB3SAC):
             next_q = torch.stack(self.critic_target(next_obs, next_actions))
             above = next_log_prob.reshape(-1) + self._uniform_entropy
             target = soft_target(batch.rewards, batch.dones, discount, next_q, above, alpha)
-        info["critic_loss"] = self._critics.regress(obs, batch.actions, target)
+        loss = self._critics.regress(obs, batch.actions, target)
+        info["critic_loss"] = check_loss("critic_loss", loss)
         self.critic.optimizer.step()
 
         losses: list[Tensor] = []
@@ -331,7 +333,8 @@ class SAC(Improver, DensityAgent, SB3SAC):
             info |= more
             losses.append(loss)
         self.actor.optimizer.zero_grad()
-        torch.stack([loss.reshape(()) for loss in losses]).sum().backward()
+        total = torch.stack([loss.reshape(()) for loss in losses]).sum()
+        check_loss("actor_loss", total).backward()
         self.actor.optimizer.step()
         return info
 

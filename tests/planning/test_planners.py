@@ -321,7 +321,7 @@ def test_a_seed_repeats_a_plan(name: str) -> None:
             lambda: make_planner("cem", BoxActions([-1], [1])).plan(
                 Walk(), torch.zeros(1, 1), reward=lambda s, a, n: s[:, 0] * torch.nan
             ),
-            "model: the best return is NaN, expected finite rewards",
+            "model: the best return is NaN, expected finite numbers",
         ),
     ],
 )

@@ -66,6 +66,10 @@ class Odd(gymnasium.Env):
                     return None
                 case "reward None":
                     returned[1] = None
+                case "reward NaN":
+                    returned[1] = float("nan")
+                case "observation inf":
+                    returned[0] = np.full(1, np.inf, np.float32)
                 case "another shape":
                     returned[0] = np.zeros(2, np.float32)
                 case "info None":
@@ -112,6 +116,8 @@ FAULTS = {
     r"return \(observation, reward, terminated, truncated, info\)",
     "step returns None": "step 12 raised TypeError: .*; it must return",
     "reward None": "step 12 raised TypeError: .*; it must return",
+    "reward NaN": "step 12: reward is NaN; the last one was 1$",
+    "observation inf": r"step 12: observation\[0\] is inf; the last finite value was 0$",
     "another shape": r"step 12 returned an observation of shape \(2,\), expected \(1,\)",
     "info None": "step 12 returned an info of type NoneType, not dict",
     "reset raises": "reset after 8 steps raised RuntimeError: the door is shut",

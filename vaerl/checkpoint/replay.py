@@ -11,6 +11,7 @@ from stable_baselines3 import HerReplayBuffer
 from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
 
 from vaerl.checkpoint.tensors import Tensors
+from vaerl.finite import all_finite, first_bad
 
 CHUNK_BYTES = 2**28
 
@@ -56,6 +57,9 @@ def restore_replay(buffer: ReplayBuffer, chunks: list[Tensors], state: dict[str,
             target = array[start : start + len(values)]
             if (target.shape, target.dtype) != (values.shape, values.dtype):
                 raise ValueError(f"{name}: got {values.dtype} {values.shape}, expected {target}")
+            if not all_finite(values):
+                row = start + first_bad(values)[0]
+                raise ValueError(f"replay buffer: row {row} of {name} holds NaN or infinity")
             target[...] = values
             filled[name] = start + len(values)
     for name, array in arrays.items():

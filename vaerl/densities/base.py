@@ -21,6 +21,7 @@ from torch.distributions import Distribution
 
 from vaerl.densities.noise import Noise, Shape
 from vaerl.densities.options import check_positive
+from vaerl.disk.errors import NotFinite
 
 Latents = tuple[Tensor, ...]
 Info = dict[str, Tensor]
@@ -379,8 +380,5 @@ def check_matrix(argument: str, value: Tensor, size: int) -> Tensor:
     # A finite sum means finite entries. It may also overflow: only then is each entry checked.
     if not math.isfinite(value.detach().sum()) and not torch.isfinite(value).all():
         bad = int((~torch.isfinite(value)).any(-1).sum())
-        raise ValueError(
-            f"{argument}: {bad} of {value[..., 0].numel()} rows hold NaN or infinity, "
-            "expected finite numbers"
-        )
+        raise NotFinite(f"{argument}: {bad} of {value[..., 0].numel()} rows hold NaN or infinity")
     return value

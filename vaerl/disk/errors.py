@@ -47,6 +47,29 @@ class EnvironmentFault(RunFailed):
     """An environment failed: the message names it, the call, the step, and gives its own words."""
 
 
+class NotFinite(RunFailed, ValueError):
+    """NaN or infinity where a finite number is expected; the message is one line.
+
+    Args:
+        what: the number that is not finite.
+        key: name under which its earlier values are logged, if they are.
+
+    >>> error = NotFinite("env 0: reward is NaN", step=7)
+    >>> str(error)
+    'step 7: env 0: reward is NaN, expected finite numbers'
+    """
+
+    def __init__(self, what: str, *, key: str = "", step: int | None = None) -> None:
+        super().__init__(what)
+        self.what, self.key, self.step = what, key, step
+        self.details: list[str] = []
+        """Further findings, such as the last finite value."""
+
+    def __str__(self) -> str:
+        step = "" if self.step is None else f"step {self.step}: "
+        return "; ".join([f"{step}{self.what}, expected finite numbers", *self.details])
+
+
 class VaerlLoadError(ValueError):
     """A file cannot be used: one line with the place, the value found and what is legal.
 

@@ -14,10 +14,12 @@ from torch import Tensor
 
 from vaerl.densities.noise import standard_normal
 from vaerl.densities.options import check_choice, check_positive, check_share
+from vaerl.disk.errors import NotFinite
 from vaerl.dynamics.data import Transitions
 from vaerl.dynamics.episodes import episode_bound, stretches_from
 from vaerl.dynamics.model import DynamicsModel
 from vaerl.dynamics.scores import SCORES, score, termination_loss
+from vaerl.finite import number
 
 BLUR_FALL = 300.0
 """Factor by which the noise on the targets falls before it stops."""
@@ -223,6 +225,8 @@ class _Fit:
             for group in self.optimizer.param_groups:
                 group["lr"] = options.learning_rate * (0.05 + 0.95 * share)
             loss = loss_of()
+            if not bool(torch.isfinite(loss.detach()).any()):  # one member may go astray alone
+                raise NotFinite(f"loss of every member of the model is {number(loss[0].item())}")
             self.optimizer.zero_grad()
             loss.sum().backward()  # members share nothing: each gets its own gradient
             self._clip()

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from vaerl.densities.options import check_choice, check_positive, check_share
+from vaerl.disk.errors import NotFinite
 from vaerl.planning.actions import Actions, Law
 from vaerl.planning.evaluation import Function, plan_returns
 from vaerl.planning.model import Model
@@ -137,9 +138,7 @@ class Planner:
             returns, values = judge(plans, generator)
             best = values.amax(1)
             if not bool(torch.isfinite(best).all()):
-                raise ValueError(
-                    f"model: the best return is {_not_finite(returns)}, expected finite rewards"
-                )
+                raise NotFinite(f"model: the best return is {_not_finite(returns)}")
             law, kept = self._update(law, plans, values)
         actions, value = self._choose(law, plans, values, judge)
         return Plan(actions, law, kept, value)
@@ -357,4 +356,4 @@ def check_states(states: Tensor) -> None:
             f"states: got shape {tuple(states.shape)}, expected (B, S) with at least one row"
         )
     if not bool(torch.isfinite(states).all()):
-        raise ValueError("states: got NaN or infinity, expected finite numbers")
+        raise NotFinite("states: got NaN or infinity")

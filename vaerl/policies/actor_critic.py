@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from vaerl.densities import ConditionalDensity, ConditionalValue
 from vaerl.densities.options import check_positive
+from vaerl.finite import check_actions
 from vaerl.policies.codes import RolloutCodes
 from vaerl.policies.density_policy import DensityPolicy
 from vaerl.policies.distribution import DensityDistribution
@@ -220,6 +221,7 @@ class ActorCriticPolicy(DensityPolicy, SB3ActorCriticPolicy):
                 distribution, values = fast
                 actions = distribution.get_actions(deterministic)
                 log_prob = distribution.log_prob(actions)
+                check_actions(actions.cpu().numpy())
                 return actions.reshape(-1, *self.action_space.shape), values, log_prob
         return super().forward(obs, deterministic)
 

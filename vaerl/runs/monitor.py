@@ -7,6 +7,7 @@ they mean something else.
 
 from __future__ import annotations
 
+import math
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +22,7 @@ from stable_baselines3.common import monitor
 
 from vaerl.disk.errors import EnvironmentFault, one_line
 from vaerl.envs.making import make_env
+from vaerl.finite import find_bad, number
 
 RETURNS = {
     "step": "(observation, reward, terminated, truncated, info)",
@@ -45,6 +47,7 @@ class Monitor(monitor.Monitor):
     def __init__(self, env: gymnasium.Env, name: str, limit: int | None = None) -> None:
         super().__init__(env)
         self.name, self.limit = name, limit
+        self._last: dict[str, Any] | None = None
 
     def reset(self, **options: Any) -> tuple[Any, dict[str, Any]]:
         """Begin an episode."""
@@ -54,15 +57,20 @@ class Monitor(monitor.Monitor):
             raise EnvironmentFault(
                 f"{self._where('reset')} returned {got}; it must return {RETURNS['reset']}"
             )
-        self._check("reset", *found)
+        self._check("reset", *found, "observation")
         return found
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """Take a step."""
         found = self._call("step", super().step, action)
-        observation, _, terminated, truncated, info = found
-        self._check("step", observation, info)
-        if not (terminated or truncated):
+        observation, reward, terminated, truncated, info = found
+        over = terminated or truncated
+        self._check("step", observation, info, "terminal observation" if over else "observation")
+        if not math.isfinite(reward):
+            before = [f"the last one was {number(r)}" for r in self.rewards[-2:-1]]
+            said = f"{self._where('step', done=True)}: reward is {number(reward)}"
+            raise EnvironmentFault("; ".join([said, *before]))
+        if not over:
             info.pop("episode", None)  # Stable-Baselines3 takes it for the end of an episode
         if not isinstance(info.get("is_success", False), bool | int | float | np.generic):
             del info["is_success"]
@@ -88,7 +96,7 @@ class Monitor(monitor.Monitor):
             hint = f"; it must return {RETURNS[name]}" if returned else ""
             raise EnvironmentFault(f"{self._where(name)} raised {words_of(error)}{hint}") from error
 
-    def _check(self, name: str, observation: Any, info: Any) -> None:
+    def _check(self, name: str, observation: Any, info: Any, what: str) -> None:
         """Check what would otherwise fail, unnamed, where observations of copies are stacked."""
         space, where = self.observation_space, self._where(name, done=True)
         spaces = space.spaces if isinstance(space, gymnasium.spaces.Dict) else {"": space}
@@ -101,6 +109,9 @@ class Monitor(monitor.Monitor):
                     f"{where} returned an observation {key + ' ' if key else ''}of "
                     f"shape {np.shape(given[key])}, expected {part.shape}"
                 )
+        if bad := find_bad({key: np.asarray(given[key]) for key in spaces}, self._last):
+            raise EnvironmentFault("; ".join([f"{where}: {what}{bad[0]}", *bad[1:]]))
+        self._last = dict(given)
         if not isinstance(info, dict):
             kind = type(info).__name__
             raise EnvironmentFault(f"{where} returned an info of type {kind}, not dict")

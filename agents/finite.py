@@ -1,0 +1,156 @@
+"""Training stops where a number is not finite, and the error says which, where and when."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.save_util import recursive_getattr
+from torch import nn
+
+from vaerl.disk.errors import NotFinite
+from vaerl.finite import all_finite, find_bad, first_bad, number
+
+Arrays = dict[str, np.ndarray]
+
+
+class CheckFinite(BaseCallback):
+    """Stops at the first action, reward, observation or loss that is NaN or infinite.
+
+    Agents of vaerl have it built in; pass it to `learn` of another SB3 agent.
+
+    Raises:
+        NotFinite: with the step, the number of the environment, and the last finite value.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._last: dict[str, Arrays] = {}
+        self._losses: dict[str, float] = {}
+
+    def _on_training_start(self) -> None:
+        observation = self.model._last_obs
+        if observation is not None:
+            self._check("observation", _parts(observation))
+
+    def _on_rollout_start(self) -> None:
+        self._check_losses()
+
+    def _on_training_end(self) -> None:
+        self._check_losses()
+
+    def _on_step(self) -> bool:
+        found = self.locals
+        if "new_obs" not in found:  # no environment is stepped
+            return True
+        self._check("action", {"": found["actions"]})
+        self._check("reward", {"": found["rewards"]})
+        for env, info in enumerate(found["infos"]):
+            if "terminal_observation" in info:
+                parts = _parts(info["terminal_observation"])
+                self._check_one(env, "terminal observation", parts, self._last.get("observation"))
+        self._check("observation", _parts(found["new_obs"]))
+        return True
+
+    def _check(self, what: str, parts: Arrays) -> None:
+        for part in parts.values():
+            if not all_finite(part):
+                env = first_bad(part)[0]
+                row = {key: values[env] for key, values in parts.items()}
+                self._check_one(env, what, row, self._last.get(what))
+        self._last[what] = parts
+
+    def _check_one(self, env: int, what: str, row: Arrays, last: Arrays | None) -> None:
+        before = None if last is None else {key: values[env] for key, values in last.items()}
+        if bad := find_bad(row, before):
+            error = NotFinite(f"env {env}: {what}{bad[0]}", step=self.num_timesteps)
+            error.details += bad[1:]
+            raise error
+
+    def _check_losses(self) -> None:
+        for key, value in self.logger.name_to_value.items():
+            if not (key.startswith("train/") and key.endswith("loss")):
+                continue
+            if not math.isfinite(value):
+                error = NotFinite(f"loss {key.removeprefix('train/')} is {number(value)}")
+                error.step = self.model.num_timesteps
+                if key in self._losses:
+                    last = number(self._losses[key])
+                    error.details.append(f"the last finite value was {last}")
+                raise error
+            self._losses[key] = value
+
+
+@contextmanager
+def named(agent: BaseAlgorithm) -> Iterator[None]:
+    """Add to a `NotFinite` of the block when it happened and which parameter is to blame.
+
+    Inside, the optimizers refuse gradients that are not finite. The gradients of biases tell: one
+    that is not finite further on reaches those of all earlier layers.
+    """
+    modules, optimizers = _learned(agent)
+    names = {
+        id(parameter): f"{label}.{name}"
+        for label, module in modules.items()
+        for name, parameter in module.named_parameters()
+    }
+    handles = [
+        optimizer.register_step_pre_hook(lambda given, *_: _check_gradients(given, names))
+        for optimizer in optimizers
+    ]
+    try:
+        yield
+    except NotFinite as error:
+        if error.step is None:
+            error.step = agent.num_timesteps
+        last = agent.logger.name_to_value.get(error.key) if error.key else None
+        if last is not None and math.isfinite(last):
+            error.details.append(f"the last finite value was {number(last)}")
+        bad = (n for label, module in modules.items() for n in _bad_parameters(label, module))
+        if (name := next(bad, None)) is not None:
+            error.details.append(f"parameter {name} is not finite")
+        raise
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _check_gradients(optimizer: torch.optim.Optimizer, names: dict[int, str]) -> None:
+    members = [p for group in optimizer.param_groups for p in group["params"] if p.ndim == 1]
+    gradients = [p.grad for p in members if p.grad is not None]
+    if not gradients or gradients[0].device.type != "cpu":  # a GPU would have to be waited for
+        return
+    if math.isfinite(torch.cat(gradients).sum().item()):
+        return
+    for parameter in members:
+        if parameter.grad is not None and not bool(torch.isfinite(parameter.grad).all()):
+            name = names.get(id(parameter), f"a variable of shape {tuple(parameter.shape)}")
+            row = first_bad(parameter.grad.numpy())
+            raise NotFinite(f"gradient of {name} is {number(parameter.grad[row])}")
+
+
+def _learned(agent: BaseAlgorithm) -> tuple[dict[str, nn.Module], list[torch.optim.Optimizer]]:
+    """Modules by name, and optimizers, those of modules too."""
+    parts: dict[str, Any] = {
+        name: recursive_getattr(agent, name) for name in agent._get_torch_save_params()[0]
+    }
+    modules = {name: part for name, part in parts.items() if isinstance(part, nn.Module)}
+    owned = [getattr(m, "optimizer", None) for module in modules.values() for m in module.modules()]
+    found = {id(p): p for p in (*parts.values(), *owned) if isinstance(p, torch.optim.Optimizer)}
+    return modules, list(found.values())
+
+
+def _bad_parameters(label: str, module: nn.Module) -> Iterator[str]:
+    for name, parameter in module.named_parameters():
+        if not bool(torch.isfinite(parameter).all()):
+            yield f"{label}.{name}"
+
+
+def _parts(observation: Any) -> Arrays:
+    return observation if isinstance(observation, dict) else {"": np.asarray(observation)}
