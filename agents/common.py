@@ -231,7 +231,7 @@ class DensityAgent(Agent):
         actions, state = self.policy.predict(
             observation, state, episode_start, deterministic, codes
         )
-        check_actions(actions.reshape(-1, *(self.action_space.shape or ())))
+        check_actions(np.atleast_2d(actions))
         return actions, state
 
     def latent_diagnostics(self, obs: Observation) -> dict[str, float]:
