@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
+from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
@@ -11,6 +13,10 @@ import gymnasium
 from gymnasium.envs.registration import EnvSpec
 
 from vaerl.disk.errors import one_line
+
+LONGEST = 100_000  # steps of an episode that an environment may declare
+MUJOCO = {"frame_skip": 1000, "width": 4096, "height": 4096}
+"""Greatest numbers among the options of Gymnasium's MuJoCo environments."""
 
 
 def find_spec(env_id: str) -> EnvSpec:
@@ -32,6 +38,36 @@ def find_spec(env_id: str) -> EnvSpec:
             f"--allow-module {module}"
         )
     return gymnasium.spec(name)
+
+
+def check_env_options(spec: EnvSpec, options: Mapping[str, Any]) -> None:
+    """Raise a ValueError of one line for options that would keep an environment busy for ever.
+
+    >>> check_env_options(find_spec("Pendulum-v1"), {"max_episode_steps": -1})
+    Traceback (most recent call last):
+    ValueError: env_options: max_episode_steps: got -1, expected a whole number from 1 to 100,000
+    """
+    limits = {"max_episode_steps": LONGEST, **(MUJOCO if _uses_mujoco(spec) else {})}
+    for name, most in limits.items():
+        value = options.get(name)
+        whole = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most
+        if value is not None and not whole:
+            raise ValueError(
+                f"env_options: {name}: got {value!r:.60}, expected a whole number from 1 to "
+                f"{most:,}"
+            )
+    for name, value in options.items():
+        if isinstance(value, str) and _is_endless(value):
+            raise ValueError(f"env_options: {name}: got {value!r:.60}, expected a plain file")
+
+
+def _is_endless(path: str) -> bool:
+    """Whether a text is the path of a device or a pipe."""
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def import_environments(module: str) -> None:
@@ -77,6 +113,7 @@ def make_env(env: str | EnvSpec, **arguments: Any) -> gymnasium.Env:
         gymnasium.error.Error: as `find_spec`.
     """
     spec = find_spec(env) if isinstance(env, str) else env
+    check_env_options(spec, arguments)
     if not _uses_mujoco(spec):
         return gymnasium.make(spec, **arguments)
     import mujoco

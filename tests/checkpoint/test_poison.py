@@ -85,7 +85,7 @@ def test_what_is_not_listed_is_not_looked_at(good: Path, tmp_path: Path) -> None
     load_checkpoint(tmp_path / good.name)
     (tmp_path / "linked").mkdir()
     (tmp_path / "linked" / good.name).symlink_to(good)
-    with pytest.raises(VaerlLoadError, match="got a link, expected a directory"):
+    with pytest.raises(VaerlLoadError, match="got a link, expected a folder"):
         load_checkpoint(tmp_path / "linked" / good.name)
 
 

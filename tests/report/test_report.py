@@ -194,9 +194,12 @@ def test_settings_in_which_runs_differ_stand_side_by_side(page):
     assert "Package versions of each run." in said
 
 
-def _broken_log(run: RunDirectory) -> RunDirectory:
+def test_a_faulty_row_of_the_log_is_left_out_and_named(tmp_path, capsys):
+    run = make_run(tmp_path, "E-v0", "cvae", trained=False)
     run.metrics_path.write_text('{"global_step": 1}\n{"global_step": oops}\n')
-    return run
+    assert report([run], tmp_path / "r.html").is_file()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("left out 1 rows: ") and "metrics.jsonl:2: not JSON" in line
 
 
 @pytest.mark.parametrize(
@@ -205,10 +208,9 @@ def _broken_log(run: RunDirectory) -> RunDirectory:
         (lambda folder: [], "runs: got none, expected at least one"),
         (lambda folder: [folder / "nothing"], "runs: no such run"),
         (lambda folder: [folder], "is not a run: it has no config.json"),
-        (lambda folder: [RunDirectory(folder / "r").create({"env": "E-v0"})], "'agent' is None"),
         (
-            lambda folder: [_broken_log(make_run(folder, "E-v0", "cvae", trained=False))],
-            r"runs: .*metrics\.jsonl:2",
+            lambda folder: [RunDirectory(folder / "r").create({"env": "E-v0"})],
+            r"runs: .*config\.json: config field agent: missing",
         ),
     ],
 )

@@ -13,6 +13,7 @@ from vaerl.report.history import (
     density_history_section,
     density_pictures,
     goal_history,
+    read_picture,
     share_history_figure,
     share_history_section,
     strip_figure,
@@ -62,7 +63,7 @@ def test_pictures_are_spread_from_first_to_last(tmp_path: Path) -> None:
 def test_a_strip_keeps_the_pictures_proportions(tmp_path: Path, shape: tuple[int, int]) -> None:
     for name in "ab":
         image.imsave(tmp_path / f"{name}.png", np.zeros((*shape, 3)))
-    figure = strip_figure([tmp_path / "a.png", tmp_path / "b.png"])
+    figure = strip_figure([read_picture(tmp_path / f"{name}.png", tmp_path) for name in "ab"])
     width, height = figure.get_size_inches()
     own = shape[1] / shape[0]
     assert width / height == pytest.approx(own / 2 if own > 1 else own * 2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -89,12 +90,17 @@ def test_a_broken_config_is_one_line(tmp_path: Path, text: bytes | None, message
         ("[1]", "metrics.jsonl:2:global_step: got \\[1\\]"),
     ],
 )
-def test_a_broken_row_is_named_by_its_line(tmp_path: Path, line: str, message: str) -> None:
-    """A complete line that is no row is refused with its number."""
+def test_a_broken_row_is_named_by_its_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], line: str, message: str
+) -> None:
+    """A complete line that is no row is left out and named; the others are read."""
     run = RunDirectory(tmp_path / "run").create({})
-    run.metrics_path.write_text(f'{{"global_step": 0}}\n{line}\n')
-    with pytest.raises(VaerlLoadError, match=message):
-        run.metrics()
+    run.metrics_path.write_text(f'{{"global_step": 0}}\n{line}\n{{"global_step": 9}}\n')
+    assert [row["global_step"] for row in run.metrics()] == [0, 9]
+    (said,) = capsys.readouterr().err.splitlines()
+    assert re.match(f"left out 1 rows: .*{message}", said)
+    run.drop_metrics_after(0)
+    assert run.metrics_path.read_text() == '{"global_step": 0}\n'
 
 
 def test_a_run_that_is_not_there_and_config_that_is_not_data(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -28,6 +29,7 @@ from vaerl.checkpoint.replay import restore_replay
 from vaerl.checkpoint.rng import preserve_rng, restore_rng
 from vaerl.checkpoint.save import space_labels
 from vaerl.checkpoint.state import Parts
+from vaerl.checkpoint.tensors import Tensors
 from vaerl.disk.errors import VaerlLoadError
 
 COPIES_LIMIT = 4096
@@ -40,6 +42,7 @@ def load_checkpoint(
     *,
     include_replay: bool = False,
     restore_rng: bool = False,
+    trains: bool = True,
 ) -> BaseAlgorithm:
     """Load the agent of a run, of a directory of checkpoints, or of one checkpoint.
 
@@ -56,6 +59,7 @@ def load_checkpoint(
         include_replay: load the replay buffer too, if the checkpoint has one.
         restore_rng: set the global generators (torch, numpy, Python) and that of the action space
             to their saved states. Otherwise loading changes no generator.
+        trains: whether the agent will learn on; if not, it gets no room for a replay buffer.
 
     Raises:
         VaerlLoadError: in one line, whatever is wrong with the files or the environment.
@@ -66,6 +70,9 @@ def load_checkpoint(
         checkpoint = find_checkpoint(path, include_replay=include_replay)
     with preserve_rng(), one_error(f"checkpoint {checkpoint.path.name}"):
         description = AgentDescription.from_dict(checkpoint.description())
+        if not trains and description.agent_options.get("buffer_size"):
+            options = {**description.agent_options, "buffer_size": 1}
+            description = replace(description, agent_options=options)
         if env is None:
             copies = min(description.n_envs, COPIES_LIMIT) if include_replay else 1
             env = description.make_env(copies)
@@ -73,8 +80,7 @@ def load_checkpoint(
         normalizer = checkpoint.state()["normalizer"]
         if normalizer is not None:
             env = normalized(env, normalizer)
-        stored = sum(tensor.numel() for tensor in checkpoint.tensors.values())
-        with _parameter_limit(4 * stored + 2**20):
+        with _network_limit(checkpoint.tensors):
             agent = make_agent(description, env, device=device)
     restore(agent, checkpoint, include_replay=include_replay, rng=restore_rng)
     return agent
@@ -111,16 +117,21 @@ def restore(
 
 
 @contextlib.contextmanager
-def _parameter_limit(elements: int) -> Iterator[None]:
+def _network_limit(stored: Tensors) -> Iterator[None]:
     """Refuse networks far larger than the stored ones, before their weights are drawn."""
-    left, thread = elements, threading.get_ident()
+    most = 4 * sum(tensor.numel() for tensor in stored.values()) + 2**20
+    most_tensors = 4 * len(stored) + 2**10
+    left, tensors, thread = most, most_tensors, threading.get_ident()
 
     def count(module: nn.Module, name: str, tensor: torch.Tensor | None) -> None:
-        nonlocal left
+        nonlocal left, tensors
         if tensor is not None and threading.get_ident() == thread:
-            left -= tensor.numel()
-            if left < 0:
-                raise VaerlLoadError(f"the agent would have more than {elements} parameters")
+            left, tensors = left - tensor.numel(), tensors - 1
+            if left < 0 or tensors < 0:
+                raise VaerlLoadError(
+                    f"the agent would have more than {most:,} parameters in {most_tensors:,} "
+                    "tensors"
+                )
 
     handle = register_module_parameter_registration_hook(count)
     try:

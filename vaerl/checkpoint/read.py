@@ -13,6 +13,7 @@ import contextlib
 import hashlib
 import os
 import re
+import stat
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,8 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from vaerl.checkpoint.tensors import Tensors, from_bytes, unpack
-from vaerl.disk import files, jsonio
+from vaerl.disk import jsonio
 from vaerl.disk.errors import VaerlLoadError, one_line
+from vaerl.disk.reading import check_kind, read_file
 
 FORMAT = 3
 NAME = re.compile(r"(\d{9,18})-(\d{8}T\d{12})")
@@ -29,7 +31,7 @@ MANIFEST, AGENT = "manifest.json", "agent.safetensors"
 MANIFEST_LIMIT = 2**24
 COUNTERS = ("num_timesteps", "_n_updates", "_episode_num", "_total_timesteps")  # of an agent
 FILE = re.compile(r"(agent|replay-\d{5})\.safetensors")
-FILE_LIMIT = 2**34
+FILE_LIMIT = 2**31  # of a file of tensors; a replay buffer has several
 TRIED_SHOWN = 5
 
 
@@ -65,7 +67,7 @@ class Checkpoint:
         data = self.manifest.get("agent")
         if data is None:
             config = self.path.absolute().parents[1] / "config.json"
-            data = jsonio.loads(files.read_file(config, MANIFEST_LIMIT), config.name)
+            data = jsonio.loads(read_file(config, MANIFEST_LIMIT), config.name)
         return data
 
 
@@ -84,6 +86,8 @@ def find_checkpoint(path: str | os.PathLike[str], *, include_replay: bool = Fals
         raise VaerlLoadError(f"{str(path)!r} is a file; expected a run or a checkpoint directory")
     alone = bool(NAME.fullmatch(path.name)) or (path / MANIFEST).exists()
     inner = path / "checkpoints"
+    with contextlib.suppress(FileNotFoundError):
+        check_kind(inner, stat.S_IFDIR, str(inner))
     candidates = [path] if alone else list_checkpoints(inner if inner.is_dir() else path)
     if not candidates:
         raise VaerlLoadError(f"{str(path)!r} holds no checkpoint")
@@ -103,9 +107,8 @@ def find_checkpoint(path: str | os.PathLike[str], *, include_replay: bool = Fals
 
 def read_checkpoint(path: Path, *, include_replay: bool = False) -> Checkpoint:
     """Read and verify one checkpoint; VaerlLoadError if anything is missing, damaged or unknown."""
-    if path.is_symlink():
-        raise VaerlLoadError(f"{path.name}: got a link, expected a directory")
-    data = files.read_file(path / MANIFEST, MANIFEST_LIMIT)
+    check_kind(path, stat.S_IFDIR, path.name)
+    data = read_file(path / MANIFEST, MANIFEST_LIMIT)
     manifest = jsonio.loads(data, MANIFEST, MANIFEST_LIMIT)
     with one_error(MANIFEST):
         if manifest["format"] != FORMAT:
@@ -126,7 +129,7 @@ def read_checkpoint(path: Path, *, include_replay: bool = False) -> Checkpoint:
 
 
 def _read(path: Path, name: str, entry: dict[str, Any]) -> Tensors:
-    data = files.read_file(path / name, FILE_LIMIT)
+    data = read_file(path / name, min(entry["bytes"], FILE_LIMIT))
     if len(data) != entry["bytes"]:
         raise VaerlLoadError(f"{name}: got {len(data)} bytes, the manifest says {entry['bytes']}")
     if hashlib.sha256(data).hexdigest() != entry["sha256"]:

@@ -12,6 +12,7 @@ repeated on the same file, since the system may already have dropped the bytes.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import shutil
@@ -19,12 +20,13 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from vaerl.disk.errors import VaerlLoadError, WriteError
+from vaerl.disk.errors import WriteError
+from vaerl.disk.reading import StrPath
 
 PARTIAL = ".partial-"  # a file or directory still being written, or left so by a kill
 TRASH = ".trash-"  # a directory being deleted
-
-StrPath = str | os.PathLike[str]
+BLOCK = 2**16  # bytes read at once in search of the last line
+SAFE = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # no link, no waiting for a pipe
 
 
 @contextlib.contextmanager
@@ -127,23 +129,6 @@ def write_text(path: StrPath, text: str) -> Path:
     return write_bytes(path, text.encode("utf-8"))
 
 
-def read_file(path: StrPath, limit: int) -> bytes:
-    """Return the bytes of a plain file; VaerlLoadError for a link, a device, more than `limit`."""
-    name = os.path.basename(path)
-    try:
-        status = os.lstat(path)
-        if not stat.S_ISREG(status.st_mode):
-            kind = "a link" if stat.S_ISLNK(status.st_mode) else "a folder or a device"
-            raise VaerlLoadError(f"{name}: got {kind}, expected a plain file")
-        if status.st_size > limit:
-            raise VaerlLoadError(f"{name}: got {status.st_size} bytes, expected at most {limit}")
-        return Path(path).read_bytes()
-    except FileNotFoundError:
-        raise VaerlLoadError(f"{name}: missing") from None
-    except OSError as error:
-        raise VaerlLoadError(f"{name}: {error.strerror or error}") from None
-
-
 def publish_directory(staging: Path, final: Path) -> None:
     """Rename a filled directory to its final name, durably."""
     with _writing(final):
@@ -165,6 +150,21 @@ def remove_tree(path: Path) -> None:
         shutil.rmtree(path)
 
 
+def _end_of_lines(fd: int) -> int:
+    """Where the last complete line of a plain file ends."""
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "not a plain file")
+    end = status.st_size
+    while end > 0:
+        start = max(0, end - BLOCK)
+        newline = os.pread(fd, end - start, start).rfind(b"\n")
+        if newline >= 0:
+            return start + newline + 1
+        end = start
+    return 0
+
+
 class LineWriter:
     """Appends lines to a file; a kill loses at most the line that is being written.
 
@@ -178,7 +178,7 @@ class LineWriter:
     >>> _ = path.write_bytes(b'{"a": 1}\\n{"a": ')
     >>> writer = LineWriter(path)
     >>> writer.write('{"a": 2}'); writer.close()
-    >>> read_lines(path)
+    >>> path.read_text().splitlines()
     ['{"a": 1}', '{"a": 2}']
     >>> folder.cleanup()
     """
@@ -186,9 +186,8 @@ class LineWriter:
     def __init__(self, path: StrPath) -> None:
         self.path = Path(path)
         with _writing(self.path):
-            before = self.path.read_bytes() if self.path.exists() else b""
-            self._size = before.rfind(b"\n") + 1
-            self._fd: int | None = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+            self._fd: int | None = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | SAFE, 0o666)
+            self._size = _end_of_lines(self._fd)
             self._drop_torn_line(self._fd)
 
     def write(self, line: str) -> None:
@@ -223,12 +222,3 @@ class LineWriter:
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
-
-
-def read_lines(path: StrPath) -> list[str]:
-    """Return the complete lines of a file, without newlines; an incomplete last line is left out.
-
-    Raises UnicodeDecodeError for bytes that are not UTF-8, OSError if the file cannot be read.
-    """
-    data = Path(path).read_bytes()
-    return data[: data.rfind(b"\n") + 1].decode("utf-8").split("\n")[:-1]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 from vaerl.disk.errors import VaerlLoadError, one_line
 
 MAX_BYTES = 16 * 2**20
+MAX_DIGITS = 40  # the state of a random generator has 128 bits
+MAX_DEPTH = 64
 
 
 def dumps(data: Any, indent: int | None = None, where: str = "") -> str:
@@ -44,16 +47,22 @@ def _culprit(data: Any, place: str) -> tuple[str, Any]:
 def loads(data: bytes, name: str, max_bytes: int = MAX_BYTES) -> Any:
     """Parse JSON; every fault is a one-line VaerlLoadError that starts with `name`.
 
+    Besides what the standard forbids, numbers beyond the range of a float, whole numbers of more
+    than `MAX_DIGITS` digits and nesting deeper than `MAX_DEPTH` are refused.
+
     >>> loads(b'{"a": 1, "a": 2}', "config.json")
     Traceback (most recent call last):
     vaerl.disk.errors.VaerlLoadError: config.json: not JSON: the key 'a' appears twice
     """
     if len(data) > max_bytes:
-        raise VaerlLoadError(f"{name}: got {len(data)} bytes, expected at most {max_bytes}")
+        raise VaerlLoadError(f"{name}: got {len(data):,} bytes, expected at most {max_bytes:,}")
     try:
-        return json.loads(
-            data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant
-        )
+        text = data.decode("utf-8")
+        found = _DECODER.decode(text)
+        if "\\ud" in text.lower():  # half of a pair of code points cannot be written again
+            json.dumps(found, ensure_ascii=False).encode("utf-8")
+        _check_depth(found)
+        return found
     except (ValueError, RecursionError) as error:
         raise VaerlLoadError(f"{name}: not JSON: {error}") from None
 
@@ -69,3 +78,39 @@ def _unique(items: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse_constant(text: str) -> None:
     raise ValueError(f"{text} is not a JSON number")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:20]} is not a finite number")
+    return number
+
+
+def _whole(text: str) -> int:
+    if len(text) > MAX_DIGITS:
+        raise ValueError(f"a whole number has {len(text)} digits, expected at most {MAX_DIGITS}")
+    return int(text)
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_unique,
+    parse_constant=_refuse_constant,
+    parse_float=_finite,
+    parse_int=_whole,
+)
+
+
+def _check_depth(data: Any) -> None:
+    level: list[Any] = [data] if isinstance(data, dict | list) else []
+    for _ in range(MAX_DEPTH):
+        inner = [
+            part
+            for item in level
+            for part in (item.values() if isinstance(item, dict) else item)
+            if isinstance(part, dict | list)
+        ]
+        if not inner:
+            return
+        level = inner
+    raise ValueError(f"nested deeper than {MAX_DEPTH} levels")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vaerl.disk import files, jsonio
+from vaerl.disk.reading import read_file
 from vaerl.lab.console import print_table
 from vaerl.runs.directory import versions
 
@@ -29,7 +30,7 @@ def read_record(path: Path, keys: Sequence[str] = ()) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        record = jsonio.loads(path.read_bytes(), str(path))
+        record = jsonio.loads(read_file(path, jsonio.MAX_BYTES), str(path))
     except (OSError, ValueError) as error:
         raise ValueError(f"{path}: cannot be read ({error}); delete it to make it again") from error
     missing = [key for key in keys if not isinstance(record, dict) or key not in record]

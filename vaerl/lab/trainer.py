@@ -15,8 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vaerl.checkpoint.read import FILE_LIMIT
 from vaerl.checkpoint.tensors import Tensors, from_bytes, pack, to_bytes, unpack
 from vaerl.disk import files, jsonio
+from vaerl.disk.reading import read_file
 from vaerl.lab.pool import Tick
 from vaerl.lab.record import check_same, plain
 from vaerl.runs.signals import StopSignals
@@ -151,7 +153,7 @@ class Trainer:
             return False
         where = str(path)
         try:
-            tensors = from_bytes(path.read_bytes(), where)
+            tensors = from_bytes(read_file(path, FILE_LIMIT), where)
             data = jsonio.loads(tensors.pop("json").numpy().tobytes(), where)
         except (OSError, KeyError, ValueError) as error:
             raise ValueError(

@@ -21,6 +21,9 @@ from vaerl.planning.evaluation import Function, plan_returns
 from vaerl.planning.model import Model
 from vaerl.planning.objectives import OBJECTIVES, cvar, worth
 
+MOST_STEPS = 10**8
+"""Steps of the model for one action; a hundred times as many as the largest planners in use."""
+
 Judge = Callable[[Tensor, torch.Generator | None], tuple[Tensor, Tensor]]
 """(plans ``(B, N, H, …)``, noise) → returns of their particles ``(B, N, P)``, values ``(B, N)``."""
 
@@ -85,6 +88,12 @@ class Planner:
         self.population = check_positive("population", population)
         self.iterations = check_positive("iterations", iterations)
         self.particles = check_positive("particles", particles)
+        rolled = self.horizon * self.population * self.iterations * self.particles
+        if rolled > MOST_STEPS:
+            raise ValueError(
+                f"planner: got horizon × population × iterations × particles = {rolled:,} steps "
+                f"of the model for one action, expected at most {MOST_STEPS:,}"
+            )
         self.objective = check_choice("objective", objective, OBJECTIVES)
         cvar(torch.zeros(1), alpha)
         self.alpha = alpha

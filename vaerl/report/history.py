@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import re
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from matplotlib import image
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
+from PIL import Image
 
+from vaerl.disk.errors import VaerlLoadError, only_looks
+from vaerl.disk.reading import read_file
 from vaerl.report.figures import (
     MUTED,
     NO_GOAL_COLOR,
@@ -24,8 +29,10 @@ from vaerl.report.sections import Picture, Section
 MOST_PICTURES = 4  # of the density of one run
 MOST_RUNS = 6
 WIDE, NARROW = 10.0, 7.0  # width in inches of pictures side by side, and of a column
-SHARE = re.compile(r"eval/goal_share_(\d+)")
-DENSITY = re.compile(r"density-(\d+)\.png")
+MOST_GOALS = 64
+PICTURE_BYTES, PICTURE_PIXELS = 2**24, 2**23
+SHARE = re.compile(r"eval/goal_share_(\d{1,3})")
+DENSITY = re.compile(r"density-(\d{9,18})\.png")
 
 
 def share_history_section(records: Sequence[RunRecord]) -> Section | None:
@@ -52,9 +59,16 @@ def goal_history(record: RunRecord) -> tuple[np.ndarray, np.ndarray]:
     """Steps ``(T,)`` of the evaluations and the share of each of G goals ``(T, G)``."""
     found = {int(m[1]) for row in record.rows for key in row if (m := SHARE.fullmatch(key))}
     keys = [f"eval/goal_share_{goal}" for goal in sorted(found)]
-    rows = [row for row in record.rows if keys and all(key in row for key in keys)]
+    if len(keys) > MOST_GOALS:
+        keys = []
+    rows = [row for row in record.rows if keys and all(_is_share(row.get(key)) for key in keys)]
     steps = np.array([float(row["global_step"]) for row in rows])
-    return steps, np.array([[float(row[key]) for key in keys] for row in rows])
+    shares = np.array([[row[key] for key in keys] for row in rows], dtype=np.float64)
+    return steps, shares.reshape(len(steps), len(keys))
+
+
+def _is_share(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0.0 <= value <= 1.0
 
 
 def share_history_figure(steps: np.ndarray, shares: np.ndarray, title: str = "") -> Figure:
@@ -91,10 +105,8 @@ def density_history_section(records: Sequence[RunRecord]) -> Section | None:
         kept = density_pictures(record)
         if len(kept) < 2:
             continue
-        figure = strip_figure([path for _, path in kept])
-        steps = ", ".join(f"{step:,}" for step, _ in kept)
-        alt = f"Density of {record.label} at chosen states after {steps} steps"
-        pictures.append(Picture(figure, alt, f"{record.label}: after {steps} steps."))
+        with only_looks(f"history of {record.label}"):
+            pictures.append(_history(record, kept))
     if not pictures:
         return None
     notes = []
@@ -104,6 +116,14 @@ def density_history_section(records: Sequence[RunRecord]) -> Section | None:
     return Section(
         "Policy density over training", read, tuple(pictures[:MOST_RUNS]), tuple(notes), "wide"
     )
+
+
+def _history(record: RunRecord, kept: Sequence[tuple[int, Path]]) -> Picture:
+    root = record.directory.path
+    figure = strip_figure([read_picture(path, root) for _, path in kept])
+    steps = ", ".join(f"{step:,}" for step, _ in kept)
+    alt = f"Density of {record.label} at chosen states after {steps} steps"
+    return Picture(figure, alt, f"{record.label}: after {steps} steps.")
 
 
 def density_pictures(record: RunRecord) -> list[tuple[int, Path]]:
@@ -117,9 +137,26 @@ def density_pictures(record: RunRecord) -> list[tuple[int, Path]]:
     return [kept[i] for i in chosen]
 
 
-def strip_figure(paths: Sequence[Path]) -> Figure:
+def read_picture(path: Path, root: Path) -> np.ndarray:
+    """The pixels (H, W, 4) of a PNG file below `root`.
+
+    Raises VaerlLoadError for anything else, and for a picture larger than those that runs keep.
+    """
+    data = read_file(path, PICTURE_BYTES, root=root)
+    try:
+        with Image.open(io.BytesIO(data), formats=("PNG",)) as picture:
+            width, height = picture.size
+            if width * height > PICTURE_PIXELS or max(width, height) > 50 * min(width, height):
+                raise VaerlLoadError(f"{path}: got {width} × {height} pixels")
+            return np.asarray(picture.convert("RGBA"))
+    except (OSError, ValueError, SyntaxError, zlib.error, Image.DecompressionBombError) as error:
+        if isinstance(error, VaerlLoadError):
+            raise
+        raise VaerlLoadError(f"{path}: no PNG picture: {error}") from None
+
+
+def strip_figure(arrays: Sequence[np.ndarray]) -> Figure:
     """Pictures below each other, all of one width; tall ones side by side, all of one height."""
-    arrays = [image.imread(path) for path in paths]
     heights = [array.shape[0] / array.shape[1] for array in arrays]
     beside = min(heights) > 1.0
     with figure_style():

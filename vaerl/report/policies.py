@@ -9,14 +9,13 @@ from typing import Any, NamedTuple
 import gymnasium
 import numpy as np
 
-from vaerl.checkpoint.load import load_checkpoint
 from vaerl.disk.errors import RunFailed, one_line
 from vaerl.envs.making import declared
 from vaerl.report.policy_density import PolicyDensity
 from vaerl.report.records import RunRecord
 from vaerl.runs.evaluate import EvalResult, evaluate, own_randomness
 from vaerl.runs.monitor import watched
-from vaerl.runs.vec import make_vec
+from vaerl.runs.train import load_run
 
 PROBE_STATES = 4  # rows of a density picture
 ROLL_OUT_STEPS = (0, 50, 150)  # of an episode, if the environment names no states
@@ -82,8 +81,7 @@ def load_policies(records: Sequence[RunRecord]) -> tuple[list[RunPolicy], list[s
     policies, missing = [], []
     for record in records:
         try:
-            env = make_vec(record.env, options=record.env_options, discrete=True)
-            agent = load_checkpoint(record.directory.checkpoints_path, env, device="cpu")
+            agent, _, _ = load_run(record.directory.path)
         except (ValueError, RunFailed) as error:
             missing.append(f"{record.label}: the policy cannot be shown. {one_line(error, 200)}")
             continue

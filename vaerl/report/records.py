@@ -10,6 +10,7 @@ from typing import Any
 
 from vaerl.disk.errors import VaerlLoadError
 from vaerl.runs.directory import RunDirectory
+from vaerl.runs.train import read_config
 
 RunLike = RunDirectory | str | os.PathLike[str]
 
@@ -121,7 +122,8 @@ def read_runs(runs: Iterable[RunLike]) -> list[RunRecord]:
 def _read_run(path: Path) -> RunRecord:
     try:
         directory = RunDirectory.open(path)
-        record = RunRecord(
+        read_config(directory)
+        return RunRecord(
             directory,
             directory.config,
             directory.metrics(),
@@ -130,10 +132,5 @@ def _read_run(path: Path) -> RunRecord:
         )
     except VaerlLoadError as error:
         raise ValueError(f"runs: {error}") from error
-    for key in ("agent", "density", "env"):
-        if not isinstance(record.config.get(key), str):
-            raise ValueError(
-                f"runs: {directory.config_path}: {key!r} is {record.config.get(key)!r}, "
-                "expected the name that `vaerl train` writes"
-            )
-    return record
+    except ValueError as error:
+        raise ValueError(f"runs: {directory.config_path}: {error}") from error

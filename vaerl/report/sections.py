@@ -25,6 +25,7 @@ WORLD = {
     "calibration": "PIT values of all coordinates, and the share of outcomes in central intervals",
     "fan": "Roll-outs under the actions taken; bands hold 50 and 90 %",
 }
+MOST_PANELS = 24  # of one kind, such as the layers of a latent
 MANY_GROUPS = 4  # with more, the curves of each agent get a separate panel
 
 
@@ -276,7 +277,7 @@ def _matching_keys(records: Sequence[RunRecord], panel: Panel) -> list[tuple[str
         found = [(key, re.fullmatch(pattern, key)) for key in keys]
         matching = [(key, panel.title.format(*match.groups())) for key, match in found if match]
         if matching:
-            return matching
+            return matching[:MOST_PANELS]
     return []
 
 

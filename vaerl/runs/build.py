@@ -23,16 +23,21 @@ LOG_ROWS = 25  # minimum number of rows in a short run
 
 
 def check_config(config: TrainConfig) -> None:
-    """Raise a ValueError of one line for an unknown name or an illegal option."""
-    DENSITIES.check(config.density)
-    if config.dynamics:
-        DENSITIES.check(config.dynamics, "dynamics")
-    check_agent_options(config.agent, config.agent_options)
+    """Raise a ValueError of one line for an unknown name, an illegal option, a missing device."""
+    check_options(config)
     try:
         torch.zeros(1, device=None if config.device == "auto" else config.device)
     except (RuntimeError, AssertionError) as error:  # torch, built without the device
         reason = one_line(str(error).partition("\n")[0], 120)
         raise ValueError(f"device: got {config.device!r}, expected cpu: {reason}") from error
+
+
+def check_options(config: TrainConfig) -> None:
+    """Raise a ValueError of one line for an unknown name or an illegal option."""
+    DENSITIES.check(config.density)
+    if config.dynamics:
+        DENSITIES.check(config.dynamics, "dynamics")
+    check_agent_options(config.agent, config.agent_options)
 
 
 def log_every(config: TrainConfig) -> int:

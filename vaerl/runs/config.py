@@ -18,6 +18,8 @@ from vaerl.track import TRACKERS
 
 WANDB_MODES = ("online", "offline", "disabled")
 DEBUG_STEPS = 128
+MOST = 2**53  # of any whole number; beyond it figures count wrongly
+MOST_COPIES = 4096  # of the environment
 NAMED_SOURCE = re.compile(r"[a-z]{2,}:")
 """Begins a source of data that is not a path, such as minari:NAME."""
 AGENT_FIELDS = (
@@ -91,14 +93,13 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Check every value and fill in what depends on other fields."""
-        for item in fields(self):
-            value = getattr(self, item.name)
-            if isinstance(value, Mapping):
-                object.__setattr__(self, item.name, dict(value))
+        self._check_types()
         object.__setattr__(self, "track", tuple(dict.fromkeys(self.track)))
         if self.steps is None:
             object.__setattr__(self, "steps", AGENTS.load(self.agent).default_steps)
-        for name in ("steps", "n_envs", "eval_episodes", "final_episodes"):
+        for name, most in (("steps", MOST), ("n_envs", MOST_COPIES)):
+            _check_whole(name, getattr(self, name), 1, most)
+        for name in ("eval_episodes", "final_episodes"):
             if getattr(self, name) is not None:
                 _check_whole(name, getattr(self, name), 1)
         for name, share in (("eval_every", 10), ("picture_every", 5), ("checkpoint_every", 4)):
@@ -106,9 +107,6 @@ class TrainConfig:
                 object.__setattr__(self, name, max(1, self.steps // share))
         for name in ("seed", "eval_every", "picture_every", "checkpoint_every"):
             _check_whole(name, getattr(self, name), 0)
-        for name in ("env", "agent", "density"):
-            if not isinstance(getattr(self, name), str) or not getattr(self, name):
-                raise ValueError(f"{name}: got {getattr(self, name)!r}, expected a name")
         for tracker in self.track:
             TRACKERS.check(tracker, "track")
         check_name("wandb_mode", self.wandb_mode, WANDB_MODES)
@@ -123,6 +121,23 @@ class TrainConfig:
             densities = [self.density] if plans else [self.density, self.dynamics]
             names = [self.agent, *filter(None, densities), re.split("[/:]", self.env)[-1]]
             object.__setattr__(self, "out", str(Path("runs", "-".join([*names, f"s{self.seed}"]))))
+
+    def _check_types(self) -> None:
+        """Check the kinds of values that a file may hold instead of those expected."""
+        for item in fields(self):
+            value, hint = getattr(self, item.name), str(item.type)
+            if hint.startswith("Mapping"):
+                if not isinstance(value, Mapping):
+                    raise ValueError(f"{item.name}: got {value!r:.60}, expected an object")
+                object.__setattr__(self, item.name, dict(value))
+            for kind, words in ((str, "a text"), (bool, "true or false")):
+                if hint == kind.__name__ and not isinstance(value, kind):
+                    raise ValueError(f"{item.name}: got {value!r:.60}, expected {words}")
+        for name in ("env", "agent", "density"):
+            if not getattr(self, name):
+                raise ValueError(f"{name}: got {getattr(self, name)!r}, expected a name")
+        if not isinstance(self.track, list | tuple):
+            raise ValueError(f"track: got {self.track!r:.60}, expected a list of names")
 
     def _settle_dynamics(self) -> None:
         """A planner has one density, that of its model; other agents may have a second one."""
@@ -218,9 +233,10 @@ class TrainConfig:
         names = [item.name for item in fields(cls)]
         for name in data:
             check_name("config field", name, names)
-        if "env" not in data:
-            raise ValueError("config field env: missing, expected a Gymnasium id")
-        return cls(**{**data, "track": tuple(data.get("track", ()))})
+        for name in ("env", "agent", "density"):
+            if name not in data:
+                raise ValueError(f"config field {name}: missing, expected a name")
+        return cls(**data)
 
 
 def _as_stored(value: Any) -> Any:
@@ -253,6 +269,8 @@ def agent_defaults(agent: str, env: str) -> dict[str, Any]:
     return dict(rows[max(matching, key=len)]) if matching else {}
 
 
-def _check_whole(name: str, value: Any, least: int) -> None:
+def _check_whole(name: str, value: Any, least: int, most: int = MOST) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"{name}: got {value!r}, expected a whole number, {least} or more")
+        raise ValueError(f"{name}: got {value!r:.60}, expected a whole number, {least} or more")
+    if value > most:
+        raise ValueError(f"{name}: got {value}, expected a whole number, {most:,} or less")

@@ -16,7 +16,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
+import stat
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
@@ -26,13 +29,16 @@ from filelock import FileLock, Timeout
 
 from vaerl.disk import files, jsonio
 from vaerl.disk.errors import VaerlLoadError, one_line
+from vaerl.disk.reading import check_kind, read_file
 from vaerl.disk.versions import versions
 from vaerl.track import TRACKERS
+from vaerl.track.rows import LARGEST, check_steps, read_rows, rows_until
+from vaerl.track.rows import LIMIT as LOG_LIMIT
 
 STATES = ("running", "finished", "stopped", "failed")
 LOCK = ".lock"  # held by the process that trains
-METRICS_LIMIT = 2**32  # bytes of metrics.jsonl that are read
-_NOT_FINITE = {"nan": float("nan"), "inf": float("inf"), "-inf": float("-inf")}
+CONFIG_LIMIT = 2**20  # bytes of config.json and status.json
+MOST_EPISODES = 1_000_000  # of an evaluation
 
 
 class RunDirectory:
@@ -158,10 +164,27 @@ class RunDirectory:
         run = cls(path)
         if not run.path.exists():
             raise VaerlLoadError(f"no such run: {str(run.path)!r}")
-        if not run.config_path.is_file():
+        if not os.path.lexists(run.config_path):
             raise VaerlLoadError(f"{str(run.path)!r} is not a run: it has no config.json")
-        run._config = _read_object(run.config_path)
+        run.check_places()
+        run._config = run._read_object(run.config_path, CONFIG_LIMIT)
         return run
+
+    def check_places(self) -> None:
+        """Raise a VaerlLoadError unless files and folders of the run are such, and no links.
+
+        A link would have a command read, write or delete outside of the run.
+        """
+        folders = (
+            *(self.checkpoints_path, self.figures_path, self.videos_path, self.episodes_path),
+            *(self.path / name for name in TRACKERS.names()),
+        )
+        kinds = dict.fromkeys(folders, stat.S_IFDIR)
+        own = (self.config_path, self.status_path, self.evaluation_path, self.metrics_path)
+        kinds |= dict.fromkeys((*own, self.path / LOCK), stat.S_IFREG)
+        for place, kind in kinds.items():
+            with contextlib.suppress(FileNotFoundError):
+                check_kind(place, kind, str(place))
 
     @property
     def config(self) -> dict[str, Any]:
@@ -170,6 +193,18 @@ class RunDirectory:
             self._config = type(self).open(self.path)._config
         assert self._config is not None
         return self._config
+
+    def _read(self, path: Path, limit: int) -> bytes:
+        try:
+            return read_file(path, limit, root=self.path)
+        except VaerlLoadError as error:
+            raise VaerlLoadError(f"{self.path}{os.sep}{error}") from None
+
+    def _read_object(self, path: Path, limit: int) -> dict[str, Any]:
+        data = jsonio.loads(self._read(path, limit), str(path))
+        if not isinstance(data, dict):
+            raise VaerlLoadError(f"{path}: expected an object")
+        return data
 
     def set_status(self, state: str, steps: int, **details: Any) -> None:
         """Write status.json: one of `STATES`, the number of steps, and further plain data."""
@@ -182,12 +217,14 @@ class RunDirectory:
         """What `set_status` wrote last; running with 0 steps if there is nothing yet."""
         if not self.status_path.exists():
             return {"state": "running", "steps": 0}
-        status = _read_object(self.status_path)
+        status = self._read_object(self.status_path, CONFIG_LIMIT)
         where = str(self.status_path)
-        _check_steps(status, "steps", where)
+        check_steps(status, "steps", where)
         if status.get("state") not in STATES:
-            legal = ", ".join(STATES)
-            raise VaerlLoadError(f"{where}:state: got {status.get('state')!r}, expected {legal}")
+            shown, legal = one_line(repr(status.get("state")), 60), ", ".join(STATES)
+            raise VaerlLoadError(f"{where}:state: got {shown}, expected {legal}")
+        for key in ("train_seconds", "train_steps"):
+            _check_number(status.get(key, 0), f"{where}:{key}", 0.0)
         return status
 
     def evaluation(self) -> dict[str, Any] | None:
@@ -197,46 +234,37 @@ class RunDirectory:
         """
         if not self.evaluation_path.exists():
             return None
-        data = _read_object(self.evaluation_path)
+        data = self._read_object(self.evaluation_path, jsonio.MAX_BYTES)
         for kind in ("stochastic", "deterministic"):
-            figures = data.get(kind, {})
-            if not isinstance(figures, dict) or not isinstance(figures.get("goals", []), list):
-                where = f"{self.evaluation_path}:{kind}"
-                raise VaerlLoadError(f"{where}: expected an object whose goals are a list")
+            where, found = f"{self.evaluation_path}:{kind}", data.get(kind, {})
+            if not isinstance(found, dict):
+                raise VaerlLoadError(f"{where}: expected an object of scores")
+            for name, value in found.items():
+                if isinstance(value, list):
+                    _check_goals(value if name == "goals" else [], f"{where}:{name}")
+                elif name not in ("env", "deterministic"):
+                    _check_number(value, f"{where}:{name}")
         return data
 
     def metrics(self) -> list[dict[str, Any]]:
         """The rows of metrics.jsonl, each with `global_step`; an incomplete last line is left out.
 
-        Raises VaerlLoadError, which names the line.
+        Of very many rows only some are read; faulty ones are left out, with one line on stderr
+        (`vaerl.track.rows`). Raises VaerlLoadError if the file cannot be read.
         """
         if not self.metrics_path.exists():
             return []
-        if self.metrics_path.stat().st_size > METRICS_LIMIT:
-            raise VaerlLoadError(f"{self.metrics_path}: larger than {METRICS_LIMIT} bytes")
-        try:
-            lines = files.read_lines(self.metrics_path)
-        except UnicodeDecodeError as error:
-            raise VaerlLoadError(f"{self.metrics_path}: not UTF-8: {error}") from None
-        rows = []
-        for number, line in enumerate(lines, start=1):
-            where = f"{self.metrics_path}:{number}"
-            row = jsonio.loads(line.encode(), where)
-            _check_steps(row, "global_step", where)
-            rows.append({key: _NOT_FINITE.get(str(value), value) for key, value in row.items()})
-        return rows
+        found = read_rows(self._read(self.metrics_path, LOG_LIMIT), str(self.metrics_path))
+        if found.problem:
+            print(found.problem, file=sys.stderr)
+        return found.rows
 
     def drop_metrics_after(self, step: int) -> None:
         """Delete the rows after `step`, which a resumed run writes again; WriteError."""
         if not self.metrics_path.exists():
             return
-        lines = files.read_lines(self.metrics_path)
-        kept = [
-            line
-            for line, row in zip(lines, self.metrics(), strict=True)
-            if row["global_step"] <= step
-        ]
-        files.write_text(self.metrics_path, "".join(line + "\n" for line in kept))
+        data = self._read(self.metrics_path, LOG_LIMIT)
+        files.write_bytes(self.metrics_path, rows_until(data, step, str(self.metrics_path)))
 
     def series(self, key: str) -> tuple[np.ndarray, np.ndarray]:
         """Steps (int64) and values (float64) of the rows that have `key`."""
@@ -245,19 +273,17 @@ class RunDirectory:
         return steps, np.array([float(row[key]) for row in rows], dtype=np.float64)
 
 
-def _check_steps(data: Any, key: str, where: str) -> None:
-    """Raise VaerlLoadError unless `data` is an object with a number of steps under `key`."""
-    steps = data.get(key) if isinstance(data, dict) else None
-    if type(steps) is not int or steps < 0:
-        shown = one_line(repr(data), 60) if steps is None else repr(steps)
-        raise VaerlLoadError(f"{where}:{key}: got {shown}, expected a whole number, 0 or more")
+def _check_number(value: Any, where: str, least: float = -math.inf) -> None:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not least <= value <= LARGEST:
+        legal = "a number" if least == -math.inf else f"a number, {least:g} or more"
+        raise VaerlLoadError(f"{where}: got {one_line(repr(value), 60)}, expected {legal}")
 
 
-def _read_object(path: Path) -> dict[str, Any]:
-    try:
-        data = jsonio.loads(path.read_bytes(), str(path))
-    except OSError as error:
-        raise VaerlLoadError(f"{path}: {error.strerror or error}") from None
-    if not isinstance(data, dict):
-        raise VaerlLoadError(f"{path}: expected an object")
-    return data
+def _check_goals(goals: list[Any], where: str) -> None:
+    if len(goals) > MOST_EPISODES:
+        raise VaerlLoadError(f"{where}: got {len(goals):,}, expected at most {MOST_EPISODES:,}")
+    for goal in goals:
+        if type(goal) is not int or not -1 <= goal < MOST_EPISODES:
+            shown = one_line(repr(goal), 60)
+            raise VaerlLoadError(f"{where}: got {shown}, expected numbers of goals, -1 for none")

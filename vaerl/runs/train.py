@@ -26,7 +26,7 @@ from vaerl.checkpoint.read import find_checkpoint, list_checkpoints
 from vaerl.disk import files, jsonio
 from vaerl.disk.errors import RunFailed, one_line, only_looks
 from vaerl.disk.versions import versions
-from vaerl.runs.build import check_config, log_every, make_agent, make_trackers
+from vaerl.runs.build import check_config, check_options, log_every, make_agent, make_trackers
 from vaerl.runs.callback import TrackerCallback
 from vaerl.runs.clone import resolve
 from vaerl.runs.config import TrainConfig
@@ -110,8 +110,9 @@ def load_run(path: Path) -> tuple[BaseAlgorithm, TrainConfig, int]:
     """
     run = RunDirectory.open(path)
     config = read_config(run)
+    check_options(config)
     checkpoint = find_checkpoint(run.checkpoints_path)
-    agent = load_checkpoint(checkpoint, _make_env(config))
+    agent = load_checkpoint(checkpoint, _make_env(config), trains=False)
     return agent, config, checkpoint.num_timesteps
 
 

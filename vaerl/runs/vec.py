@@ -17,12 +17,10 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
 import vaerl.envs  # noqa: F401  (registers the environments, in worker processes too)
 from vaerl.disk.errors import EnvironmentFault, one_line
-from vaerl.envs.making import find_spec, make_env
+from vaerl.envs.making import LONGEST, check_env_options, find_spec, make_env
 from vaerl.policies.spaces import check_action_space
 from vaerl.runs.config import check_env_id
 from vaerl.runs.monitor import Monitor, words_of
-
-LONGEST = 100_000  # steps of an episode that an environment may declare
 
 
 class _SpacedSeeds:
@@ -106,6 +104,7 @@ def make_vec(
     """
     check_env_id(env_id)
     spec, arguments = find_spec(env_id), dict(options or {})
+    check_env_options(spec, arguments)
     try:
         first = _make_one(spec, arguments, limit, False)
         if arguments:  # some are first used by a reset

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 
 from vaerl.disk import files, jsonio
+from vaerl.disk.reading import read_file
 from vaerl.track.base import Tracker, plain
+from vaerl.track.rows import LIMIT, read_rows
 
 
 class JsonlTracker(Tracker):
@@ -64,9 +66,9 @@ class JsonlTracker(Tracker):
 
 def _last_time(path: Path) -> float:
     try:
-        row = jsonio.loads(files.read_lines(path)[-1].encode(), path.name)
+        row = read_rows(read_file(path, LIMIT), path.name).rows[-1]
         return max(0.0, float(row["time"]))
-    except (OSError, ValueError, IndexError, KeyError, TypeError):
+    except (ValueError, IndexError, KeyError, TypeError):
         return 0.0
 
 

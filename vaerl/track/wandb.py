@@ -18,6 +18,7 @@ import numpy as np
 
 from vaerl.disk import files
 from vaerl.disk.errors import one_line
+from vaerl.disk.reading import read_file
 from vaerl.names import check_name
 from vaerl.track import media
 from vaerl.track.base import Media, Tracker, plain, to_stderr
@@ -77,7 +78,7 @@ class WandbTracker(Tracker):
             name=folder.resolve().name,
             group=f"{config['agent']}-{config['density']}-{config['env']}",
             mode=config["wandb_mode"],
-            id=files.read_file(place, 64).decode("ascii"),
+            id=read_file(place, 64, root=folder).decode("ascii"),
             resume="allow",
         )
 
