@@ -126,7 +126,7 @@ def _number(value: Any) -> Any:
     if isinstance(value, str):
         return NOT_FINITE.get(value, value)
     if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) > LARGEST:
-        return math.copysign(math.inf, value)
+        return math.inf if value > 0 else -math.inf
     return value
 
 
