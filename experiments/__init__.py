@@ -79,6 +79,10 @@ EXPERIMENTS = Registry(
             "vaerl.experiments.offline.experiment:run",
             "offline reinforcement learning from noisy play, by density and agent",
         ),
+        "returns": (
+            "vaerl.experiments.returns.experiment:run",
+            "return and cost on MuJoCo by critic, switches and density",
+        ),
     },
 )
 

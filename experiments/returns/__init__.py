@@ -1,0 +1,1 @@
+"""Which critic and which switches earn return on MuJoCo, and what does a policy class add?"""

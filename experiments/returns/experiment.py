@@ -1,0 +1,186 @@
+"""Which critic and which switches earn return on MuJoCo, and what does a policy class add?
+
+Protocol. Gymnasium's MuJoCo tasks × rows (`rows.py`) × densities × seeds, one thread a run. Every
+10,000 steps the best action is judged on 10 episodes of another copy of the environment; what the
+judging takes is not in the CPU seconds. Settings are chosen on seeds from 100 on, which no table
+shows.
+
+Files: out/cells/ (a finished run is not repeated), out/results.json (the table and all curves),
+out/figures/.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from time import process_time
+from typing import Any
+
+import gymnasium
+import numpy as np
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.monitor import Monitor
+
+from vaerl.densities import DENSITIES
+from vaerl.densities.options import check_positive, check_seed
+from vaerl.experiments.returns.rows import GAUSSIAN, ROWS
+from vaerl.experiments.returns.table import assemble, draw
+from vaerl.lab.cells import Cell, Desk, Measured
+from vaerl.lab.experiment import Experiment
+from vaerl.lab.pool import Tick
+from vaerl.lab.record import plain
+from vaerl.lab.table import command_line
+from vaerl.names import check_name
+from vaerl.runs.evaluate import own_randomness
+
+ENVS = ("HalfCheetah-v5", "Hopper-v5", "Walker2d-v5", "Ant-v5", "Humanoid-v5")
+PRESETS = ("full", "debug")
+SEEDS = (0, 1, 2, 3, 4)
+STEPS = 100_000
+EVERY = 10_000
+EPISODES = 10
+DEBUG = {"learning_starts": 40, "batch_size": 16}
+
+
+@dataclass(frozen=True)
+class Training(Cell):
+    """One training.
+
+    >>> Training("Hopper-v5", "sb3-sac", "gaussian", 0, 50_000, {}, 10_000, 10).name
+    'Hopper-v5-sb3-sac-gaussian-50000-s0'
+    """
+
+    env: str
+    row: str
+    density: str
+    seed: int
+    steps: int
+    settings: Mapping[str, Any]
+    every: int
+    episodes: int
+
+    @property
+    def name(self) -> str:
+        """Environment, row, density, steps and seed."""
+        return f"{self.env}-{self.row}-{self.density}-{self.steps}-s{self.seed}"
+
+    @property
+    def work(self) -> float:
+        """Environment steps."""
+        return float(self.steps)
+
+
+def make_cell(
+    env: str, row: str, density: str, seed: int, steps: int, debug: bool = False
+) -> Training:
+    """The cell of a row; a library's own Gaussian with another density raises one line."""
+    chosen = ROWS[check_name("row", row, ROWS)]
+    if density != GAUSSIAN and not chosen.any_density:
+        raise ValueError(f"densities: got {density!r} with row {row!r}, expected {GAUSSIAN!r}")
+    settings = plain(chosen.settings | (DEBUG if debug else {}))
+    every, episodes = (steps // 2, 1) if debug else (EVERY, EPISODES)
+    return Training(
+        env, row, DENSITIES.check(density), check_seed("seeds", seed), steps, settings, every,
+        episodes,
+    )  # fmt: skip
+
+
+def run(
+    out: Path,
+    preset: str = "full",
+    envs: list[str] | None = None,
+    rows: list[str] | None = None,
+    densities: list[str] | None = None,
+    seeds: list[int] | None = None,
+    steps: int = STEPS,
+    jobs: int = 1,
+    table: bool = False,
+) -> Path:
+    """Train what is not finished, print the table of all finished runs, draw the curves.
+
+    Args:
+        out: folder of the results; finished runs found there are reused.
+        preset: "full", or "debug", which runs in seconds.
+        envs: Gymnasium ids; the five MuJoCo tasks by default ("debug": Pendulum-v1).
+        rows: such as crossq-256; all by default.
+        densities: of the policy; gaussian by default.
+        seeds: 0 to 4 by default ("debug": 0). Those from 100 on are for tuning and in no table.
+        steps: environment steps a run.
+        jobs: processes, each with one thread.
+        table: train nothing, only make the table again.
+    """
+    debug = check_name("preset", preset, PRESETS) == "debug"
+    length = 120 if debug else check_positive("steps", steps)
+    cells = [
+        make_cell(env, row, density, seed, length, debug)
+        for seed in seeds or SEEDS[: 1 if debug else None]
+        for env in envs or (["Pendulum-v1"] if debug else ENVS)
+        for row in rows or ROWS
+        for density in densities or [GAUSSIAN]
+    ]
+    given = {
+        "preset": preset, "envs": envs, "rows": rows, "densities": densities, "seeds": seeds,
+        "steps": steps,
+    }  # fmt: skip
+    return Experiment(measure, assemble, draw).run(
+        cells,
+        Path(out),
+        command=command_line("returns", run, given),
+        jobs=check_positive("jobs", jobs),
+        only_table=table,
+        others=lambda cell: cell["seed"] < 100,
+    )
+
+
+def measure(cell: Training, desk: Desk) -> Measured:
+    """Train one agent and judge it on the way."""
+    env = Monitor(gymnasium.make(cell.env))
+    agent = ROWS[cell.row].make(
+        cell.density, env=env, seed=cell.seed, device="cpu", buffer_size=cell.steps,
+        **cell.settings,
+    )  # fmt: skip
+    judge, start = _Judge(cell, desk.tick), process_time()
+    agent.learn(cell.steps, callback=judge)
+    env.close()
+    return Measured(
+        {
+            "judged": judge.judged,
+            "episodes": judge.episodes,
+            "train_seconds": process_time() - start - judge.seconds,
+            "judge_seconds": judge.seconds,
+        }
+    )
+
+
+class _Judge(BaseCallback):
+    """Judges the best action now and then, and notes the training episodes."""
+
+    def __init__(self, cell: Training, tick: Tick) -> None:
+        super().__init__()
+        self.cell, self.tick, self.seconds = cell, tick, 0.0
+        self.env = Monitor(gymnasium.make(cell.env))
+        self.judged: list[list[float]] = []
+        """[step, mean return of the best action]."""
+        self.episodes: list[list[float]] = []
+        """[last step, return] of each training episode."""
+
+    def _on_step(self) -> bool:
+        self.tick(self.num_timesteps)
+        for info in self.locals["infos"]:
+            if "episode" in info:
+                self.episodes.append([self.num_timesteps, float(info["episode"]["r"])])
+        if self.num_timesteps % self.cell.every == 0:
+            start = process_time()
+            with own_randomness(self.model, self.cell.seed):
+                self.env.reset(seed=10_000 + self.cell.seed)
+                returns, _ = evaluate_policy(
+                    self.model, self.env, self.cell.episodes, deterministic=True, warn=False
+                )
+            self.judged.append([self.num_timesteps, float(np.mean(returns))])
+            self.seconds += process_time() - start
+        return True
+
+    def _on_training_end(self) -> None:
+        self.env.close()

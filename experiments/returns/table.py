@@ -1,0 +1,82 @@
+"""The table of finished runs, and their learning curves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vaerl.disk import files
+from vaerl.lab.experiment import Results
+from vaerl.lab.stats import ENOUGH, interquartile_mean, interval
+from vaerl.report.curve_figures import Curve, draw_curves
+from vaerl.report.figures import figure_style, new_figure, save_png
+
+MARKS = (50_000, 100_000)
+"""Steps at which public tables report."""
+
+
+def assemble(results: Results) -> dict[str, Any]:
+    """The record: a row for each environment, row and density; all curves are its data."""
+    groups: dict[tuple[str, int, str, str], list[Mapping[str, Any]]] = {}
+    for result in results:
+        cell = result.cell
+        key = (cell["env"], cell["steps"], cell["row"], cell["density"])
+        groups.setdefault(key, []).append(result.data)
+    enough = any(len(own) >= ENOUGH for own in groups.values())
+    rows = []
+    for (env, steps, row, density), own in groups.items():
+        last = [data["judged"][-1][1] for data in own]
+        seconds = np.mean([data["train_seconds"] for data in own])
+        middle = interquartile_mean([last]).text(0) if len(last) >= ENOUGH else "–"
+        rows.append(
+            [
+                env, row, density, f"{steps:,}", str(len(own)),
+                *(_at(own, mark) for mark in MARKS),
+                *([middle] if enough else []),
+                f"{1000 * seconds / steps:.1f}",
+                f"{np.mean(last) / seconds:.2f}",
+            ]
+        )  # fmt: skip
+    first = results[0].cell
+    return {
+        "title": "Return and cost on MuJoCo by critic, switches and density",
+        "caption": (
+            f"Mean return of {first['episodes']} episodes with the best action, with the 95 % "
+            "interval (Student's t) over seeds; the interquartile mean with its bootstrap interval "
+            "at the end; CPU seconds of one thread, without the judging."
+        ),
+        "columns": [
+            "environment", "row", "density", "steps", "seeds",
+            *(f"at {mark // 1000}k" for mark in MARKS),
+            *(["at the end, interquartile mean"] if enough else []),
+            "CPU seconds per 1000 steps", "return per CPU second",
+        ],
+        "rows": rows,
+        "data": {r.path.stem: {"cell": dict(r.cell), **r.data} for r in results},
+    }  # fmt: skip
+
+
+def _at(own: list[Mapping[str, Any]], step: int) -> str:
+    """Mean return at a step, a dash where no run has reached it."""
+    found = [value for data in own for at, value in data["judged"] if at == step]
+    return interval(found, 0) if found else "–"
+
+
+def draw(results: Results, out: Path) -> Path:
+    """Draw the judged returns, a panel for each environment, into out/figures/returns.png."""
+    panels: dict[str, list[Curve]] = {}
+    for r in results:
+        steps, returns = np.array(r.data["judged"], dtype=float).reshape(-1, 2).T
+        label = f"{r.cell['row']} {r.cell['density']}"
+        curve = Curve(label, "", f"seed {r.cell['seed']}", steps, returns)
+        panels.setdefault(str(r.cell["env"]), []).append(curve)
+    with figure_style():
+        figure = new_figure(5.0 * len(panels), 3.6)
+        axes = figure.subplots(1, len(panels), squeeze=False)[0]
+        for ax, (env, members) in zip(axes, panels.items(), strict=True):
+            draw_curves(ax, members, ylabel="return of the best action", title=env)
+            ax.legend()
+    return save_png(figure, files.make_directory(out / "figures") / "returns.png")
