@@ -2,38 +2,67 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 import torch
-from stable_baselines3.common.policies import ContinuousCritic
 from torch import Tensor
+
+from vaerl.policies.critic_heads import Backup, ScalarHead
+
+
+class Transition(NamedTuple):
+    """What critics learn from: B transitions with the actions that follow."""
+
+    obs: Any
+    actions: Tensor
+    """a ``(B, X)``."""
+    next_obs: Any
+    next_actions: Tensor
+    """a' ~ π(s') ``(B, X)``."""
+    backup: Backup
+    """What turns a value at (s', a') into a target."""
 
 
 class Critics:
     """N critics of any kind, differentiated by autograd.
 
-    SAC reaches its critics through these three calls alone, so a faster form needs no more than
-    them. B states, X action dimensions.
+    SAC reaches its critics through these calls alone, so a faster form needs no more than them.
+    B states, X action dimensions.
 
     Args:
-        critic: SB3's module, whose parameters are used and updated in place.
+        critic: SB3's module or a `CriticNet`, whose parameters are used and updated in place.
+        target: its slow copy, or the same module if it has none.
     """
 
-    def __init__(self, critic: ContinuousCritic) -> None:
-        self.critic = critic
+    def __init__(self, critic: Any, target: Any) -> None:
+        self.critic, self.target = critic, target
+        self.head = getattr(critic, "head", None) or ScalarHead()  # SB3's critics are values
 
-    def regress(self, obs: Any, actions: Tensor, target: Tensor) -> Tensor:
-        """Write the gradient of `critic_loss` into the parameters; returns the loss, 0-d.
-
-        Args:
-            actions: a ``(B, X)``; target: y ``(B, 1)``.
-        """
+    def regress(self, step: Transition) -> Tensor:
+        """Write the gradient of the head's loss into the parameters; returns the loss, 0-d."""
         for parameter in self.critic.parameters():
             parameter.grad = None
-        loss = critic_loss(torch.stack(self.critic(obs, actions)), target)
+        now, after = self.pair(step)
+        loss = self.head.loss(now, after, step.backup)
         if loss.requires_grad:  # unless all is frozen
             loss.backward()
         return loss.detach()
+
+    def pair(self, step: Transition) -> tuple[Tensor, Tensor]:
+        """Outputs at (s, a), and without gradient those at (s', a'), ``(N, B, K)`` each."""
+        own = getattr(self.critic, "pair", None)
+        if own is not None:
+            return own(self.target, *step[:4])
+        with torch.no_grad():
+            after = torch.stack(self.target(step.next_obs, step.next_actions))
+        return torch.stack(self.critic(step.obs, step.actions)), after
+
+    def settle(self) -> None:
+        """To be called after a step of the optimiser: weights return to their lengths."""
+        project = getattr(self.critic, "project_", None)
+        if project is not None:
+            project()
 
     def lowest(self, obs: Any, actions: Tensor) -> tuple[Tensor, Tensor]:
         """min_i Q_i(s, a) ``(B,)`` and its slope in the actions ``(B, X)``, without gradient."""
@@ -50,7 +79,9 @@ class Critics:
         return torch.stack([torch.cat(self.critic(obs, a), dim=1).amin(1) for a in actions])
 
 
-def critic_loss(q: Tensor, target: Tensor) -> Tensor:
-    """½ Σ_i mean_B (Q_i(s, a) − y)² for q ``(N, B, 1)`` and y ``(B, 1)``."""
-    assert q.shape[1:] == target.shape, (q.shape, target.shape)
-    return 0.5 * (q - target).square().mean((1, 2)).sum()
+@torch.no_grad()
+def polyak_(target: Iterable[Tensor], source: Iterable[Tensor], tau: float) -> None:
+    """target ← target + τ (source − target), all tensors in one pass."""
+    moved = list(target)
+    if moved:
+        torch._foreach_lerp_(moved, list(source), tau)

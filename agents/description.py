@@ -61,8 +61,9 @@ REFUSALS = (TypeError, AssertionError, RuntimeError, MemoryError, OverflowError)
 # Arguments with a field of their own, and those that the caller of `make_agent` chooses.
 _NOT_OPTIONS = {"self", "policy", "env", "seed", "device", "tensorboard_log", "_init_setup_model"}
 _NOT_OPTIONS |= {"data"}
-# Arguments that A2C moves into policy_kwargs, which are stored.
-_SPENT = {"use_rms_prop": False, "rms_prop_eps": 1e-5}
+# Arguments that A2C and SAC move into policy_kwargs, which are stored.
+_SPENT: dict[str, Any] = {"use_rms_prop": False, "rms_prop_eps": 1e-5}
+_SPENT |= {"critic": "sac", "critic_options": None, "normalize_observations": False}
 
 
 @dataclass(frozen=True)
@@ -260,14 +261,14 @@ def _describe_env(env: VecEnv | None) -> tuple[str, dict[str, Any]]:
 
 
 def _argument(agent: BaseAlgorithm, name: str) -> Any:
+    if name in _SPENT:
+        return _SPENT[name]
     for attribute in (name, f"_{name}"):
         if hasattr(agent, attribute):
             value = getattr(agent, attribute)
             # vaerl's agents choose their own buffer classes again.
             own = inspect.isclass(value) and value.__module__.startswith("vaerl.")
             return None if own and name.endswith("buffer_class") else value
-    if name in _SPENT:
-        return _SPENT[name]
     raise ValueError(f"{type(agent).__name__} keeps no attribute for its argument {name!r}")
 
 

@@ -17,12 +17,12 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv
 from torch import Tensor
 
-from vaerl.agents.critics import critic_loss
 from vaerl.agents.from_data import Info, at_least_zero
 from vaerl.agents.offline import Batch, OfflineAgent, td_target
 from vaerl.densities.options import check_share
 from vaerl.finite import check_loss
 from vaerl.policies.critic import CriticPolicy
+from vaerl.policies.critic_heads import critic_loss
 
 
 def expectile_loss(difference: Tensor, expectile: float) -> Tensor:

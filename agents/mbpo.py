@@ -140,8 +140,8 @@ class MBPO(LearnsModel, SAC):
             self._fit_model()
         super().train(gradient_steps, batch_size)
 
-    def _update(self, batch: Any) -> dict[str, Tensor]:
-        return super()._update(self._mixed(batch))
+    def _update(self, batch: Any, follow: bool = True) -> dict[str, Tensor]:
+        return super()._update(self._mixed(batch), follow)
 
     def _mixed(self, batch: ReplayBufferSamples) -> ReplayBufferSamples:
         """A share of a real batch, the rest imagined."""

@@ -17,13 +17,13 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv
 from torch import nn
 
-from vaerl.agents.critics import critic_loss
 from vaerl.agents.from_data import Fit, Info
 from vaerl.agents.offline import Batch, OfflineAgent, td_target
 from vaerl.data import Demonstrations
 from vaerl.densities.options import check_share
 from vaerl.finite import check_loss
 from vaerl.policies.critic import LatentPolicy
+from vaerl.policies.critic_heads import critic_loss
 
 
 class PLAS(OfflineAgent):

@@ -12,7 +12,7 @@ B transitions, N critics, X action dimensions.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, ClassVar, cast
 
@@ -34,42 +34,20 @@ from vaerl.agents.common import (
     signature_of,
     taken_and_stored,
 )
-from vaerl.agents.critics import Critics
+from vaerl.agents.critics import Critics, Transition, polyak_
 from vaerl.agents.demonstrated import demonstration_buffer, fit_to_clone, half_and_half
 from vaerl.agents.improvement import make_improvement
-from vaerl.agents.temperature import annealing, entropy_target
+from vaerl.agents.scaling import ReturnScale
+from vaerl.agents.temperature import annealing, entropy_target, temperature_loss
 from vaerl.data import Demonstrations, load_demonstrations
 from vaerl.densities.options import check_positive
 from vaerl.finite import check_loss
 from vaerl.policies import SACPolicy
-from vaerl.policies.sac import DensityActor
+from vaerl.policies.actor import DensityActor
+from vaerl.policies.critic_heads import Backup
 from vaerl.policies.standard import StandardFeatures
 
 Info = dict[str, Tensor]
-
-
-def soft_target(
-    reward: Tensor,
-    done: Tensor,
-    discount: Tensor | float,
-    next_q: Tensor,
-    next_log_prob: Tensor,
-    alpha: Tensor,
-) -> Tensor:
-    """y = r + γ (1 − d) (min_i Q̄_i(s', a') − α log π(a' | s')), ``(B, 1)``.
-
-    Args:
-        reward, done: ``(B, 1)``; discount: γ, or γ^n of n-step returns ``(B, 1)``.
-        next_q: the target critics' values at a' ~ π(s'), ``(N, B, 1)``.
-        next_log_prob: log π(a' | s') ``(B,)``, in nats.
-        alpha: temperature, 0-d or ``(1,)``.
-
-    >>> one = torch.ones(1)
-    >>> soft_target(one[None], 0.0 * one[None], 0.5, torch.full((2, 1, 1), 4.0), one, one)
-    tensor([[2.5000]])
-    """
-    soft_value = next_q.amin(0) - alpha * next_log_prob.unsqueeze(-1)
-    return reward + (1.0 - done) * discount * soft_value
 
 
 def actor_loss(
@@ -90,22 +68,6 @@ def actor_loss(
     return loss, {"actor_loss": loss.detach(), "entropy_lower": -log_prob.detach().mean()}
 
 
-def temperature_loss(
-    log_alpha: Tensor, log_prob: Tensor, target_entropy: float
-) -> tuple[Tensor, Info]:
-    """−mean_B log α (log π(a | s) + H̄): α rises where the entropy lies below the target H̄."""
-    loss = -(log_alpha * (log_prob.detach() + target_entropy).mean()).sum()
-    return loss, {"ent_coef_loss": loss.detach()}
-
-
-@torch.no_grad()
-def polyak_(target: Iterable[Tensor], source: Iterable[Tensor], tau: float) -> None:
-    """target ← target + τ (source − target), all tensors in one pass."""
-    moved = list(target)
-    if moved:
-        torch._foreach_lerp_(moved, list(source), tau)
-
-
 class SAC(Improver, DensityAgent, SB3SAC):
     """`stable_baselines3.SAC` over a density.
 
@@ -116,7 +78,15 @@ class SAC(Improver, DensityAgent, SB3SAC):
             see `vaerl.agents.improvement`.
         improvement_kwargs: settings of that step, fields of `Improvement`.
         ent_coef: as in SB3, or "anneal_START_END[_FRACTION[_BEGIN]]" (`Annealed`).
-        target_entropy: as in SB3, or "modes_M": −X + log M nats.
+        target_entropy: as in SB3, or "modes_M" or "-C|A|/D" (`entropy_target`).
+        critic, critic_options: a critic by name ("sac", "crossq", "xqc", "flash", "simba") and the
+            parts exchanged in it, such as ``{"norm": "layer"}``; see
+            `vaerl.policies.critic_net`.
+        normalize_observations: normalise observations by their running mean and deviation, inside
+            the policy.
+        scale_rewards: divide rewards by the running deviation of the discounted return; α then
+            counts in these units (`ReturnScale`).
+        policy_delay: updates of the critics for one of actor and temperature.
         relative_entropy: measure the entropy that the critic is paid for against the uniform law
             over the box, H(π) − X log 2 <= 0 nats, instead of absolutely. Where episodes end at a
             goal, positive entropies pay for staying away from it (Yu, Zhang & Xu 2022).
@@ -170,6 +140,11 @@ class SAC(Improver, DensityAgent, SB3SAC):
         relative_entropy: bool = False,
         diagnostics_interval: int = 1000,
         data: Any = None,
+        critic: str = "sac",
+        critic_options: dict[str, Any] | None = None,
+        normalize_observations: bool = False,
+        scale_rewards: bool = False,
+        policy_delay: int = 1,
         **kwargs: Any,
     ) -> None:
         self._data = None if data is None else load_demonstrations(data)
@@ -178,8 +153,15 @@ class SAC(Improver, DensityAgent, SB3SAC):
         self._improvement = make_improvement(improvement, self.improvement_kwargs)
         self.relative_entropy = relative_entropy
         self.diagnostics_interval = check_positive("diagnostics_interval", diagnostics_interval)
+        self.scale_rewards = scale_rewards
+        self.policy_delay = check_positive("policy_delay", policy_delay)
         policy, policy_kwargs = resolve_policy(policy, policy_kwargs, self.policy_aliases)
-        kwargs["policy_kwargs"] = policy_kwargs
+        chosen = {
+            "critic": critic if critic != "sac" else None,
+            "critic_options": critic_options,
+            "normalize_observations": normalize_observations,
+        }
+        kwargs["policy_kwargs"] = policy_kwargs | {k: v for k, v in chosen.items() if v}
         super().__init__(policy, check_env(env), *args, **kwargs)  # type: ignore[arg-type]
 
     def _setup_model(self) -> None:
@@ -194,6 +176,7 @@ class SAC(Improver, DensityAgent, SB3SAC):
         if self._annealed is not None:
             self.ent_coef = self._annealed.start
         super()._setup_model()
+        self.return_scale = ReturnScale(self.gamma) if self.scale_rewards else None
         self._shown = None if self._data is None else demonstration_buffer(self._data, self)
         self.ent_coef = given
         self._improvement = make_improvement(self.improvement, self.improvement_kwargs)
@@ -240,6 +223,8 @@ class SAC(Improver, DensityAgent, SB3SAC):
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
         self._held, self._starts = None, None
+        if self.return_scale is not None:
+            self.return_scale.begin()
         return super()._setup_learn(*args, **kwargs)
 
     def _sample_action(
@@ -263,6 +248,11 @@ class SAC(Improver, DensityAgent, SB3SAC):
         *rest: Any,
     ) -> None:
         self._starts = dones
+        if self.return_scale is not None:
+            self.return_scale.update(reward, dones)
+        normalizer = getattr(self.policy, "normalizer", None)
+        if normalizer is not None:
+            normalizer.update(self._last_obs)
         super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, *rest)
 
     def train(self, gradient_steps: int, batch_size: int = 64) -> None:
@@ -276,49 +266,53 @@ class SAC(Improver, DensityAgent, SB3SAC):
 
         buffer = self.replay_buffer
         assert buffer is not None, "learn() or _setup_model() makes the buffer"
-        totals: dict[str, Tensor] = {}
+        found: dict[str, list[Tensor]] = {}
         for step in range(gradient_steps):
             if self._shown is None:
                 batch = buffer.sample(batch_size, env=self._vec_normalize_env)
             else:
                 batch = half_and_half(buffer, self._shown, batch_size, self._vec_normalize_env)
-            info = self._update(batch)
+            follow = (self._n_updates + step + 1) % self.policy_delay == 0
+            info = self._update(batch, follow)
             if step % self.target_update_interval == 0:
                 self._move_target()
             for key, number in info.items():
-                totals[key] = totals[key] + number if key in totals else number
+                found.setdefault(key, []).append(number.reshape(()))
         before = self._n_updates // self.diagnostics_interval
         self._n_updates += gradient_steps
 
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
-        if totals:
-            means = (
-                torch.stack([t.reshape(()) for t in totals.values()]).div_(gradient_steps).tolist()
-            )
-            for key, mean in zip(totals, means, strict=True):
-                self.logger.record(f"train/{key}", mean)
+        for key, numbers in found.items():
+            self.logger.record(f"train/{key}", torch.stack(numbers).mean().item())
         if gradient_steps and self._n_updates // self.diagnostics_interval > before:
             self._log_latents(batch.observations)
 
-    def _update(self, batch: Any) -> Info:
-        """One update of temperature, critics and actor, in SB3's order."""
+    def _update(self, batch: Any, follow: bool = True) -> Info:
+        """One update in SB3's order: temperature, critics, actor; the critics alone if the others
+        do not `follow`."""
         obs, next_obs = batch.observations, batch.next_observations
-        discount = self.gamma if batch.discounts is None else batch.discounts
-        reverse = self._improvement.reverse(self._current_progress_remaining)
-        forward = self._improvement.forward(self._current_progress_remaining)
-        with torch.set_grad_enabled(reverse):
-            actions, log_prob = self.actor.action_log_prob(obs)
-        log_prob = log_prob.reshape(-1)
-        alpha, info = self._temperature(log_prob)
+        remaining = self._current_progress_remaining
+        reverse = follow and self._improvement.reverse(remaining)
+        forward = follow and self._improvement.forward(remaining)
+        alpha = self._alpha()
+        info: Info = {}
+        if follow:
+            with torch.set_grad_enabled(reverse):
+                actions, log_prob = self.actor.action_log_prob(obs)
+            log_prob = log_prob.reshape(-1)
+            info |= self._move_temperature(log_prob)
 
         with torch.no_grad():
             next_actions, next_log_prob = self.actor.action_log_prob(next_obs)
-            next_q = torch.stack(self.critic_target(next_obs, next_actions))
-            above = next_log_prob.reshape(-1) + self._uniform_entropy
-            target = soft_target(batch.rewards, batch.dones, discount, next_q, above, alpha)
-        loss = self._critics.regress(obs, batch.actions, target)
-        info["critic_loss"] = check_loss("critic_loss", loss)
+            cost = alpha * (next_log_prob.reshape(-1, 1) + self._uniform_entropy)
+        rewards = batch.rewards if self.return_scale is None else self.return_scale(batch.rewards)
+        discount = self.gamma if batch.discounts is None else batch.discounts
+        backup = Backup(rewards, batch.dones, discount, cost)
+        step = Transition(obs, batch.actions, next_obs, next_actions, backup)
+        loss = check_loss("critic_loss", self._critics.regress(step))
+        info |= {"ent_coef": alpha, "critic_loss": loss}
         self.critic.optimizer.step()
+        self._critics.settle()
 
         losses: list[Tensor] = []
         if reverse:
@@ -332,10 +326,11 @@ class SAC(Improver, DensityAgent, SB3SAC):
             loss, more = self._forward_loss(obs, alpha)
             info |= more
             losses.append(loss)
-        self.actor.optimizer.zero_grad()
-        total = torch.stack([loss.reshape(()) for loss in losses]).sum()
-        check_loss("actor_loss", total).backward()
-        self.actor.optimizer.step()
+        if losses:
+            self.actor.optimizer.zero_grad()
+            total = torch.stack([loss.reshape(()) for loss in losses]).sum()
+            check_loss("actor_loss", total).backward()
+            self.actor.optimizer.step()
         return info
 
     @property
@@ -353,27 +348,38 @@ class SAC(Improver, DensityAgent, SB3SAC):
             actor.noise.generator(self.device),
         )
 
-    def _temperature(self, log_prob: Tensor) -> tuple[Tensor, Info]:
-        """α before its own step, and that step where α is learned."""
+    def _alpha(self) -> Tensor:
+        """The temperature α now."""
         if self._annealed is not None:
             now = self._annealed(self._current_progress_remaining)
             self.ent_coef_tensor = torch.tensor(now, device=self.device)
         if self.ent_coef_optimizer is None or self.log_ent_coef is None:
-            return self.ent_coef_tensor, {"ent_coef": self.ent_coef_tensor}
-        alpha = torch.exp(self.log_ent_coef.detach())
+            return self.ent_coef_tensor
+        return torch.exp(self.log_ent_coef.detach())
+
+    def _move_temperature(self, log_prob: Tensor) -> Info:
+        """A step of α where it is learned."""
+        if self.ent_coef_optimizer is None or self.log_ent_coef is None:
+            return {}
         loss, info = temperature_loss(self.log_ent_coef, log_prob, float(self.target_entropy))
         self.ent_coef_optimizer.zero_grad()
         loss.backward()
         self.ent_coef_optimizer.step()
-        return alpha, {"ent_coef": alpha, **info}
+        return info
 
     def _move_target(self) -> None:
+        if self.critic_target is self.critic:
+            return
         polyak_(self.critic_target.parameters(), self.critic.parameters(), self.tau)
         polyak_(self.batch_norm_stats_target, self.batch_norm_stats, 1.0)
 
     def _create_aliases(self) -> None:
         super()._create_aliases()
-        self._critics = Critics(self.critic)
+        self._critics = Critics(self.critic, self.critic_target)
+
+    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
+        names, variables = super()._get_torch_save_params()
+        return [*names, *(["return_scale"] if self.scale_rewards else [])], variables
 
     def _excluded_save_params(self) -> list[str]:
         return [
@@ -384,5 +390,6 @@ class SAC(Improver, DensityAgent, SB3SAC):
             "_held",
             "_improvement",
             "_shown",
+            "return_scale",
             "_starts",
         ]

@@ -1,10 +1,20 @@
-"""Schedules of the temperature α, and target entropies for policies with several modes."""
+"""The temperature α: its loss, its schedules, and target entropies."""
 
 from __future__ import annotations
 
 import math
 import re
 from dataclasses import dataclass
+
+from torch import Tensor
+
+
+def temperature_loss(
+    log_alpha: Tensor, log_prob: Tensor, target_entropy: float
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """−mean_B log α (log π(a | s) + H̄): α rises where the entropy lies below the target H̄."""
+    loss = -(log_alpha * (log_prob.detach() + target_entropy).mean()).sum()
+    return loss, {"ent_coef_loss": loss.detach()}
 
 
 @dataclass(frozen=True)
@@ -68,21 +78,28 @@ def annealing(text: str) -> Annealed | None:
 
 
 def entropy_target(text: str, action_dim: int) -> float:
-    """Target entropy in nats: a number as text, or "modes_M" for M modes.
+    """Target entropy in nats for X action dimensions: a number as text, "modes_M" or "-C|A|/D".
 
-    H̄ = −X + log M. SAC's −X for X action dimensions is the entropy of a Gaussian with σ = .089 on
-    each axis; M such Gaussians far apart have log M more.
+    "modes_M": H̄ = −X + log M. SAC's −X is the entropy of a Gaussian with σ = .089 on each axis; M
+    such Gaussians far apart have log M more. "-C|A|/D": H̄ = −C X / D, where C and D are 1 unless
+    given: XQC has "-|A|/2", FlashSAC "-.48|A|", a Gaussian with σ = .15.
 
     >>> entropy_target("-3", 2), round(entropy_target("modes_4", 2), 3)
     (-3.0, -0.614)
+    >>> entropy_target("-|A|/2", 6), entropy_target("-.48|A|", 2)
+    (-3.0, -0.96)
     """
     number = _number(text)
     if number is not None:
         return number
+    share = re.fullmatch(r"-(\d*\.?\d+)?\|A\|(?:/([1-9]\d*))?", text)
+    if share is not None:
+        return -float(share[1] or 1) * action_dim / float(share[2] or 1)
     match = re.fullmatch(r"modes_([1-9]\d*)", text)
     if match is None:
         raise ValueError(
-            f"target_entropy: got {text!r}, expected a number, 'auto' or 'modes_M' for M modes"
+            f"target_entropy: got {text!r}, expected a number, 'auto', 'modes_M' for M modes or a "
+            "share of the action dimensions such as '-|A|/2' or '-.48|A|'"
         )
     return -float(action_dim) + math.log(int(match[1]))
 

@@ -79,7 +79,7 @@ def make_cell(
     chosen = ROWS[check_name("row", row, ROWS)]
     if density != GAUSSIAN and not chosen.any_density:
         raise ValueError(f"densities: got {density!r} with row {row!r}, expected {GAUSSIAN!r}")
-    settings = plain(chosen.settings | (DEBUG if debug else {}))
+    settings = plain({**chosen.settings, **(DEBUG if debug else {})})
     every, episodes = (steps // 2, 1) if debug else (EVERY, EPISODES)
     return Training(
         env, row, DENSITIES.check(density), check_seed("seeds", seed), steps, settings, every,

@@ -36,15 +36,60 @@ class Row:
         return self.agent(density if self.any_density else "MlpPolicy", **options)
 
 
+def _widths(*critic: int) -> dict[str, Any]:
+    """Layers of the actor as in SB3, and of the critics."""
+    return {"net_arch": {"pi": [256, 256], "qf": list(critic)}}
+
+
+SWITCHES: dict[str, Any] = {
+    **RANDOM_STEPS,
+    "learning_rate": 1e-3,
+    "normalize_observations": True,
+    "scale_rewards": True,
+    "ent_coef": "auto_0.01",
+    "target_entropy": "-|A|/2",
+}
+"""What everyone with good curves has, at no cost."""
+
+_HALF_MOMENTUM = {"optimizer_kwargs": {"betas": [0.5, 0.999], "fused": True}}
+_CROSSQ: dict[str, Any] = {
+    **RANDOM_STEPS,
+    "learning_rate": 1e-3,
+    "critic": "crossq",
+    "policy_delay": 3,
+}
+_XQC: dict[str, Any] = {
+    **RANDOM_STEPS,
+    "learning_rate": "lin_3e-4_3e-5",
+    "critic": "xqc",
+    "scale_rewards": True,
+    "ent_coef": "auto_0.01",
+    "target_entropy": "-|A|/2",
+    "policy_delay": 3,
+}
+_FLASH: dict[str, Any] = {
+    **_XQC,
+    "learning_rate": "cos_3e-4_1.5e-4",
+    "critic": "flash",
+    "tau": 0.01,
+    "target_entropy": "-.48|A|",
+    "policy_delay": 2,
+}
+
+
 def _contrib(width: int) -> Row:
-    kwargs = {"net_arch": {"pi": [256, 256], "qf": [width, width]}}
-    settings = {**RANDOM_STEPS, "policy_kwargs": kwargs}
+    settings = {**RANDOM_STEPS, "policy_kwargs": _widths(width, width)}
     return Row(sb3_contrib.CrossQ, settings, any_density=False)
 
 
 ROWS: dict[str, Row] = {
     "sb3-sac": Row(stable_baselines3.SAC, any_density=False),
     "sac": Row(SAC),
+    "switches": Row(SAC, SWITCHES),
     "contrib-crossq-256": _contrib(256),
     "contrib-crossq-512": _contrib(512),
+    "crossq-256": Row(SAC, {**_CROSSQ, "policy_kwargs": _widths(256, 256) | _HALF_MOMENTUM}),
+    "crossq-512": Row(SAC, {**_CROSSQ, "policy_kwargs": _widths(512, 512) | _HALF_MOMENTUM}),
+    "xqc-256": Row(SAC, {**_XQC, "policy_kwargs": _widths(256, 256, 256, 256)}),
+    "flash-128": Row(SAC, {**_FLASH, "policy_kwargs": _widths(128, 128)}),
 }

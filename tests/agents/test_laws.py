@@ -17,10 +17,12 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from tests.agents.model_tasks import KnownWalk
 from tests.policies.common import TinyEnv
 from vaerl.agents import MBPO, PPO, SAC
+from vaerl.agents.critics import Transition
 from vaerl.checkpoint.load import load_checkpoint
 from vaerl.checkpoint.save import save_checkpoint
 from vaerl.planning import Step
 from vaerl.policies import ActorCriticPolicy
+from vaerl.policies.critic_heads import Backup
 
 STATE = np.zeros((1, 1), np.float32)
 
@@ -204,8 +206,15 @@ def test_an_agent_in_float64_is_that_in_float32(density: str) -> None:
             assert x.dtype == log_prob.dtype == context.dtype
             assert context.dtype == (torch.float64 if extractor is Doubles else torch.float32)
         batch = agent.replay_buffer.sample(64)
-        target = torch.ones(64, 1, dtype=context.dtype)
-        loss = agent._critics.regress(batch.observations, batch.actions, target)
+        one = torch.ones(64, 1, dtype=context.dtype)
+        step = Transition(
+            batch.observations,
+            batch.actions,
+            batch.next_observations,
+            batch.actions,
+            Backup(one, one, 0.9, one),
+        )
+        loss = agent._critics.regress(step)
         assert loss.dtype == context.dtype
         info = agent._update(batch)
         assert all(torch.isfinite(number).all() for number in info.values())

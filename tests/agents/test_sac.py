@@ -18,9 +18,11 @@ from stable_baselines3.her import HerReplayBuffer
 
 from tests.policies.common import DENSITIES, TinyEnv
 from vaerl.agents import SAC
-from vaerl.agents.critics import critic_loss
-from vaerl.agents.sac import actor_loss, polyak_, soft_target, temperature_loss
+from vaerl.agents.critics import polyak_
+from vaerl.agents.sac import actor_loss
+from vaerl.agents.temperature import temperature_loss
 from vaerl.policies import SACPolicy
+from vaerl.policies.critic_heads import Backup, critic_loss
 
 
 class LearnedFeatures(BaseFeaturesExtractor):
@@ -56,14 +58,13 @@ def test_losses_have_the_values_of_the_formulas() -> None:
     """Two critics, two transitions, by hand."""
     one = torch.ones(1)
     next_q = torch.tensor([[[1.0], [2.0]], [[3.0], [0.0]]])
-    target = soft_target(
-        torch.tensor([[1.0], [1.0]]),
-        torch.tensor([[0.0], [1.0]]),
-        0.5,
-        next_q,
-        torch.tensor([2.0, 5.0]),
-        one,
+    backup = Backup(
+        rewards=torch.tensor([[1.0], [1.0]]),
+        dones=torch.tensor([[0.0], [1.0]]),
+        discount=0.5,
+        cost=torch.tensor([[2.0], [5.0]]),
     )
+    target = backup.target(next_q.amin(0))
     assert torch.equal(target, torch.tensor([[1.0 + 0.5 * (1.0 - 2.0)], [1.0]]))
     loss = critic_loss(next_q, torch.tensor([[1.0], [1.0]]))
     assert loss.item() == pytest.approx(0.5 * ((0.0 + 1.0) / 2 + (4.0 + 1.0) / 2))
@@ -200,7 +201,12 @@ def test_several_envs_and_n_steps() -> None:
     agent.ent_coef_optimizer, agent.ent_coef_tensor = None, torch.zeros(1)
     for network in agent.critic_target.q_networks:
         network[-1].bias.fill_(7.0)
-    agent._critics.regress = lambda obs, actions, y: targets.append(y) or torch.zeros(())
+
+    def regress(step: Any) -> torch.Tensor:
+        targets.append(step.backup.target(agent._critics.pair(step)[1].amin(0)))
+        return torch.zeros(())
+
+    agent._critics.regress = regress
     agent._update(batch)
     expected = batch.rewards + (1.0 - batch.dones) * batch.discounts * 7.0
     torch.testing.assert_close(targets[0], expected, rtol=1e-6, atol=1e-6)

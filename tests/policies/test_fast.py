@@ -15,7 +15,7 @@ from gymnasium import spaces
 from tests.policies.common import DENSITIES, ac_policy
 from vaerl.agents import SAC
 from vaerl.policies import ActorCriticPolicy, SACPolicy
-from vaerl.policies.sac import DensityActor
+from vaerl.policies.actor import DensityActor
 
 OBS = spaces.Box(-np.inf, np.inf, (5,), np.float64)
 ACT = spaces.Box(np.float32([-1, 0, 2]), np.float32([1, 5, 3]))

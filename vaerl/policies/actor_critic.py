@@ -20,13 +20,13 @@ from torch import Tensor, nn
 from vaerl.densities import ConditionalDensity, ConditionalValue
 from vaerl.densities.options import check_positive
 from vaerl.finite import check_actions
+from vaerl.policies.actor import REFUSE_SDE
 from vaerl.policies.codes import RolloutCodes
 from vaerl.policies.density_policy import DensityPolicy
 from vaerl.policies.distribution import DensityDistribution
 from vaerl.policies.fast import Fast, sees_flat_floats
 from vaerl.policies.head import check_density_kwargs, make_head
 from vaerl.policies.noise import NoiseSource
-from vaerl.policies.sac import REFUSE_SDE
 from vaerl.policies.spaces import (
     check_action_space,
     check_observation_space,

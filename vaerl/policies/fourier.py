@@ -32,6 +32,20 @@ def check_waves(critic_frequencies: int, critic_bandwidth: float) -> dict[str, A
     return {"critic_frequencies": critic_frequencies, "critic_bandwidth": critic_bandwidth}
 
 
+def draw_waves(size: int, frequencies: int, bandwidth: float) -> Tensor:
+    """W ``(size, frequencies)``, the same for every seed and target."""
+    generator = torch.Generator().manual_seed(0)
+    return bandwidth * torch.randn((size, frequencies), generator=generator)
+
+
+def action_waves(actions: Tensor, waves: Tensor) -> Tensor:
+    """[sin(aW), cos(aW), a], ``(..., 2F + X)``."""
+    if not waves.numel():
+        return actions
+    phase = actions @ waves
+    return torch.cat((torch.sin(phase), torch.cos(phase), actions), dim=-1)
+
+
 class FourierCritic(ContinuousCritic):
     """SB3's critics with waves of the action beside the action.
 
@@ -55,24 +69,18 @@ class FourierCritic(ContinuousCritic):
         check_waves(check_positive("critic_frequencies", frequencies), bandwidth)
         kwargs["features_dim"] = features_dim + 2 * frequencies
         super().__init__(*args, **kwargs)
-        size = (get_action_dim(self.action_space), frequencies)
-        generator = torch.Generator().manual_seed(0)  # the same waves for every seed and target
-        self.register_buffer("waves", bandwidth * torch.randn(size, generator=generator))
-
-    def action_inputs(self, actions: Tensor) -> Tensor:
-        """[sin(aW), cos(aW), a], ``(..., 2F + X)``."""
-        phase = actions @ self.waves
-        return torch.cat((torch.sin(phase), torch.cos(phase), actions), dim=-1)
+        size = get_action_dim(self.action_space)
+        self.register_buffer("waves", draw_waves(size, frequencies, bandwidth))
 
     def forward(self, obs: Tensor, actions: Tensor) -> tuple[Tensor, ...]:
         """As in SB3: the values ``(B, 1)`` of every critic."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.share_features_extractor):
             features = self.extract_features(obs, self.features_extractor)
-        inputs = torch.cat((features, self.action_inputs(actions)), dim=1)
+        inputs = torch.cat((features, action_waves(actions, self.waves)), dim=1)
         return tuple(network(inputs) for network in self.q_networks)
 
     def q1_forward(self, obs: Tensor, actions: Tensor) -> Tensor:
         """As in SB3: the value of the first critic."""
         with torch.no_grad():
             features = self.extract_features(obs, self.features_extractor)
-        return self.q_networks[0](torch.cat((features, self.action_inputs(actions)), dim=1))
+        return self.q_networks[0](torch.cat((features, action_waves(actions, self.waves)), dim=1))

@@ -1,0 +1,339 @@
+"""The critic made of parts: each named one computes what its authors publish."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+import sb3_contrib
+import stable_baselines3
+import torch
+from gymnasium import spaces
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tests.policies.common import DENSITIES, TinyEnv
+from vaerl.agents import SAC
+from vaerl.agents.critics import Critics, Transition
+from vaerl.policies import SACPolicy
+from vaerl.policies.critic_heads import Backup, CategoricalHead
+from vaerl.policies.critic_layers import RENORM_AFTER, BatchNorms, Linears
+from vaerl.policies.critic_net import CRITICS, critic_parts
+
+TINY: dict[str, Any] = {"net_arch": {"pi": [8], "qf": [8, 8]}}
+FAST: dict[str, Any] = {"learning_starts": 16, "batch_size": 16, "buffer_size": 256, "seed": 0}
+GAMMA, ALPHA, ROWS = 0.9, 0.3, 32
+DEEP = [name for name in CRITICS if name != "sac"]
+
+
+def policy(critic: str, **options: Any) -> SACPolicy:
+    """A small policy with a critic, whose normalisations have some history."""
+    env = TinyEnv()
+    made = SACPolicy(
+        env.observation_space,
+        env.action_space,
+        lambda _: 1e-3,
+        density="gaussian",
+        critic=critic,
+        **(TINY | options),
+    )
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name, tensor in made.critic.state_dict().items():
+            if name.endswith(("scale", "shift", "bias")):
+                tensor.add_(0.2 * torch.randn(tensor.shape, generator=generator))
+            if name.endswith(("running_mean", "running_var")):
+                tensor.add_(0.3 * torch.rand(tensor.shape, generator=generator))
+        made.critic_target.load_state_dict(made.critic.state_dict())
+    return made
+
+
+def transition() -> Transition:
+    """A batch of made-up steps."""
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(size: int) -> Tensor:
+        return 2.0 * torch.rand(ROWS, size, generator=generator) - 1.0
+
+    dones = (torch.arange(ROWS) % 3 == 0).float().unsqueeze(1)
+    backup = Backup(3.0 * draw(1), dones, GAMMA, ALPHA * draw(1))
+    return Transition(draw(2), draw(2), draw(2), draw(2), backup)
+
+
+def joined(step: Transition) -> Tensor:
+    """(s, a) above (s', a')."""
+    first = torch.cat((step.obs, step.actions), dim=1)
+    return torch.cat((first, torch.cat((step.next_obs, step.next_actions), dim=1)))
+
+
+def contrib_critic(ours: Any) -> Any:
+    """sb3-contrib's critics with the weights and statistics of ours."""
+    env = TinyEnv()
+    theirs = sb3_contrib.crossq.policies.CrossQPolicy(
+        env.observation_space, env.action_space, lambda _: 1e-3, net_arch=TINY["net_arch"]
+    ).critic
+    layers = [m for m in ours.net if isinstance(m, Linears | BatchNorms)]
+    with torch.no_grad():
+        for i, network in enumerate(theirs.q_networks):
+            modules = [m for m in network if not isinstance(m, nn.ReLU)]
+            for own, other in zip(layers, modules, strict=True):
+                if isinstance(own, Linears):
+                    other.weight.copy_(own.weight[i])
+                    other.bias.copy_(own.bias[i, 0])
+                else:
+                    other.scale.copy_(own.scale[i, 0])
+                    other.bias.copy_(own.shift[i, 0])
+                    other.ra_mean.copy_(own.running_mean[i, 0])
+                    other.ra_var.copy_(own.running_var[i, 0])
+                    other.steps.copy_(own.steps)
+    return theirs
+
+
+@pytest.mark.parametrize("batches", [0, RENORM_AFTER + 1])
+def test_crossq_is_sb3_contribs(batches: int) -> None:
+    """Loss, gradients, statistics and values, before and after the warm-up, to 1e-5."""
+    made, step = policy("crossq"), transition()
+    ours: Any = made.critic
+    for layer in ours.net:
+        if isinstance(layer, BatchNorms):
+            layer.steps.fill_(batches)
+    theirs = contrib_critic(ours)
+    loss = Critics(ours, made.critic_target).regress(step)
+
+    theirs.set_bn_training_mode(True)
+    obs, actions = (
+        torch.cat((step.obs, step.next_obs)),
+        torch.cat((step.actions, step.next_actions)),
+    )
+    both = torch.cat(theirs(obs, actions), dim=1)
+    now, after = both.split(ROWS)
+    target = step.backup.target(after.detach().amin(1, keepdim=True))
+    expected = 0.5 * sum(F.mse_loss(q.unsqueeze(1), target) for q in now.T)
+    expected.backward()
+    torch.testing.assert_close(loss, expected.detach(), rtol=1e-5, atol=1e-5)
+
+    theirs.set_bn_training_mode(False)
+    layers = [m for m in ours.net if isinstance(m, Linears | BatchNorms)]
+    for i, network in enumerate(theirs.q_networks):
+        modules = [m for m in network if not isinstance(m, nn.ReLU)]
+        for own, other in zip(layers, modules, strict=True):
+            pairs = (
+                [(own.weight, other.weight), (own.bias, other.bias)]
+                if isinstance(own, Linears)
+                else [(own.scale, other.scale), (own.shift, other.bias)]
+            )
+            for mine, its in pairs:
+                torch.testing.assert_close(
+                    mine.grad[i].reshape(its.shape), its.grad, rtol=1e-4, atol=1e-5
+                )
+            if isinstance(own, BatchNorms):
+                for mine, its in (
+                    (own.running_mean, other.ra_mean),
+                    (own.running_var, other.ra_var),
+                ):
+                    torch.testing.assert_close(mine[i, 0], its, rtol=1e-5, atol=1e-6)
+    values = torch.stack(theirs(step.obs, step.actions))
+    found = torch.stack(ours(step.obs, step.actions))
+    torch.testing.assert_close(found, values, rtol=1e-5, atol=1e-5)
+
+
+def by_batch(x: Tensor, norm: BatchNorms, i: int) -> Tensor:
+    """Batch normalisation by hand."""
+    centred = x - x.mean(0)
+    return centred / (centred.square().mean(0) + 1e-3).sqrt() * norm.scale[i, 0] + norm.shift[i, 0]
+
+
+def by_layer(x: Tensor, norm: Any, i: int) -> Tensor:
+    """Layer normalisation by hand."""
+    centred = x - x.mean(1, keepdim=True)
+    deviation = (centred.square().mean(1, keepdim=True) + 1e-5).sqrt()
+    return centred / deviation * norm.scale[i, 0] + norm.shift[i, 0]
+
+
+def linear(x: Tensor, layer: Linears, i: int) -> Tensor:
+    """x Wᵀ + b of critic i."""
+    return x @ layer.weight[i].T + (0.0 if layer.bias is None else layer.bias[i])
+
+
+def xqc(x: Tensor, net: Any, i: int) -> Tensor:
+    """BN, then Dense without bias → BN → ReLU, then the head (Palenicek et al. 2025)."""
+    x = by_batch(x, net[0], i)
+    for dense, norm in ((net[1], net[2]), (net[4], net[5])):
+        assert dense.bias is None
+        x = by_batch(linear(x, dense, i), norm, i).relu()
+    return linear(x, net[7], i)
+
+
+def flash(x: Tensor, net: Any, i: int) -> Tensor:
+    """BN → Dense → blocks x + ReLU(BN(D(ReLU(BN(D x))))) → RMSNorm → the head."""
+    x = linear(by_batch(x, net[0], i), net[1], i)
+    for block in net[2:4]:
+        hidden = by_batch(linear(x, block[0], i), block[1], i).relu()
+        assert hidden.shape[1] == 4 * x.shape[1]
+        x = x + by_batch(linear(hidden, block[3], i), block[4], i).relu()
+    x = x / (x.square().mean(1, keepdim=True) + 1e-6).sqrt() * net[4].scale[i, 0]
+    return linear(x, net[5], i)
+
+
+def simba(x: Tensor, net: Any, i: int) -> Tensor:
+    """Dense → blocks x + D(ReLU(D(LN x))) → LN → the head (Lee et al. 2024)."""
+    x = linear(x, net[0], i)
+    for block in net[1:3]:
+        hidden = linear(by_layer(x, block[0], i), block[1], i).relu()
+        assert hidden.shape[1] == 4 * x.shape[1]
+        x = x + linear(hidden, block[3], i)
+    return linear(by_layer(x, net[3], i), net[4], i)
+
+
+@pytest.mark.parametrize("network", [xqc, flash, simba])
+def test_the_network_is_the_published_one(network: Any) -> None:
+    """Outputs at (s, a) from the pass over both halves, and those of the target at (s', a')."""
+    made, step = policy(network.__name__), transition()
+    for parameter in made.critic_target.parameters():
+        parameter.data.mul_(1.1)
+    now, after = made.critic.pair(made.critic_target, *step[:4])
+    for i in range(2):
+        both = network(joined(step), made.critic.net, i)
+        torch.testing.assert_close(now[i], both[:ROWS], rtol=1e-4, atol=1e-5)
+        both = network(joined(step), made.critic_target.net, i)
+        torch.testing.assert_close(after[i], both[ROWS:], rtol=1e-4, atol=1e-5)
+    assert now.requires_grad and not after.requires_grad
+
+
+def test_the_categorical_loss_is_the_published_one() -> None:
+    """Mass by mass: the critic with the lower mean moves, clips and spreads; cross-entropy."""
+    head, step = CategoricalHead(11, 5.0), transition()
+    generator = torch.Generator().manual_seed(2)
+    now, after = torch.randn(2, 2, ROWS, 11, generator=generator)
+    rewards, dones, _, costs = step.backup
+    loss = 0.0
+    for row in range(ROWS):
+        each = [torch.softmax(after[i, row], dim=0) for i in range(2)]
+        shares = min(each, key=lambda p: float((p * head.atoms).sum()))
+        target = torch.zeros(11)
+        for share, atom in zip(shares, head.atoms, strict=True):
+            r, d, cost = (float(part[row]) for part in (rewards, dones, costs))
+            moved = min(5.0, max(-5.0, r + (1.0 - d) * GAMMA * (float(atom) - cost)))
+            target += share * (1.0 - (head.atoms - moved).abs()).clamp_min(0.0)
+        for i in range(2):
+            loss -= (target * torch.log_softmax(now[i, row], dim=0)).sum() / ROWS
+    torch.testing.assert_close(head.loss(now, after, step.backup), loss, rtol=1e-5, atol=1e-5)
+    at_the_end = Backup(torch.full((1, 1), 9.0), torch.ones(1, 1), GAMMA, torch.zeros(1, 1))
+    assert head.target(torch.zeros(2, 1, 11), at_the_end)[0, 10].item() == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("critic", ["xqc", "flash"])
+def test_weights_stay_on_their_spheres(critic: str) -> None:
+    """Every unit's weights have length 1, from the start and after each step."""
+    agent = SAC("gaussian", TinyEnv(), critic=critic, policy_kwargs=TINY, **FAST)
+    for steps in (1, 40):
+        agent.learn(steps)
+        for layer in agent.critic.net.modules():
+            if isinstance(layer, Linears):
+                lengths = layer.weight.norm(dim=2)
+                torch.testing.assert_close(lengths, torch.ones_like(lengths), rtol=1e-5, atol=1e-6)
+            elif hasattr(layer, "scale") and critic == "flash":
+                parts = torch.cat(list(layer.parameters()), dim=2)
+                length = parts.norm(dim=2)
+                expected = torch.full_like(length, math.sqrt(layer.scale.shape[2]))
+                torch.testing.assert_close(length, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("critic", DEEP)
+def test_the_actor_sees_running_statistics(critic: str) -> None:
+    """A value depends on its own row alone in every mode, and looking changes nothing."""
+    made, step = policy(critic), transition()
+    made.critic._ready = True
+    before = {k: v.clone() for k, v in made.critic.state_dict().items()}
+    made.set_training_mode(True)
+    whole, _ = Critics(made.critic, made.critic_target).lowest(step.obs, step.actions)
+    made.set_training_mode(False)
+    part, _ = Critics(made.critic, made.critic_target).lowest(step.obs[:3], step.actions[:3])
+    torch.testing.assert_close(whole[:3], part, rtol=1e-5, atol=1e-6)
+    for name, value in made.critic.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+@pytest.mark.parametrize("critic", ["crossq", "xqc", "flash"])
+def test_unmodified_agents_are_refused_where_nothing_gathers_statistics(critic: str) -> None:
+    """In one line, at the first update."""
+    kwargs = {**TINY, "density": "gaussian", "critic": critic}
+    agent = stable_baselines3.SAC(SACPolicy, TinyEnv(), policy_kwargs=kwargs, **FAST)
+    with pytest.raises(ValueError, match=r"critic: got norm .* expected vaerl\.agents\.SAC"):
+        agent.learn(20)
+
+
+def test_simba_works_in_unmodified_sac() -> None:
+    """And ends where ours does."""
+    kwargs = {**TINY, "density": "gaussian", "critic": "simba"}
+    agents = [
+        cls(SACPolicy, TinyEnv(), policy_kwargs=kwargs, **FAST).learn(24)
+        for cls in (SAC, stable_baselines3.SAC)
+    ]
+    ours, theirs = (agent.policy.state_dict() for agent in agents)
+    for name, value in ours.items():
+        torch.testing.assert_close(value, theirs[name], rtol=1e-4, atol=1e-5, msg=name)
+
+
+class Picture(gymnasium.Env):
+    """Noise to look at."""
+
+    observation_space = spaces.Box(0, 255, (3, 36, 36), np.uint8)
+    action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict]:
+        super().reset(seed=seed)
+        return self.np_random.integers(0, 256, (3, 36, 36), np.uint8), {}
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
+        return self.reset()[0], -float(np.square(action).sum()), False, False, {}
+
+
+@pytest.mark.parametrize("critic", DEEP)
+@pytest.mark.parametrize("kind", ["Dict", "image", "shared"])
+def test_observations_of_every_kind(critic: str, kind: str, tmp_path: Any) -> None:
+    """Learned from, saved and loaded, with the statistics."""
+    env = Picture() if kind == "image" else TinyEnv(dict_obs=kind == "Dict")
+    kwargs = TINY | {"share_features_extractor": kind == "shared"}
+    agent = SAC("cvae", env, critic=critic, policy_kwargs=kwargs, **FAST).learn(19)
+    agent.save(tmp_path / "agent.zip")
+    loaded = SAC.load(tmp_path / "agent.zip", device="cpu")
+    for name, value in agent.policy.state_dict().items():
+        assert torch.equal(value, loaded.policy.state_dict()[name]), name
+    assert (loaded.critic_target is loaded.critic) == (not CRITICS[critic].target)
+    assert np.isfinite(agent.logger.name_to_value["train/critic_loss"])
+
+
+@pytest.mark.parametrize("density", DENSITIES)
+@pytest.mark.parametrize("critic", ["crossq", "xqc"])
+def test_every_density(density: str, critic: str) -> None:
+    """With waves of the action, one critic or three, and both improvement steps."""
+    kwargs = TINY | {"critic_frequencies": 3, "n_critics": 1 if critic == "xqc" else 3}
+    agent = SAC(
+        density, TinyEnv(), critic=critic, policy_kwargs=kwargs, improvement="both",
+        improvement_kwargs={"reverse_start": 0.0, "candidates": 4}, **FAST,
+    ).learn(20)  # fmt: skip
+    assert agent.critic.net[0].scale.shape[2] == 2 + 2 + 2 * 3
+    assert all(torch.isfinite(p).all() for p in agent.policy.parameters())
+
+
+def test_parts_are_exchanged_and_checked() -> None:
+    """One line each."""
+    assert critic_parts("sac", {"norm": "layer"}).norm == "layer"
+    assert critic_parts("sac").plain and not critic_parts("xqc").plain
+    with pytest.raises(ValueError, match="critic: got 'crosq', did you mean 'crossq'"):
+        SAC("gaussian", TinyEnv(), critic="crosq")
+    for options, expected in (
+        ({"norm": "group"}, "norm: got 'group', expected one of none, layer"),
+        ({"nrom": "layer"}, "critic_options: got 'nrom', did you mean 'norm'"),
+        ({"bins": 1}, "bins: got 1"),
+        ({"support": 0.0}, "support: got 0.0"),
+        ({"input_norm": True}, "input_norm: got True with norm 'none'"),
+    ):
+        with pytest.raises(ValueError, match=expected):
+            SAC("gaussian", TinyEnv(), critic_options=options)
+    with pytest.raises(ValueError, match=r"net_arch: got \[8, 4\], expected equal widths"):
+        SAC("gaussian", TinyEnv(), critic="flash", policy_kwargs={"net_arch": [8, 4]})
