@@ -28,7 +28,6 @@ from vaerl.policies.spaces import (
     default_features_extractor,
 )
 
-from stable_baselines3 import SAC
 
 class SACPolicy(DensityPolicy, SB3SACPolicy):
     """SB3's SAC policy with a density for an actor; works in unmodified `stable_baselines3.SAC`.
