@@ -20,9 +20,9 @@ from stable_baselines3.common.type_aliases import GymEnv
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
-from vaerl.agents.from_data import DataAgent, Info, at_least_zero
+from vaerl.agents.from_data import DataAgent, Info
 from vaerl.data import Demonstrations
-from vaerl.densities.options import check_positive, check_share
+from vaerl.densities.options import check_at_least_zero, check_positive, check_share
 from vaerl.finite import check_loss
 from vaerl.policies.chunk import ChunkPolicy, flatten_rows
 
@@ -47,7 +47,7 @@ class BC(DataAgent):
         learning_rate: of Adam; a number falls along a cosine to 2 % of itself, a function of the
             remaining progress is taken as in SB3.
         batch_size: windows in an update.
-        chunk, execute, history, latent, decoder_noise: see `ChunkPolicy`.
+        chunk, execute, history, latent, latent_temperature, decoder_noise: see `ChunkPolicy`.
         stride: steps between the starts of the windows of an episode. Equal to `execute`, training
             sees the moments at which an undisturbed episode decides, and no others.
         observation_noise: standard deviation of the noise on the observations of a batch, in
@@ -90,6 +90,7 @@ class BC(DataAgent):
         execute: int | None = None,
         history: int = 4,
         latent: str = "decision",
+        latent_temperature: float = 1.0,
         decoder_noise: bool = False,
         stride: int = 1,
         observation_noise: float = 0.02,
@@ -108,9 +109,10 @@ class BC(DataAgent):
     ) -> None:
         self.chunk, self.execute, self.history = chunk, execute, history
         self.latent, self.decoder_noise = latent, decoder_noise
+        self.latent_temperature = latent_temperature
         self.stride = check_positive("stride", stride)
-        self.observation_noise = at_least_zero("observation_noise", observation_noise)
-        self.max_grad_norm = at_least_zero("max_grad_norm", max_grad_norm)
+        self.observation_noise = check_at_least_zero("observation_noise", observation_noise)
+        self.max_grad_norm = check_at_least_zero("max_grad_norm", max_grad_norm)
         self.kl_warmup = check_share("kl_warmup", kl_warmup)
         self.average = check_share("average", average)
         self.validation = check_share("validation", validation)
@@ -141,7 +143,7 @@ class BC(DataAgent):
             )
 
     def _policy_options(self) -> dict[str, Any]:
-        names = ("chunk", "execute", "history", "latent", "decoder_noise")
+        names = "chunk", "execute", "history", "latent", "latent_temperature", "decoder_noise"
         return {name: getattr(self, name) for name in names}
 
     def _make_optimizers(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
@@ -197,13 +196,6 @@ class _NoEnv(gymnasium.Env):
 
     def step(self, action: Any) -> Any:
         raise ValueError("env: got None, expected an environment: only the spaces are known")
-
-
-def at_least_zero(name: str, value: float) -> float:
-    """The option if it is a finite number of at least 0, else one line."""
-    if not (isinstance(value, int | float) and 0.0 <= value < math.inf):
-        raise ValueError(f"{name}: got {value!r}, expected a finite number of at least 0")
-    return float(value)
 
 
 def check_fit(data: Demonstrations, observed: spaces.Space, acted: spaces.Space) -> None:

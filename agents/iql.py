@@ -17,9 +17,9 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv
 from torch import Tensor
 
-from vaerl.agents.from_data import Info, at_least_zero
+from vaerl.agents.from_data import Info
 from vaerl.agents.offline import Batch, OfflineAgent, td_target
-from vaerl.densities.options import check_share
+from vaerl.densities.options import check_at_least_zero, check_share
 from vaerl.finite import check_loss
 from vaerl.policies.critic import CriticPolicy
 from vaerl.policies.critic_heads import critic_loss
@@ -106,8 +106,8 @@ class IQL(OfflineAgent):
         _init_setup_model: bool = True,
     ) -> None:
         self.expectile = check_share("expectile", expectile)
-        self.beta = at_least_zero("beta", beta)
-        self.max_weight = at_least_zero("max_weight", max_weight)
+        self.beta = check_at_least_zero("beta", beta)
+        self.max_weight = check_at_least_zero("max_weight", max_weight)
         super().__init__(
             policy,
             env,

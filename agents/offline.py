@@ -15,10 +15,10 @@ from stable_baselines3.common.type_aliases import GymEnv
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
-from vaerl.agents.from_data import DataAgent, Fit, Info, at_least_zero
+from vaerl.agents.from_data import DataAgent, Fit, Info
 from vaerl.data import Demonstrations
 from vaerl.data.transitions import transitions
-from vaerl.densities.options import check_share
+from vaerl.densities.options import check_at_least_zero, check_share
 from vaerl.finite import check_loss
 from vaerl.policies.chunk import flatten_rows
 from vaerl.policies.critic import CriticPolicy
@@ -76,7 +76,7 @@ class OfflineAgent(DataAgent):
     ) -> None:
         self.gamma, self.tau = check_share("gamma", gamma), check_share("tau", tau)
         self.kl_warmup = check_share("kl_warmup", kl_warmup)
-        self.max_grad_norm = at_least_zero("max_grad_norm", max_grad_norm)
+        self.max_grad_norm = check_at_least_zero("max_grad_norm", max_grad_norm)
         super().__init__(
             policy,
             env,

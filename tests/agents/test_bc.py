@@ -230,3 +230,20 @@ def test_a_chunk_longer_than_every_episode_is_refused() -> None:
     env = gymnasium.make("Pendulum-v1")
     with pytest.raises(ValueError, match=message):
         BC("gaussian", env, chunk=6).learn(data)
+
+
+def test_a_cold_latent_is_the_mean_of_one_of_the_components() -> None:
+    """From one observation three components leave three chunks; drawn warm, all rows differ."""
+    options = {"net_arch": [8], "density_kwargs": {"prior_components": 3}}
+    seen, found = np.zeros((300, 2), np.float32), {}
+    for temperature in (0.0, 1.0):
+        agent = fitted(steps=1, latent_temperature=temperature, policy_kwargs=options)
+        found[temperature] = agent.predict(seen)[0]
+    # a row's rounding may depend on its place in the batch: some 1e-7 of numbers around 1
+    assert len(np.unique(found[0.0].round(5))) == 3
+    assert len(np.unique(found[1.0].round(5))) > 200
+
+
+def test_a_negative_temperature_is_refused_in_one_line() -> None:
+    with pytest.raises(ValueError, match="latent_temperature: got -1.0, expected a finite number"):
+        BC("cvae", data=two_ways(), latent_temperature=-1.0)

@@ -60,3 +60,10 @@ def check_share(argument: str, value: float) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0.0 <= value <= 1.0:
         raise ValueError(f"{argument}: got {value!r}, expected a number in [0, 1]")
     return float(value)
+
+
+def check_at_least_zero(argument: str, value: float) -> float:
+    """A finite number of at least 0."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+        raise ValueError(f"{argument}: got {value!r}, expected a finite number of at least 0")
+    return float(value)

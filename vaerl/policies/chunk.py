@@ -23,7 +23,7 @@ from torch import Tensor
 from vaerl.data.demonstrations import Observations, check_observation_space
 from vaerl.densities import ConditionalDensity, ConditionalValue
 from vaerl.densities.codes import draw_held_codes
-from vaerl.densities.options import check_choice, check_positive, check_sizes
+from vaerl.densities.options import check_at_least_zero, check_choice, check_positive, check_sizes
 from vaerl.densities.registry import density_options
 from vaerl.nets import mlp
 from vaerl.policies.density_policy import DensityPolicy
@@ -70,6 +70,9 @@ class ChunkPolicy(DensityPolicy, BasePolicy):
             gripper that is open or shut).
         latent: for how long a latent code is kept: "decision" draws one at each decision, "chunk"
             keeps it for T steps, "episode" until the episode ends.
+        latent_temperature: standard deviation of the noise of a drawn latent, in units of the
+            prior's; below 1 draws lie closer to the means of the prior's components, whose shares
+            do not change.
         decoder_noise: whether actions carry the decoder's noise; without it they are E[a | z, s] at
             a drawn latent z.
         num_candidates: candidates of a deterministic decision.
@@ -102,6 +105,7 @@ class ChunkPolicy(DensityPolicy, BasePolicy):
         wave_inputs: Sequence[int] | None = None,
         sigma_floor: float = 0.45,
         latent: str = "decision",
+        latent_temperature: float = 1.0,
         decoder_noise: bool = False,
         num_candidates: int = 32,
     ) -> None:
@@ -116,6 +120,7 @@ class ChunkPolicy(DensityPolicy, BasePolicy):
             )
         self.history = check_positive("history", history)
         self.latent = check_choice("latent", latent, LATENTS)
+        self.latent_temperature = check_at_least_zero("latent_temperature", latent_temperature)
         self.decoder_noise = decoder_noise
         self.num_candidates = check_positive("num_candidates", num_candidates)
         if not 0.0 < sigma_floor < math.exp(2.0):
@@ -134,6 +139,7 @@ class ChunkPolicy(DensityPolicy, BasePolicy):
             "wave_inputs": None if wave_inputs is None else list(wave_inputs),
             "sigma_floor": sigma_floor,
             "latent": latent,
+            "latent_temperature": self.latent_temperature,
             "decoder_noise": decoder_noise,
             "num_candidates": num_candidates,
         }
@@ -297,6 +303,7 @@ class ChunkPolicy(DensityPolicy, BasePolicy):
         if not size or not over.any():
             return plan.codes, plan.age
         fresh = draw_held_codes(self.density, (len(over),), self.noise.generator(self.device))
+        fresh[:, 1:] *= self.latent_temperature
         return (
             np.where(over[:, None], fresh.cpu().numpy(), plan.codes),
             np.where(over, 0, plan.age),

@@ -42,8 +42,8 @@ class ChunkActorCritic(ActorCriticPolicy):
     was cloned.
 
     Args:
-        chunk, execute, history, wavelengths, wave_inputs, sigma_floor, latent, decoder_noise: as in
-            `ChunkPolicy`.
+        chunk, execute, history, wavelengths, wave_inputs, sigma_floor, latent, latent_temperature,
+            decoder_noise: as in `ChunkPolicy`.
         net_arch: widths of the actor's network between observation and density, and of the value's.
         others: as in `ActorCriticPolicy`.
 
@@ -66,6 +66,7 @@ class ChunkActorCritic(ActorCriticPolicy):
         wave_inputs: Sequence[int] | None = None,
         sigma_floor: float = 0.3,
         latent: str = "decision",
+        latent_temperature: float = 1.0,
         decoder_noise: bool = False,
         net_arch: Sequence[int] = (128, 128),
         **kwargs: Any,
@@ -78,6 +79,7 @@ class ChunkActorCritic(ActorCriticPolicy):
             "wave_inputs": wave_inputs,
             "sigma_floor": sigma_floor,
             "latent": latent,
+            "latent_temperature": latent_temperature,
             "decoder_noise": decoder_noise,
         }
         self.terms: Terms | None = None
