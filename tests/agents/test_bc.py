@@ -245,5 +245,5 @@ def test_a_cold_latent_is_the_mean_of_one_of_the_components() -> None:
 
 
 def test_a_negative_temperature_is_refused_in_one_line() -> None:
-    with pytest.raises(ValueError, match="latent_temperature: got -1.0, expected a finite number"):
+    with pytest.raises(ValueError, match=r"latent_temperature: got -1\.0, expected"):
         BC("cvae", data=two_ways(), latent_temperature=-1.0)
