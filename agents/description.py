@@ -19,12 +19,13 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
 from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtractor, NatureCNN
 from stable_baselines3.common.type_aliases import TrainFreq
-from stable_baselines3.common.utils import ConstantSchedule, FloatSchedule, LinearSchedule
+from stable_baselines3.common.utils import ConstantSchedule, FloatSchedule
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 from stable_baselines3.her import GoalSelectionStrategy
 from torch import nn, optim
 
 from vaerl.agents import AGENTS
+from vaerl.agents.schedules import make_schedule, schedule_text
 from vaerl.disk import jsonio
 from vaerl.disk.errors import one_line
 from vaerl.envs.making import find_spec, make_env
@@ -187,9 +188,7 @@ def describe(agent: BaseAlgorithm) -> AgentDescription:
 
 
 def with_schedules(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options with "lin_START[_END[_FRACTION]]" turned into stable-baselines3's schedule.
-
-    END is 0 and FRACTION, the part of the training after which END is reached, 1 unless given.
+    """Options with texts such as "lin_1e-3" turned into schedules (`vaerl.agents.schedules`).
 
     >>> with_schedules({"learning_rate": "lin_1e-3", "gamma": 0.9})
     {'learning_rate': LinearSchedule(start=0.001, end=0.0, end_fraction=1.0), 'gamma': 0.9}
@@ -197,8 +196,7 @@ def with_schedules(options: Mapping[str, Any]) -> dict[str, Any]:
     made = dict(options)
     for name in SCHEDULED:
         if isinstance(made.get(name), str):
-            given = [float(number) for number in made[name].split("_")[1:]]
-            made[name] = LinearSchedule(*given, *(0.0, 1.0)[len(given) - 1 :])
+            made[name] = make_schedule(name, made[name])
     return made
 
 
@@ -284,8 +282,8 @@ def encode(value: Any, where: str) -> Any:
         value = value.value_schedule
     if isinstance(value, ConstantSchedule):
         value = float(value.val)
-    if isinstance(value, LinearSchedule):
-        return f"lin_{value.start}_{value.end}_{value.end_fraction}"
+    if (text := schedule_text(value)) is not None:
+        return text
     if inspect.isclass(value) and CLASSES.get(value.__name__) is value:
         return {"class": value.__name__}
     if isinstance(value, dict) and set(value) != {"class"}:

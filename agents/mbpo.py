@@ -51,8 +51,8 @@ class MBPO(LearnsModel, SAC):
         others: as in SAC.
 
     Raises:
-        ValueError: what SAC refuses; observations that are not vectors, VecNormalize, n-step
-            returns, unknown names or options.
+        ValueError: what SAC refuses; observations that are not vectors, n-step returns, unknown
+            names or options.
 
     Logged beside SAC's: model/holdout_score (NLL in nats, or the score chosen),
     model/score_spread, model/updates, model/transitions, model/rollout_length,
@@ -63,6 +63,7 @@ class MBPO(LearnsModel, SAC):
     """
 
     takes_data = improves_clones = False
+    takes_normalized = True
     debug_options: ClassVar[Mapping[str, Any]] = {
         **SAC.debug_options,
         "members": 2,
@@ -148,7 +149,24 @@ class MBPO(LearnsModel, SAC):
         real = round(self.real_share * len(batch.rewards))
         if real == len(batch.rewards) or not self.imagined:
             return batch
-        return self.imagined.fill(batch, real, self.world_noise.generator(self.device))
+        count = len(batch.rewards) - real
+        drawn = self.imagined.draw(count, self.world_noise.generator(self.device))
+        drawn = drawn._replace(
+            observations=self._as_seen(drawn.observations),
+            next_observations=self._as_seen(drawn.next_observations),
+            rewards=self._as_seen(drawn.rewards, "normalize_reward"),
+        )
+        pairs = zip(batch[:5], drawn[:5], strict=True)
+        return ReplayBufferSamples(*(torch.cat((own[:real], other)) for own, other in pairs))
+
+    def _as_seen(self, numbers: Tensor, normalize: str = "normalize_obs") -> Tensor:
+        """As VecNormalize shows them to the agent, if the environment is in one; the model and its
+        roll-outs are in the environment's own units."""
+        wrapper = self._vec_normalize_env
+        if wrapper is None:
+            return numbers
+        shown = getattr(wrapper, normalize)(numbers.cpu().numpy())
+        return torch.as_tensor(shown, device=numbers.device)
 
     # -- the model ---------------------------------------------------------------------------------
 
@@ -181,7 +199,7 @@ class MBPO(LearnsModel, SAC):
         particles = self.world.begin(rows, generator)
         steps: list[ReplayBufferSamples] = []
         for _ in range(self.rollout_length):
-            actions = self.actor(at)
+            actions = self.actor(self._as_seen(at))
             after, rewards, dones = particles.step(at, actions, generator)
             assert rewards is not None, "the model learns rewards, or knows them"
             for what, found in (("reward", rewards), ("next state", after)):

@@ -57,6 +57,8 @@ class LearnsModel(Agent, OffPolicyAlgorithm):
     """Mixin of the agents that learn a model `world` of their environment."""
 
     learns_model: ClassVar[bool] = True
+    takes_normalized: ClassVar[bool] = False
+    """Whether the environment may be in VecNormalize."""
 
     world: DynamicsModel
     """The learned model."""
@@ -84,13 +86,17 @@ class LearnsModel(Agent, OffPolicyAlgorithm):
 
     def _check_model_spaces(self) -> None:
         """Raise one line for an environment of which no model can be learned."""
-        check_model_env(self.env)
+        self._check_env(self.env)
         check_observation_space(self.observation_space)
+
+    def _check_env(self, env: VecEnv | None) -> None:
+        if not self.takes_normalized:
+            check_model_env(env)
 
     def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
         """As in SB3; known functions are those of the new environment."""
         env = self._wrap_env(env, self.verbose)
-        check_model_env(env)
+        self._check_env(env)
         known = self._known(env)  # a refusal leaves the agent in its old environment
         super().set_env(env, force_reset)
         self._take(known)
@@ -137,18 +143,11 @@ class Imagined:
         self._parts.append(_join([tuple(step[:5]) for step in steps]))
         self._all = _join(list(self._parts))
 
-    def fill(
-        self, batch: ReplayBufferSamples, real: int, generator: torch.Generator
-    ) -> ReplayBufferSamples:
-        """The first `real` rows of a batch, and imagined ones, drawn uniformly, for the rest."""
-        rows = torch.randint(
-            len(self),
-            (len(batch.rewards) - real,),
-            generator=generator,
-            device=batch.rewards.device,
-        )
-        pairs = zip(batch[:5], self._all, strict=True)
-        return ReplayBufferSamples(*(torch.cat((own[:real], all_[rows])) for own, all_ in pairs))
+    def draw(self, count: int, generator: torch.Generator) -> ReplayBufferSamples:
+        """Some of the steps, drawn uniformly."""
+        device = self._all[0].device
+        rows = torch.randint(len(self), (count,), generator=generator, device=device)
+        return ReplayBufferSamples(*(column[rows] for column in self._all))
 
 
 def _join(parts: list[Columns]) -> Columns:

@@ -19,12 +19,12 @@ from typing import Any, ClassVar, cast
 import numpy as np
 import torch
 from stable_baselines3 import SAC as SB3SAC
-from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.preprocessing import get_action_dim
 from stable_baselines3.common.type_aliases import GymEnv
 from torch import Tensor
 
+from vaerl.agents.collecting import Collects
 from vaerl.agents.common import (
     DensityAgent,
     Improver,
@@ -32,12 +32,12 @@ from vaerl.agents.common import (
     check_env,
     resolve_policy,
     signature_of,
-    taken_and_stored,
 )
 from vaerl.agents.critics import Critics, Transition, polyak_
 from vaerl.agents.demonstrated import demonstration_buffer, fit_to_clone, half_and_half
 from vaerl.agents.improvement import make_improvement
 from vaerl.agents.scaling import ReturnScale
+from vaerl.agents.schedules import make_schedule
 from vaerl.agents.temperature import annealing, entropy_target, temperature_loss
 from vaerl.data import Demonstrations, load_demonstrations
 from vaerl.densities.options import check_positive
@@ -68,7 +68,7 @@ def actor_loss(
     return loss, {"actor_loss": loss.detach(), "entropy_lower": -log_prob.detach().mean()}
 
 
-class SAC(Improver, DensityAgent, SB3SAC):
+class SAC(Improver, DensityAgent, Collects, SB3SAC):
     """`stable_baselines3.SAC` over a density.
 
     Args:
@@ -78,6 +78,7 @@ class SAC(Improver, DensityAgent, SB3SAC):
             see `vaerl.agents.improvement`.
         improvement_kwargs: settings of that step, fields of `Improvement`.
         ent_coef: as in SB3, or "anneal_START_END[_FRACTION[_BEGIN]]" (`Annealed`).
+        learning_rate: as in SB3, or "lin_START_END" or "cos_START_END" (`vaerl.agents.schedules`).
         target_entropy: as in SB3, or "modes_M" or "-C|A|/D" (`entropy_target`).
         critic, critic_options: a critic by name ("sac", "crossq", "xqc", "flash", "simba") and the
             parts exchanged in it, such as ``{"norm": "layer"}``; see
@@ -110,8 +111,6 @@ class SAC(Improver, DensityAgent, SB3SAC):
 
     takes_data = True
     _data: Demonstrations | None = None
-    _held: tuple[np.ndarray, ...] | None = None
-    _starts: np.ndarray | None = None
     debug_options: ClassVar[Mapping[str, Any]] = {
         "learning_starts": 40,
         "batch_size": 16,
@@ -167,6 +166,8 @@ class SAC(Improver, DensityAgent, SB3SAC):
     def _setup_model(self) -> None:
         rows = self.batch_size
         check_positive("batch_size", int(rows) if isinstance(rows, np.integer) else rows)
+        if isinstance(self.learning_rate, str):
+            self.learning_rate = make_schedule("learning_rate", self.learning_rate)
         given = self.ent_coef
         self._annealed = annealing(given) if isinstance(given, str) else None
         if isinstance(self.target_entropy, str) and self.target_entropy != "auto":
@@ -220,40 +221,6 @@ class SAC(Improver, DensityAgent, SB3SAC):
                 "data: got None, expected demonstrations: the actor is fitted to the clone there"
             )
         fit_to_clone(cast(DensityActor, self.actor), clone, self._data)
-
-    def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
-        self._held, self._starts = None, None
-        if self.return_scale is not None:
-            self.return_scale.begin()
-        return super()._setup_learn(*args, **kwargs)
-
-    def _sample_action(
-        self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """As in SB3, with latent codes or noise held from step to step if requested."""
-        holds = isinstance(self.actor, DensityActor) and self.actor.holds.steps != 1
-        if self.num_timesteps < learning_starts or not holds:
-            return super()._sample_action(learning_starts, action_noise, n_envs)
-        assert self._last_obs is not None, "learn() resets the environment first"
-        actions, self._held = self.predict(self._last_obs, self._held, self._starts)
-        return taken_and_stored(self.policy, actions, action_noise)
-
-    def _store_transition(
-        self,
-        replay_buffer: Any,
-        buffer_action: Any,
-        new_obs: Any,
-        reward: Any,
-        dones: Any,
-        *rest: Any,
-    ) -> None:
-        self._starts = dones
-        if self.return_scale is not None:
-            self.return_scale.update(reward, dones)
-        normalizer = getattr(self.policy, "normalizer", None)
-        if normalizer is not None:
-            normalizer.update(self._last_obs)
-        super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, *rest)
 
     def train(self, gradient_steps: int, batch_size: int = 64) -> None:
         """Take `gradient_steps` updates of critics, actor, temperature and target critics."""

@@ -12,7 +12,6 @@ import pytest
 import torch
 from gymnasium import wrappers
 from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from tests.agents.model_tasks import KnownWalk, Walk
 from tests.policies.common import TinyEnv
@@ -174,7 +173,6 @@ def test_the_ends_of_a_mujoco_task_are_known_without_a_method() -> None:
         (Walk(), {"rollout_schedule": (5, 5, 1, 2)}, "rollout_schedule: got (5, 5, 1, 2), expec"),
         (Walk(), {"reward": "known"}, "reward: got 'known', but Walk has no method reward("),
         (Walk(), {"dynamics_kwargs": {"hiden": 3}}, "hiden: unknown option of density 'cvae'"),
-        (VecNormalize(DummyVecEnv([Walk])), {}, "env: got one in VecNormalize"),
     ],
 )
 def test_refusals(env: Any, options: dict, message: str) -> None:

@@ -20,7 +20,7 @@ from vaerl.densities.codes import draw_held_codes
 from vaerl.densities.options import check_positive
 from vaerl.policies.fast import Fast, sees_flat_floats
 from vaerl.policies.head import check_density_kwargs, make_head
-from vaerl.policies.hold import WINDOWS, Held, check_holds
+from vaerl.policies.hold import WINDOWS, ZETA, Held, check_holds
 from vaerl.policies.noise import NoiseSource
 from vaerl.policies.spaces import check_action_space
 
@@ -156,6 +156,11 @@ class DensityActor(BasePolicy):
             return np.full((count, 1), self.noise.next_seed() % WINDOWS, np.float32)
         generator = self.noise.generator(self.device)
         return draw_held_codes(self.density, (count,), generator).cpu().numpy()
+
+    def fresh_ages(self, count: int) -> np.ndarray:
+        """Ages ``(count,)`` at which they begin; "zeta" draws them."""
+        seed = self.noise.next_seed() if self.holds.steps == ZETA else 0
+        return self.holds.fresh_ages(count, seed)
 
     def action_log_prob(self, obs: PyTorchObs) -> tuple[Tensor, Tensor]:
         """Reparameterised actions ``(B, X)`` and log π ``(B,)``: exact, or the upper bound U_k.

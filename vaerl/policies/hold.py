@@ -14,6 +14,9 @@ import numpy as np
 from vaerl.densities import ConditionalDensity
 
 EPISODE = "episode"
+ZETA = "zeta"
+ZETA_CAP = 16
+"""Largest number of steps that "zeta" draws."""
 WINDOWS = 1 << 24
 """Number of windows of the noise: whole numbers that float32 holds exactly."""
 
@@ -32,7 +35,7 @@ class Held(NamedTuple):
 
 
 class Holds(NamedTuple):
-    """How long latent codes and noise are held: steps, or "episode"; one of them is 1."""
+    """How long latent codes and noise are held: steps, "episode" or "zeta"; one of them is 1."""
 
     latent: int | str
     noise: int | str
@@ -41,6 +44,24 @@ class Holds(NamedTuple):
     def steps(self) -> int | str:
         """The hold time; 1 if nothing is held."""
         return self.noise if self.latent == 1 else self.latent
+
+    def fresh_ages(self, count: int, seed: int) -> np.ndarray:
+        """Ages ``(count,)`` at which new codes begin, so that they end at the same one."""
+        if self.steps != ZETA:
+            return np.zeros(count, dtype=np.int64)
+        return ZETA_CAP - zeta_lengths(count, seed)
+
+
+def zeta_lengths(count: int, seed: int) -> np.ndarray:
+    """Numbers of steps n ``(count,)`` with P(n) ∝ n⁻², at most `ZETA_CAP`: mostly short, some long.
+
+    >>> lengths = zeta_lengths(10_000, seed=0)
+    >>> float(np.mean(lengths == 1).round(1)), int(lengths.max())
+    (0.6, 16)
+    """
+    below = 6.0 / (np.pi * np.arange(1, ZETA_CAP)) ** 2
+    drawn = np.random.default_rng(seed).random(count)
+    return 1 + np.searchsorted(np.cumsum(below), drawn, side="right")
 
 
 def check_holds(
@@ -65,9 +86,9 @@ def _check_time(argument: str, value: int | str) -> int | str:
     if isinstance(value, np.integer):
         value = int(value)
     whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
-    if not whole and value != EPISODE:
+    if not whole and value not in (EPISODE, ZETA):
         raise ValueError(
-            f"{argument}: got {value!r}, expected a number of steps >= 1 or {EPISODE!r}"
+            f"{argument}: got {value!r}, expected a number of steps >= 1, {EPISODE!r} or {ZETA!r}"
         )
     return value
 
@@ -77,23 +98,27 @@ def renew(
     hold: int | str,
     state: tuple[np.ndarray, ...] | None,
     episode_start: np.ndarray | None,
+    ages: np.ndarray | None = None,
 ) -> Held:
     """The codes to act with: those of `state`, or `fresh` ones where an episode or hold begins.
 
     Args:
         fresh: codes ``(B, code_dim)``, one for each observation.
-        hold: number of steps, or "episode".
+        hold: number of steps, "episode" or "zeta".
         state: what the last call returned, None at the start.
         episode_start: where an episode begins, ``(B,)``.
+        ages: at which fresh codes begin ``(B,)``, 0 by default.
 
     Raises:
         ValueError: `state` is not one of this policy for B observations.
     """
     rows = len(fresh)
+    born = np.zeros(rows, dtype=np.int64) if ages is None else ages
     if state is None:
-        return Held(fresh, np.zeros(rows, dtype=np.int64))
-    codes, ages = _check_state(state, rows, fresh.shape[1])
-    over = np.zeros(rows, dtype=bool) if hold == EPISODE else ages >= hold
+        return Held(fresh, born)
+    codes, old = _check_state(state, rows, fresh.shape[1])
+    limit = ZETA_CAP if hold == ZETA else hold
+    over = np.zeros(rows, dtype=bool) if hold == EPISODE else old >= limit
     if episode_start is not None:
         starts = np.asarray(episode_start, dtype=bool)
         if starts.shape != (rows,):
@@ -101,7 +126,7 @@ def renew(
                 f"episode_start: got shape {starts.shape}, expected {(rows,)}, one an observation"
             )
         over = over | starts
-    return Held(np.where(over[:, None], fresh, codes), np.where(over, 0, ages))
+    return Held(np.where(over[:, None], fresh, codes), np.where(over, born, old))
 
 
 def _check_state(state: Any, rows: int, size: int) -> tuple[np.ndarray, np.ndarray]:

@@ -40,7 +40,8 @@ class SACPolicy(DensityPolicy, SB3SACPolicy):
         num_auxiliary: fresh latent paths k of the upper bound on log π.
         num_candidates: candidates of a deterministic action.
         latent_hold: steps through which one draw of a CVAE's latent codes is kept when acting, or
-            "episode": the policy commits to a mode for that long. `predict` carries the codes in
+            "episode": the policy commits to a mode for that long; or "zeta": for a number of steps
+            drawn from a zeta law up to 16, anew each time. `predict` carries the codes in
             its state, as a recurrent policy does, and `vaerl.agents.SAC` keeps them while it
             collects (unmodified SB3 passes no state there, so it redraws at each step). Given the
             codes log π(a | s, ε) is exact (`vaerl.densities.codes`); updates use the marginal π(a |
@@ -220,7 +221,10 @@ class SACPolicy(DensityPolicy, SB3SACPolicy):
         self.set_training_mode(False)
         obs, batched = self.obs_to_tensor(observation)
         count = len(next(iter(obs.values())) if isinstance(obs, dict) else obs)
-        held = renew(self.actor.fresh_codes(count), self.actor.holds.steps, state, start)
+        actor = self.actor
+        held = renew(
+            actor.fresh_codes(count), actor.holds.steps, state, start, actor.fresh_ages(count)
+        )
         with torch.no_grad():
             scaled = self.actor.act_held(obs, held).cpu().numpy()
         return self._in_box(scaled, not batched), held.older()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import inspect
 import math
-import re
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +16,7 @@ from typing import Any
 from stable_baselines3.common.vec_env import VecEnv
 
 from vaerl.agents import agent_class
+from vaerl.agents.schedules import EXPECTED, PATTERN
 from vaerl.names import check_name
 
 # Arguments with a field of `TrainConfig`, and those that a run decides.
@@ -34,8 +34,6 @@ LEAST = {
     "gradient_steps": -1,
 }
 MOST = {**dict.fromkeys(("gamma", "gae_lambda", "tau"), 1), "learning_rate": 1000}
-NUMBER = r"(\d+\.?\d*|\.\d+)(e[-+]?\d+)?"
-SCHEDULE = re.compile(rf"lin(_{NUMBER}){{1,3}}", re.IGNORECASE)
 
 
 def check_agent_options(agent: str, options: Mapping[str, Any]) -> None:
@@ -122,7 +120,7 @@ def _fits(value: Any, hint: Any) -> bool:
     if origin is Any or isinstance(origin, str) or origin is inspect.Parameter.empty:
         return True
     if origin is Callable:
-        return isinstance(value, str) and SCHEDULE.fullmatch(value) is not None
+        return isinstance(value, str) and PATTERN.fullmatch(value) is not None
     if origin is tuple:
         several = isinstance(value, list | tuple) and len(value) == len(inner)
         return several and all(map(_fits, value, inner))
@@ -149,7 +147,7 @@ def _words(hint: Any, low: float, high: float) -> list[str]:
         list: "a list",
         type: '{"class": NAME}',
         tuple: '[a whole number, "step" or "episode"]',
-        Callable: "lin_START[_END[_FRACTION]] for a line between two numbers",
+        Callable: EXPECTED,
     }
     kinds = [typing.get_origin(part) or part for part in _parts(hint)]
     return [known[kind] for kind in kinds if kind in known]
