@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces, wrappers
+from stable_baselines3.common.utils import set_random_seed
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from tests.agents.model_tasks import Walk
@@ -135,6 +136,7 @@ def test_a_resumed_run_with_all_switches_is_the_run_that_was_not_interrupted(
     whole = sac(TwoModes(), steps=31, **options).learn(20, reset_num_timesteps=False)
     first = sac(TwoModes(), steps=31, **options)
     save_checkpoint(first, tmp_path, num_timesteps=first.num_timesteps, include_replay=True)
+    set_random_seed(9)
     resumed = load_checkpoint(
         tmp_path, DummyVecEnv([TwoModes]), "cpu", include_replay=True, restore_rng=True
     )
