@@ -47,6 +47,11 @@ def check_env_options(spec: EnvSpec, options: Mapping[str, Any]) -> None:
     Traceback (most recent call last):
     ValueError: env_options: max_episode_steps: got -1, expected a whole number from 1 to 100,000
     """
+    if options.get("render_mode") is not None:
+        raise ValueError(
+            f"env_options: render_mode: got {options['render_mode']!r:.60}, expected none: a video "
+            "and a picture choose it"
+        )
     limits = {"max_episode_steps": LONGEST, **(MUJOCO if _uses_mujoco(spec) else {})}
     for name, most in limits.items():
         value = options.get(name)
@@ -113,7 +118,7 @@ def make_env(env: str | EnvSpec, **arguments: Any) -> gymnasium.Env:
         gymnasium.error.Error: as `find_spec`.
     """
     spec = find_spec(env) if isinstance(env, str) else env
-    check_env_options(spec, arguments)
+    check_env_options(spec, {**arguments, "render_mode": None})
     if not _uses_mujoco(spec):
         return gymnasium.make(spec, **arguments)
     import mujoco

@@ -27,7 +27,7 @@ SPACES = {"self", "observation_space", "action_space", "lr_schedule"}  # argumen
 
 LEAST = {
     **dict.fromkeys(("batch_size", "buffer_size", "n_epochs", "n_steps", "stats_window_size"), 1),
-    **dict.fromkeys(("target_update_interval", "train_freq"), 1),
+    **dict.fromkeys(("target_update_interval", "train_freq", "net_arch", "n_critics"), 1),
     **dict.fromkeys(("gamma", "gae_lambda", "tau", "learning_rate", "learning_starts"), 0),
     **dict.fromkeys(("clip_range", "clip_range_vf", "max_grad_norm", "target_kl", "vf_coef"), 0),
     "ent_coef": 0,

@@ -28,6 +28,7 @@ from vaerl.disk.errors import one_line
 from vaerl.runs.signals import Stopped, StopSignals
 from vaerl.track.base import Trackers, to_stderr
 
+GUARD_SECONDS = 1.0
 Hook = Callable[[BaseAlgorithm, int], Mapping[str, Any] | None]
 
 
@@ -49,7 +50,10 @@ class TrackerCallback(BaseCallback):
             paths of pictures and videos, or pixels (H, W, 3), (T, H, W, 3) of uint8. Afterwards
             every random generator is restored. A hook that raises is reported once.
         log_every: minimum number of steps between two rows of episodes.
-        handle_signals: on SIGINT, SIGTERM and SIGHUP, end training cleanly, with a checkpoint.
+        handle_signals: on SIGINT, SIGTERM and SIGHUP, end training cleanly, with a checkpoint; or
+            the `StopSignals` that do so.
+        guard: called before anything is written, and at least once a second; ends training by
+            raising.
         finish_at_end: finish the trackers when training ends; if False, call `close`.
         say: receives the few lines that are printed, on stderr by default.
     """
@@ -66,7 +70,8 @@ class TrackerCallback(BaseCallback):
         keep_last: int | None = 3,
         periodic: Iterable[tuple[int, Hook]] = (),
         log_every: int = 100,
-        handle_signals: bool = True,
+        handle_signals: bool | StopSignals = True,
+        guard: Callable[[], None] = lambda: None,
         finish_at_end: bool = True,
         say: Callable[[str], None] = to_stderr,
     ) -> None:
@@ -96,9 +101,15 @@ class TrackerCallback(BaseCallback):
         self._log_every = log_every
         self._finish_at_end = finish_at_end
         self._say = say
-        self.signals = StopSignals(handle_signals)
+        self._guard = guard
+        self._guarded = 0.0  # when it was called last
+        self.signals = (
+            handle_signals
+            if isinstance(handle_signals, StopSignals)
+            else StopSignals(handle_signals)
+        )
         """Handled from the start of training until `close`."""
-        self._writer = _TrackerWriter(self.trackers)
+        self._writer = _TrackerWriter(self._log)
         self._started = False
         self._boundary = 0  # steps at the last consistent point
         self._episodes: list[Mapping[str, Any]] = []
@@ -110,7 +121,9 @@ class TrackerCallback(BaseCallback):
             if not self._save_options["described"]:
                 describe(self.model)
             Parts(self.model)
-        if not self._started:
+        if self._started:
+            self.signals.clear()
+        else:
             self._started = True
             self.trackers.start(self._config)
         if self._writer not in self.logger.output_formats:
@@ -135,6 +148,8 @@ class TrackerCallback(BaseCallback):
                 self._episodes.append(info["episode"])
                 if "is_success" in info:
                     self._successes.append(float(info["is_success"]))
+        if time.monotonic() - self._guarded > GUARD_SECONDS:
+            self._check()
         since = self.num_timesteps - self._row_step
         if since >= max(self._log_every if self._episodes else 10 * self._log_every, 1):
             self._log_row(since)
@@ -143,6 +158,14 @@ class TrackerCallback(BaseCallback):
             self._say(f"{self.stopped_by}: stopping at step {self.num_timesteps}")
             return False
         return True
+
+    def _check(self) -> None:
+        self._guard()
+        self._guarded = time.monotonic()
+
+    def _log(self, values: Mapping[str, Any], step: int) -> None:
+        self._check()
+        self.trackers.log(values, step)
 
     def _log_row(self, since: int) -> None:
         now = time.perf_counter()
@@ -153,7 +176,7 @@ class TrackerCallback(BaseCallback):
             row["rollout/episodes"] = len(self._episodes)
         if self._successes:
             row["rollout/is_success"] = float(np.mean(self._successes))
-        self.trackers.log(row, self.num_timesteps)
+        self._log(row, self.num_timesteps)
         self._episodes, self._successes = [], []
         self._row_step, self._row_time = self.num_timesteps, now
 
@@ -190,6 +213,7 @@ class TrackerCallback(BaseCallback):
             if not timer.due(step):
                 continue
             timer.done(step)
+            self._check()
             start = time.perf_counter()
             try:
                 with preserve_rng(self.model):
@@ -200,13 +224,14 @@ class TrackerCallback(BaseCallback):
                 name = getattr(hook, "__name__", type(hook).__name__).strip("_")
                 self.trackers.trouble(f"{name}: {type(error).__name__}: {one_line(error, 200)}")
             else:
-                self.trackers.log(values or {}, step)
+                self._log(values or {}, step)
             self.hook_seconds += time.perf_counter() - start
 
     def _save(self, step: int) -> None:
         if self._checkpoints is None:
             return
         self._saves.done(step)
+        self._check()
         try:
             self.trackers.sync()
             self.last_checkpoint = checkpoint.save_checkpoint(
@@ -243,8 +268,8 @@ class _Every:
 class _TrackerWriter(KVWriter):
     """A writer of the algorithm's logger, besides the user's own, that feeds the trackers."""
 
-    def __init__(self, trackers: Trackers) -> None:
-        self._trackers = trackers
+    def __init__(self, log: Callable[[Mapping[str, Any], int], None]) -> None:
+        self._log = log
 
     def write(
         self,
@@ -253,7 +278,7 @@ class _TrackerWriter(KVWriter):
         step: int = 0,
     ) -> None:
         """Log one dump; excluded formats concern other writers."""
-        self._trackers.log({key: _pixels(v) for key, v in key_values.items()}, step)
+        self._log({key: _pixels(v) for key, v in key_values.items()}, step)
 
     def close(self) -> None:
         """The callback finishes the trackers."""

@@ -8,6 +8,7 @@
       checkpoints/     read by `load_checkpoint`
       episodes/        recorded by `vaerl collect --run`
       figures/ videos/ report.html
+      error.txt        the traceback of a run that failed
 
 metrics.jsonl is the original; W&B and TensorBoard hold copies.
 """
@@ -25,18 +26,17 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from vaerl.disk import files, jsonio
 from vaerl.disk.errors import VaerlLoadError, one_line
 from vaerl.disk.reading import check_kind, read_file
 from vaerl.disk.versions import versions
+from vaerl.runs.owner import HIDDEN, Owner, forget, owned
 from vaerl.track import TRACKERS
 from vaerl.track.rows import LARGEST, check_steps, read_rows, rows_until
 from vaerl.track.rows import LIMIT as LOG_LIMIT
 
 STATES = ("running", "finished", "stopped", "failed")
-LOCK = ".lock"  # held by the process that trains
 CONFIG_LIMIT = 2**20  # bytes of config.json and status.json
 MOST_EPISODES = 1_000_000  # of an evaluation
 
@@ -64,7 +64,9 @@ class RunDirectory:
         self.videos_path = self.path / "videos"
         self.episodes_path = self.path / "episodes"
         self.report_path = self.path / "report.html"
+        self.error_path = self.path / "error.txt"
         self._config: dict[str, Any] | None = None
+        self._owner: Owner | None = None
 
     def __repr__(self) -> str:
         return f"RunDirectory({str(self.path)!r})"
@@ -78,27 +80,24 @@ class RunDirectory:
     def locked(self) -> Iterator[None]:
         """Keep other processes from writing to the directory inside the block.
 
-        The operating system frees the lock when its process ends, however it ends.
+        See `vaerl.runs.owner`.
 
         Raises ValueError if another process has the lock; WriteError.
         """
         files.check_folder("out", self.path)
         files.make_directory(self.path)
-        lock = FileLock(self.path / LOCK)
         try:
-            lock.acquire(blocking=False)
-        except Timeout:
-            raise ValueError(
-                f"out: {str(self.path)!r} is in use: another process is training there"
-            ) from None
-        try:
-            yield
+            with owned(self.path) as self._owner:
+                yield
         finally:
-            lock.release()
-            with contextlib.suppress(OSError):  # not in a folder that was not ours to begin with
-                if not self.config_path.exists():
-                    (self.path / LOCK).unlink(missing_ok=True)
-                    self.path.rmdir()
+            self._owner = None
+            if not self.config_path.exists():  # not in a folder that was not ours to begin with
+                forget(self.path)
+
+    def check_owner(self) -> None:
+        """Raise a RunFailed if the folder was `locked` and is no longer this process's."""
+        if self._owner is not None:
+            self._owner.check()
 
     def create(self, config: dict[str, Any], overwrite: bool = False) -> Self:
         """Make the directory with its config.json and return self.
@@ -123,7 +122,7 @@ class RunDirectory:
 
     def check_free(self, overwrite: bool = False) -> None:
         """Raise ValueError for an existing run without `overwrite` and for other files."""
-        if not self.path.is_dir() or not {path.name for path in self.path.iterdir()} - {LOCK}:
+        if not self.path.is_dir() or not {path.name for path in self.path.iterdir()} - HIDDEN:
             return
         if not (self.config_path.exists() or self.status_path.exists()):
             raise ValueError(
@@ -137,7 +136,7 @@ class RunDirectory:
     @property
     def holds_work(self) -> bool:
         """Whether a file besides the configuration and the status has content."""
-        made = {LOCK, "error.txt", self.config_path.name, self.status_path.name}
+        made = {*HIDDEN, self.error_path.name, self.config_path.name, self.status_path.name}
         found = (path for path in self.path.rglob("*") if path.name not in made)
         return any(path.is_symlink() or (path.is_file() and path.stat().st_size) for path in found)
 
@@ -147,6 +146,7 @@ class RunDirectory:
             self.status_path,
             self.metrics_path,
             self.evaluation_path,
+            self.error_path,
             self.report_path,
             self.checkpoints_path,
             self.figures_path,
@@ -155,7 +155,7 @@ class RunDirectory:
             *(self.path / name for name in TRACKERS.names()),
         )
         for path in own:
-            if path.exists() or path.is_symlink():
+            if os.path.lexists(path):
                 files.remove_tree(path)
 
     @classmethod
@@ -181,7 +181,7 @@ class RunDirectory:
         )
         kinds = dict.fromkeys(folders, stat.S_IFDIR)
         own = (self.config_path, self.status_path, self.evaluation_path, self.metrics_path)
-        kinds |= dict.fromkeys((*own, self.path / LOCK), stat.S_IFREG)
+        kinds |= dict.fromkeys((*own, *(self.path / name for name in HIDDEN)), stat.S_IFREG)
         for place, kind in kinds.items():
             with contextlib.suppress(FileNotFoundError):
                 check_kind(place, kind, str(place))
@@ -211,6 +211,7 @@ class RunDirectory:
         if state not in STATES:
             raise ValueError(f"state: got {state!r}, expected one of {', '.join(STATES)}")
         text = jsonio.dumps({"state": state, "steps": int(steps), **details})
+        self.check_owner()
         files.write_text(self.status_path, text + "\n")
 
     def status(self) -> dict[str, Any]:

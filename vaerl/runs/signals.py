@@ -1,9 +1,15 @@
-"""SIGINT, SIGTERM and SIGHUP stop work at its next step; a second signal acts at once."""
+"""SIGINT, SIGTERM and SIGHUP stop work at its next step; a second signal acts at once.
+
+The second one raises KeyboardInterrupt, so that the run still says how it ended; the third has the
+effect it had before.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
+from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
@@ -30,18 +36,22 @@ class StopSignals:
 
     def __init__(self, enabled: bool = True) -> None:
         self.received: str | None = None
+        self._again = False
         self._enabled = enabled
         self._former: dict[int, Any] = {}
 
     def install(self) -> None:
-        """Install the handlers."""
-        self.received = None
+        """Install the handlers; while they are installed, nothing happens."""
         if self._enabled and not self._former:
             if threading.current_thread() is not threading.main_thread():
                 return
             for number in STOPPING:
                 if signal.getsignal(number) is not signal.SIG_IGN:
                     self._former[number] = signal.signal(number, self._handle)
+
+    def clear(self) -> None:
+        """Forget what was received."""
+        self.received, self._again = None, False
 
     def check(self) -> None:
         """Raise `Stopped` if a signal has been received."""
@@ -57,6 +67,20 @@ class StopSignals:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.received is None:  # nothing is printed here: a handler may interrupt a print
             self.received = signal.Signals(number).name
-            return
-        self.restore()  # a second signal: the former handler, by default the end
-        signal.raise_signal(number)
+        elif not self._again:
+            self._again = True
+            raise KeyboardInterrupt
+        else:
+            self.restore()  # the former handler, by default the end
+            signal.raise_signal(number)
+
+
+@contextlib.contextmanager
+def stop_signals() -> Iterator[StopSignals]:
+    """Handlers that are installed inside the block."""
+    signals = StopSignals()
+    signals.install()
+    try:
+        yield signals
+    finally:
+        signals.restore()

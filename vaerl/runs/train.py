@@ -32,7 +32,7 @@ from vaerl.runs.clone import resolve
 from vaerl.runs.config import TrainConfig
 from vaerl.runs.directory import RunDirectory
 from vaerl.runs.evaluate import EvalResult, episodes_wanted, evaluate
-from vaerl.runs.signals import Stopped
+from vaerl.runs.signals import Stopped, StopSignals, stop_signals
 from vaerl.runs.vec import make_vec, spawn_seeds
 from vaerl.runs.video import record, video_format
 from vaerl.threads import limit_threads
@@ -91,14 +91,14 @@ def train(
     env = _make_env(config, config.n_envs, config.subprocess)
     try:
         agent = make_agent(config, env, _seeds(config)["agent"])
-        with run.locked():
+        with run.locked(), stop_signals() as signals:
             if _check_place(run, config, overwrite, resume):
                 _restore(run, config, agent)
             else:
                 run.create(config.to_dict(), overwrite=overwrite or resume)
                 if clone is not None:
                     agent.take_over(clone)  # type: ignore[attr-defined]
-            return _Training(config, run, agent, on_step, painter).run_all()
+            return _Training(config, run, agent, signals, on_step, painter).run_all()
     finally:
         env.close()
 
@@ -179,6 +179,7 @@ class _Training:
         config: TrainConfig,
         run: RunDirectory,
         agent: BaseAlgorithm,
+        signals: StopSignals,
         on_step: OnStep | None,
         painter: MakePainter | None,
     ) -> None:
@@ -200,6 +201,8 @@ class _Training:
                 (config.eval_every or 0, self._evaluate),
                 (config.picture_every or 0, self._picture),
             ],
+            handle_signals=signals,
+            guard=run.check_owner,
             finish_at_end=False,
         )
 
@@ -211,9 +214,9 @@ class _Training:
             self._work(details)
         except BaseException as error:
             details["error"] = one_line(f"{type(error).__name__}: {error}")
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, RunFailed):  # the latter: the folder is not ours
                 self.run.set_status("failed", self.agent.num_timesteps, **details)
-                files.write_text(self.run.path / "error.txt", traceback.format_exc())
+                files.write_text(self.run.error_path, traceback.format_exc())
             raise
         finally:
             self.callback.close()
@@ -257,8 +260,7 @@ class _Training:
         details["train_seconds"] = self.before["train_seconds"] + seconds
         details["train_steps"] = self.before["train_steps"] + agent.num_timesteps - begun
         progress.tell(agent.num_timesteps)
-        if not self.run.config_path.exists():
-            raise RunFailed(f"out: {str(self.run.path)!r} was deleted during the training")
+        self.run.check_owner()
         if self.callback.last_save_failed:
             raise RunFailed("the last checkpoint could not be written")
 
@@ -309,6 +311,7 @@ class _Training:
             "stochastic": drawn.to_dict(episodes=True),
             "deterministic": best.to_dict(episodes=True),
         }
+        self.run.check_owner()
         files.write_text(self.run.evaluation_path, jsonio.dumps(data, indent=1) + "\n")
         values = self._scores(drawn, step)
         values["eval/deterministic_return_mean"] = float(best.returns.mean())
