@@ -72,7 +72,7 @@ MISTAKES = {
     ),
     "width": (
         [*PENDULUM, "--agent-option", 'policy_kwargs={"net_arch": [-5]}'],
-        ["'net_arch': [-5]", "dimension"],
+        ["net_arch: got [-5]", "numbers, 1 or more"],
     ),
     "broken value": ([*PENDULUM, "--env-option", "g=007"], ["--env-option g: got 007", "JSON"]),
     "model file": (
