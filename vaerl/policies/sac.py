@@ -5,31 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3 import SAC
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
-from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
+from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.sac.policies import SACPolicy as SB3SACPolicy
 from torch import nn
 
-from vaerl.densities import ConditionalValue
-from vaerl.policies.actor import REFUSE_SDE, DensityActor
 from vaerl.policies.critic_net import CriticNet, critic_parts
-from vaerl.policies.density_policy import DensityPolicy
 from vaerl.policies.fourier import FourierCritic, check_waves
-from vaerl.policies.head import check_density_kwargs
-from vaerl.policies.hold import renew
+from vaerl.policies.off_policy import OffPolicyDensity
 from vaerl.policies.running import NormalizedFeatures, ObservationNormalizer
-from vaerl.policies.spaces import (
-    check_action_space,
-    check_observation_space,
-    default_features_extractor,
-)
 
 
-class SACPolicy(DensityPolicy, SB3SACPolicy):
+class SACPolicy(OffPolicyDensity, SB3SACPolicy):  # type: ignore[misc]
     """SB3's SAC policy with a density for an actor; works in unmodified `stable_baselines3.SAC`.
 
     One class serves vectors, images and Dict observations: the features extractor follows the
@@ -70,7 +60,6 @@ class SACPolicy(DensityPolicy, SB3SACPolicy):
     """
 
     made_for = SAC
-    actor: DensityActor  # type: ignore[assignment]
     normalizer: ObservationNormalizer | None
     """What normalises observations, if anything does."""
 
@@ -104,16 +93,6 @@ class SACPolicy(DensityPolicy, SB3SACPolicy):
         critic_options: Mapping[str, Any] | None = None,
         normalize_observations: bool = False,
     ) -> None:
-        if use_sde:
-            raise ValueError(REFUSE_SDE)
-        self._head: dict[str, Any] = {
-            "density": density,
-            "density_kwargs": check_density_kwargs(density_kwargs),
-            "num_auxiliary": num_auxiliary,
-            "num_candidates": num_candidates,
-            "latent_hold": latent_hold,
-            "noise_hold": noise_hold,
-        }
         self._waves = check_waves(critic_frequencies, critic_bandwidth)
         self.critic_parts = critic_parts(critic, critic_options)
         self._critic_kind = {
@@ -121,39 +100,30 @@ class SACPolicy(DensityPolicy, SB3SACPolicy):
             "critic_options": dict(critic_options or {}),
             "normalize_observations": normalize_observations,
         }
-        if optimizer_kwargs is None:
-            optimizer_kwargs = {"fused": True} if optimizer_class is torch.optim.Adam else {}
         super().__init__(
-            check_observation_space(observation_space),
-            check_action_space(action_space),
+            observation_space,
+            action_space,
             lr_schedule,
             net_arch=net_arch,
             activation_fn=activation_fn,
-            use_sde=False,
+            use_sde=use_sde,
             log_std_init=log_std_init,
             use_expln=use_expln,
             clip_mean=clip_mean,
-            features_extractor_class=features_extractor_class
-            or default_features_extractor(observation_space, normalize_images),
-            features_extractor_kwargs=dict(features_extractor_kwargs or {}),
+            features_extractor_class=features_extractor_class,
+            features_extractor_kwargs=features_extractor_kwargs,
             normalize_images=normalize_images,
             optimizer_class=optimizer_class,
-            optimizer_kwargs=dict(optimizer_kwargs),
+            optimizer_kwargs=optimizer_kwargs,
             n_critics=n_critics,
             share_features_extractor=share_features_extractor,
+            density=density,
+            density_kwargs=density_kwargs,
+            num_auxiliary=num_auxiliary,
+            num_candidates=num_candidates,
+            latent_hold=latent_hold,
+            noise_hold=noise_hold,
         )
-
-    @property
-    def head(self) -> DensityActor:
-        """The actor."""
-        return self.actor
-
-    def make_actor(  # type: ignore[override]
-        self, features_extractor: BaseFeaturesExtractor | None = None
-    ) -> DensityActor:
-        """The actor with the whole density inside, so that its optimizer owns all of it."""
-        kwargs = self._update_features_extractor(self.net_args, features_extractor)
-        return DensityActor(**kwargs, **self._head).to(self.device)
 
     def make_critic(self, features_extractor: BaseFeaturesExtractor | None = None) -> Any:
         """SB3's critics, over waves of the action if requested, or those of other parts."""
@@ -181,63 +151,4 @@ class SACPolicy(DensityPolicy, SB3SACPolicy):
             self.critic_target = self.critic
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        return (
-            super()._get_constructor_parameters()
-            | self._head
-            | self._waves
-            | self._critic_kind
-            | {"share_features_extractor": self.share_features_extractor}
-        )
-
-    def predict(
-        self,
-        observation: np.ndarray | dict[str, np.ndarray],
-        state: tuple[np.ndarray, ...] | None = None,
-        episode_start: np.ndarray | None = None,
-        deterministic: bool = False,
-        codes: Any = None,
-    ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
-        """As in SB3, but faster where the networks are plain (`DensityActor.act`).
-
-        With `codes`, see `predict_given_codes`.
-        """
-        if codes is not None:
-            return self.predict_given_codes(observation, codes, deterministic), state
-        if self.actor.holds.steps != 1 and not deterministic:
-            return self._predict_held(observation, state, episode_start)
-        shape, own = self.observation_space.shape, type(self)._predict is SB3SACPolicy._predict
-        if own and shape and isinstance(observation, np.ndarray):
-            single = observation.shape == shape
-            if single or observation.shape[1:] == shape:
-                scaled = self.actor.act(observation[None] if single else observation, deterministic)
-                if scaled is not None:
-                    return self._in_box(scaled, single), state
-        return super().predict(observation, state, episode_start, deterministic)
-
-    def _predict_held(
-        self, observation: Any, state: tuple[np.ndarray, ...] | None, start: np.ndarray | None
-    ) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
-        """A draw with the codes or noise in `state`, renewed where their hold time is over."""
-        self.set_training_mode(False)
-        obs, batched = self.obs_to_tensor(observation)
-        count = len(next(iter(obs.values())) if isinstance(obs, dict) else obs)
-        actor = self.actor
-        held = renew(
-            actor.fresh_codes(count), actor.holds.steps, state, start, actor.fresh_ages(count)
-        )
-        with torch.no_grad():
-            scaled = self.actor.act_held(obs, held).cpu().numpy()
-        return self._in_box(scaled, not batched), held.older()
-
-    def _in_box(self, scaled: np.ndarray, single: bool) -> np.ndarray:
-        """Actions in the units of the box, from those in [−1, 1]."""
-        actions = self.unscale_action(scaled.reshape(-1, *self.actor.action_space.shape))
-        return actions[0] if single else actions
-
-    def action_density(self, obs: PyTorchObs) -> ConditionalValue:
-        """π(a | s) over scaled actions in (−1, 1)^X at a batch of observations."""
-        return self.actor.action_density(obs)
-
-    def reset_noise(self, batch_size: int = 1) -> None:
-        """Refused: gSDE only."""
-        raise NotImplementedError(REFUSE_SDE)
+        return super()._get_constructor_parameters() | self._waves | self._critic_kind
