@@ -18,6 +18,7 @@ import typer
 
 from vaerl import __version__
 from vaerl.agents import AGENTS
+from vaerl.agents.tuned import tuned as find_tuned
 from vaerl.cli.arguments import AllowModule, Debug, allow
 from vaerl.cli.errors import OneLineGroup
 from vaerl.cli.inspection import inspect_run
@@ -91,6 +92,21 @@ def _switch(name: str, text: str) -> Any:
 def train(
     fields: dict[str, Any],
     *,
+    tuned: Annotated[
+        bool,
+        typer.Option(
+            "--tuned",
+            help="Start from the settings that ship for the environment (agents/tuned.toml).",
+            rich_help_panel=PANELS["env"],
+        ),
+    ] = False,
+    recipe: Annotated[
+        str,
+        typer.Option(
+            help="Which of them: sac, crossq or ppo; default: the agent's first.",
+            rich_help_panel=PANELS["env"],
+        ),
+    ] = "",
     overwrite: Annotated[bool, _switch("--overwrite", "Replace the run in the folder.")] = False,
     resume: Annotated[
         bool, _switch("--resume", "Continue from the last checkpoint in the folder.")
@@ -111,6 +127,8 @@ def train(
     from vaerl.report.pictures import Painter
     from vaerl.runs.train import train as run_training
 
+    if tuned or recipe:
+        fields |= _tuned(TrainConfig(**fields), recipe)
     config = TrainConfig(**fields)
     config = config.debug() if debug else config
     title = f"{config.agent} {config.density} {config.env}"
@@ -130,6 +148,17 @@ def train(
     if status["state"] == "stopped":
         print("to continue: the same command with --resume")
         raise typer.Exit(130)
+
+
+def _tuned(config: TrainConfig, recipe: str) -> dict[str, Any]:
+    """The fields of a configuration over the settings that ship; those given count more."""
+    found = find_tuned(config.env, config.agent, config.density, recipe)
+    print(f"tuned: {found.origin}", file=sys.stderr)
+    own, given = found.options, config.agent_options
+    options = {**own, **given}
+    if "policy_kwargs" in own and "policy_kwargs" in given:
+        options["policy_kwargs"] = {**own["policy_kwargs"], **given["policy_kwargs"]}
+    return {"agent_options": options}
 
 
 def print_evaluation(name: str, evaluation: Mapping[str, Any]) -> None:

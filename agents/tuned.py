@@ -1,0 +1,103 @@
+"""Settings by environment that ship with the package: which ones, from where, and what chose them.
+
+They stand in `tuned.toml`, to be read as it is. An entry is "untested", a starting point from a
+published recipe, or "chosen", by a run that it names.
+
+>>> settings = tuned("HalfCheetah-v5", recipe="crossq")
+>>> settings.agent, settings.options["policy_delay"]
+('sac', 3)
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from vaerl.densities.options import check_choice
+from vaerl.names import check_name
+
+STATUSES = ("untested", "chosen")
+FILE = Path(__file__).with_name("tuned.toml")
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """An entry: the arguments of an agent for some environments and densities."""
+
+    recipe: str
+    """Name: sac, crossq or ppo."""
+    agent: str
+    """Which agent takes them."""
+    envs: Sequence[str]
+    """Gymnasium ids."""
+    densities: Sequence[str]
+    """Densities of the policy."""
+    status: str
+    """"untested" or "chosen"."""
+    source: str
+    """Where the settings come from."""
+    chosen_by: str = ""
+    """The run that chose them: its record, seeds and what they were chosen from."""
+    note: str = ""
+    """What to know about them."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Arguments of the constructor."""
+
+    def __post_init__(self) -> None:
+        """Check the status against what the entry says of its origin."""
+        check_choice("status", self.status, STATUSES)
+        if (self.status == "chosen") != bool(self.chosen_by):
+            raise ValueError(
+                f"chosen_by: got {self.chosen_by!r} with status {self.status!r}, expected a run "
+                "where settings are chosen, and none where they are untested"
+            )
+
+    @property
+    def origin(self) -> str:
+        """In one line."""
+        where = self.chosen_by or self.source
+        return f"{self.recipe} ({self.status}: {where}){f'; {self.note}' if self.note else ''}"
+
+
+@cache
+def tuned_entries() -> tuple[Tuned, ...]:
+    """All entries, in the order of the file; for an agent the first that fits is its best."""
+    with FILE.open("rb") as file:
+        rows = tomllib.load(file)["settings"]
+    names = [item.name for item in fields(Tuned)]
+    for row in rows:
+        for name in row:
+            check_name(f"{FILE.name}: key", name, names)
+    return tuple(Tuned(**row) for row in rows)
+
+
+def tuned(env: str, agent: str = "", density: str = "gaussian", recipe: str = "") -> Tuned:
+    """The settings for an environment, of an agent or a recipe.
+
+    Args:
+        env: Gymnasium id.
+        agent: as in `vaerl list agents`; any if empty.
+        density: of the policy.
+        recipe: sac, crossq or ppo; the first of the agent's if empty.
+
+    Raises:
+        ValueError: there are none; the line names what there is.
+    """
+    entries = tuned_entries()
+    if recipe:
+        check_name("recipe", recipe, {entry.recipe for entry in entries})
+    check_name("tuned settings for env", env, {name for entry in entries for name in entry.envs})
+    for entry in entries:
+        fits = env in entry.envs and density in entry.densities
+        if fits and agent in ("", entry.agent) and recipe in ("", entry.recipe):
+            return entry
+    known = {(entry.recipe, entry.agent, d) for entry in entries for d in entry.densities}
+    listing = ", ".join(" ".join(row) for row in sorted(known))
+    raise ValueError(
+        f"tuned: got recipe {recipe or 'any'}, agent {agent or 'any'} and density {density} for "
+        f"{env}, expected one of: {listing}"
+    )
