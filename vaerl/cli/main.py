@@ -18,7 +18,6 @@ import typer
 
 from vaerl import __version__
 from vaerl.agents import AGENTS
-from vaerl.agents.tuned import tuned as find_tuned
 from vaerl.cli.arguments import AllowModule, Debug, allow
 from vaerl.cli.errors import OneLineGroup
 from vaerl.cli.inspection import inspect_run
@@ -152,7 +151,9 @@ def train(
 
 def _tuned(config: TrainConfig, recipe: str) -> dict[str, Any]:
     """The fields of a configuration over the settings that ship; those given count more."""
-    found = find_tuned(config.env, config.agent, config.density, recipe)
+    from vaerl.agents.tuned import tuned
+
+    found = tuned(config.env, config.agent, config.density, recipe)
     print(f"tuned: {found.origin}", file=sys.stderr)
     own, given = found.options, config.agent_options
     options = {**own, **given}
