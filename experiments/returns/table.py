@@ -66,7 +66,10 @@ def _at(own: list[Mapping[str, Any]], step: int) -> str:
 
 
 def draw(results: Results, out: Path) -> Path:
-    """Draw the judged returns, a panel for each environment, into out/figures/returns.png."""
+    """Draw the judged returns, a panel for each environment, into out/figures/returns.png, and
+    write them to curves.csv beside it."""
+    folder = files.make_directory(out / "figures")
+    files.write_text(folder / "curves.csv", curves(results))
     panels: dict[str, list[Curve]] = {}
     for r in results:
         steps, returns = np.array(r.data["judged"], dtype=float).reshape(-1, 2).T
@@ -79,4 +82,14 @@ def draw(results: Results, out: Path) -> Path:
         for ax, (env, members) in zip(axes, panels.items(), strict=True):
             draw_curves(ax, members, ylabel="return of the best action", title=env)
             ax.legend()
-    return save_png(figure, files.make_directory(out / "figures") / "returns.png")
+    return save_png(figure, folder / "returns.png")
+
+
+def curves(results: Results) -> str:
+    """The judged returns of every run, a line for each, as CSV."""
+    keys = ("env", "row", "density", "seed")
+    lines = [",".join((*keys, "step", "return"))]
+    for r in results:
+        head = ",".join(str(r.cell[key]) for key in keys)
+        lines += [f"{head},{step},{value:.1f}" for step, value in r.data["judged"]]
+    return "\n".join(lines) + "\n"

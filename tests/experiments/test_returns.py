@@ -1,0 +1,66 @@
+"""Returns: what is trained, judged, kept and put into the table."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vaerl.experiments.returns.experiment import make_cell, run
+from vaerl.experiments.returns.rows import ROWS
+from vaerl.experiments.returns.table import assemble
+from vaerl.lab.cells import Result
+
+
+def test_a_finished_run_is_kept(tmp_path: Path) -> None:
+    """Two rows on Pendulum; the second call trains nothing, and the curves are files."""
+    options: dict[str, Any] = {"rows": ["sb3-sac", "crossq-256"]}
+    record = json.loads(run(tmp_path, "debug", **options).read_text())
+    assert [row[1] for row in record["rows"]] == ["sb3-sac", "crossq-256"]
+    for data in record["data"].values():
+        assert [step for step, _ in data["judged"]] == [60, 120] and data["train_seconds"] > 0.0
+    paths = sorted((tmp_path / "cells").glob("*.json"))
+    before = [path.stat().st_mtime_ns for path in paths]
+    run(tmp_path, "debug", table=True)
+    run(tmp_path, "debug", **options)
+    assert [path.stat().st_mtime_ns for path in paths] == before and len(before) == 2
+    with (tmp_path / "figures" / "curves.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["step"] for row in rows] == ["60", "120"] * 2
+    assert (tmp_path / "figures" / "returns.png").stat().st_size > 1000
+
+
+def test_every_row_makes_its_agent() -> None:
+    """With a density of ours where the row takes one."""
+    for name, row in ROWS.items():
+        density = "cvae" if row.any_density else "gaussian"
+        agent = row.make(density, env="Pendulum-v1", device="cpu", buffer_size=10, **row.settings)
+        assert hasattr(agent.actor, "density") == row.any_density, name
+
+
+def test_illegal_options_are_refused(tmp_path: Path) -> None:
+    """Before anything is written."""
+    with pytest.raises(ValueError, match="row: got 'crosq-256', did you mean 'crossq-256'"):
+        run(tmp_path, "debug", rows=["crosq-256"])
+    with pytest.raises(ValueError, match="densities: got 'cvae' with row 'sb3-sac', expected 'gau"):
+        run(tmp_path, "debug", rows=["sb3-sac"], densities=["cvae"])
+    with pytest.raises(ValueError, match="seeds: got -1"):
+        run(tmp_path, "debug", seeds=[-1])
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_table_of_five_seeds_has_interquartile_means() -> None:
+    """Returns at 50k and 100k, the middle half at the end, cost, and return for cost."""
+    results = []
+    for seed in range(5):
+        cell = make_cell("Hopper-v5", "switches", "gaussian", seed, 100_000)
+        judged = [[step, float(step // 1000 + seed)] for step in range(10_000, 100_001, 10_000)]
+        data = {"judged": judged, "episodes": [], "train_seconds": 200.0, "judge_seconds": 1.0}
+        results.append(Result(Path(cell.name), cell.as_data(), data))
+    (row,) = assemble(results)["rows"]
+    assert row[:5] == ["Hopper-v5", "switches", "gaussian", "100,000", "5"]
+    assert row[5].startswith("52 ±") and row[6].startswith("102 ±")
+    assert row[7].startswith("102 [") and row[8:] == ["2.0", "0.51"]
