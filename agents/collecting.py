@@ -16,6 +16,7 @@ from vaerl.policies.actor import DensityActor
 class Collects(SB3SAC):
     """Mixin of SAC over a density."""
 
+    gathers_statistics = True
     return_scale: ReturnScale | None
     """What divides rewards, if anything does."""
     _held: tuple[np.ndarray, ...] | None = None

@@ -170,7 +170,6 @@ class CriticNet(BaseModel):
             activation_fn,
             parts,
         )
-        self._ready = not parts.shares_pass
         self.project_()
 
     def outputs(self, obs: PyTorchObs, actions: Tensor, batch: bool = False) -> Tensor:
@@ -183,8 +182,6 @@ class CriticNet(BaseModel):
 
     def forward(self, obs: PyTorchObs, actions: Tensor) -> tuple[Tensor, ...]:
         """The value of each critic ``(B, 1)``."""
-        if torch.is_grad_enabled() and not self._ready:
-            self._check_used()
         return tuple(self.head.value(self.outputs(obs, actions)))
 
     def pair(
@@ -214,16 +211,6 @@ class CriticNet(BaseModel):
         for layer in self.net.modules():
             if getattr(self.parts, getattr(layer, "projected_for", ""), False):
                 layer.project_()  # type: ignore[operator]
-
-    def _check_used(self) -> None:
-        """Raise one line where running statistics are used but never gathered."""
-        steps = next(b for name, b in self.net.named_buffers() if name.endswith("steps"))
-        if not int(steps):
-            raise ValueError(
-                f"critic: got norm {self.parts.norm!r} in an agent that never gathers statistics, "
-                "expected vaerl.agents.SAC, or the critic 'sac' or 'simba'"
-            )
-        self._ready = True
 
 
 def _build(

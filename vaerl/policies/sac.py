@@ -14,6 +14,7 @@ from stable_baselines3.sac.policies import SACPolicy as SB3SACPolicy
 from torch import nn
 
 from vaerl.policies.critic_net import CriticNet, critic_parts
+from vaerl.policies.density_policy import building_agent
 from vaerl.policies.fourier import FourierCritic, check_waves
 from vaerl.policies.off_policy import OffPolicyDensity
 from vaerl.policies.running import NormalizedFeatures, ObservationNormalizer
@@ -44,9 +45,9 @@ class SACPolicy(OffPolicyDensity, SB3SACPolicy):  # type: ignore[misc]
             for none, and their bandwidth; narrow modes need them (`vaerl.policies.fourier`).
         critic, critic_options: a critic by name ("sac", "crossq", "xqc", "flash", "simba") and the
             parts exchanged in it; see `vaerl.policies.critic_net`. Those that normalise by batches
-            need `vaerl.agents.SAC`, which gathers their statistics.
+            need `vaerl.agents.SAC` or `MBPO`, which gather their statistics.
         normalize_observations: normalise observations by their running mean and deviation, in
-            actor and critics alike; `vaerl.agents.SAC` gathers these.
+            actor and critics alike; these agents gather them.
         others: as in SB3; `use_sde=True` is refused, and the options of gSDE are ignored.
 
     Raises:
@@ -95,6 +96,10 @@ class SACPolicy(OffPolicyDensity, SB3SACPolicy):  # type: ignore[misc]
     ) -> None:
         self._waves = check_waves(critic_frequencies, critic_bandwidth)
         self.critic_parts = critic_parts(critic, critic_options)
+        if self.critic_parts.shares_pass:
+            _check_gathered("critic", critic, "'sac' or 'simba'")
+        if normalize_observations:
+            _check_gathered("normalize_observations", True, "False")
         self._critic_kind = {
             "critic": critic,
             "critic_options": dict(critic_options or {}),
@@ -152,3 +157,14 @@ class SACPolicy(OffPolicyDensity, SB3SACPolicy):  # type: ignore[misc]
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return super()._get_constructor_parameters() | self._waves | self._critic_kind
+
+
+def _check_gathered(argument: str, value: Any, legal: str) -> None:
+    """Raise one line if an agent builds the policy that gathers no running statistics."""
+    agent = building_agent()
+    if agent is not None and not getattr(agent, "gathers_statistics", False):
+        raise ValueError(
+            f"{argument}: got {value!r} in {type(agent).__name__} of "
+            f"{type(agent).__module__.partition('.')[0]}, which gathers no running statistics; "
+            f"expected {legal}, or vaerl.agents.SAC"
+        )
