@@ -1,9 +1,9 @@
-"""Density targets: conditional laws with exact log-density, sampler and entropy.
+"""Density targets: conditional laws with known log-density, sampler and entropy.
 
-Every target is a finite mixture p(x | c) = Σ_m w_m(c) p_m(x | c) of closed-form parts, so that its
-log-density is exact, in nats, and its sampler draws from the very same law. Sizes: n points,
-C context dimensions, X event dimensions, M parts. Everything is computed in float64. The module
-`targets` defines the targets themselves.
+Most are finite mixtures p(x | c) = Σ_m w_m(c) p_m(x | c) of closed-form parts, so that the
+log-density is exact, in nats, and the sampler draws from the very same law. Sizes: n points,
+C context dimensions, X event dimensions, M parts. Everything is computed in float64. The modules
+`mixtures` and `arms` define the targets themselves, `targets` lists them.
 """
 
 from __future__ import annotations
@@ -38,15 +38,36 @@ def estimate(samples: Tensor) -> Estimate:
 
 @dataclass(frozen=True)
 class Target(ABC):
-    """A conditional law p(x | c) = Σ_m w_m(c) p_m(x | c) with c ~ U(−1, 1)^C.
-
-    Subclasses give the weights, one sampler for the parts and the log-densities of the parts.
-    """
+    """A conditional law p(x | c)."""
 
     name: ClassVar[str]
     summary: ClassVar[str]
     context_dim: ClassVar[int]
     event_dim: ClassVar[int]
+
+    @abstractmethod
+    def draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Draw n pairs: contexts (n, C) and x (n, X)."""
+
+    @abstractmethod
+    def sample(self, contexts: Tensor, generator: torch.Generator) -> Tensor:
+        """Draw one x ~ p(x | c) for each context (n, C): (n, X)."""
+
+    @abstractmethod
+    def log_prob(self, contexts: Tensor, x: Tensor) -> Tensor:
+        """log p(x | c) in nats for contexts (n, C) and x (n, X): (n,)."""
+
+    def entropy(self, n: int = 2**17, seed: int = 0) -> Estimate:
+        """Conditional entropy E_c H(p(· | c)) in nats, with its standard error."""
+        return estimate(-self.log_prob(*self.draw(n, torch.Generator().manual_seed(seed))))
+
+
+@dataclass(frozen=True)
+class MixtureTarget(Target):
+    """p(x | c) = Σ_m w_m(c) p_m(x | c) with c ~ U(−1, 1)^C.
+
+    Subclasses give the weights, one sampler for the parts and the log-densities of the parts.
+    """
 
     @abstractmethod
     def log_weights(self, contexts: Tensor) -> Tensor:
@@ -69,25 +90,20 @@ class Target(ABC):
         return 2.0 * torch.rand(n, self.context_dim, generator=generator, dtype=torch.float64) - 1.0
 
     def sample(self, contexts: Tensor, generator: torch.Generator) -> Tensor:
-        """Draw one x ~ p(x | c) for each context (n, C): (n, X)."""
         contexts = contexts.double()
         part = torch.multinomial(self.log_weights(contexts).exp(), 1, generator=generator)
         return self.sample_part(contexts, part.squeeze(-1), generator)
 
     def draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Draw n pairs: contexts (n, C) and x (n, X)."""
         contexts = self.sample_context(n, generator)
         return contexts, self.sample(contexts, generator)
 
     def log_prob(self, contexts: Tensor, x: Tensor) -> Tensor:
-        """Exact log p(x | c) in nats for contexts (n, C) and x (n, X): (n,)."""
         contexts, x = contexts.double(), x.double()
         return torch.logsumexp(self.log_weights(contexts) + self.part_log_prob(contexts, x), dim=-1)
 
     def entropy(self, n: int = 2**17, seed: int = 0) -> Estimate:
-        """Conditional entropy E_c H(p(· | c)) in nats, with its standard error.
-
-        With closed-form parts by H(x|c) = H(m|c) + H(x|m, c) − H(m|x, c), whose last term alone
+        """With closed-form parts by H(x|c) = H(m|c) + H(x|m, c) − H(m|x, c), whose last term alone
         needs x and is almost constant for separated modes; else as the mean of −log p(x | c).
         """
         contexts, x = self.draw(n, torch.Generator().manual_seed(seed))
@@ -105,7 +121,7 @@ def _entropy(log_weights: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class GaussianTarget(Target):
+class GaussianTarget(MixtureTarget):
     """A mixture of Gaussians: subclasses give weights, means (n, M, X) and Cholesky factors."""
 
     @abstractmethod
