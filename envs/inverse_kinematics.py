@@ -34,7 +34,7 @@ _ANGLE_STD, _SLIDE_STD = 0.5, 0.25
 _BLOCK = 100_000  # postures drawn at once
 _MOST_DRAWS = 100 * _BLOCK
 _MMD_POSTURES = 2000
-_BANDWIDTHS = (0.25, 1.0, 4.0)  # in standard deviations of the prior
+BANDWIDTHS = (0.25, 1.0, 4.0)  # in standard deviations of the prior
 
 
 class Arm:
@@ -177,8 +177,8 @@ class Posterior:
         return {
             "error": float(self.miss(x).mean()),
             "error_ceiling": float(self.miss(exact * self.arm.stds).mean()),
-            "mismatch": mmd(drawn, first, _BANDWIDTHS),
-            "mismatch_floor": mmd(second, first, _BANDWIDTHS),
+            "mismatch": mmd(drawn, first, BANDWIDTHS),
+            "mismatch_floor": mmd(second, first, BANDWIDTHS),
             "above": float((self.arm.bend(x) == 0).mean()),
         }
 

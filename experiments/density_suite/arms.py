@@ -1,6 +1,7 @@
 """Inverse kinematics as a density task: postures x of a planar arm, given a noisy sight of its tip.
 
-    x ~ p(x),  y = f(x) + σ ε,  c = (y − m) / s;   log p(x | c) = log p(x) + log N(y; f(x), σ² I) − log p(y)
+    x ~ p(x),   y = f(x) + σ ε,   c = (y − m) / s
+    log p(x | c) = log p(x) + log N(y; f(x), σ² I) − log p(y)
 
 f and p(x) are those of `vaerl.envs.inverse_kinematics`, m and s mean and standard deviation of y.
 A pair (c, x) is drawn as it arises, so that x is an exact draw of the posterior. The evidence p(y)
@@ -15,7 +16,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
+from statistics import fmean
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -24,11 +26,14 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 from torch import Tensor
 
 from vaerl.envs.base import Array
-from vaerl.envs.inverse_kinematics import Arm, Posterior
-from vaerl.experiments.density_suite.laws import Target
+from vaerl.envs.inverse_kinematics import BANDWIDTHS, Arm, Posterior
+from vaerl.envs.metrics import mmd
+from vaerl.experiments.density_suite.laws import Sampler, Target
 
 CELLS = 8  # of the grid in a σ
-DRAWS = 2_000_000
+PLACES = 5  # sights at which samples are judged
+LEAST = 0.1  # p(y) there
+COMPARED = 500  # samples there
 _BLOCK = 10_000  # small enough for the cache
 
 
@@ -54,6 +59,8 @@ class ArmTarget(Target):
 
     context_dim: ClassVar[int] = 2
     sigma: float = 0.02
+    #: of the prior, for the evidence
+    draws: int = 2_000_000
 
     @property
     def arm(self) -> Arm:
@@ -96,7 +103,33 @@ class ArmTarget(Target):
 
     def evidence(self) -> Evidence:
         """p(y), computed once a process."""
-        return _evidence(self.event_dim, self.sigma)
+        return _evidence(self.event_dim, self.sigma, self.draws)
+
+    def judge(self, sampler: Sampler) -> dict[str, float]:
+        """The benchmark's scores, means over `PLACES` sights: the error of the tip ("error") and
+        the mismatch with exact draws, with those of the posterior itself ("…_ceiling", "…_floor").
+        """
+        scores = []
+        for judged in _judges(self):
+            x = sampler(judged.context.expand(COMPARED, -1)).double().numpy()
+            first, second = judged.exact[:COMPARED], judged.exact[COMPARED:]
+            stds = self.arm.stds
+            scores.append(
+                {
+                    "error": judged.posterior.miss(x).mean(),
+                    "error_ceiling": judged.posterior.miss(judged.exact).mean(),
+                    "mismatch": mmd(x / stds, first / stds, BANDWIDTHS),
+                    "mismatch_floor": mmd(second / stds, first / stds, BANDWIDTHS),
+                }
+            )
+        return {name: fmean(score[name] for score in scores) for name in scores[0]}
+
+    def shown(self) -> Tensor:
+        return torch.cat([judged.context for judged in _judges(self)[:3]])
+
+    def outlines(self, x: Tensor) -> Array:
+        """The arms (n, links + 1, 2)."""
+        return self.arm.points(x.double().numpy())
 
 
 @dataclass(frozen=True)
@@ -126,8 +159,29 @@ class Arm16(ArmTarget):
     event_dim: ClassVar[int] = 16
 
 
-@lru_cache(maxsize=None)
-def _evidence(joints: int, sigma: float, draws: int = DRAWS) -> Evidence:
+class Judged(NamedTuple):
+    """A sight at which samples are judged."""
+
+    context: Tensor
+    posterior: Posterior
+    exact: Array
+
+
+@cache
+def _judges(target: ArmTarget) -> list[Judged]:
+    """Sights as they arise, among those that rejection can reach, with their exact draws."""
+    contexts, _ = target.draw(100, torch.Generator().manual_seed(1))
+    likely = target.evidence().log_prob(target.sights(contexts)) > math.log(LEAST)
+    judges = []
+    for context in contexts[torch.from_numpy(likely)][:PLACES].split(1):
+        posterior = target.posterior(context[0])
+        exact = posterior.sample(2 * COMPARED, np.random.default_rng(0))
+        judges.append(Judged(context, posterior, exact))
+    return judges
+
+
+@cache
+def _evidence(joints: int, sigma: float, draws: int) -> Evidence:
     arm, rng, cell = Arm(joints), np.random.default_rng(0), sigma / CELLS
     margin = 8.0 * sigma
     reach: Array = np.array([2.0, 2.0 + 8.0 * arm.stds[0] * arm.slides]) + margin

@@ -148,7 +148,8 @@ def train(model: Standardised, fit: Fit, tick: Tick | None = None) -> None:
 def score(model: Standardised, fit: Fit) -> dict[str, float]:
     """Gap to the truth on the held-out points, its standard error, and how flat the bound is in K.
 
-    `rise_half_k` is the mean of L_K − L_{K/2} over 2,000 points: 0 for an exact density.
+    `rise_half_k` is the mean of L_K − L_{K/2} over 2,000 points: 0 for an exact density. Scores of
+    the target itself follow.
     """
     contexts, x = held_out(fit)
     truth = fit.law().log_prob(contexts, x)
@@ -162,6 +163,7 @@ def score(model: Standardised, fit: Fit) -> dict[str, float]:
         "nll": -lower.mean().item(),
         "true_nll": -truth.mean().item(),
         "rise_half_k": (lower[few] - half).mean().item(),
+        **fit.law().judge(lambda contexts: model.sample(contexts.float())),
     }
 
 

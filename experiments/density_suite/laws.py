@@ -10,14 +10,20 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
 LOG_2PI = math.log(2.0 * math.pi)
+
+Sampler = Callable[[Tensor], Tensor]
+"""Contexts (n, C) to one draw for each (n, X)."""
 
 
 class Estimate(NamedTuple):
@@ -60,6 +66,18 @@ class Target(ABC):
     def entropy(self, n: int = 2**17, seed: int = 0) -> Estimate:
         """Conditional entropy E_c H(p(· | c)) in nats, with its standard error."""
         return estimate(-self.log_prob(*self.draw(n, torch.Generator().manual_seed(seed))))
+
+    def judge(self, sampler: Sampler) -> dict[str, float]:
+        """Further scores of a sampler of this law, for targets that have some."""
+        return {}
+
+    def shown(self) -> Tensor:
+        """Three contexts (3, C) for pictures: by default −0.7, 0 and 0.7 in every coordinate."""
+        return torch.tensor([[-0.7], [0.0], [0.7]], dtype=torch.float64).expand(3, self.context_dim)
+
+    def outlines(self, x: Tensor) -> NDArray[np.float64] | None:
+        """Lines (n, P, 2) that stand for events (n, X) in pictures, where dots do not."""
+        return None
 
 
 @dataclass(frozen=True)

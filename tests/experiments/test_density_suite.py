@@ -134,6 +134,17 @@ def test_debug_preset_runs_whole(tmp_path: Path) -> None:
     assert len([*(tmp_path / "figures").glob("*.png")]) == 3
 
 
+def test_several_seeds_and_the_scores_of_an_arm_stand_in_the_table(tmp_path: Path) -> None:
+    """Two seeds give a mean with an interval; an arm adds its two scores beside the truth's."""
+    path = run(tmp_path, "debug", seeds=[0, 1], targets=["arm-4"], models=["gaussian"])
+    record = json.loads(path.read_text())
+    labels = [row[0].split(" (")[0] for row in record["rows"]]
+    assert labels[:3] == ["arm-4", "arm-4, error", "arm-4, mismatch"]
+    assert all("±" in row[3] for row in record["rows"][:3])
+    assert record["settings"]["seeds"] == [0, 1]
+    assert len([*(tmp_path / "figures").glob("*.png")]) == 1
+
+
 def test_standard_cvae_settings_are_the_same_for_every_target() -> None:
     """One setting a model: no target has its own; only k and the latents differ between cvaes."""
     for model in MODELS:

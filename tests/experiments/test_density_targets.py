@@ -9,15 +9,16 @@ import torch
 from torch import Tensor
 
 from vaerl.experiments.density_suite.laws import Target, estimate
+from vaerl.experiments.density_suite.mixtures import Moerland
 from vaerl.experiments.density_suite.targets import (
     TARGETS,
     VALIDATION_TARGETS,
-    Moerland,
     make_target,
     target_names,
 )
 
-BOTH = [(name, validation) for validation in (False, True) for name in target_names()]
+MIXTURES = [name for name in target_names() if not name.startswith("arm")]
+BOTH = [(name, validation) for validation in (False, True) for name in MIXTURES]
 FLAT = [name for name in target_names() if TARGETS[name].event_dim <= 2]
 
 
@@ -85,7 +86,7 @@ def test_entropy_is_minus_the_mean_log_density(name: str, validation: bool) -> N
     assert abs(entropy.value - direct.value) < 4.5 * error, (entropy, direct)
 
 
-@pytest.mark.parametrize("name", target_names())
+@pytest.mark.parametrize("name", MIXTURES)
 def test_context_matters(name: str) -> None:
     """With contexts shuffled over the draws, the mean log-density falls by at least 0.1 nats."""
     target = make_target(name)
@@ -95,7 +96,7 @@ def test_context_matters(name: str) -> None:
     assert loss.mean().item() > 0.1
 
 
-@pytest.mark.parametrize("name", target_names())
+@pytest.mark.parametrize("name", MIXTURES)
 def test_draws_are_seeded_double_precision_pairs(name: str) -> None:
     """Equal seeds give equal draws; shapes are (n, C), (n, X) and (n,); log p is finite."""
     target = make_target(name)
