@@ -1,11 +1,12 @@
 """Inverse kinematics in one step: find all postures of a planar arm that reach a point.
 
     tip f(x) = (Σ_i l_i cos φ_i,  x₁ + Σ_i l_i sin φ_i),   φ_i = θ₁ + … + θ_i
-    r(x) = log p(x) + log N(y; f(x), σ² I) − ½ Σ_o (d_o(x) / σ)²
+    r(x) = log p(x) + log N(y; f(x), σ² I) − ½ Σ_o (d_o(x) / τ)²
 
-d_o is how deep the arm enters the disc o. With temperature 1 the best maximum-entropy policy is
-the posterior p(x | y) of the posture given a noisy sight y of the tip. Its normaliser comes from
-Monte Carlo. Postures are in units of the arm (the slide, then radians), never in a.
+d_o is how deep the arm enters the disc o, τ how soft the discs are. With temperature 1 the best
+maximum-entropy policy is the posterior p(x | y) of the posture given a noisy sight y of the tip.
+Its normaliser comes from Monte Carlo. Postures are in units of the arm (the slide, then radians),
+never in a.
 Source: Kruse, Ardizzone, Rother & Köthe 2021, "Benchmarking invertible architectures on inverse
 problems" (four joints, without noise); arms of other lengths and obstacles are ours.
 """
@@ -99,6 +100,7 @@ class Posterior:
         target: y, (2,).
         sigma: σ > 0.
         obstacles: discs (x, y, radius) that the arm should not enter.
+        softness: τ > 0; σ if None.
 
     >>> posterior = Posterior(Arm(4), [1.5, 0.0], 0.1)
     >>> x = posterior.sample(2000, np.random.default_rng(0))
@@ -112,12 +114,16 @@ class Posterior:
         target: ArrayLike,
         sigma: float,
         obstacles: Sequence[Sequence[float]] | Array = (),
+        softness: float | None = None,
     ) -> None:
         self.arm = arm
         self.target: Array = finite_vector("target", target, (2,))
         if not 0.0 < sigma < math.inf:
             raise ValueError(f"sigma: got {sigma!r}, expected above 0")
         self.sigma = float(sigma)
+        self.softness = self.sigma if softness is None else float(softness)
+        if not 0.0 < self.softness < math.inf:
+            raise ValueError(f"softness: got {softness!r}, expected above 0")
         self.obstacles: Array = np.array(
             [finite_vector("obstacles", o, (3,)) for o in obstacles]
         ).reshape(-1, 3)
@@ -193,11 +199,10 @@ class Posterior:
 
     def _log_accept(self, x: ArrayLike) -> Array:
         points = self.arm.points(x)
-        squared = np.square(points[..., -1, :] - self.target).sum(axis=-1)
+        squared = np.square((points[..., -1, :] - self.target) / self.sigma).sum(axis=-1)
         for disc in self.obstacles:
-            depth = disc[2] - _distance_to_links(points, disc[:2])
-            squared = squared + np.square(np.maximum(depth, 0.0))
-        return -0.5 * squared / self.sigma**2
+            squared = squared + np.square(np.maximum(depth(points, disc), 0.0) / self.softness)
+        return -0.5 * squared
 
 
 class InverseKinematicsEnv(StateEnv):
@@ -212,6 +217,7 @@ class InverseKinematicsEnv(StateEnv):
         joints: 4, 8 or 16.
         sigma: σ > 0, how sharply the target asks for the tip.
         obstacles: discs (x, y, radius) that the arm should not enter.
+        softness: τ > 0, the depth that costs half a nat; σ if None.
         target: (y₁, y₂), the same in each episode; None draws a posture and takes its tip, with
             noise σ.
 
@@ -231,6 +237,7 @@ class InverseKinematicsEnv(StateEnv):
         joints: int = 4,
         sigma: float = 0.1,
         obstacles: Sequence[Sequence[float]] = (),
+        softness: float | None = None,
         target: Sequence[float] | None = None,
         render_mode: str | None = None,
     ) -> None:
@@ -238,7 +245,9 @@ class InverseKinematicsEnv(StateEnv):
         super().__init__(
             Box(-4.0, 4.0, (2,), np.float32), Box(-1.0, 1.0, (joints,), np.float32), render_mode
         )
-        self.task = Posterior(self.arm, (0.0, 0.0) if target is None else target, sigma, obstacles)
+        self.task = Posterior(
+            self.arm, (0.0, 0.0) if target is None else target, sigma, obstacles, softness
+        )
         if np.abs(self.task.target).max() > 4.0:
             raise ValueError(f"target: got {target!r}, expected within 4 on each axis")
         self.target = None if target is None else self.task.target
@@ -251,7 +260,8 @@ class InverseKinematicsEnv(StateEnv):
 
     def posterior(self, observation: ArrayLike) -> Posterior:
         """Return the best maximum-entropy policy for a target (2,), over postures."""
-        return Posterior(self.arm, observation, self.task.sigma, self.task.obstacles)
+        task = self.task
+        return Posterior(self.arm, observation, task.sigma, task.obstacles, task.softness)
 
     def _begin(self) -> None:
         self._posture = np.zeros(self.arm.joints)
@@ -327,9 +337,14 @@ def _log_normal(offset: Array, stds: Array) -> Array:
     return -0.5 * (scaled * scaled + math.log(2.0 * math.pi)).sum(axis=-1) - np.log(stds).sum()
 
 
-def _distance_to_links(points: Array, center: Array) -> Array:
-    """Distance (…) from a point (2,) to the nearest link of arms (…, links + 1, 2)."""
+def depth(points: Array, disc: ArrayLike) -> Array:
+    """How deep (…) arms (…, links + 1, 2) enter a disc (x, y, radius); below 0 outside it.
+
+    >>> depth(Arm(4).points(np.zeros(4)), (0.5, 0.3, 0.2)).round(3).item()
+    -0.1
+    """
+    *center, radius = np.asarray(disc, dtype=np.float64)
     start, link = points[..., :-1, :], np.diff(points, axis=-2)
-    share = ((center - start) * link).sum(axis=-1) / np.square(link).sum(axis=-1)
+    share = ((np.array(center) - start) * link).sum(axis=-1) / np.square(link).sum(axis=-1)
     nearest = start + np.clip(share, 0.0, 1.0)[..., None] * link
-    return np.linalg.norm(nearest - center, axis=-1).min(axis=-1)
+    return radius - np.linalg.norm(nearest - center, axis=-1).min(axis=-1)

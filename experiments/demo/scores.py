@@ -48,15 +48,20 @@ def score_clone(run: RunDirectory) -> tuple[dict[str, float], dict[str, Tensor]]
 
 
 def score_reach(run: RunDirectory) -> tuple[dict[str, float], dict[str, Tensor]]:
-    """The distance of a finished run's policy from the posterior, and some of its postures.
+    """The scores of a finished run's policy at the target, and some of its postures."""
+    agent, _, _ = load_run(run.path)
+    numbers, x = compare(agent, Posterior(Arm(4), TARGET, SIGMA))
+    return numbers, {"postures": torch.from_numpy(x[: 2 * SHOWN].copy())}
+
+
+def compare(agent: Any, task: Posterior) -> tuple[dict[str, float], NDArray[np.float64]]:
+    """The distance of a policy from the posterior of one target, and postures that it draws.
 
     "nats" is an upper bound on KL(policy ‖ posterior), exact for densities that are; "covered" the
     share of exact postures with a draw nearby, where exact draws cover `WITHIN`; "hits" the share
     of draws whose tip is at the target.
     """
-    agent, _, _ = load_run(run.path)
-    task = Posterior(Arm(4), TARGET, SIGMA)
-    value = agent.density_value(np.array([TARGET], dtype=np.float32))  # type: ignore[attr-defined]
+    value = agent.density_value(task.target[None].astype(np.float32))
     generator = torch.Generator().manual_seed(0)
     actions = value.sample((POSTURES,), generator)[:, 0].double().numpy()
     x = SCALE * task.arm.stds * actions
@@ -64,16 +69,17 @@ def score_reach(run: RunDirectory) -> tuple[dict[str, float], dict[str, Tensor]]
     entropy += float(np.log(SCALE * task.arm.stds).sum())  # of x, not of a
     found = task.scores(x)
     exact = task.sample(2 * POSTURES, np.random.default_rng(1)) / task.arm.stds
+    reach = 3.0 * task.sigma
     numbers = {
         "nats": -entropy - float(task.log_prob(x).mean()),
         "covered": covered(exact[:POSTURES], exact[POSTURES:], x / task.arm.stds),
-        "hits": float((task.miss(x) <= 3.0 * SIGMA).mean()),
-        "hits_ceiling": float((task.miss(exact * task.arm.stds) <= 3.0 * SIGMA).mean()),
+        "hits": float((task.miss(x) <= reach).mean()),
+        "hits_ceiling": float((task.miss(exact * task.arm.stds) <= reach).mean()),
         **{name: found[name] for name in ("error", "error_ceiling", "above")},
         "mismatch": found["mismatch"],
         "mismatch_floor": found["mismatch_floor"],
     }
-    return numbers, {"postures": torch.from_numpy(x[: 2 * SHOWN].copy())}
+    return numbers, x
 
 
 def covered(

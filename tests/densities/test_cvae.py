@@ -27,6 +27,51 @@ def data(n: int = 64) -> tuple[Tensor, Tensor]:
     return torch.randn(n, 2, generator=generator), torch.randn(n, 2, generator=generator)
 
 
+@pytest.mark.parametrize(
+    ("event_dim", "hidden", "units"), [(1, 64, 3), (3, 64, 3), (4, 64, 4), (16, 64, 16), (16, 8, 4)]
+)
+def test_by_default_latents_follow_the_event(event_dim: int, hidden: int, units: int) -> None:
+    """Three latents, or as many as x has dimensions if that is more, at most half of `hidden`."""
+    assert CVAE(2, event_dim, hidden=hidden).latent_dims == (units,)
+
+
+@pytest.mark.parametrize(("event_dim", "hidden"), [(8, 64), (8, 10)])
+def test_a_wide_event_starts_near_the_identity(event_dim: int, hidden: int) -> None:
+    """Encoder and decoder copy the dimensions that have a latent, up to small random weights."""
+    torch.manual_seed(0)
+    built, generator = CVAE(2, event_dim, hidden=hidden), torch.Generator().manual_seed(1)
+    context, x = torch.randn(256, 2), torch.randn(256, event_dim, generator=generator)
+    n = built.latent_dims[0]
+    p, q = built.chain.condition(context)
+    (z,), _ = built.chain.infer(q, x, (), generator)
+    copy = built.chain.decode(p, (x[:, :n],)).mean
+    assert (z - x[:, :n]).square().mean() < 0.2 and (copy - x)[:, :n].square().mean() < 0.2
+    given = CVAE(2, event_dim, hidden=hidden, latent_dims=(n,))
+    p, q = given.chain.condition(context)
+    assert (given.chain.decode(p, (x[:, :n],)).mean - x)[:, :n].square().mean() > 0.5
+
+
+def test_a_wide_event_is_not_explained_by_noise_alone() -> None:
+    """Eight dimensions, two of them thin in a turned frame: as many latents as dimensions, from a
+    common start, stay off; the default uses them within 100 steps."""
+    generator = torch.Generator().manual_seed(0)
+    turn = torch.linalg.qr(torch.randn(8, 8, generator=generator))[0]
+    scale = torch.tensor([0.05, 0.05, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0])
+    losses = []
+    for options in ({}, {"latent_dims": (8,)}):
+        torch.manual_seed(0)
+        built = CVAE(1, 8, k=2, **options)
+        optimiser = torch.optim.Adam(built.parameters(), lr=5e-3)
+        for _ in range(100):
+            x = (scale * torch.randn(64, 8, generator=generator)) @ turn
+            loss = built.loss(torch.zeros(64, 1), x, diagnostics=False)[0].mean()
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+        losses.append(loss.item())
+    assert losses[0] < losses[1] - 1.0, losses
+
+
 @pytest.mark.parametrize("latent_dims", [(3,), (3, 2), (3, 2, 2)])
 def test_active_units_are_zero_for_an_encoder_that_ignores_x(latent_dims: tuple[int, ...]) -> None:
     """If q is the prior, the posterior mean moves with c only, and no unit counts as active."""

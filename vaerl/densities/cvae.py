@@ -13,7 +13,14 @@ from vaerl import bounds
 from vaerl.densities.base import ConditionalDensity, Folded, Info, Standardise, check_matrix
 from vaerl.densities.chain import LatentChain, sum_layers
 from vaerl.densities.latent import FrozenValue, LatentValue
-from vaerl.densities.layers import PRIORS, NormalLayer, WholeLayer, make_prior
+from vaerl.densities.layers import (
+    PRIORS,
+    NormalLayer,
+    WholeLayer,
+    film_layers,
+    make_prior,
+    near_identity,
+)
 from vaerl.densities.noise import Noise, sobol_codes
 from vaerl.densities.normal import GaussianValue
 from vaerl.densities.options import (
@@ -28,6 +35,8 @@ from vaerl.densities.whole import log_sigma_range as decoder_log_sigma_range
 from vaerl.nets import mlp
 
 OBJECTIVES = ("elbo", "vae-k", "iwae-k")
+LATENTS = 3
+"""Default size of the latent layer, where x has no more dimensions."""
 DECODER_SHARE = 1.0
 """Nats by which a fresh decoder's log σ lies below that of the whole head of a policy."""
 
@@ -43,6 +52,8 @@ class CVAE(ConditionalDensity):
 
     Args:
         latent_dims: sizes of the stochastic layers from h_1 (next to x) upward; their number is L.
+            By default one layer of 3; where x has more dimensions, one of as many (at most half of
+            `hidden`) that starts near the identity, see `vaerl.densities.layers.near_identity`.
         prior: of the top layer: "standard" N(0, I), "gaussian" or "mixture", the last two learned
             from c.
         prior_components: Gaussians of a mixture prior.
@@ -58,7 +69,7 @@ class CVAE(ConditionalDensity):
             context.
         log_sigma_bounds: range of the decoder's log σ, in nats.
         latent_log_sigma_bounds: range of every other layer's log σ.
-        initial_log_sigma: decoder's log σ at the start.
+        initial_log_sigma: decoder's log σ at the start; by default 0, near the identity −2.
         defensive: share λ of the prior in the proposal of the bounds, not of the objective.
         whole: events are whole numbers (`vaerl.densities.whole`).
 
@@ -86,7 +97,12 @@ class CVAE(ConditionalDensity):
         "off": _head,
         "on": _head,
         "chunk": {"latent_dims": (4,), "k": 4, "context_hidden": ()},
-        "dynamics": {"k": 4, "blocks": 1, "prior_components": 8},  # planners call it often
+        "dynamics": {  # planners call it often; most of what happens is determined
+            "latent_dims": (LATENTS,),
+            "k": 4,
+            "blocks": 1,
+            "prior_components": 8,
+        },
     }
 
     def __init__(
@@ -94,7 +110,7 @@ class CVAE(ConditionalDensity):
         context_dim: int,
         event_dim: int,
         *,
-        latent_dims: Sequence[int] = (3,),
+        latent_dims: Sequence[int] | None = None,
         prior: str = "mixture",
         prior_components: int = 16,
         prior_weights: str = "learned",
@@ -106,16 +122,20 @@ class CVAE(ConditionalDensity):
         context_hidden: Sequence[int] = (64, 64),
         log_sigma_bounds: tuple[float, float] = (-7.0, 2.0),
         latent_log_sigma_bounds: tuple[float, float] = (-5.0, 2.0),
-        initial_log_sigma: float = 0.0,
+        initial_log_sigma: float | None = None,
         defensive: float = 0.1,
         whole: bool = False,
     ) -> None:
         super().__init__(context_dim, event_dim, whole=whole)
-        dims = check_sizes("latent_dims", latent_dims)
         check_choice("prior", prior, PRIORS)
         check_positive("prior_components", prior_components)
         check_choice("prior_weights", prior_weights, ("learned", "equal"))
         check_positive("hidden", hidden)
+        own = min(event_dim, hidden // 2)
+        wide = latent_dims is None and not whole and own > LATENTS
+        if latent_dims is None:
+            latent_dims = (own,) if wide else (LATENTS,)
+        dims = check_sizes("latent_dims", latent_dims)
         check_positive("blocks", blocks, at_least=0)
         widths = check_sizes("context_hidden", context_hidden, allow_empty=True)
         decoder_range = decoder_log_sigma_range(log_sigma_bounds, whole)
@@ -123,40 +143,21 @@ class CVAE(ConditionalDensity):
         self._set_objective(objective, k, encoder_gradient, defensive)
 
         embedding = widths[-1] if widths else context_dim
-        sizes = (event_dim, *dims)
-
-        def layer(
-            kind: type[NormalLayer], parent: int, child: int, log_sigma_range: tuple[float, float]
-        ) -> NormalLayer:
-            return kind(
-                parent,
-                embedding,
-                child,
-                hidden=hidden,
-                blocks=blocks,
-                log_sigma_bounds=log_sigma_range,
-                input_gain=2.0 if child == event_dim else 1.0,
-            )
-
-        decoder = WholeLayer if whole else NormalLayer
-        generative = [
-            layer(decoder, sizes[1], sizes[0], decoder_range),
-            *(
-                layer(NormalLayer, sizes[l + 1], sizes[l], latent_range)
-                for l in range(1, len(dims))
-            ),
-        ]
-        with torch.no_grad():
-            generative[0].net.leave.bias[event_dim:].fill_(initial_log_sigma)
-        recognition = [
-            layer(NormalLayer, sizes[l], sizes[l + 1], latent_range) for l in range(len(dims))
-        ]
+        generative, recognition = film_layers(
+            (event_dim, *dims),
+            embedding,
+            (decoder_range, latent_range),
+            WholeLayer if whole else NormalLayer,
+            hidden=hidden,
+            blocks=blocks,
+        )
+        top = make_prior(prior, embedding, dims[-1], prior_components, prior_weights, broad=wide)
+        if wide:
+            near_identity(generative[0], recognition[0])
+        if initial_log_sigma is not None:
+            generative[0].start_at(initial_log_sigma)
         self.chain = LatentChain(
-            make_prior(prior, embedding, dims[-1], prior_components, prior_weights),
-            generative,
-            recognition,
-            mlp(context_dim, widths),
-            mlp(context_dim, widths),
+            top, generative, recognition, mlp(context_dim, widths), mlp(context_dim, widths)
         )
         self.latent_dims = dims
 

@@ -10,6 +10,8 @@ fast form offers it as `fold()` (`vaerl.densities.fold`).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -27,10 +29,7 @@ PRIOR_LOG_SIGMA = (-5.0, 2.0)
 
 class NormalLayer(nn.Module):
     """p(child | parent, c) = N(μ(parent, c), diag σ(parent, c)²), both from one FiLM network over
-    the parent.
-
-    log σ = smooth_range(raw, low, high) + `initial_log_sigma` at the start of training.
-    """
+    the parent; log σ starts at about 0."""
 
     def __init__(
         self,
@@ -42,14 +41,17 @@ class NormalLayer(nn.Module):
         blocks: int,
         log_sigma_bounds: tuple[float, float],
         input_gain: float = 1.0,
-        initial_log_sigma: float = 0.0,
     ) -> None:
         super().__init__()
         self.net = FiLMNet(parent_dim, context_dim, 2 * child_dim, hidden, blocks, input_gain)
         self.child_dim = child_dim
         self.log_sigma_bounds = log_sigma_bounds
-        with torch.no_grad():
-            self.net.leave.bias[child_dim:].fill_(initial_log_sigma)
+        self.start_at(0.0)
+
+    @torch.no_grad()
+    def start_at(self, log_sigma: float) -> None:
+        """Let a new layer's log σ start at about this value."""
+        self.net.leave.bias[self.child_dim :].fill_(log_sigma)
 
     def condition(self, context: Tensor) -> Tensor:
         """FiLM coefficients, once per context."""
@@ -75,6 +77,72 @@ class WholeLayer(NormalLayer):
 
     def fold(self) -> None:
         """None: draws are rounded."""
+
+
+def film_layers(
+    sizes: Sequence[int],
+    context_dim: int,
+    log_sigma_bounds: tuple[tuple[float, float], tuple[float, float]],
+    decoder: type[NormalLayer],
+    *,
+    hidden: int,
+    blocks: int,
+) -> tuple[list[NormalLayer], list[NormalLayer]]:
+    """The generative and the recognition layers of a chain with these sizes, that of x first.
+
+    `log_sigma_bounds` are those of the decoder and those of all other layers. A layer to as many
+    units as x has doubles its input, so that latents matter from the start.
+    """
+
+    def layer(
+        kind: type[NormalLayer], parent: int, child: int, bounds: tuple[float, float]
+    ) -> NormalLayer:
+        return kind(
+            parent,
+            context_dim,
+            child,
+            hidden=hidden,
+            blocks=blocks,
+            log_sigma_bounds=bounds,
+            input_gain=2.0 if child == sizes[0] else 1.0,
+        )
+
+    own, others = log_sigma_bounds
+    generative = [layer(decoder, sizes[1], sizes[0], own)]
+    generative += [layer(NormalLayer, up, down, others) for down, up in pairwise(sizes[1:])]
+    recognition = [layer(NormalLayer, down, up, others) for down, up in pairwise(sizes)]
+    return generative, recognition
+
+
+NEAR_LOG_SIGMA = -2.0
+"""log σ of encoder and decoder at a start near the identity."""
+NEAR_NOISE = 0.3
+"""Factor on the other random weights there."""
+
+
+@torch.no_grad()
+def near_identity(decoder: NormalLayer, encoder: NormalLayer) -> None:
+    """Let a new pair of layers start with x ≈ z and z ≈ x.
+
+    From small random weights a decoder of many dimensions explains x by its σ before any latent
+    says something, and stays there: all latents are off. Near the identity they say all from the
+    start, as in a flow, and training bends what is there. The hidden units h and −h of a coordinate
+    give silu(h) − silu(−h) = h. Needs `hidden` of at least twice the latents; with fewer latents
+    than dimensions of x only the first of these have one.
+    """
+    for layer in (decoder, encoder):
+        net = layer.net
+        n = min(net.enter.in_features, layer.child_dim)
+        eye = torch.eye(n)
+        net.enter.weight[: 2 * n] = 0.0
+        net.enter.weight[: 2 * n, :n] = torch.cat([eye, -eye])
+        net.enter.bias[: 2 * n] = 0.0
+        net.leave.weight.mul_(NEAR_NOISE)
+        net.leave.weight[:n, : 2 * n] = torch.cat([eye, -eye], dim=1)
+        net.leave.bias[: layer.child_dim] = 0.0
+        for parameter in net.down.parameters():
+            parameter.mul_(NEAR_NOISE)
+        layer.start_at(NEAR_LOG_SIGMA)
 
 
 class StandardPrior(nn.Module):
@@ -120,7 +188,9 @@ class MixturePrior(nn.Module):
         components: number M of Gaussians.
         weights: "learned" from c, or "equal" at 1/M (weights have no pathwise gradient, so a policy
             that is improved through its samples keeps them equal).
-        spread: scale of the components' initial means, which start on a Sobol-normal design.
+        broad: start as one law near N(0, I), of components that overlap, instead of as modes apart.
+
+    The components' means start on a Sobol-normal design.
     """
 
     def __init__(
@@ -129,17 +199,18 @@ class MixturePrior(nn.Module):
         latent_dim: int,
         components: int,
         weights: str = "learned",
-        spread: float = 1.5,
+        broad: bool = False,
     ) -> None:
         super().__init__()
         self.latent_dim, self.components, self.weights = latent_dim, components, weights
         self.head = nn.Linear(context_dim, 2 * components * latent_dim)
         self.logits = nn.Linear(context_dim, components) if weights == "learned" else None
         with torch.no_grad():
-            self.head.weight.mul_(0.5)
+            gain, spread, log_sigma = (0.15, 0.5, 0.0) if broad else (0.5, 1.5, -0.7)
+            self.head.weight.mul_(gain)
             centres = spread * sobol_codes(components, latent_dim, seed=1)[:, 1:]
             self.head.bias[: components * latent_dim].copy_(centres.flatten())
-            self.head.bias[components * latent_dim :].fill_(-0.7)
+            self.head.bias[components * latent_dim :].fill_(log_sigma)
 
     def forward(self, context: Tensor) -> NormalMixture:
         """The prior at each context."""
@@ -160,11 +231,11 @@ class MixturePrior(nn.Module):
 
 
 def make_prior(
-    prior: str, context_dim: int, latent_dim: int, components: int, weights: str
+    prior: str, context_dim: int, latent_dim: int, components: int, weights: str, broad: bool
 ) -> nn.Module:
-    """The prior of a name in `PRIORS`."""
+    """The prior of a name in `PRIORS`; `broad` is of a mixture."""
     if prior == "standard":
         return StandardPrior(context_dim, latent_dim)
     if prior == "gaussian":
         return GaussianPrior(context_dim, latent_dim)
-    return MixturePrior(context_dim, latent_dim, components, weights)
+    return MixturePrior(context_dim, latent_dim, components, weights, broad)
