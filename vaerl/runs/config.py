@@ -37,8 +37,9 @@ class TrainConfig:
     'runs/sac-cvae-Pendulum-v1-s0'
     """
 
-    env: str
-    """Gymnasium id, such as HalfCheetah-v5, vaerl/MultiGoal-v0 or my_module:MyEnv-v0."""
+    env: str = ""
+    """Gymnasium id, such as HalfCheetah-v5, vaerl/MultiGoal-v0 or my_module:MyEnv-v0; default: that
+    of the data, or of the run that the agent starts from."""
     agent: str = "sac"
     """Algorithm (`vaerl list agents`)."""
     density: str = "cvae"
