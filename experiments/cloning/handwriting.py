@@ -40,7 +40,7 @@ SETTINGS: Mapping[str, Any] = {
     "history": 1,
     "observation_noise": 0.1,
     "policy_kwargs": {
-        "net_arch": (256, 256),
+        "net_arch": (512, 512),
         "sigma_floor": 0.3,
         "wavelengths": (4.0, 2.0, 1.0, 0.5),
         "wave_inputs": (-4, -3, -2, -1),
@@ -50,8 +50,15 @@ SETTINGS: Mapping[str, Any] = {
 the moments at which one is decided; the pen is seen through waves."""
 
 OWN: Mapping[str, Mapping[str, Any]] = {
-    row: {"density_kwargs": {"latent_dims": dims, "hidden": 128}}
-    for row, dims in (("cvae", (8,)), ("cvae-L2", (8, 8)), ("act-z0", (8,)))
+    row: {
+        "latent_temperature": temperature,
+        "density_kwargs": {"latent_dims": dims, "hidden": 128},
+    }
+    for row, dims, temperature in (
+        ("cvae", (8,), 0.5),
+        ("cvae-L2", (8, 8), 0.5),
+        ("act-z0", (8,), 1.0),
+    )
 }
 """Options of single densities."""
 SHOWN = (10, 5)

@@ -166,7 +166,7 @@ TASKS: Mapping[str, Task] = {
         "vaerl/Handwriting-v0",
         3_630,
         handwriting.SETTINGS,
-        5_500,
+        11_000,
         3_630,
         1,
         handwriting.demonstrations,

@@ -24,3 +24,12 @@ def allow(modules: Sequence[str] | None) -> None:
     """Import the modules that the user allows."""
     for module in modules or ():
         import_environments(module)
+
+
+def env_of(data: str, from_: str) -> str:
+    """The environment of a training without `--env`; quick where there is nothing to look at."""
+    if not (data or from_):
+        raise ValueError("--env: got none, expected a Gymnasium id, such as Pendulum-v1")
+    from vaerl.runs.named_env import named_env
+
+    return named_env(data, from_)

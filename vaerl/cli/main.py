@@ -18,7 +18,7 @@ import typer
 
 from vaerl import __version__
 from vaerl.agents import AGENTS
-from vaerl.cli.arguments import AllowModule, Debug, allow
+from vaerl.cli.arguments import AllowModule, Debug, allow, env_of
 from vaerl.cli.errors import OneLineGroup
 from vaerl.cli.inspection import inspect_run
 from vaerl.cli.options import of_dataclass, of_function, with_options
@@ -118,12 +118,7 @@ def train(
 ) -> None:
     """Train AGENT with a policy of the given density. The run is written to a folder."""
     AGENTS.check(fields["agent"])  # before torch is loaded: the answer is quick
-    if not fields["env"]:
-        if not (fields["data"] or fields["from_"]):
-            raise ValueError("--env: got none, expected a Gymnasium id, such as Pendulum-v1")
-        from vaerl.runs.named_env import named_env
-
-        fields["env"] = named_env(fields["data"], fields["from_"])
+    fields["env"] = fields["env"] or env_of(fields["data"], fields["from_"])
     if module := fields["env"].rpartition(":")[0]:
         import_environments(module)
     check_env_id(fields["env"])
