@@ -73,6 +73,7 @@ class BC(DataAgent):
     (1,)
     """
 
+    carried: ClassVar[tuple[str, ...]] = ("best",)
     debug_options: ClassVar[Mapping[str, Any]] = {"batch_size": 16, "chunk": 2}
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
         "MlpPolicy": ChunkPolicy,
@@ -117,6 +118,7 @@ class BC(DataAgent):
         self.average = check_share("average", average)
         self.validation = check_share("validation", validation)
         self.patience = None if patience is None else check_positive("patience", patience)
+        self.best = Best(self.patience)
         super().__init__(
             policy,
             env,
@@ -199,6 +201,9 @@ class BC(DataAgent):
         if seed is not None and getattr(self, "learner", None) is not None:
             self.learner.noise.reseed(seed + 1)
 
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "best"]
+
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy", *(["learner"] if self.average else []), "optimizer"], []
 
@@ -211,10 +216,11 @@ class _Cloning:
         training, held_out = data.split(agent.validation, seed=agent.seed or 0)
         self.windows = self._windows(training)
         self.unseen = None if held_out is None else self._windows(held_out)
+        if fresh or agent.best.patience != agent.patience:
+            agent.best = Best(agent.patience)
         if fresh:
             for policy in (agent.policy, agent.learner):
                 self.windows.standardise(policy)
-        self.watch = _Best(agent.patience)
 
     def _windows(self, data: Demonstrations) -> Windows:
         return Windows(data, self.agent.policy, self.agent.device, self.agent.stride)
@@ -229,11 +235,11 @@ class _Cloning:
         if agent.num_timesteps % max(1, total // EVALUATIONS) or self.unseen is None:
             return False
         agent.logger.record("train/validation_loss", loss := self.unseen.loss(agent.policy))
-        return self.watch.over(loss, agent.policy)
+        return agent.best.over(loss, agent.policy)
 
     def finish(self) -> None:
-        if self.watch.state is not None:
-            self.agent.policy.load_state_dict(self.watch.state)
+        if self.agent.best.state is not None:
+            self.agent.policy.load_state_dict(self.agent.best.state)
 
 
 class Windows:
@@ -296,7 +302,7 @@ class Windows:
         return float(losses.mean())
 
 
-class _Best:
+class Best:
     """The weights of the lowest loss, once training has gone `patience` looks without a lower."""
 
     def __init__(self, patience: int | None) -> None:

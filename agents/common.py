@@ -142,6 +142,19 @@ class Agent:
     """Constructor arguments of a run by environment; the longest prefix of its id counts."""
     improves_clones: ClassVar[bool] = False
     """Whether it can start from an agent of behaviour cloning, see `Improver`."""
+    _last_obs: Any
+    carried: ClassVar[tuple[str, ...]] = ()
+    """Attributes besides SB3's that go on from step to step; a checkpoint holds them."""
+
+    def _begin_episodes(self) -> None:
+        """Forget what belongs to episodes that were cut: the environments have been reset."""
+
+    def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
+        before = self._last_obs
+        found = super()._setup_learn(*args, **kwargs)  # type: ignore[misc]
+        if self._last_obs is not before:
+            self._begin_episodes()
+        return found
 
     def learn(self, *args: Any, **kwargs: Any) -> Any:
         """As in SB3; a number that is not finite ends it and is named, see `NotFinite`."""

@@ -117,7 +117,8 @@ class DataAgent(Agent, BaseAlgorithm):
     ) -> Self:
         """Take `total_timesteps` updates; demonstrations may be given in their place, or as `data`.
 
-        A timestep is one update; None takes the default number. Callbacks are called after each.
+        A timestep is one update, and a roll-out of none; None takes the default number. Callbacks
+        are called before and after each.
         """
         if not isinstance(total_timesteps, int | np.integer | None):
             data, total_timesteps = total_timesteps, None
@@ -147,6 +148,7 @@ class DataAgent(Agent, BaseAlgorithm):
         listener.on_training_start(locals(), globals())
         while self.num_timesteps < total:
             self._current_progress_remaining = 1.0 - self.num_timesteps / total
+            listener.on_rollout_start()
             info = fit.update(total)
             self.num_timesteps += 1
             if fit.over(total):

@@ -64,6 +64,7 @@ class MBPO(LearnsModel, SAC):
 
     takes_data = improves_clones = False
     takes_normalized = True
+    carried = (*SAC.carried, "imagined", "_fitted_at")
     debug_options: ClassVar[Mapping[str, Any]] = {
         **SAC.debug_options,
         "members": 2,

@@ -145,9 +145,9 @@ class Imagined:
 
     def draw(self, count: int, generator: torch.Generator) -> ReplayBufferSamples:
         """Some of the steps, drawn uniformly."""
-        device = self._all[0].device
+        device = generator.device
         rows = torch.randint(len(self), (count,), generator=generator, device=device)
-        return ReplayBufferSamples(*(column[rows] for column in self._all))
+        return ReplayBufferSamples(*(column.to(device)[rows] for column in self._all))
 
 
 def _join(parts: list[Columns]) -> Columns:

@@ -62,6 +62,7 @@ class MPC(LearnsModel):
     """
 
     plans: ClassVar[bool] = True
+    carried: ClassVar[tuple[str, ...]] = ("_plan_state",)
     discrete: ClassVar[bool] = True
     debug_options: ClassVar[Mapping[str, Any]] = {
         "learning_starts": 40,
@@ -190,9 +191,8 @@ class MPC(LearnsModel):
         super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
         self._last_episode_starts = dones
 
-    def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
-        self._plan_state = None  # the environment may have been reset
-        return super()._setup_learn(*args, **kwargs)
+    def _begin_episodes(self) -> None:
+        self._plan_state = None
 
     def train(self, gradient_steps: int, batch_size: int) -> None:
         """Fit the model to everything in the buffer."""

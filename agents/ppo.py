@@ -86,6 +86,7 @@ class PPO(Improver, DensityAgent, SB3PPO):
     'cvae'
     """
 
+    carried: ClassVar[tuple[str, ...]] = ("recognition_gradients",)
     debug_options: ClassVar[Mapping[str, Any]] = {"n_steps": 64, "batch_size": 32, "n_epochs": 2}
     env_defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "vaerl/": {"n_steps": 1024, "ent_coef": 0.01}
@@ -153,6 +154,18 @@ class PPO(Improver, DensityAgent, SB3PPO):
             data, _, _ = load_from_zip_file(path, load_data=True)
             env = _decided(env, (data or {}).get("policy_kwargs", {}))
         return super().load(path, env, *args, **options)
+
+    @property
+    def recognition_gradients(self) -> list[Tensor | None]:
+        """Those of the last sleep phase: SB3's clipping of the next update counts them."""
+        return [p.grad for p in getattr(self.policy, "recognition_parameters", list)()]
+
+    @recognition_gradients.setter
+    def recognition_gradients(self, gradients: list[Tensor | None]) -> None:
+        for parameter, gradient in zip(
+            getattr(self.policy, "recognition_parameters", list)(), gradients, strict=True
+        ):
+            parameter.grad = None if gradient is None else gradient.to(parameter.device)
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
         decisions = None if self.env is None else unwrap_vec_wrapper(self.env, Decisions)

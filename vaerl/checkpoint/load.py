@@ -23,6 +23,7 @@ from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from vaerl.agents.description import AgentDescription, make_agent
+from vaerl.checkpoint.loop import restore_loop
 from vaerl.checkpoint.normalize import normalized, restore_normalizer
 from vaerl.checkpoint.read import COUNTERS, Checkpoint, find_checkpoint, one_error
 from vaerl.checkpoint.replay import restore_replay
@@ -47,8 +48,8 @@ def load_checkpoint(
     """Load the agent of a run, of a directory of checkpoints, or of one checkpoint.
 
     It predicts what the saved agent predicted; `agent.learn(steps, reset_num_timesteps=False)`
-    continues its training. The state of the environment is not stored: training continues with a
-    new episode, so its numbers differ from those of an uninterrupted run.
+    continues its training. With `restore_rng`, environments go on where they were, and the numbers
+    are those of an uninterrupted training; otherwise training continues with new episodes.
 
     Args:
         path: a path, or what `find_checkpoint` returned.
@@ -57,8 +58,9 @@ def load_checkpoint(
             Wrapped in VecNormalize if the saved one was.
         device: torch device.
         include_replay: load the replay buffer too, if the checkpoint has one.
-        restore_rng: set the global generators (torch, numpy, Python) and that of the action space
-            to their saved states. Otherwise loading changes no generator.
+        restore_rng: set the global generators (torch, numpy, Python), that of the action space and
+            the environments to their saved states. Otherwise loading changes no generator. One
+            line says what of the environments could not be saved.
         trains: whether the agent will learn on; if not, it gets no room for a replay buffer.
 
     Raises:
@@ -105,13 +107,18 @@ def restore(
             setattr(agent, name, manifest["counters"][name])
         if agent._total_timesteps:
             agent._update_current_progress_remaining(agent.num_timesteps, agent._total_timesteps)
+        lost: str | None = "it was not saved"
+        if rng and "loop" in state:
+            lost = restore_loop(agent, state["loop"])
+        if rng and lost is not None and agent.num_timesteps:
+            print(f"environment: {lost}; training goes on with new episodes", file=sys.stderr)
         if state["normalizer"] is not None:
             restore_normalizer(agent.get_env(), state["normalizer"])  # type: ignore[arg-type]
         buffer = getattr(agent, "replay_buffer", None) if include_replay else None
         if buffer is not None and manifest["replay"] is None:
             print(f"checkpoint {checkpoint.path.name} holds no replay buffer", file=sys.stderr)
         elif buffer is not None:
-            restore_replay(buffer, checkpoint.replay, manifest["replay"])
+            restore_replay(buffer, checkpoint.replay, manifest["replay"], continues=lost is None)
         if rng:
             restore_rng(state["rng"], agent.action_space)
 

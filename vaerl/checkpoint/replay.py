@@ -34,11 +34,13 @@ def capture_replay(buffer: ReplayBuffer) -> tuple[list[Tensors], dict[str, Any]]
     return [chunk for chunk in chunks if chunk], state
 
 
-def restore_replay(buffer: ReplayBuffer, chunks: list[Tensors], state: dict[str, Any]) -> None:
+def restore_replay(
+    buffer: ReplayBuffer, chunks: list[Tensors], state: dict[str, Any], continues: bool = False
+) -> None:
     """Load what `capture_replay` returned into a fresh buffer of the same size.
 
-    After loading, the environment starts a new episode. An unfinished episode in the buffer is
-    closed, so that no sample joins the two.
+    Unless the environment `continues` its episode, an unfinished one in the buffer is closed, so
+    that no sample joins it to the next.
 
     Raises ValueError if the buffers differ.
     """
@@ -67,7 +69,7 @@ def restore_replay(buffer: ReplayBuffer, chunks: list[Tensors], state: dict[str,
         if filled[name] != expected:
             raise ValueError(f"{name}: got {filled[name]} rows, expected {expected}")
     buffer.pos, buffer.full = pos, bool(full)
-    if buffer.size() == 0:
+    if continues or buffer.size() == 0:
         return
     last = (pos - 1) % buffer.buffer_size
     if isinstance(buffer, HerReplayBuffer):

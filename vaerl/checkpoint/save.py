@@ -27,6 +27,7 @@ from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from vaerl.agents.description import describe
+from vaerl.checkpoint.loop import capture_loop
 from vaerl.checkpoint.normalize import capture_normalizer
 from vaerl.checkpoint.read import (
     AGENT,
@@ -43,6 +44,9 @@ from vaerl.disk import files, jsonio
 from vaerl.disk.errors import WriteError
 from vaerl.disk.versions import versions
 
+Captured = tuple[dict[str, Tensors], dict[str, Any]]
+"""Tensors by file, and the manifest."""
+
 
 def save_checkpoint(
     agent: BaseAlgorithm,
@@ -52,6 +56,7 @@ def save_checkpoint(
     include_replay: bool = False,
     keep_last: int | None = None,
     num_timesteps: int | None = None,
+    captured: Captured | None = None,
 ) -> Path:
     """Write one complete checkpoint below `directory` and return its path.
 
@@ -66,6 +71,7 @@ def save_checkpoint(
         include_replay: also store the filled part of the replay buffer.
         keep_last: number of checkpoints to keep; older ones are deleted. None keeps all.
         num_timesteps: the step in the name and the counters; default `agent.num_timesteps`.
+        captured: what `capture_agent` returned at that step; the present state if None.
 
     Raises:
         ValueError: the agent cannot be written as plain data, or a parameter is not finite.
@@ -73,7 +79,7 @@ def save_checkpoint(
     """
     directory = Path(directory)
     step = int(agent.num_timesteps if num_timesteps is None else num_timesteps)
-    payloads, manifest = _capture(agent, step, include_replay)
+    payloads, manifest = captured or capture_agent(agent, step, include_replay)
     if not described:
         manifest["agent"] = asdict(describe(agent))
     files.make_directory(directory)
@@ -100,14 +106,17 @@ def save_checkpoint(
     return final
 
 
-def _capture(
-    agent: BaseAlgorithm, step: int, include_replay: bool
-) -> tuple[dict[str, Tensors], dict[str, Any]]:
+def capture_agent(agent: BaseAlgorithm, step: int, include_replay: bool = False) -> Captured:
+    """The files of a checkpoint, but for the manifest, and the manifest.
+
+    Tensors share the memory of the agent; see `keep`.
+    """
     wrapper = agent.get_vec_normalize_env()
     state = {
         **Parts(agent).capture(),
         "rng": capture_rng(agent.action_space),
         "normalizer": None if wrapper is None else capture_normalizer(wrapper),
+        "loop": capture_loop(agent),
     }
     tensors: Tensors = {}
     manifest: dict[str, Any] = {
@@ -124,6 +133,13 @@ def _capture(
         chunks, manifest["replay"] = capture_replay(agent.replay_buffer)  # type: ignore[attr-defined]
         payloads |= {f"replay-{i:05d}.safetensors": chunk for i, chunk in enumerate(chunks)}
     return payloads, manifest
+
+
+def keep(captured: Captured) -> Captured:
+    """A copy that does not follow the agent."""
+    files_, manifest = captured
+    copies = {file: {n: t.clone() for n, t in tensors.items()} for file, tensors in files_.items()}
+    return copies, manifest
 
 
 def space_labels(agent: BaseAlgorithm) -> dict[str, str]:

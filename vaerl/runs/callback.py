@@ -7,6 +7,7 @@ stored yet.
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -18,17 +19,23 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Figure, Image, KVWriter, Video
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 
 from vaerl.agents.description import describe
 from vaerl.checkpoint import save as checkpoint
+from vaerl.checkpoint.loop import capture_loop
 from vaerl.checkpoint.rng import preserve_rng
+from vaerl.checkpoint.save import capture_agent, keep
 from vaerl.checkpoint.state import Parts
 from vaerl.disk.errors import one_line
 from vaerl.runs.signals import Stopped, StopSignals
 from vaerl.track.base import Trackers, to_stderr
 
 GUARD_SECONDS = 1.0
+SHORT = 250
+"""Steps of a roll-out that a stop signal waits for, so that the checkpoint is exact."""
 Hook = Callable[[BaseAlgorithm, int], Mapping[str, Any] | None]
 
 
@@ -112,6 +119,8 @@ class TrackerCallback(BaseCallback):
         self._writer = _TrackerWriter(self._log)
         self._started = False
         self._boundary = 0  # steps at the last consistent point
+        self._captured: checkpoint.Captured | None = None  # the agent there, in a long roll-out
+        self._saved_all = False  # whether the checkpoint at the stop is complete
         self._episodes: list[Mapping[str, Any]] = []
         self._successes: list[float] = []
         self._row_step, self._row_time = 0, 0.0
@@ -121,6 +130,8 @@ class TrackerCallback(BaseCallback):
             if not self._save_options["described"]:
                 describe(self.model)
             Parts(self.model)
+            if not self._started and (lost := capture_loop(self.model)["lost"]):
+                self._say(f"environment: {lost} cannot be saved; a resumed run starts new episodes")
         if self._started:
             self.signals.clear()
         else:
@@ -138,8 +149,14 @@ class TrackerCallback(BaseCallback):
     def _on_rollout_start(self) -> None:
         self.num_timesteps = self._boundary = self.model.num_timesteps
         self._run_hooks(self._boundary)
-        if self._saves.due(self._boundary):
+        self._saved_all = self.signals.received is not None
+        if self._saves.due(self._boundary) or (
+            self._saved_all and self._saves.last != self._boundary
+        ):
             self._save(self._boundary)
+        if self._checkpoints is not None and isinstance(self.model, OnPolicyAlgorithm):
+            long = roll_out_steps(self.model) > SHORT
+            self._captured = keep(capture_agent(self.model, self._boundary)) if long else None
 
     def _on_step(self) -> bool:
         ended = zip(self.locals["infos"], self.locals["dones"], strict=True)
@@ -153,7 +170,9 @@ class TrackerCallback(BaseCallback):
         since = self.num_timesteps - self._row_step
         if since >= max(self._log_every if self._episodes else 10 * self._log_every, 1):
             self._log_row(since)
-        if self.signals.received is not None:
+        if self.signals.received is not None and (
+            self._saved_all or roll_out_steps(self.model) > SHORT
+        ):
             self.stopped_by = self.signals.received
             self._say(f"{self.stopped_by}: stopping at step {self.num_timesteps}")
             return False
@@ -183,10 +202,10 @@ class TrackerCallback(BaseCallback):
     def _on_training_end(self) -> None:
         step = self.model.num_timesteps
         if self.stopped_by is not None:
-            # The last transition was not stored, and an interrupted rollout is not trained on: the
-            # policy is that of the last boundary, and is saved as such.
-            on_policy = isinstance(self.model, OnPolicyAlgorithm)
-            step = self._boundary if on_policy else max(self._boundary, step - self.model.n_envs)
+            # The last transition was not stored, and an interrupted rollout is not trained on: what
+            # is saved is the last boundary. Where only the buffer has grown since, it is kept.
+            exact = self._saved_all or isinstance(self.model, OnPolicyAlgorithm)
+            step = self._boundary if exact else max(self._boundary, step - self.model.n_envs)
             self.model._last_obs = None  # it is behind the environment; learn() then resets it
         if self._episodes or step > self._row_step:
             self._log_row(max(self.num_timesteps - self._row_step, 0))
@@ -235,7 +254,11 @@ class TrackerCallback(BaseCallback):
         try:
             self.trackers.sync()
             self.last_checkpoint = checkpoint.save_checkpoint(
-                self.model, self._checkpoints, num_timesteps=step, **self._save_options
+                self.model,
+                self._checkpoints,
+                num_timesteps=step,
+                captured=None if self.stopped_by is None else self._captured,
+                **self._save_options,
             )
             self.last_save_failed = False
         except (OSError, ValueError, RuntimeError) as error:
@@ -244,6 +267,17 @@ class TrackerCallback(BaseCallback):
             cause = f"checkpoint: {one_line(error, 200)}"
             last = f"the last good one is {kept[0]}" if kept else "there is no earlier one"
             self.trackers.trouble(cause, f"; {last}")
+
+
+def roll_out_steps(agent: BaseAlgorithm) -> float:
+    """Steps of each environment from one consistent point to the next; infinite for episodes."""
+    if isinstance(agent, OnPolicyAlgorithm):
+        return agent.n_steps
+    if not isinstance(agent, OffPolicyAlgorithm):
+        return 1
+    every = agent.train_freq
+    assert isinstance(every, TrainFreq), "made by _setup_model()"
+    return every.frequency if every.unit is TrainFrequencyUnit.STEP else math.inf
 
 
 class _Every:

@@ -20,6 +20,7 @@ import numpy as np
 import stable_baselines3
 from stable_baselines3.common import monitor
 
+from vaerl.checkpoint.objects import Lost, capture, restore
 from vaerl.disk.errors import EnvironmentFault, one_line
 from vaerl.envs.making import make_env
 from vaerl.finite import find_bad, number
@@ -75,6 +76,22 @@ class Monitor(monitor.Monitor):
         if not isinstance(info.get("is_success", False), bool | int | float | np.generic):
             del info["is_success"]
         return found
+
+    def capture_state(self) -> Any:
+        """The state of the environment and its wrappers, for a checkpoint; a line if it has none
+        that can be saved."""
+        try:
+            return capture(self)
+        except Lost as error:
+            return str(error)
+
+    def restore_state(self, state: Any) -> str | None:
+        """Go on from what `capture_state` gave; a line if that cannot be."""
+        try:
+            restore(self, state)
+        except Lost as error:
+            return str(error)
+        return None
 
     def render(self) -> Any:
         """Draw the current state."""

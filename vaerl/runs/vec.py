@@ -16,6 +16,7 @@ from gymnasium.wrappers import TimeLimit
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
 import vaerl.envs  # noqa: F401  (registers the environments, in worker processes too)
+from vaerl.checkpoint.objects import Lost
 from vaerl.disk.errors import EnvironmentFault, one_line
 from vaerl.envs.making import LONGEST, check_env_options, find_spec, make_env
 from vaerl.policies.spaces import check_action_space
@@ -57,6 +58,14 @@ class _Subproc(_SpacedSeeds, SubprocVecEnv):
     def reset(self) -> Any:
         """Reset all copies."""
         return self._received(super().reset)
+
+    def capture_states(self) -> list[Any]:
+        """The states of the copies, for a checkpoint."""
+        found = self.env_method("capture_state")
+        for state in found:
+            if isinstance(state, str):
+                raise Lost(state)
+        return found
 
     def close(self) -> None:
         """End the processes, also if one of them is gone already."""
