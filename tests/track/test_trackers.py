@@ -189,17 +189,28 @@ def handlers() -> Iterator[list[Any]]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize(("name", "at", "saved"), [("sb3-sac", 33, 32), ("sb3-ppo", 41, 32)])
+@pytest.mark.parametrize(
+    ("name", "short", "ended", "saved"),
+    [("sb3-sac", 1, 42, 41), ("sb3-ppo", 16, 49, 48), ("sb3-ppo", 15, 41, 32)],
+)
 def test_a_signal_ends_training_with_a_consistent_checkpoint(
-    tmp_path: Path, handlers: list[Any], number: int, name: str, at: int, saved: int
+    tmp_path: Path,
+    handlers: list[Any],
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+    name: str,
+    short: int,
+    ended: int,
+    saved: int,
 ) -> None:
-    """The checkpoint is the agent at its last boundary; what it saves is what it was there."""
+    """It is the agent at the end of a short roll-out, or at the start of a long one."""
+    monkeypatch.setattr("vaerl.runs.callback.SHORT", short)
     said: list[str] = []
     callback = TrackerCallback(checkpoints=tmp_path, say=said.append)
     agent = make(name, seed=0)
-    agent.learn(80, callback=[Interrupt(at, number), callback])
+    agent.learn(80, callback=[Interrupt(41, number), callback])
     assert callback.stopped_by == signal.Signals(number).name and len(said) == 1
-    assert agent.num_timesteps == at
+    assert agent.num_timesteps == ended
     found = find_checkpoint(tmp_path)
     assert found.num_timesteps == saved
     whole = make(name, seed=0).learn(saved)

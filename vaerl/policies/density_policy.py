@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
@@ -12,15 +11,8 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from torch import Tensor
 
 from vaerl.densities import ConditionalDensity
+from vaerl.policies.builder import building_agent
 from vaerl.policies.noise import NoiseSource
-
-
-def building_agent() -> BaseAlgorithm | None:
-    """The agent whose `_setup_model` is running; SB3 does not tell a policy who builds it."""
-    frame = inspect.currentframe()
-    while frame is not None and frame.f_code.co_name != "_setup_model":
-        frame = frame.f_back
-    return None if frame is None else frame.f_locals.get("self")
 
 
 class DensityPolicy:

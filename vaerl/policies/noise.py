@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from vaerl.densities.noise import RowGenerators
+from vaerl.policies.builder import building_agent
 
 _WORD = 0xFFFFFFFF
 _WINDOWS = 1 << 31  # windows begin here, beyond the places that the stream itself reaches
@@ -24,8 +25,8 @@ class NoiseSource(nn.Module):
 
     The first seed is derived from the state of torch's global generator without drawing from it: a
     seeded run repeats, and no other stream shifts. With a `space`, which SB3's `set_random_seed`
-    seeds together with torch, the stream restarts from that seed too. A source made under such a
-    seed keeps its stream when it loads one that began elsewhere: `load(seed=…)` of SB3 decides.
+    seeds together with torch, the stream restarts from that seed too. A source that a seeded agent
+    builds keeps its stream when it loads one that began elsewhere: `load(seed=…)` of SB3 decides.
 
     >>> noise = NoiseSource(seed=1)
     >>> a = torch.rand(2, generator=noise.generator())
@@ -42,7 +43,8 @@ class NoiseSource(nn.Module):
             seed = int.from_bytes(digest[:4], "little")
         self._generators: dict[torch.device, torch.Generator] = {}
         self.reseed(seed)
-        self._keeps = self._sb3_seeded()
+        agent = building_agent()
+        self._keeps = agent is not None and agent.seed is not None
 
     def reseed(self, seed: int) -> None:
         """Restart the stream from `seed` (taken modulo 2^32)."""
@@ -60,16 +62,12 @@ class NoiseSource(nn.Module):
 
     def _follow(self) -> None:
         """Restart if the space has a new generator, seeded with the number that torch has."""
-        if getattr(self._space, "_np_random", None) is self._noted:
+        made = getattr(self._space, "_np_random", None)
+        if made is self._noted:
             return
         self._note()
-        if self._sb3_seeded():
+        if made is not None and made.bit_generator.seed_seq.entropy == torch.initial_seed():
             self.reseed(torch.initial_seed())
-
-    def _sb3_seeded(self) -> bool:
-        """Whether one seed has been given to torch and to the space."""
-        made = getattr(self._space, "_np_random", None)
-        return made is not None and made.bit_generator.seed_seq.entropy == torch.initial_seed()
 
     def _number(self, place: int) -> int:
         """The number at a place of the stream."""
