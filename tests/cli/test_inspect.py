@@ -97,7 +97,7 @@ def test_a_run_whose_demonstrations_are_gone(tmp_path: Path) -> None:
         (["my_inspected:number", "--observations", "states.npy"], "my_inspected:number"),
         (["my_inspected:act"], "observations: got none"),
         (["my_inspected:act", "--observations", "none.npy"], "observations: got 'none.npy'"),
-        (["my_inspected:act", "--observations", "my_inspected.py"], "expected an npy or npz file"),
+        (["my_inspected:act", "--observations", "my_inspected.py"], "not a readable npz file"),
         (["my_inspected:act", "--data", "x"], "--data: got 'x' with a function"),
         (["my_inspected:act", "--observations", "states.npy", "--prior", "x"], "prior: got 'x'"),
     ],

@@ -13,14 +13,13 @@ from __future__ import annotations
 import io
 import json
 import os
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces
 
+from vaerl.data.arrays import read_arrays
 from vaerl.data.demonstrations import (
     Demonstrations,
     Episode,
@@ -31,6 +30,7 @@ from vaerl.data.demonstrations import (
     infer_observation_space,
 )
 from vaerl.disk import files, jsonio
+from vaerl.disk.reading import read_file
 
 HEADER = "demonstrations.json"
 SPACES = "spaces.npz"
@@ -154,7 +154,7 @@ def read_folder(path: str | os.PathLike[str], env: str = "") -> Demonstrations:
     names = [str(place) for place in places]
     header = _read_header(folder / HEADER) if (folder / HEADER).exists() else {}
     if header:
-        boxes = _unpack(folder / SPACES)
+        boxes = read_arrays(folder / SPACES)
         try:
             observation_space, action_space = (_boxes(boxes, k) for k in ("observation", "action"))
         except (KeyError, ValueError, AssertionError) as error:
@@ -179,14 +179,14 @@ def _episode_files(folder: Path) -> list[Path]:
 
 
 def _read_header(path: Path) -> dict[str, Any]:
-    header = jsonio.loads(path.read_bytes(), str(path))
+    header = jsonio.loads(read_file(path, jsonio.MAX_BYTES, follow=True), str(path))
     if not isinstance(header, dict) or not isinstance(header.get("provenance", {}), dict):
         raise ValueError(f"{path}: got {header!r:.80}, expected an object with env and provenance")
     return header
 
 
 def _read_episode(path: Path) -> Episode:
-    arrays = _unpack(path)
+    arrays = read_arrays(path)
     keyed = {
         name.partition("/")[2]: array
         for name, array in arrays.items()
@@ -216,15 +216,6 @@ def _pack(arrays: dict[str, np.ndarray]) -> bytes:
     stream = io.BytesIO()
     np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
     return stream.getvalue()
-
-
-def _unpack(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an npz file, without objects, which numpy would unpickle."""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{path}: not a readable npz file of numbers ({error})") from error
 
 
 def _bounds(name: str, space: spaces.Space) -> dict[str, np.ndarray]:

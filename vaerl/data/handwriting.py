@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from vaerl.data.arrays import read_arrays
 from vaerl.data.demonstrations import Demonstrations, Episode
 from vaerl.envs.handwriting import SIZE, HandwritingEnv, actions_of
 from vaerl.names import check_name
@@ -42,7 +43,7 @@ def is_handwriting(path: Path) -> bool:
     """Whether a path is the npz file that `read_handwriting` reads, or the folder that holds it."""
     if path.is_dir():
         return (path / FILE).is_file()
-    if path.suffix != ".npz" or not zipfile.is_zipfile(path):
+    if path.suffix != ".npz" or not path.is_file() or not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as archive:
         return {f"{key}.npy" for key in _KEYS} <= set(archive.namelist())
@@ -66,11 +67,10 @@ def read_drawings(
         ValueError: the file lacks an array, no such alphabet, or nobody is left.
     """
     path = _file(path)
-    with np.load(path, allow_pickle=False) as data:
-        missing = sorted(set(_KEYS) - set(data.files))
-        if missing:
-            raise ValueError(f"{path}: got no array {missing[0]!r}, expected {list(_KEYS)}")
-        arrays = {key: data[key] for key in data.files}
+    arrays = read_arrays(path)
+    missing = sorted(set(_KEYS) - set(arrays))
+    if missing:
+        raise ValueError(f"{path}: got no array {missing[0]!r}, expected {list(_KEYS)}")
     known = [str(name) for name in arrays["alphabets"]]
     for name in alphabets or ():
         check_name("alphabets", name, known)

@@ -24,6 +24,7 @@ from vaerl.data.demonstrations import (
 )
 from vaerl.disk import jsonio
 from vaerl.disk.errors import one_line
+from vaerl.disk.reading import check_tree, read_file
 
 PREFIX = "observation."
 
@@ -41,7 +42,11 @@ def read_lerobot(path: Path, env: str = "") -> Demonstrations:
 
     Raises ValueError: pyarrow is missing, or no table holds actions and observations.
     """
-    info = jsonio.loads((path / "meta" / "info.json").read_bytes(), str(path / "meta/info.json"))
+    place = path / "meta" / "info.json"
+    info = jsonio.loads(read_file(place, jsonio.MAX_BYTES, follow=True), str(place))
+    if not isinstance(info, dict):
+        raise ValueError(f"{place}: expected an object")
+    check_tree(path)
     found: dict[int, tuple[str, Episode]] = {}
     for place in sorted((path / "data").rglob("*.parquet")):
         for number, episode in _read_table(place):
@@ -105,7 +110,7 @@ def _read_columns(path: Path) -> dict[str, np.ndarray]:
         ) from error
     try:
         table = pyarrow.parquet.read_table(path)
-    except (OSError, pyarrow.ArrowException) as error:
+    except (OSError, ValueError, pyarrow.ArrowException) as error:
         raise ValueError(f"{path}: not a readable parquet file ({one_line(error, 120)})") from error
     found: dict[str, np.ndarray] = {}
     for name in table.column_names:

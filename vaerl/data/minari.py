@@ -11,6 +11,7 @@ import numpy as np
 from vaerl.data.demonstrations import Demonstrations, Episode, Observations
 from vaerl.disk import jsonio
 from vaerl.disk.errors import one_line
+from vaerl.disk.reading import check_tree, read_file
 
 
 def is_minari(source: str) -> bool:
@@ -34,6 +35,7 @@ def read_minari(source: str) -> Demonstrations:
     place = Path(name) if Path(name).exists() else Path(minari.storage.get_dataset_path(name))
     _check_metadata(place / "data", source)
     try:
+        check_tree(place / "data")
         data = minari.MinariDataset(place / "data")
         numbers = [int(number) for number in data.episode_indices]
     except Exception as error:  # the library asserts, and fails in any way on damaged files
@@ -59,7 +61,7 @@ def _check_metadata(folder: Path, source: str) -> None:
     place = folder / "metadata.json"
     if not place.is_file():
         raise ValueError(f"data: {source!r} is not a Minari data set here: no file {str(place)!r}")
-    metadata = jsonio.loads(place.read_bytes(), str(place))
+    metadata = jsonio.loads(read_file(place, jsonio.MAX_BYTES, follow=True), str(place))
     spaces = ("observation_space", "action_space")
     if not isinstance(metadata, dict) or not all(isinstance(metadata.get(k), str) for k in spaces):
         raise ValueError(f"{place}: got no {' and no '.join(spaces)}, expected both as texts")

@@ -85,6 +85,13 @@ def check_kind(path: StrPath, kind: int, name: str, follow: bool = False) -> Non
     _check_mode((os.stat(path) if follow else os.lstat(path)).st_mode, kind, name)
 
 
+def check_tree(folder: StrPath) -> None:
+    """Raise a VaerlLoadError if a pipe or a device is in a folder that a library will read."""
+    for path in Path(folder).rglob("*"):
+        if path.exists() and not path.is_dir():
+            check_kind(path, stat.S_IFREG, str(path), follow=True)
+
+
 def _check_mode(mode: int, kind: int, name: str) -> None:
     found = stat.S_IFMT(mode)
     if found != kind:

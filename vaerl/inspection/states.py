@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from vaerl.data.arrays import read_arrays
 from vaerl.data.demonstrations import Demonstrations
 from vaerl.envs.making import declared
 from vaerl.runs.evaluate import own_randomness
@@ -55,12 +56,10 @@ def read_observations(path: Path) -> Any:
     if not path.is_file():
         raise ValueError(f"observations: got {str(path)!r}, expected an npy or npz file")
     try:
-        found = np.load(path, allow_pickle=False)
-        return dict(found) if hasattr(found, "files") else found
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"observations: got {str(path)!r}, expected an npy or npz file of numbers: {error}"
-        ) from error
+        found = read_arrays(path)
+    except ValueError as error:
+        raise ValueError(f"observations: {error}") from error
+    return found.get("", found)
 
 
 def _named(observations: Any) -> dict[str, Any]:
