@@ -15,6 +15,8 @@ import traceback
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
+
 from vaerl.cli import app
 
 CPU_SECONDS = 10
@@ -79,6 +81,7 @@ def _command(arguments: list[str], folder: Path, names: list[Path]) -> None:
     """What the child does; it never returns."""
     code = 99
     try:
+        torch.set_num_threads(1)  # those of the parent are gone, and would be waited for
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(BLOCKED)
         used = int(sum(os.times()[:2]))
