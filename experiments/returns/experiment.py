@@ -31,7 +31,6 @@ from vaerl.lab.cells import Cell, Desk, Measured
 from vaerl.lab.experiment import Experiment
 from vaerl.lab.pool import Tick
 from vaerl.lab.record import plain
-from vaerl.lab.table import command_line
 from vaerl.names import check_name
 from vaerl.runs.evaluate import own_randomness
 
@@ -120,14 +119,9 @@ def run(
         for row in rows or ROWS
         for density in densities or [GAUSSIAN]
     ]
-    given = {
-        "preset": preset, "envs": envs, "rows": rows, "densities": densities, "seeds": seeds,
-        "steps": steps,
-    }  # fmt: skip
     return Experiment(measure, assemble, draw).run(
         cells,
         Path(out),
-        command=command_line("returns", run, given),
         jobs=check_positive("jobs", jobs),
         only_table=table,
         others=lambda cell: cell["seed"] < 100,

@@ -55,8 +55,26 @@ def assemble(results: Results) -> dict[str, Any]:
             "CPU seconds per 1000 steps", "return per CPU second",
         ],
         "rows": rows,
+        "command": commands(results),
         "data": {r.path.stem: {"cell": dict(r.cell), **r.data} for r in results},
     }  # fmt: skip
+
+
+def commands(results: Results) -> str:
+    """The commands that train all these runs, a line for each."""
+    seeds: dict[tuple[str, int, str, str], list[int]] = {}
+    for r in results:
+        key = (r.cell["env"], r.cell["steps"], r.cell["density"], r.cell["row"])
+        seeds.setdefault(key, []).append(r.cell["seed"])
+    rows: dict[tuple[str, int, str, str], list[str]] = {}
+    for (env, steps, density, row), own in seeds.items():
+        numbers = ",".join(map(str, sorted(own)))
+        rows.setdefault((env, steps, density, numbers), []).append(row)
+    return "\n".join(
+        f"vaerl experiment returns --envs {env} --rows {','.join(names)} --densities {density} "
+        f"--steps {steps} --seeds {numbers}"
+        for (env, steps, density, numbers), names in rows.items()
+    )
 
 
 def _at(own: list[Mapping[str, Any]], step: int) -> str:

@@ -60,7 +60,12 @@ def test_the_table_of_five_seeds_has_interquartile_means() -> None:
         judged = [[step, float(step // 1000 + seed)] for step in range(10_000, 100_001, 10_000)]
         data = {"judged": judged, "episodes": [], "train_seconds": 200.0, "judge_seconds": 1.0}
         results.append(Result(Path(cell.name), cell.as_data(), data))
-    (row,) = assemble(results)["rows"]
+    record = assemble(results)
+    assert record["command"] == (
+        "vaerl experiment returns --envs Hopper-v5 --rows switches --densities gaussian "
+        "--steps 100000 --seeds 0,1,2,3,4"
+    )
+    (row,) = record["rows"]
     assert row[:5] == ["Hopper-v5", "switches", "gaussian", "100,000", "5"]
     assert row[5].startswith("52 ±") and row[6].startswith("102 ±")
     assert row[7].startswith("102 [") and row[8:] == ["2.0", "0.51"]
