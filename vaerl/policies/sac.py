@@ -13,8 +13,8 @@ from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.sac.policies import SACPolicy as SB3SACPolicy
 from torch import nn
 
+from vaerl.policies.builder import building_agent
 from vaerl.policies.critic_net import CriticNet, critic_parts
-from vaerl.policies.density_policy import building_agent
 from vaerl.policies.fourier import FourierCritic, check_waves
 from vaerl.policies.off_policy import OffPolicyDensity
 from vaerl.policies.running import NormalizedFeatures, ObservationNormalizer
