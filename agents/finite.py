@@ -100,10 +100,8 @@ def named(agent: BaseAlgorithm) -> Iterator[None]:
         for label, module in modules.items()
         for name, parameter in module.named_parameters()
     }
-    handles = [
-        optimizer.register_step_pre_hook(lambda given, *_: _check_gradients(given, names))
-        for optimizer in optimizers
-    ]
+    check = _CheckGradients(names)
+    handles = [optimizer.register_step_pre_hook(check) for optimizer in optimizers]
     try:
         yield
     except NotFinite as error:
@@ -119,6 +117,18 @@ def named(agent: BaseAlgorithm) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+class _CheckGradients:
+    """A hook of optimizers. The native update, which looks at gradients itself, does without it."""
+
+    only_checks = True
+
+    def __init__(self, names: dict[int, str]) -> None:
+        self.names = names
+
+    def __call__(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        _check_gradients(optimizer, self.names)
 
 
 def _check_gradients(optimizer: torch.optim.Optimizer, names: dict[int, str]) -> None:

@@ -42,6 +42,7 @@ from vaerl.agents.temperature import annealing, entropy_target, temperature_loss
 from vaerl.data import Demonstrations, load_demonstrations
 from vaerl.densities.options import check_positive
 from vaerl.finite import check_loss
+from vaerl.native.sac import NativeSAC
 from vaerl.policies import SACPolicy
 from vaerl.policies.actor import DensityActor
 from vaerl.policies.critic_heads import Backup
@@ -257,6 +258,11 @@ class SAC(Improver, DensityAgent, Collects, SB3SAC):
     def _update(self, batch: Any, follow: bool = True) -> Info:
         """One update in SB3's order: temperature, critics, actor; the critics alone if the others
         do not `follow`."""
+        beyond = [f"improvement={self.improvement!r}"] if self._improvement.fits else []
+        beyond += ["scale_rewards"] if self.return_scale is not None else []
+        done = self._native(self, batch, ", ".join(beyond)) if follow else None
+        if done is not None:
+            return done
         obs, next_obs = batch.observations, batch.next_observations
         remaining = self._current_progress_remaining
         reverse = follow and self._improvement.reverse(remaining)
@@ -343,6 +349,7 @@ class SAC(Improver, DensityAgent, Collects, SB3SAC):
     def _create_aliases(self) -> None:
         super()._create_aliases()
         self._critics = Critics(self.critic, self.critic_target)
+        self._native = NativeSAC()
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         names, variables = super()._get_torch_save_params()
@@ -356,6 +363,7 @@ class SAC(Improver, DensityAgent, Collects, SB3SAC):
             "_data",
             "_held",
             "_improvement",
+            "_native",
             "_shown",
             "return_scale",
             "_starts",

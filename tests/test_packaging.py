@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,11 @@ ROOT = Path(__file__).resolve().parent.parent
 TOP_FOLDERS = ("agents", "envs", "experiments")
 
 
+def compiled(name: str) -> bool:
+    """Whether it is a library of the native update, which installing builds where it can."""
+    return Path(name).suffix in (".so", ".pyd")
+
+
 def files_of_the_tree() -> set[str]:
     """Every module and data file of the package, under the name it has once installed."""
     found = set()
@@ -23,7 +29,7 @@ def files_of_the_tree() -> set[str]:
             for name in names:
                 relative = Path(directory, name).relative_to(ROOT).as_posix()
                 parts = relative.split("/")  # records and their pages stay in the repository
-                if not {"__pycache__", "results", "README.md"} & set(parts):
+                if not {"__pycache__", "results", "README.md"} & set(parts) and not compiled(name):
                     found.add(relative if folder == "vaerl" else f"vaerl/{relative}")
     return found
 
@@ -37,7 +43,7 @@ def wheel_names(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, copy)
     for name in ("vaerl", *TOP_FOLDERS):
-        ignore = shutil.ignore_patterns("__pycache__")
+        ignore = shutil.ignore_patterns("__pycache__", "*.so")
         shutil.copytree(ROOT / name, copy / name, symlinks=True, ignore=ignore)
     command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(work / "dist")]
     done = subprocess.run([*command, str(copy)], capture_output=True, text=True)
@@ -48,9 +54,15 @@ def wheel_names(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
 
 def test_wheel_holds_exactly_the_files_of_the_tree(wheel_names: set[str]) -> None:
     """Every module and data file of the five folders is in the wheel, and nothing besides."""
-    packed = {name for name in wheel_names if ".dist-info/" not in name}
+    packed = {name for name in wheel_names if ".dist-info/" not in name and not compiled(name)}
     tree = files_of_the_tree()
     assert packed == tree, {"missing": sorted(tree - packed), "extra": sorted(packed - tree)}
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="no compiler")
+def test_wheel_holds_the_native_update(wheel_names: set[str]) -> None:
+    """Built from the sdist, headers and all, as `pip install` does where there is a compiler."""
+    assert any(re.fullmatch(r"vaerl/native/_base\..*\.so", name) for name in wheel_names)
 
 
 def test_wheel_owns_one_top_level_name(wheel_names: set[str]) -> None:

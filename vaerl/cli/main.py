@@ -44,6 +44,7 @@ REGISTRIES = {
     "agents": "vaerl.agents:AGENTS",
     "densities": "vaerl.densities:DENSITIES",
     "experiments": "vaerl.experiments:EXPERIMENTS",
+    "native": "vaerl.native.library",
     "planners": "vaerl.planning:PLANNERS",
     "trackers": "vaerl.track:TRACKERS",
 }

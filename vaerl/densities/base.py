@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from vaerl.densities.kernel import Kernel
 from vaerl.densities.noise import Noise, Shape
 from vaerl.densities.options import check_positive
 from vaerl.disk.errors import NotFinite
@@ -250,6 +251,10 @@ class ConditionalDensity(nn.Module):
             targets: (mean, scale) of events; the fast form then returns them in their original
                 units.
         """
+        return None
+
+    def kernel(self) -> Kernel | None:
+        """The density as the native update computes it, or None."""
         return None
 
     def _check_context(self, context: Tensor) -> Tensor:

@@ -18,8 +18,10 @@ from torch.func import functional_call
 
 from vaerl.densities.base import Folded, Standardise
 from vaerl.densities.fold import FoldedDensity, fold_stack
+from vaerl.densities.kernel import Kernel, kernel_of
 from vaerl.densities.noise import Noise, Shape
 from vaerl.densities.normal import DiagonalNormal, NormalMixture
+from vaerl.nets import smooth_range_terms
 
 Path = tuple[Tensor, ...]
 
@@ -82,6 +84,25 @@ class LatentChain(nn.Module):
         if steps is None or prior is None or None in layers:
             return None
         return FoldedDensity(steps, prior, layers, inputs, targets)
+
+    def kernel(self, defensive: float) -> Kernel | None:
+        """The form for the native update: one layer, and nothing between context and layers."""
+        contexts = (self.generative_context, self.recognition_context)
+        plain = type(self) is LatentChain and self.depth == 1
+        if not plain or any(list(context.children()) for context in contexts):
+            return None
+        parts: list[Any] = [self.generative[0], self.recognition[0], self.prior]
+        decoder, encoder, prior = (kernel_of(part) for part in parts)
+        if decoder is None or encoder is None or prior is None or decoder.sizes != encoder.sizes:
+            return None
+        return decoder.beside(encoder).beside(
+            prior,
+            latent=1,
+            latent_dim=parts[1].child_dim,
+            share=defensive,
+            action_range=smooth_range_terms(*parts[0].log_sigma_bounds),
+            latent_range=smooth_range_terms(*parts[1].log_sigma_bounds),
+        )
 
     # -- p(x, z | c) -------------------------------------------------------------------------------
 

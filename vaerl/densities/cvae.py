@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from vaerl import bounds
 from vaerl.densities.base import ConditionalDensity, Folded, Info, Standardise, check_matrix
 from vaerl.densities.chain import LatentChain, sum_layers
+from vaerl.densities.kernel import Kernel
 from vaerl.densities.latent import FrozenValue, LatentValue
 from vaerl.densities.layers import (
     PRIORS,
@@ -216,6 +217,9 @@ class CVAE(ConditionalDensity):
     ) -> Folded | None:
         return self.chain.fold(inputs, targets)
 
+    def kernel(self) -> Kernel | None:
+        return self.chain.kernel(self.defensive) if type(self) is CVAE else None
+
     # -- fitting -----------------------------------------------------------------------------------
 
     def _loss(
@@ -355,8 +359,7 @@ class CVAE(ConditionalDensity):
                 f"codes: got shape {tuple(codes.shape)}, expected one for each context of shape "
                 f"{tuple(context.shape)}"
             )
-        p = self.chain.generate(context)
-        noise = codes[..., 1:].split(list(self.latent_dims), dim=-1)
+        p, noise = self.chain.generate(context), codes[..., 1:].split(self.latent_dims, dim=-1)
         return GaussianValue(self.chain.decode(p, self.chain.place(p, codes[..., 0], noise)))
 
     def recognition_parameters(self) -> list[nn.Parameter]:
@@ -389,11 +392,9 @@ class CVAE(ConditionalDensity):
         spread = math.exp(log_sigma) * math.sqrt(1.0 - math.exp(-2.0 * DECODER_SHARE))
         generator = torch.Generator().manual_seed(0)  # torch's global stream is not touched
         chain, size = self.chain, self.event_dim
-        context = torch.randn((rows, self.context_dim), generator=generator)
-        p = chain.generate(context)
+        p = chain.generate(torch.randn((rows, self.context_dim), generator=generator))
         mean = chain.decode(p, chain.sample_prior(p, (16,), generator)).mean.flatten(0, -2)
-        decoder: Any = chain.generative[0]
-        leave = decoder.net.leave
+        leave: Any = chain.generative[0].get_submodule("net.leave")
         factor = spread / mean.std(0).clamp_min(1e-6)
         leave.weight[:size] *= factor.unsqueeze(-1)
         leave.bias[:size] = (leave.bias[:size] - mean.mean(0)) * factor

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from vaerl.densities.base import ConditionalDensity, Folded, Standardise
 from vaerl.densities.fold import Affine, FoldedDensity, NormalHead, fold_stack, side_by_side
+from vaerl.densities.kernel import Kernel
 from vaerl.densities.normal import DiagonalNormal, GaussianValue
 from vaerl.densities.options import check_choice, check_sizes
 from vaerl.densities.whole import WholeNormal, log_sigma_range
-from vaerl.nets import mlp, smooth_range
+from vaerl.nets import mlp, smooth_range, smooth_range_terms
 
 MEANS = ("linear", "deep")
 VARIANCES = ("fixed", "state-independent", "predicted")
@@ -119,6 +120,17 @@ class Gaussian(ConditionalDensity):
         head = side_by_side([Affine.of(mean), Affine(slopes, self.sigma_offset)])
         normal = NormalHead(self.event_dim, head, self.log_sigma_bounds)
         return FoldedDensity(steps, normal, (), inputs, targets)
+
+    def kernel(self) -> Kernel | None:
+        """One component, where mean and log σ are linear in the context."""
+        if type(self) is not Gaussian or len(self.trunk) or self.sigma_head is None or self.whole:
+            return None
+        mean, terms = self.mean_head, smooth_range_terms(*self.log_sigma_bounds)
+        return Kernel(
+            [mean.weight, self.sigma_head.weight],
+            [mean.bias, self.sigma_offset],
+            sizes={"components": 1, "learned": 1, "action_range": terms},
+        )
 
 
 def _inverse_smooth_range(value: float, low: float, high: float) -> float:

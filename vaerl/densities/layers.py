@@ -12,15 +12,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from vaerl.densities.fold import Affine, FoldedLayer, MixtureHead, NormalHead
+from vaerl.densities.kernel import Kernel
 from vaerl.densities.noise import sobol_codes
 from vaerl.densities.normal import DiagonalNormal, NormalMixture
 from vaerl.densities.whole import WholeNormal
-from vaerl.nets import FiLMNet, log_shares, smooth_range
+from vaerl.nets import FiLMNet, log_shares, smooth_range, smooth_range_terms
 
 PRIORS = ("standard", "gaussian", "mixture")
 PRIOR_LOG_SIGMA = (-5.0, 2.0)
@@ -66,6 +68,19 @@ class NormalLayer(nn.Module):
         """The layer for drawing without gradients."""
         return FoldedLayer(self.net, self.child_dim, self.log_sigma_bounds)
 
+    def kernel(self) -> Kernel | None:
+        """The layer for the native update."""
+        net = self.net
+        inner: list[Any] = [
+            layer for block in zip(net.up, net.down, strict=True) for layer in block
+        ]
+        return Kernel(
+            [net.film.weight],
+            [net.film.bias],
+            [p for layer in (net.enter, *inner, net.leave) for p in (layer.weight, layer.bias)],
+            {"hidden": net.hidden, "blocks": net.blocks},
+        )
+
 
 class WholeLayer(NormalLayer):
     """The same over whole numbers."""
@@ -77,6 +92,9 @@ class WholeLayer(NormalLayer):
 
     def fold(self) -> None:
         """None: draws are rounded."""
+
+    def kernel(self) -> None:
+        """None, for the same reason."""
 
 
 def film_layers(
@@ -161,6 +179,10 @@ class StandardPrior(nn.Module):
         """The prior for drawing without gradients."""
         return NormalHead(self.latent_dim)
 
+    def kernel(self) -> Kernel:
+        """The prior for the native update."""
+        return Kernel(sizes={"components": 1, "prior_range": (1.0, 0.0, 1.0, 0.0)})
+
 
 class GaussianPrior(nn.Module):
     """p(h_L | c) = N(μ(c), diag σ(c)²), learned."""
@@ -178,6 +200,11 @@ class GaussianPrior(nn.Module):
     def fold(self) -> NormalHead:
         """The prior for drawing without gradients."""
         return NormalHead(self.latent_dim, Affine.of(self.head), PRIOR_LOG_SIGMA)
+
+    def kernel(self) -> Kernel:
+        """The prior for the native update."""
+        sizes = {"components": 1, "learned": 1, "prior_range": smooth_range_terms(*PRIOR_LOG_SIGMA)}
+        return Kernel([self.head.weight], [self.head.bias], sizes=sizes)
 
 
 class MixturePrior(nn.Module):
@@ -228,6 +255,19 @@ class MixturePrior(nn.Module):
         logits = None if self.logits is None else Affine.of(self.logits)
         head = Affine.of(self.head)
         return MixtureHead(head, logits, self.components, self.latent_dim, PRIOR_LOG_SIGMA)
+
+    def kernel(self) -> Kernel | None:
+        """The prior for the native update, where its weights are equal."""
+        if self.logits is not None:
+            return None
+        terms = smooth_range_terms(*PRIOR_LOG_SIGMA)
+        shares = torch.full((self.components,), -math.log(self.components)).exp()
+        return Kernel(
+            [self.head.weight],
+            [self.head.bias],
+            sizes={"components": self.components, "learned": 1, "prior_range": terms},
+            edges=shares.cumsum(0)[:-1],
+        )
 
 
 def make_prior(

@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from vaerl.densities.base import ConditionalDensity, Folded, Standardise
 from vaerl.densities.fold import Affine, FoldedDensity, MixtureHead, fold_stack
+from vaerl.densities.kernel import Kernel
 from vaerl.densities.noise import sobol_codes
 from vaerl.densities.normal import MixtureValue, NormalMixture
 from vaerl.densities.options import check_choice, check_positive, check_sizes
 from vaerl.densities.whole import WholeMixture, log_sigma_range
-from vaerl.nets import log_shares, mlp, smooth_range
+from vaerl.nets import log_shares, mlp, smooth_range, smooth_range_terms
 
 
 class Mixture(ConditionalDensity):
@@ -93,3 +94,17 @@ class Mixture(ConditionalDensity):
             Affine.of(self.head), logits, self.components, self.event_dim, self.log_sigma_bounds
         )
         return FoldedDensity(steps, mixture, (), inputs, targets)
+
+    def kernel(self) -> Kernel | None:
+        """The mixture, where its weights are equal and the rest is linear in the context."""
+        plain = type(self) is Mixture and self.logits is None and not len(self.trunk)
+        if not plain or self.whole:
+            return None
+        weights = log_shares(torch.zeros(self.components)).exp()
+        terms = smooth_range_terms(*self.log_sigma_bounds)
+        return Kernel(
+            [self.head.weight],
+            [self.head.bias],
+            sizes={"components": self.components, "learned": 1, "action_range": terms},
+            edges=weights.cumsum(0)[:-1],
+        )

@@ -24,6 +24,7 @@ from vaerl.densities.base import (
     Latents,
     Standardise,
 )
+from vaerl.densities.kernel import Kernel
 from vaerl.densities.noise import Noise, Shape
 
 EDGE = 1.0 - 1e-6
@@ -151,6 +152,10 @@ class Squashed(ConditionalDensity):
     ) -> tuple[Tensor, Info]:
         u = unsquash(x)
         return self.base._loss(context, u, change + log_det_tanh(u), *rest)
+
+    def kernel(self) -> Kernel | None:
+        """That of the base: the native update squashes every density."""
+        return self.base.kernel()
 
     @property
     def code_dim(self) -> int:

@@ -1,0 +1,149 @@
+"""The native update is the torch update: same weights, batch and noise, same losses and steps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from tests.policies.common import TinyEnv
+from vaerl.agents import SAC
+from vaerl.checkpoint import load_checkpoint, save_checkpoint
+from vaerl.native.library import VARIANTS
+from vaerl.threads import limit_threads
+
+UPDATES = 5
+LATENT = {"hidden": 10, "latent_dims": (3,), "prior_components": 5}
+FORMS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "gaussian": ("gaussian", {}, {}),
+    "mixture": ("mixture", {}, {}),
+    "cvae": ("cvae", {"num_auxiliary": 8}, {}),
+    "odd sizes": (
+        "cvae",
+        {"net_arch": [30, 17, 9], "n_critics": 3, "density_kwargs": LATENT | {"blocks": 2}},
+        {"batch_size": 37},
+    ),
+    "one critic, no trunk, one path": (
+        "cvae",
+        {"net_arch": {"pi": [], "qf": [5]}, "n_critics": 1, "num_auxiliary": 0},
+        {"batch_size": 3, "ent_coef": 0.2},
+    ),
+    "standard prior, encoder alone, no block": (
+        "cvae",
+        {"density_kwargs": {"prior": "standard", "defensive": 0.0, "blocks": 0}},
+        {"ent_coef": "anneal_10_1", "relative_entropy": True},
+    ),
+    "normal prior": ("cvae", {"density_kwargs": {"prior": "gaussian"}}, {"target_entropy": -1.0}),
+    "returns of three steps": ("gaussian", {"n_critics": 5}, {"n_steps": 3, "batch_size": 65}),
+}
+
+
+def agent(form: str, native: bool = True) -> SAC:
+    """An agent of one form with a full buffer and seeded noise."""
+    density, policy, options = FORMS[form]
+    policy = {"net_arch": [24, 40], **policy}
+    options = {"batch_size": 48, "buffer_size": 300, "learning_starts": 100, **options}
+    made = SAC(density, TinyEnv(), policy_kwargs=policy, seed=0, **options)
+    if not native:
+        made._native = lambda *_: None  # type: ignore[assignment]
+    made.learn(100)
+    made.actor.noise.reseed(1)
+    return made
+
+
+def both_updated(form: str, updates: int = UPDATES) -> tuple[list[SAC], list[dict[str, Any]]]:
+    """The same agent natively and in torch after some updates, and the last losses of each."""
+    agents, losses = [agent(form), agent(form, native=False)], [{}, {}]
+    for step in range(updates):
+        batch = agents[0].replay_buffer.sample(agents[0].batch_size)
+        losses = [each._update(batch) for each in agents]
+        for each in agents if step % 2 else []:
+            each._move_target()
+    assert agents[0]._native._plan is not None, agents[0]._native._said
+    return agents, losses
+
+
+def assert_alike(agents: list[SAC], losses: list[dict[str, Any]]) -> None:
+    """Losses to 1e-5, gradients (by their running means) to 1e-4, steps as far as Adam allows."""
+    ours, theirs = losses
+    assert ours.keys() == theirs.keys()
+    for name, number in theirs.items():
+        torch.testing.assert_close(ours[name], number.reshape(()), rtol=1e-5, atol=1e-5, msg=name)
+    for part in ("actor", "critic"):
+        one, other = (getattr(each, part) for each in agents)
+        for (name, p), q in zip(one.named_parameters(), other.parameters(), strict=True):
+            p_state, q_state = one.optimizer.state[p], other.optimizer.state[q]
+            for moment in ("exp_avg", "exp_avg_sq"):
+                gap, size = (p_state[moment] - q_state[moment]).norm(), q_state[moment].norm()
+                assert gap <= 1e-4 * size + 1e-9, (name, moment, gap, size)
+            assert p_state["step"] == q_state["step"]
+    for (name, p), q in zip(
+        agents[0].policy.state_dict().items(), agents[1].policy.state_dict().values(), strict=True
+    ):
+        # Adam divides by the gradient's own size: a step of 3e-4 may differ where that is tiny.
+        torch.testing.assert_close(p, q, rtol=1e-4, atol=3e-5, msg=name)
+    if agents[0].log_ent_coef is not None:
+        torch.testing.assert_close(agents[0].log_ent_coef, agents[1].log_ent_coef)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("form", FORMS)
+def test_the_update_is_the_one_in_torch(form: str, threads: int) -> None:
+    """Over five updates, for every covered form and odd sizes."""
+    with limit_threads(threads):
+        assert_alike(*both_updated(form))
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_variant_gives_the_same(variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that this processor can run, with their own number of lanes."""
+    monkeypatch.setenv("VAERL_NATIVE", variant)
+    agents, losses = [], []
+    try:
+        agents, losses = both_updated("odd sizes")
+    except AssertionError as why:
+        pytest.skip(str(why))
+    assert agents[0]._native._plan.variant == variant
+    assert_alike(agents, losses)
+
+
+@pytest.mark.parametrize("form", ["gaussian", "cvae"])
+def test_saving_and_resuming_cross_the_border(form: str, tmp_path: Any) -> None:
+    """What the native update has trained goes on in torch, and the reverse, as if uninterrupted."""
+    (native, torch_), _ = both_updated(form)
+    for name, saved in (("a", native), ("b", torch_)):
+        saved.save(tmp_path / f"{name}.zip")
+        save_checkpoint(saved, tmp_path / name)
+    loaded = [SAC.load(tmp_path / f"{name}.zip", env=TinyEnv()) for name in "ab"]
+    loaded += [load_checkpoint(tmp_path / name, env=TinyEnv()) for name in "ab"]
+    for switched_off in loaded[::2]:
+        switched_off._native = lambda *_: None
+    batch = native.replay_buffer.sample(native.batch_size)
+    agents = [native, *loaded]
+    losses = []
+    for each in agents:
+        each.set_logger(native.logger)
+        each.actor.noise.reseed(2)
+        losses.append(each._update(batch))
+    for number in range(1, len(agents)):
+        assert_alike([native, agents[number]], [losses[0], losses[number]])
+    assert all(each._native._plan is not None for each in loaded[1::2])
+
+
+def test_the_policy_acts_with_the_new_weights() -> None:
+    """Its fast form is made again after an update."""
+    (native, torch_), _ = both_updated("cvae")
+    obs = native.observation_space.sample()
+    assert_same_action(native, torch_, obs)
+    batch = native.replay_buffer.sample(native.batch_size)
+    for each in (native, torch_):
+        for group in each.actor.optimizer.param_groups:
+            group["lr"] = 0.1
+        each._update(batch)
+    assert_same_action(native, torch_, obs)
+
+
+def assert_same_action(one: SAC, other: SAC, obs: Any) -> None:
+    actions = [torch.as_tensor(each.predict(obs, deterministic=True)[0]) for each in (one, other)]
+    torch.testing.assert_close(*actions, rtol=1e-3, atol=1e-3)

@@ -1,0 +1,144 @@
+// Flat memory, matrix products and stacks of linear layers with ReLUs between them.
+// Matrices lie row by row, a row holds one feature of all states.
+#pragma once
+
+#include <cmath>
+
+#include "vector.h"
+
+typedef void (*Sgemm)(const char*, const char*, const int*, const int*, const int*, const float*,
+                      const float*, const int*, const float*, const int*, const float*, float*,
+                      const int*);
+
+// Hands out pieces of a block of memory; without a block it only counts them.
+struct Arena {
+    float* base;
+    int64_t used = 0;
+
+    float* take(int64_t count) {
+        float* piece = base ? base + used : nullptr;
+        used += (count + 15) / 16 * 16;
+        return piece;
+    }
+
+    V* vectors(int64_t count) { return (V*)take(count * LANES); }
+};
+
+// Parameters with their gradient and moments, four blocks of the same layout, and Adam's settings.
+struct Flat {
+    float *value, *gradient, *mean, *square;
+    float lr, beta1, beta2, eps;
+    int64_t step, size;
+
+    Flat from(int64_t at) const {
+        Flat part = *this;
+        part.value += at, part.gradient += at, part.mean += at, part.square += at;
+        return part;
+    }
+
+    bool finite_gradient() const {
+        V total{};
+        for (int64_t i = 0; i < size; i += LANES) total += load(gradient + i) * 0.0f;
+        return sum(total) == 0;
+    }
+
+    // One step of Adam (Kingma & Ba 2015) on numbers [begin, end).
+    void adam(int64_t begin, int64_t end) const {
+        float slow = 1 - std::pow((double)beta1, (double)step);
+        float root = std::sqrt(1 - std::pow((double)beta2, (double)step));
+        float rate = lr / slow, keep1 = beta1, keep2 = beta2, floor = eps;
+        float *p = value, *m = mean, *v = square;
+        const float* g = gradient;
+#pragma GCC ivdep
+        for (int64_t i = begin; i < end; i++) {
+            m[i] = m[i] * keep1 + g[i] * (1 - keep1);
+            v[i] = v[i] * keep2 + g[i] * g[i] * (1 - keep2);
+            p[i] -= rate * m[i] / (std::sqrt(v[i]) / root + floor);
+        }
+    }
+};
+
+struct Span {
+    int begin, end;
+    int size() const { return end - begin; }
+};
+
+// Part number `part` of [0, count) in `parts`, cut at multiples of `unit`.
+inline Span share(int count, int part, int parts, int unit) {
+    int units = (count + unit - 1) / unit;
+    int begin = units * part / parts * unit, end = units * (part + 1) / parts * unit;
+    return {begin < count ? begin : count, end < count ? end : count};
+}
+
+// c = op(a) op(b) for c (m, n) with k terms in each sum.
+struct Product {
+    Sgemm sgemm;
+
+    void operator()(const char* op_a, const char* op_b, int m, int n, int k, const float* a,
+                    int lda, const float* b, int ldb, float* c, int ldc) const {
+        const float one = 1, zero = 0;  // BLAS counts columns first: it sees the transposed matrices
+        if (m && n) sgemm(op_b, op_a, &n, &m, &k, &one, b, &ldb, a, &lda, &zero, c, &ldc);
+    }
+};
+
+const int MAX_DEPTH = 8;
+
+// Linear layers of the given widths, a ReLU after each but the last. In flat memory: W b W b …
+struct Network {
+    int depth;
+    int widths[MAX_DEPTH + 2];
+    int ld;                     // floats from one row of an activation to the next
+    float* h[MAX_DEPTH + 2];    // activations: inputs first, outputs last
+    float* d[MAX_DEPTH + 2];    // derivatives of the loss in these
+    Product product;
+
+    int64_t weight(int l) const {  // place of W of layer l in flat memory; its b follows
+        int64_t at = 0;
+        for (int i = 0; i < l; i++) at += padded(widths[i + 1] * widths[i]) + padded(widths[i + 1]);
+        return at;
+    }
+    int64_t bias(int l) const { return weight(l) + padded(widths[l + 1] * widths[l]); }
+    int64_t size() const { return weight(depth); }
+    static int64_t padded(int64_t count) { return (count + 15) / 16 * 16; }
+
+    void forward(const float* flat, Span columns) const {
+        for (int l = 0; l < depth; l++) {
+            product("N", "N", widths[l + 1], columns.size(), widths[l], flat + weight(l), widths[l],
+                    h[l] + columns.begin, ld, h[l + 1] + columns.begin, ld);
+            float floor = l + 1 < depth ? 0 : -INFINITY;
+            for (int r = 0; r < widths[l + 1]; r++) {
+                float *row = h[l + 1] + (int64_t)r * ld, b = flat[bias(l) + r];
+                for (int c = columns.begin; c < columns.end; c++)
+                    row[c] = row[c] + b < floor ? floor : row[c] + b;  // NaN stays
+            }
+        }
+    }
+
+    // Derivatives in the activations, from d[depth] down to d[1].
+    void back(const float* flat, Span columns) const {
+        for (int l = depth - 1; l > 0; l--) {
+            product("T", "N", widths[l], columns.size(), widths[l + 1], flat + weight(l), widths[l],
+                    d[l + 1] + columns.begin, ld, d[l] + columns.begin, ld);
+            for (int r = 0; r < widths[l]; r++) {
+                float* row = d[l] + (int64_t)r * ld;
+                const float* on = h[l] + (int64_t)r * ld;
+                for (int c = columns.begin; c < columns.end; c++) row[c] = on[c] > 0 ? row[c] : 0;
+            }
+        }
+    }
+
+    // Derivatives in `part` of `parts` of the parameters, summed over columns [0, count).
+    void parameters(float* gradient, int count, int part, int parts) const {
+        for (int l = 0; l < depth; l++) {
+            Span rows = share(widths[l + 1], part, parts, 16);
+            const float* from = d[l + 1] + (int64_t)rows.begin * ld;
+            float* to = gradient + weight(l) + (int64_t)rows.begin * widths[l];
+            product("N", "T", rows.size(), widths[l], count, from, ld, h[l], ld, to, widths[l]);
+            for (int r = rows.begin; r < rows.end; r++) {
+                V total{};
+                for (int c = 0; c < count; c += LANES) total += load(d[l + 1] + (int64_t)r * ld + c);
+                gradient[bias(l) + r] = sum(total);
+            }
+        }
+    }
+};

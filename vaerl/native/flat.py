@@ -1,0 +1,124 @@
+"""Parameters and the state of their optimiser as views into flat memory, which a kernel updates."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Groups = Sequence[Sequence[Tensor]]
+"""Tensors that lie side by side; every group begins at a multiple of 16 floats."""
+
+
+class Uncovered(Exception):
+    """The native update does not cover the agent; the message names the part."""
+
+
+class FlatStruct(ctypes.Structure):
+    """`Flat` of vaerl/native/dense.h."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("value", "gradient", "mean", "square")),
+        *((name, ctypes.c_float) for name in ("lr", "beta1", "beta2", "eps")),
+        *((name, ctypes.c_int64) for name in ("step", "size")),
+    )
+
+
+class Flat:
+    """Flat memory of tensors, whose `data` it replaces by views.
+
+    Saving, loading, acting and torch's own optimiser go on with these views as with any tensors.
+
+    Args:
+        groups: the tensors in the kernel's order.
+        optimizer: the Adam that steps them and nothing else; None for targets.
+    """
+
+    def __init__(self, groups: Groups, optimizer: torch.optim.Optimizer | None = None) -> None:
+        self.tensors = [tensor for group in groups for tensor in group]
+        self.optimizer = optimizer
+        places, self.size = [], 0
+        for group in groups:
+            for tensor in group:
+                places.append(slice(self.size, self.size + tensor.numel()))
+                self.size += tensor.numel()
+            self.size += -self.size % 16
+        self.value = torch.zeros(self.size)
+        for tensor, place in zip(self.tensors, places, strict=True):
+            view = self.value[place].view(tensor.shape)
+            tensor.data = view.copy_(tensor.data)
+        self._places = places
+        self._pointers = [tensor.data_ptr() for tensor in self.tensors]
+        if optimizer is not None:
+            self._adopt(optimizer, places)
+
+    def _adopt(self, optimizer: torch.optim.Optimizer, places: Sequence[slice]) -> None:
+        """Replace Adam's state, made here where it has not stepped yet."""
+        self.gradient, self.mean, self.square = (torch.zeros(self.size) for _ in range(3))
+        self.steps = torch.zeros(len(places))
+        for number, (tensor, place) in enumerate(zip(self.tensors, places, strict=True)):
+            state = optimizer.state[tensor]
+            for name, memory in (("exp_avg", self.mean), ("exp_avg_sq", self.square)):
+                view = memory[place].view(tensor.shape)
+                state[name] = view.copy_(state[name]) if name in state else view
+            self.steps[number] = float(state.get("step", 0.0))
+            state["step"] = self.steps[number]
+        if not bool((self.steps == self.steps[0]).all()):
+            raise Uncovered("an optimizer whose parameters have taken different numbers of steps")
+        self._state: Any = optimizer.state
+        self._moments = [optimizer.state[t]["exp_avg"].data_ptr() for t in self.tensors]
+
+    @property
+    def intact(self) -> bool:
+        """Whether all tensors still are these views, and none is frozen."""
+        if [t.data_ptr() for t in self.tensors] != self._pointers:
+            return False
+        if self.optimizer is None:
+            return True
+        state = self.optimizer.state
+        return (
+            state is self._state
+            and [state[t]["exp_avg"].data_ptr() for t in self.tensors] == self._moments
+            and all(t.requires_grad and not t._backward_hooks for t in self.tensors)
+        )
+
+    def before_step(self) -> FlatStruct:
+        """The memory for the kernel, which is to take one step."""
+        assert self.optimizer is not None
+        group = self.optimizer.param_groups[0]
+        return FlatStruct(
+            *(m.data_ptr() for m in (self.value, self.gradient, self.mean, self.square)),
+            float(group["lr"]),
+            *group["betas"],
+            group["eps"],
+            int(self.steps[0]) + 1,
+            self.size,
+        )
+
+    def lend_gradient(self) -> None:
+        """Make the kernel's gradient that of the tensors."""
+        for tensor, place in zip(self.tensors, self._places, strict=True):
+            tensor.grad = self.gradient[place].view(tensor.shape)
+
+    def after_step(self) -> None:
+        """Tell torch what the kernel has changed."""
+        self.steps += 1
+        torch.autograd.graph.increment_version(self.tensors)
+
+
+def check_adam(optimizer: Any, groups: Groups, name: str) -> None:
+    """Raise `Uncovered` unless it is plain Adam over exactly these tensors, each once."""
+    parameters = [tensor for group in groups for tensor in group]
+    if type(optimizer) is not torch.optim.Adam or len(optimizer.param_groups) != 1:
+        raise Uncovered(f"the {name}'s optimizer {type(optimizer).__name__}")
+    if not all(parameter.requires_grad for parameter in parameters):
+        raise Uncovered(f"frozen parameters of the {name}")
+    group = optimizer.param_groups[0]
+    changed = [key for key in ("weight_decay", "amsgrad", "maximize") if group[key]]
+    if changed:
+        raise Uncovered(f"{changed[0]} of the {name}'s optimizer")
+    if sorted(map(id, group["params"])) != sorted(map(id, parameters)):
+        raise Uncovered(f"the {name}'s optimizer, which steps other parameters")

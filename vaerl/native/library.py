@@ -1,0 +1,96 @@
+"""The compiled library: one variant for each instruction set, loaded through ctypes.
+
+It was built at installation where there was a compiler. ``VAERL_NATIVE=0`` switches it off,
+``VAERL_NATIVE=avx2`` (or another name in `VARIANTS`) chooses a variant.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import struct
+from pathlib import Path
+from typing import Any
+
+import torch
+
+FOLDER = Path(__file__).parent
+VARIANTS = {"avx512": ("AVX512",), "avx2": ("AVX512", "AVX2"), "base": None}
+"""Variant → what torch calls processors that can run it (None: all), the fastest first."""
+
+
+class Missing(Exception):
+    """No native library; the message says why."""
+
+
+def load(wanted: str | None = None, folder: Path = FOLDER) -> tuple[str, ctypes.CDLL]:
+    """The name of a variant and its library; `Missing` if there is none.
+
+    Args:
+        wanted: its name; that of ``VAERL_NATIVE``, or the fastest for this processor, if None.
+    """
+    return _load(wanted or os.environ.get("VAERL_NATIVE") or None, folder)
+
+
+@functools.cache
+def _load(wanted: str | None, folder: Path) -> tuple[str, ctypes.CDLL]:
+    if wanted == "0":
+        raise Missing("switched off by VAERL_NATIVE=0")
+    if wanted is not None and wanted not in VARIANTS:
+        raise Missing(f"VAERL_NATIVE: got {wanted!r}, expected 0 or one of {', '.join(VARIANTS)}")
+    here = torch.backends.cpu.get_cpu_capability()
+    failures = []
+    for name, processors in VARIANTS.items():
+        able = processors is None or here in processors
+        if not able or wanted not in (None, name):
+            continue
+        for path in sorted(folder.glob(f"_{name}.*.so")):
+            try:
+                return name, _open(path)
+            except (OSError, AttributeError) as error:
+                failures.append(f"{path.name} does not load ({str(error).splitlines()[0]})")
+    raise Missing("; ".join(failures) or "not built: there was no compiler at installation")
+
+
+def _open(path: Path) -> ctypes.CDLL:
+    head = path.read_bytes()[:64].ljust(64, b"\0")
+    table, size, count = struct.unpack("<40xQ10xHH2x", head)
+    if head[:4] == b"\x7fELF" and table + size * count > path.stat().st_size:
+        raise OSError("cut off")  # the loader of Linux would end the process
+    library = ctypes.CDLL(str(path))
+    library.vaerl_sac_layout.restype = ctypes.c_int64
+    library.vaerl_sac_update.restype = ctypes.c_int
+    library.vaerl_sac_sizes.restype = None
+    return library
+
+
+@functools.cache
+def matrix_product() -> tuple[int, int]:
+    """Addresses of BLAS's sgemm, and of MKL's setting of its threads (0 where it has none).
+
+    torch carries one that is exported on Linux; elsewhere SciPy's is used.
+    """
+    (path,) = (Path(torch.__file__).parent / "lib").glob("libtorch_cpu.*")
+    try:
+        library = ctypes.CDLL(str(path))
+        names = (library.sgemm_, library.MKL_Set_Num_Threads_Local)
+        return tuple(ctypes.cast(name, ctypes.c_void_p).value or 0 for name in names)  # type: ignore[return-value]
+    except (OSError, AttributeError):
+        from scipy.linalg import cython_blas
+
+        capsule = cython_blas.__pyx_capi__["sgemm"]
+        api: Any = ctypes.pythonapi
+        api.PyCapsule_GetName.restype = ctypes.c_char_p
+        api.PyCapsule_GetName.argtypes = [ctypes.py_object]
+        api.PyCapsule_GetPointer.restype = ctypes.c_void_p
+        api.PyCapsule_GetPointer.argtypes = [ctypes.py_object, ctypes.c_char_p]
+        return api.PyCapsule_GetPointer(capsule, api.PyCapsule_GetName(capsule)), 0
+
+
+def lines() -> list[tuple[str, str]]:
+    """What `vaerl list native` prints: the active variant, or why there is none."""
+    try:
+        return [(load()[0], "active")]
+    except Missing as why:
+        return [("none", f"SAC updates in torch: {why}")]

@@ -1,0 +1,312 @@
+// One update of soft actor-critic: agents/sac.py is the definition, this the same in one pass.
+#include <barrier>
+#include <thread>
+
+#include "head.h"
+
+namespace {
+
+// What one call reads and writes; laid out as `Call` in vaerl/native/sac.py.
+struct Call {
+    const float *obs, *next_obs, *actions, *rewards, *dones, *discounts, *edges;
+    Noise noise[2];
+    Flat actor, critic, temperature;  // the last without values where α is given
+    const float* target;
+    float gamma, target_entropy, uniform_entropy, alpha;
+    float *work, *info;
+    Sgemm sgemm;
+    int (*set_threads)(int);
+};
+
+enum { CRITIC_LOSS, ACTOR_LOSS, ENTROPY, ALPHA, ALPHA_LOSS };
+enum Done { NOTHING, CRITICS, ALL };
+
+const int MAX_THREADS = 2;
+
+struct Update {
+    const Spec& spec;
+    const Call& call;
+    const int batch, threads;
+    int columns;            // of one batch, padded to whole tiles
+    int ld;                 // floats from one row to the next
+    float alpha;            // before its own step
+    Arena arena;
+    Network actor, critic;  // `critic` without activations
+    Head head[MAX_THREADS];
+    float *taken;           // (s, a) of the batch
+    float *log_prob;        // at s, then at s'
+    float *q, *next_q;      // a row a critic
+    float *slopes;          // −d min Q / d a over the batch size, a block of rows a critic
+    float *layers;          // activations of each critic
+    float *derivatives[MAX_THREADS], *y[MAX_THREADS];
+    bool finite[MAX_THREADS] = {true, true};
+    double critic_loss[MAX_THREADS] = {0, 0};
+    std::barrier<> barrier;
+
+    Update(const Spec& spec, const Call& call)
+        : spec(spec), call(call), batch(spec.batch), threads(spec.threads),
+          columns((batch + LANES - 1) / LANES * LANES),
+          ld(2 * columns + 16),  // not a power of two, whose rows would share cache lines
+          alpha(0), arena{call.work}, barrier(threads) {
+        for (int w = 0; w < threads; w++) head[w] = Head(arena, spec, call.edges);
+        const int inputs = spec.states + spec.actions;
+        actor = network(spec.trunk_depth, spec.trunk, spec.states, head[0].rows());
+        critic = network(spec.critic_depth, spec.critic, inputs, 1);
+        actor.h[0] = rows(inputs);  // below the states lie own actions
+        for (int l = 1; l <= actor.depth; l++) {
+            actor.h[l] = rows(actor.widths[l]);
+            actor.d[l] = rows(actor.widths[l]);
+        }
+        taken = rows(inputs), log_prob = rows(1);
+        q = rows(spec.critics), next_q = rows(spec.critics);
+        slopes = rows(spec.critics * spec.actions);
+        layers = rows(spec.critics * hidden_rows());
+        for (int w = 0; w < threads; w++) derivatives[w] = rows(hidden_rows() + 1), y[w] = rows(1);
+    }
+
+    float* rows(int64_t count) { return arena.take(count * ld); }
+
+    int hidden_rows() const {
+        int total = 0;
+        for (int l = 1; l < critic.depth; l++) total += critic.widths[l];
+        return total;
+    }
+
+    Network network(int depth, const int32_t* widths, int in, int out) const {
+        Network made{};
+        made.depth = depth + 1, made.ld = ld, made.product = {call.sgemm};
+        made.widths[0] = in, made.widths[depth + 1] = out;
+        for (int l = 0; l < depth; l++) made.widths[l + 1] = widths[l];
+        return made;
+    }
+
+    // Critic i as thread w works on it, from inputs to a row of values.
+    Network critic_of(int i, int w, float* inputs, float* values) const {
+        Network made = critic;
+        float *h = layers + (int64_t)i * hidden_rows() * ld, *d = derivatives[w];
+        made.h[0] = inputs, made.h[made.depth] = values + (int64_t)i * ld;
+        for (int l = 1; l <= made.depth; l++) {
+            if (l < made.depth) made.h[l] = h;
+            made.d[l] = d;
+            h += (int64_t)made.widths[l] * ld, d += (int64_t)made.widths[l] * ld;
+        }
+        return made;
+    }
+
+    // The numbers of a batch, a row a transition, as columns.
+    void columns_of(const float* from, int size, float* to) const {
+        for (int j = 0; j < size; j++)
+            for (int c = 0; c < columns; c++)
+                to[(int64_t)j * ld + c] = c < batch ? from[(int64_t)c * size + j] : 0;
+    }
+
+    void act(int w) {
+        head[w].read(call.actor.value + actor.size());
+        const float* obs[2] = {call.obs, call.next_obs};
+        for (int pass = w; pass < 2; pass += threads)
+            columns_of(obs[pass], spec.states, actor.h[0] + pass * columns);
+        if (w == 0) {
+            columns_of(call.obs, spec.states, taken);
+            columns_of(call.actions, spec.actions, taken + (int64_t)spec.states * ld);
+        }
+        Span mine = share(2 * columns, w, threads, columns);
+        actor.forward(call.actor.value, mine);
+        V check{};
+        for (int c = mine.begin; c < mine.end; c += LANES) {
+            V log_p = tile(w, c);
+            store(log_prob + c, log_p);
+            check += log_p * 0.0f;
+            for (int j = 0; j < spec.actions; j++) {
+                store(actor.h[0] + (int64_t)(spec.states + j) * ld + c,
+                      hyperbolic_tangent(head[w].x[j]));
+                check += head[w].x[j] * 0.0f;
+            }
+        }
+        finite[w] = sum(check) == 0;
+    }
+
+    V tile(int w, int c) {
+        int pass = c >= columns;
+        return head[w].forward(actor.h[actor.depth] + c, ld, call.noise[pass], c - pass * columns);
+    }
+
+    void value_next(int i, int w) const {
+        critic_of(i, w, actor.h[0] + columns, next_q)
+            .forward(call.target + i * critic.size(), {0, columns});
+    }
+
+    // y = r + γ (1 − d) (min Q̄ − α log π)
+    void aim(int w) const {
+        for (int c = 0; c < batch; c++) {
+            float low = next_q[c], discount = call.discounts ? call.discounts[c] : call.gamma;
+            for (int i = 1; i < spec.critics; i++)
+                low = next_q[(int64_t)i * ld + c] < low ? next_q[(int64_t)i * ld + c] : low;
+            low -= alpha * (log_prob[columns + c] + call.uniform_entropy);
+            y[w][c] = call.rewards[c] + (1 - call.dones[c]) * discount * low;
+        }
+    }
+
+    // Adds the loss of critic i.
+    void value_taken(int i, int w) {
+        critic_of(i, w, taken, q).forward(call.critic.value + i * critic.size(), {0, columns});
+        double squares = 0;
+        for (int c = 0; c < batch; c++) {
+            double gap = q[(int64_t)i * ld + c] - y[w][c];
+            squares += gap * gap;
+        }
+        critic_loss[w] += 0.5 * squares / batch;
+    }
+
+    // The gradient of critic i towards y.
+    void regress(int i, int w) const {
+        Network net = critic_of(i, w, taken, q);
+        const Flat flat = call.critic.from(i * net.size());
+        for (int c = 0; c < columns; c++)
+            net.d[net.depth][c] = c < batch ? (q[(int64_t)i * ld + c] - y[w][c]) / batch : 0;
+        net.back(flat.value, {0, columns});
+        net.parameters(flat.gradient, columns, 0, 1);
+    }
+
+    // A step of critic i, then its values at own actions.
+    void step(int i, int w) const {
+        const Flat flat = call.critic.from(i * critic.size());
+        flat.adam(0, critic.size());
+        critic_of(i, w, actor.h[0], q).forward(flat.value, {0, columns});
+    }
+
+    int lowest(int c) const {
+        int at = 0;
+        for (int i = 1; i < spec.critics; i++)
+            if (q[(int64_t)i * ld + c] < q[(int64_t)at * ld + c]) at = i;
+        return at;
+    }
+
+    void slope(int i, int w) const {
+        Network net = critic_of(i, w, actor.h[0], q);
+        const float* flat = call.critic.value + i * net.size();
+        for (int c = 0; c < columns; c++)
+            net.d[net.depth][c] = c < batch && lowest(c) == i ? -1.0f / batch : 0;
+        net.back(flat, {0, columns});
+        net.product("T", "N", spec.actions, columns, net.widths[1], flat + spec.states,
+                    net.widths[0], net.d[1], ld, slopes + (int64_t)i * spec.actions * ld, ld);
+    }
+
+    void improve(int w) {
+        Span mine = share(columns, w, threads, LANES);
+        for (int c = mine.begin; c < mine.end; c += LANES) {
+            tile(w, c);
+            V real{};
+            for (int lane = 0; lane < LANES; lane++) real[lane] = c + lane < batch ? alpha / batch : 0;
+            for (int j = 0; j < spec.actions; j++) {
+                head[w].dx[j] = V{};
+                for (int i = 0; i < spec.critics; i++)
+                    head[w].dx[j] += load(slopes + (int64_t)(i * spec.actions + j) * ld + c);
+            }
+            head[w].backward(real, actor.d[actor.depth] + c, ld);
+        }
+        actor.back(call.actor.value, mine);
+    }
+
+    void gather_gradient(int w) {
+        actor.parameters(call.actor.gradient, columns, w, threads);
+        if (w) return;
+        float* rest = call.actor.gradient + actor.size();
+        memset(rest, 0, sizeof(float) * head[0].size());
+        for (int each = 0; each < threads; each++) head[each].write(rest);
+    }
+
+    void report(Done done) const {
+        double entropy = 0;
+        for (int c = 0; c < batch; c++) entropy -= log_prob[c] / batch;
+        call.info[CRITIC_LOSS] = critic_loss[0] + critic_loss[1];
+        call.info[ACTOR_LOSS] = actor_loss();
+        call.info[ENTROPY] = entropy;
+        call.info[ALPHA] = alpha;
+        if (!call.temperature.value || done != ALL) return;
+        float missing = call.target_entropy - entropy;  // H̄ + mean log π
+        call.info[ALPHA_LOSS] = -*call.temperature.value * missing;
+        *call.temperature.gradient = -missing;
+        call.temperature.adam(0, 1);
+    }
+
+    double actor_loss() const {
+        double total = 0;
+        for (int c = 0; c < batch; c++)
+            total += alpha * log_prob[c] - q[(int64_t)lowest(c) * ld + c];
+        return total / batch;
+    }
+
+    // The share of thread w; both meet wherever one reads what the other has written. What is not
+    // finite is found before it reaches a parameter.
+    Done share_of(int w) {
+        act(w);
+        meet();
+        if (!finite[0] || !finite[1]) return NOTHING;
+        for (int i = w; i < spec.critics; i += threads) value_next(i, w);
+        meet();
+        aim(w);
+        for (int i = w; i < spec.critics; i += threads) value_taken(i, w);
+        meet();
+        if (!std::isfinite(critic_loss[0] + critic_loss[1])) return NOTHING;
+        for (int i = w; i < spec.critics; i += threads) regress(i, w);
+        meet();
+        if (!call.critic.finite_gradient()) return NOTHING;
+        for (int i = w; i < spec.critics; i += threads) step(i, w);
+        meet();
+        if (!std::isfinite(actor_loss())) return CRITICS;
+        for (int i = w; i < spec.critics; i += threads) slope(i, w);
+        meet();
+        improve(w);
+        meet();
+        gather_gradient(w);
+        meet();
+        if (!call.actor.finite_gradient()) return CRITICS;
+        Span mine = share(actor.size() + head[0].size(), w, threads, 16);
+        call.actor.adam(mine.begin, mine.end);
+        return ALL;
+    }
+
+    Done run(int w) {
+        int outer = call.set_threads ? call.set_threads(1) : 0;
+        Done done = share_of(w);
+        if (call.set_threads) call.set_threads(outer);
+        return done;
+    }
+
+    void meet() { barrier.arrive_and_wait(); }
+
+    Done run() {
+        const float* log_alpha = call.temperature.value;
+        alpha = log_alpha ? std::exp(*log_alpha) : call.alpha;
+        if (threads == 1) return run(0);
+        std::thread other([this] { run(1); });  // lives within the call: nothing to mind at a fork
+        Done done = run(0);
+        other.join();
+        return done;
+    }
+};
+
+}  // namespace
+
+extern "C" {
+
+// Sizes of both structures, to notice a library of another version.
+int64_t vaerl_sac_layout() { return sizeof(Spec) * 65536 + sizeof(Call); }
+
+// Floats in the workspace, in the actor's and in one critic's flat memory.
+void vaerl_sac_sizes(const Spec* spec, int64_t* sizes) {
+    Call call{};
+    Update update(*spec, call);
+    sizes[0] = update.arena.used;
+    sizes[1] = update.actor.size() + update.head[0].size();
+    sizes[2] = update.critic.size();
+}
+
+// What it has updated: less than all where a loss or a gradient is not finite.
+int vaerl_sac_update(const Spec* spec, const Call* call) {
+    Update update(*spec, *call);
+    Done done = update.run();
+    update.report(done);
+    return done;
+}
+}

@@ -1,0 +1,299 @@
+"""SAC's update by the native library: which agents it covers, and the call."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from stable_baselines3.common.policies import ContinuousCritic
+from torch import Tensor, nn
+
+from vaerl.densities.kernel import Kernel
+from vaerl.densities.latent import ROWS_AT_ONCE
+from vaerl.finite import check_loss
+from vaerl.native.flat import Flat, FlatStruct, Uncovered, check_adam
+from vaerl.native.library import Missing, load, matrix_product
+from vaerl.policies.fast import sees_flat_floats
+
+NOTHING, _, ALL = range(3)  # what the library has updated, see sac.cpp
+MAX_DEPTH, MAX_BLOCKS, MAX_THREADS = 8, 4, 2
+INFO = ("critic_loss", "actor_loss", "entropy_lower", "ent_coef", "ent_coef_loss")
+
+
+def _fields(kind: Any, names: str) -> list[tuple[str, Any]]:
+    return [(name, kind) for name in names.split()]
+
+
+class Spec(ctypes.Structure):
+    """`Spec` of head.h."""
+
+    _fields_ = (
+        *_fields(ctypes.c_int32, "states actions batch critics threads"),
+        *_fields(ctypes.c_int32, "trunk_depth"),
+        *_fields(ctypes.c_int32 * MAX_DEPTH, "trunk"),
+        *_fields(ctypes.c_int32, "critic_depth"),
+        *_fields(ctypes.c_int32 * MAX_DEPTH, "critic"),
+        *_fields(ctypes.c_int32, "latent components learned latent_dim hidden blocks paths"),
+        *_fields(ctypes.c_float * 4, "action_range latent_range prior_range"),
+        *_fields(ctypes.c_float, "share"),
+    )
+
+
+class NoiseStruct(ctypes.Structure):
+    """`Noise` of head.h."""
+
+    _fields_ = _fields(ctypes.c_void_p, "uniform prior action posterior share")
+
+
+class Call(ctypes.Structure):
+    """`Call` of sac.cpp."""
+
+    _fields_ = (
+        *_fields(ctypes.c_void_p, "obs next_obs actions rewards dones discounts edges"),
+        *_fields(NoiseStruct * 2, "noise"),
+        *_fields(FlatStruct, "actor critic temperature"),
+        *_fields(ctypes.c_void_p, "target"),
+        *_fields(ctypes.c_float, "gamma target_entropy uniform_entropy alpha"),
+        *_fields(ctypes.c_void_p, "work info sgemm set_threads"),
+    )
+
+
+class NativeSAC:
+    """The native update of an agent, as long as it covers the agent.
+
+    Called with the agent and a batch it takes one update and returns its losses, or does nothing
+    and returns None. The log says which. `beyond` names what only the agent's own update knows.
+    """
+
+    def __init__(self) -> None:
+        self._plan: Plan | None = None
+        self._refused: tuple[int, str] | None = None  # for this batch size and this reason
+        self._said = ""
+
+    def __call__(self, agent: Any, batch: Any, beyond: str = "") -> dict[str, Tensor] | None:
+        rows = len(batch.rewards)
+        if (rows, beyond) == self._refused:
+            return None
+        if beyond or self._plan is None or not self._plan.fits(agent, rows):
+            self._prepare(agent, rows, beyond)
+        return None if self._plan is None else self._plan.update(agent, batch)
+
+    def _prepare(self, agent: Any, rows: int, beyond: str) -> None:
+        try:
+            if beyond:
+                raise Uncovered(beyond)
+            self._plan, self._refused = Plan(agent, rows), None
+            line = f"update: native, {self._plan.variant}, threads: {self._plan.spec.threads}"
+        except (Missing, Uncovered) as why:
+            self._plan, self._refused = None, (rows, beyond)
+            line = f"update: torch, the native one is missing or does not cover it: {why}"
+        if line != self._said:
+            agent.logger.info(line)
+            self._said = line
+
+
+class Plan:
+    """Flat memory, workspace and sizes for the updates of one agent with one batch size.
+
+    Raises:
+        Missing: no library.
+        Uncovered: a part of the agent that it does not know.
+    """
+
+    def __init__(self, agent: Any, rows: int) -> None:
+        self.variant, self._library = load()
+        if self._library.vaerl_sac_layout() != ctypes.sizeof(Spec) * 65536 + ctypes.sizeof(Call):
+            raise Missing("built from other sources: install vaerl again")
+        self._agent = _parts(agent)
+        actor, critic, _ = networks = self._agent[:3]
+        kernel, trunk = _actor(actor, rows)
+        critics = [_critic(each) for each in networks[1:]]
+        _check_tensors([p for network in networks for p in network.parameters()])
+        learned = agent.ent_coef_optimizer is not None
+        below = [[p] for layer in trunk for p in (layer.weight, layer.bias)]
+        own = [*below, kernel.weights, kernel.biases, *([p] for p in kernel.network)]
+        check_adam(actor.optimizer, own, "actor")
+        values, targets = (
+            [[p] for layers in each for layer in layers for p in (layer.weight, layer.bias)]
+            for each in critics
+        )
+        check_adam(critic.optimizer, values, "critic")
+        if learned:
+            check_adam(agent.ent_coef_optimizer, [[agent.log_ent_coef]], "temperature")
+        self._hooks = [
+            hooks
+            for module in (m for network in networks for m in network.modules())
+            for hooks in (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks)
+        ]
+        self._before = [o._optimizer_step_pre_hooks for o in self._agent[3:] if o is not None]
+        if self._hooked:
+            raise Uncovered("hooks")
+
+        self.spec = Spec(
+            states=agent.observation_space.shape[0],
+            actions=agent.action_space.shape[0],
+            batch=rows,
+            critics=len(critics[0]),
+            threads=min(torch.get_num_threads(), MAX_THREADS),
+            paths=actor.num_auxiliary if "latent" in kernel.sizes else 0,
+            **{name: _field(value) for name, value in kernel.sizes.items()},
+        )
+        for name, layers in (("trunk", trunk), ("critic", critics[0][0][:-1])):
+            setattr(self.spec, f"{name}_depth", len(layers))
+            getattr(self.spec, name)[: len(layers)] = [layer.out_features for layer in layers]
+        sizes = (ctypes.c_int64 * 3)()
+        self._library.vaerl_sac_sizes(ctypes.byref(self.spec), sizes)
+
+        self.actor = Flat(own, actor.optimizer)
+        self.critic, self.target = Flat(values, critic.optimizer), Flat(targets)
+        self.temperature: Flat | None = None
+        if learned:
+            self.temperature = Flat([[agent.log_ent_coef]], agent.ent_coef_optimizer)
+        assert [self.actor.size, self.critic.size] == [sizes[1], len(critics[0]) * sizes[2]]
+        self._kernel, self._work = kernel, torch.zeros(sizes[0])
+        self._noise = [self._noise_memory() for _ in range(2)]
+        self._noise_addresses = (NoiseStruct * 2)(
+            *(NoiseStruct(**{k: v.data_ptr() for k, v in memory.items()}) for memory in self._noise)
+        )
+
+    def fits(self, agent: Any, rows: int) -> bool:
+        """Whether nothing that matters has changed since."""
+        flats = (self.actor, self.critic, self.target, self.temperature)
+        return (
+            rows == self.spec.batch
+            and min(torch.get_num_threads(), MAX_THREADS) == self.spec.threads
+            and all(a is b for a, b in zip(_parts(agent), self._agent, strict=True))
+            and all(flat is None or flat.intact for flat in flats)
+            and not self._hooked
+        )
+
+    @property
+    def _hooked(self) -> bool:
+        """Whether anything wants to be called in between, besides checks of gradients."""
+        hooks = (hook for hooks in self._before for hook in hooks.values())
+        return any(self._hooks) or not all(getattr(hook, "only_checks", False) for hook in hooks)
+
+    def _noise_memory(self) -> dict[str, Tensor]:
+        """What one pass draws, in torch's order: see `LatentValue.rsample_and_log_prob`."""
+        s = self.spec
+        size, paths = (s.latent_dim, 1 + (s.paths if s.share else 0)) if s.latent else (0, 1)
+        memory = {}
+        if self._kernel.edges is not None:
+            memory["uniform"] = torch.empty(paths, s.batch)
+        if s.latent:
+            memory["prior"] = torch.empty(paths, s.batch, size)
+        memory["action"] = torch.empty(s.batch, s.actions)
+        if s.latent:
+            memory["posterior"] = torch.empty(s.paths, s.batch, size)
+            if s.share:
+                memory["share"] = torch.empty(s.paths, s.batch)
+        return memory
+
+    def update(self, agent: Any, batch: Any) -> dict[str, Tensor] | None:
+        """One update; None, and nothing changed, where torch is to raise its error."""
+        noise = agent.actor.noise
+        calls = noise.calls
+        for memory in self._noise:
+            generator = noise.generator("cpu")
+            for name, numbers in memory.items():
+                draw = torch.rand if name in ("uniform", "share") else torch.randn
+                draw(numbers.shape, generator=generator, out=numbers)
+        names = ("observations", "next_observations", "actions", "rewards", "dones", "discounts")
+        given = [getattr(batch, name) for name in names]
+        columns = [None if part is None else part.float().contiguous() for part in given]
+        info = torch.empty(len(INFO))
+        sgemm, set_threads = matrix_product()
+        learned = self.temperature is not None
+        call = Call(
+            *map(_address, columns),
+            _address(self._kernel.edges),
+            self._noise_addresses,
+            self.actor.before_step(),
+            self.critic.before_step(),
+            self.temperature.before_step() if self.temperature else FlatStruct(),
+            self.target.value.data_ptr(),
+            agent.gamma,
+            float(agent.target_entropy) if learned else 0.0,
+            agent._uniform_entropy,
+            float(agent._alpha()),
+            self._work.data_ptr(),
+            info.data_ptr(),
+            sgemm,
+            set_threads,
+        )
+        done = self._library.vaerl_sac_update(ctypes.byref(self.spec), ctypes.byref(call))
+        if done == NOTHING:
+            noise.calls = calls
+            return None
+        for flat in (self.critic, self.actor, self.temperature)[: None if done == ALL else 1]:
+            if flat is not None:
+                flat.after_step()
+        if done != ALL:  # the actor's loss or gradient is not finite: torch's step refuses it
+            check_loss("actor_loss", info[1])
+            self.actor.lend_gradient()
+            agent.actor.optimizer.step()
+        return dict(zip(INFO if learned else INFO[:-1], info, strict=False))
+
+
+def _field(value: Any) -> Any:
+    return (ctypes.c_float * 4)(*value) if isinstance(value, tuple) else value
+
+
+def _address(tensor: Tensor | None) -> int | None:
+    return None if tensor is None else tensor.data_ptr()
+
+
+def _parts(agent: Any) -> tuple[Any, ...]:
+    """What the flat memory belongs to."""
+    actor, critic = agent.actor, agent.critic
+    optimizers = (actor.optimizer, critic.optimizer, agent.ent_coef_optimizer)
+    return actor, critic, agent.critic_target, *optimizers
+
+
+def _actor(actor: Any, rows: int) -> tuple[Kernel, list[nn.Linear]]:
+    """The density and the trunk."""
+    trunks = getattr(actor, "_trunks", lambda: None)()
+    kernel = None if trunks is None else actor.density.kernel()
+    if trunks is None or kernel is None:
+        name = getattr(actor, "density_name", type(actor).__name__)
+        raise Uncovered(f"actor {name} with these options or observations")
+    sizes = kernel.sizes
+    if sizes.get("blocks", 0) > MAX_BLOCKS or sizes.get("share", 0.0) == 1.0:
+        raise Uncovered("these options of the density")
+    if actor.num_auxiliary * rows > ROWS_AT_ONCE:
+        raise Uncovered(f"{actor.num_auxiliary} paths for {rows} states")
+    return kernel, _layers(trunks[0])
+
+
+def _critic(critic: Any) -> list[list[nn.Linear]]:
+    """The linear layers of each of the critics."""
+    plain = type(critic) is ContinuousCritic
+    if not plain or not sees_flat_floats(critic, critic.features_extractor):
+        raise Uncovered(f"critic {type(critic).__name__} with these options or observations")
+    stacks = [_layers(network) for network in critic.q_networks]
+    if len({tuple(layer.out_features for layer in layers) for layers in stacks}) != 1:
+        raise Uncovered("critics of different sizes")
+    return stacks
+
+
+def _layers(network: nn.Module) -> list[nn.Linear]:
+    """The linear layers of a stack with a ReLU between any two, and maybe behind the last."""
+    linear: list[Any] = list(network.children())[::2]
+    relus = list(network.children())[1::2]
+    plain = type(network) is nn.Sequential and len(linear) <= MAX_DEPTH
+    if not plain or any(type(layer) is not nn.Linear or layer.bias is None for layer in linear):
+        raise Uncovered("networks other than stacks of linear layers and ReLUs")
+    if any(type(layer) is not nn.ReLU for layer in relus):
+        raise Uncovered("activations other than ReLU")
+    return linear
+
+
+def _check_tensors(tensors: Sequence[Tensor]) -> None:
+    if any(t.dtype != torch.float32 or t.device.type != "cpu" for t in tensors):
+        raise Uncovered("parameters other than float32 on a CPU")
+    if len({t.data_ptr() for t in tensors}) != len(tensors):
+        raise Uncovered("shared parameters")
+    if any(t._backward_hooks for t in tensors):
+        raise Uncovered("hooks")
