@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from vaerl.runs import RunDirectory
 from vaerl.runs.config import TrainConfig
 from vaerl.runs.evaluate import evaluate
 from vaerl.runs.train import train
+from vaerl.runs.vec import make_vec
 from vaerl.runs.video import record
 
 ZERO = np.zeros(1, np.float32)
@@ -76,6 +78,10 @@ class Odd(gymnasium.Env):
                     returned[4] = None
                 case "exits":
                     os._exit(7)
+                case "hangs":
+                    time.sleep(600)
+                case "info that cannot be sent":
+                    returned[4] = {"lambda": lambda: 0}
         return tuple(returned)
 
     def _info(self) -> dict[str, Any]:
@@ -175,10 +181,41 @@ def test_the_copy_and_the_code_are_named(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize(("fault", "code"), [("exits", 7), ("step raises", 1)])
-def test_a_worker_that_ends_is_named(fault: str, code: int, tmp_path: Path) -> None:
-    with pytest.raises(EnvironmentFault, match=f"of copy 0 ended with code {code}"):
-        train(odd(tmp_path / "run", fault, n_envs=2, subprocess=True, eval_every=0))
+WORKERS = {
+    "exits": "its process ended with code 7; its words are above",
+    "step raises": "step 12 raised KeyError: 'left leg'",
+    "hangs": "no answer within 4 s; worker_timeout sets the limit",
+    "info that cannot be sent": ".*[Pp]ickle.*",
+}
+
+
+@pytest.mark.parametrize("fault", WORKERS)
+def test_a_worker_that_fails_is_named(fault: str, tmp_path: Path) -> None:
+    """With its own words, in time, and its own traceback in the run's folder."""
+    config = odd(tmp_path / "run", fault, n_envs=2, subprocess=True, eval_every=0, worker_timeout=4)
+    name = rf"^env '{odd_id(fault)} \(copy [01]\)': "
+    with pytest.raises(EnvironmentFault, match=name + WORKERS[fault]) as caught:
+        train(config)
+    assert "\n" not in str(caught.value)
+    if "raises" in fault:
+        assert 'KeyError("left leg")' in (tmp_path / "run" / "error.txt").read_text()
+
+
+@pytest.mark.parametrize("fault", ["step raises", "hangs"])
+def test_a_worker_may_restart(fault: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its episode is cut, a line says so; when restarts are used up, the fault is raised."""
+    name = odd_id(fault)
+    env = make_vec(name, 1, seed=0, subprocess=True, timeout=4, restarts=1)
+    env.reset()
+    action = np.zeros((1, 1), np.float32)
+    rows = [env.step(action) for _ in range(12 + 11)]
+    cut = [at for at, (*_, infos) in enumerate(rows) if infos[0]["TimeLimit.truncated"]]
+    assert cut == [11] and rows[11][2].all()
+    assert rows[11][3][0]["terminal_observation"].shape == (1,)
+    assert "; begun anew, 0 restarts are left\n" in capsys.readouterr().err
+    with pytest.raises(EnvironmentFault, match=f"^env '{name}': {WORKERS[fault]}"):
+        env.step(action)
+    env.close()
 
 
 @pytest.mark.parametrize(

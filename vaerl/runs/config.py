@@ -67,6 +67,10 @@ class TrainConfig:
     """Copies of the environment."""
     subprocess: bool = False
     """Run each copy of the environment in its own process."""
+    worker_timeout: int = 300
+    """With subprocess: seconds that a copy may take for a step before it counts as failed."""
+    worker_restarts: int = 0
+    """With subprocess: failed copies that are begun anew, their episodes cut; 0 ends the run."""
     device: str = "auto"
     """Device of torch: auto, cpu, cuda or cuda:NUMBER."""
     eval_every: int | None = None
@@ -100,6 +104,8 @@ class TrainConfig:
             object.__setattr__(self, "steps", AGENTS.load(self.agent).default_steps)
         for name, most in (("steps", MOST), ("n_envs", MOST_COPIES)):
             _check_whole(name, getattr(self, name), 1, most)
+        _check_whole("worker_timeout", self.worker_timeout, 1)
+        _check_whole("worker_restarts", self.worker_restarts, 0)
         for name in ("eval_episodes", "final_episodes"):
             if getattr(self, name) is not None:
                 _check_whole(name, getattr(self, name), 1)

@@ -122,6 +122,8 @@ def _make_env(config: TrainConfig, copies: int = 1, subprocess: bool = False) ->
         copies,
         options=config.env_options,
         subprocess=subprocess,
+        timeout=config.worker_timeout,
+        restarts=config.worker_restarts,
         discrete=agent_class(config.agent).discrete,
     )
 

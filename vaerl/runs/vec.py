@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -13,15 +12,15 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.wrappers import TimeLimit
-from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 import vaerl.envs  # noqa: F401  (registers the environments, in worker processes too)
-from vaerl.checkpoint.objects import Lost
 from vaerl.disk.errors import EnvironmentFault, one_line
 from vaerl.envs.making import LONGEST, check_env_options, find_spec, make_env
 from vaerl.policies.spaces import check_action_space
 from vaerl.runs.config import check_env_id
 from vaerl.runs.monitor import Monitor, words_of
+from vaerl.runs.workers import TIMEOUT, Workers
 
 
 class _SpacedSeeds:
@@ -44,48 +43,8 @@ class _Dummy(_SpacedSeeds, DummyVecEnv):
     """Copies in this process."""
 
 
-class _Subproc(_SpacedSeeds, SubprocVecEnv):
-    """Each copy in its own process; one that ends ends the others, and is named."""
-
-    def __init__(self, make: Sequence[Callable[[], gymnasium.Env]], name: str) -> None:
-        super().__init__(list(make))
-        self.name = name
-
-    def step_wait(self) -> Any:
-        """Receive the results of a step."""
-        return self._received(super().step_wait)
-
-    def reset(self) -> Any:
-        """Reset all copies."""
-        return self._received(super().reset)
-
-    def capture_states(self) -> list[Any]:
-        """The states of the copies, for a checkpoint."""
-        found = self.env_method("capture_state")
-        for state in found:
-            if isinstance(state, str):
-                raise Lost(state)
-        return found
-
-    def close(self) -> None:
-        """End the processes, also if one of them is gone already."""
-        with contextlib.suppress(EOFError, OSError):
-            super().close()
-
-    def _received(self, receive: Callable[[], Any]) -> Any:
-        try:
-            return receive()
-        except (EOFError, OSError) as error:
-            for process in self.processes:
-                process.join(timeout=1.0)
-            ended = [(i, p.exitcode) for i, p in enumerate(self.processes) if not p.is_alive()]
-            for process in self.processes:
-                process.terminate()
-            self.closed = True
-            copies = " and ".join(f"of copy {i} ended with code {code}" for i, code in ended)
-            raise EnvironmentFault(
-                f"env {self.name!r}: the process {copies}; its words are above"
-            ) from error
+class _Workers(_SpacedSeeds, Workers):
+    """Copies in processes of their own."""
 
 
 def make_vec(
@@ -97,10 +56,15 @@ def make_vec(
     subprocess: bool = False,
     discrete: bool = False,
     limit: int | None = None,
+    timeout: float = TIMEOUT,
+    restarts: int = 0,
 ) -> VecEnv:
     """Make `copies` of the environment, each under a Monitor, with spawned seeds.
 
     With `discrete`, discrete actions are legal besides a box: an agent that plans takes both.
+
+    With `subprocess`, each copy has `timeout` seconds for an answer, and `restarts` copies that
+    fail are begun anew.
 
     With `limit`, an episode of an environment that declares no end is cut after so many steps.
 
@@ -134,7 +98,8 @@ def make_vec(
         partial(_make_one, spec, arguments, limit, subprocess, f" (copy {i})" if copies > 1 else "")
         for i in range(copies)
     ]
-    env = _Subproc(make, env_id) if subprocess else _Dummy(make)  # type: ignore[arg-type]
+    names = [f"{env_id} (copy {i})" if copies > 1 else env_id for i in range(copies)]
+    env: VecEnv = _Workers(make, names, timeout, restarts) if subprocess else _Dummy(make)  # type: ignore[arg-type]
     env.seed(seed)
     return env
 
