@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from vaerl import bounds
 from vaerl.densities.base import Bounds, ConditionalValue, IntractableError, Latents
@@ -21,6 +22,8 @@ from vaerl.densities.options import check_positive, check_share
 
 ROWS_AT_ONCE = 1 << 18
 """Latent samples evaluated at once without gradients; keeps memory constant in k."""
+GRADIENT_ROWS = 1 << 17
+"""The same with gradients; of more, each block is evaluated again in the backward pass."""
 
 
 class LatentValue(ConditionalValue):
@@ -172,6 +175,17 @@ class LatentValue(ConditionalValue):
         for n in chunks(k, at_once) or [0]:
             path = self._propose(x, first_law, n, share, generator, prior_path)
             prior_path = None
+            weigh = functools.partial(self._weigh, x, first_law, share)
+            size = GRADIENT_ROWS // max(1, x[..., 0].numel())
+            if torch.is_grad_enabled() and n > max(1, size):
+                # One path outside of the blocks fills the caches that all of them use.
+                one, path = tuple(h[:1] for h in path), tuple(h[1:] for h in path)
+                if generating is not None:
+                    parts.append(weigh(*(h.unsqueeze(0) for h in generating)))
+                parts.append(weigh(*one))
+                blocks = zip(*(h.split(max(1, size)) for h in path), strict=True)
+                parts += [checkpoint(weigh, *block, use_reentrant=False) for block in blocks]
+                continue
             likelihood = self.chain.decode(self._p, path).log_prob(x)
             if generating is not None and not parts:  # evaluated beside the first proposals
                 path = tuple(
@@ -180,10 +194,18 @@ class LatentValue(ConditionalValue):
                 )
                 decoder = self.chain.decode(self._p, generating) if decoder is None else decoder
                 likelihood = torch.cat([decoder.log_prob(x).unsqueeze(0), likelihood])
-            log_p = sum_layers(self.chain.log_prior_layers(self._p, path))
-            log_q = sum_layers(self.chain.log_q_layers(self._q, first_law, path))
-            parts.append(likelihood + log_p - bounds.defensive_log_density(log_p, log_q, share))
+            parts.append(weigh(*path, likelihood=likelihood))
         return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+    def _weigh(
+        self, x: Tensor, first_law: Any, share: float, *path: Tensor, likelihood: Any = None
+    ) -> Tensor:
+        """log w of whole paths."""
+        if likelihood is None:
+            likelihood = self.chain.decode(self._p, path).log_prob(x)
+        log_p = sum_layers(self.chain.log_prior_layers(self._p, path))
+        log_q = sum_layers(self.chain.log_q_layers(self._q, first_law, path))
+        return likelihood + log_p - bounds.defensive_log_density(log_p, log_q, share)
 
     @staticmethod
     def _at_once(k: int, rows: int) -> int:
