@@ -234,7 +234,7 @@ def test_tables_and_page_hold_every_state_mode_and_way(tmp_path: Path) -> None:
         (lambda o, z: z, {"observations": SEEN * np.nan}, "observations: got NaN"),
         (lambda o, z: z, {"observations": SEEN, "prior": "norml"}, "prior: got 'norml'"),
         (lambda o, z: z, {"observations": SEEN, "latent_size": -1}, "latent_size: got -1"),
-        (lambda o, z: z * np.nan, {"observations": SEEN}, "function: got an action that is not"),
+        (lambda o, z: z * np.nan, {"observations": SEEN}, "got an action that is not"),
         (lambda o, z: z, {"observations": SEEN, "draws": 3}, "draws: got 3"),
         (lambda o, z: z, {"observations": SEEN, "states": 0}, "states: got 0"),
     ],

@@ -163,7 +163,11 @@ class _Recorder:
         infos: list[dict[str, float]] = []
         terminated = truncated = False
         while not (terminated or truncated):
-            action = np.asarray(act(observation))
+            given = act(observation)
+            try:
+                action = np.asarray(given)
+            except ValueError:  # rows of several lengths
+                action = np.asarray(given, dtype=object)
             if action.shape != box.shape or not _is_finite(action):
                 raise ValueError(
                     f"episode {number}, step {len(actions)}: got the action {action!r:.120}, "

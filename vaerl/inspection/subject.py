@@ -148,15 +148,24 @@ class FunctionSubject(Subject):
     def act(self, observation: Any, codes: Array) -> Array:
         """Actions ``(N, A)``, one for each z."""
         actions = [
-            np.ravel(self.function(observation, z) if len(z) else self.function(observation))
-            for z in codes
+            self.function(observation, z) if len(z) else self.function(observation) for z in codes
         ]
-        sizes = sorted({len(action) for action in actions})
-        if len(sizes) != 1:
-            raise ValueError(f"function: got actions of {sizes} numbers, expected one length")
-        found = np.asarray(actions, np.float64)
+        try:
+            rows = [np.ravel(action).astype(np.float64) for action in actions]
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"function {self.name}: got the action {actions[0]!r:.60}, expected numbers"
+            ) from None
+        sizes = sorted({len(row) for row in rows})
+        if len(sizes) != 1 or not sizes[0]:
+            raise ValueError(
+                f"function {self.name}: got actions of {sizes} numbers, expected one length"
+            )
+        found = np.stack(rows)
         if not np.isfinite(found).all():
-            raise ValueError("function: got an action that is not finite, expected finite numbers")
+            raise ValueError(
+                f"function {self.name}: got an action that is not finite, expected finite numbers"
+            )
         return found
 
     def draw(self, observation: Any, codes: Array | None, count: int, seed: int) -> Array:

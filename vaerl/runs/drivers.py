@@ -7,7 +7,7 @@ import io
 import os
 import zipfile
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
@@ -33,11 +33,12 @@ from vaerl.data import (
 )
 from vaerl.data.drivers import follow
 from vaerl.data.minari import check_new_name
-from vaerl.disk.errors import one_line
+from vaerl.disk.errors import RunFailed, one_line
 from vaerl.disk.versions import versions
 from vaerl.envs.making import import_environments
 from vaerl.names import check_name
 from vaerl.runs.collect import MINARI, CollectConfig
+from vaerl.runs.monitor import words_of
 from vaerl.runs.train import load_run
 from vaerl.runs.vec import make_vec
 from vaerl.threads import limit_threads
@@ -141,7 +142,9 @@ def _chosen(config: CollectConfig, command: str) -> Demonstrations:
 def import_function(name: str) -> Callable[..., Any]:
     """The function that ``module:function`` names; the current folder is searched too.
 
-    Raises ValueError, in one line, whatever goes wrong.
+    Whatever it raises when it is called becomes one line that names it, a `RunFailed`.
+
+    Raises ValueError, in one line, if there is no such function.
 
     >>> import_function("math:sqrt")(4.0)
     2.0
@@ -152,11 +155,25 @@ def import_function(name: str) -> Callable[..., Any]:
     import_environments(module)
     try:
         found = resolve_name(name)
-    except AttributeError as error:
-        raise ValueError(f"function: got {name!r}, but {error}") from error
+    except (AttributeError, ImportError, ValueError) as error:
+        raise ValueError(f"function: got {name!r}, but {one_line(error)}") from error
     if not callable(found):
         raise ValueError(f"function: {name!r} is {found!r:.80}, expected a function")
-    return found
+    return _named(found, name)
+
+
+def _named(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+    """The same function, and those that it returns, with errors that name it."""
+
+    @wraps(function)
+    def call(*given: Any, **options: Any) -> Any:
+        try:
+            found = function(*given, **options)
+        except Exception as error:
+            raise RunFailed(f"function {name!r} raised {words_of(error)}") from error
+        return _named(found, name) if callable(found) else found
+
+    return call
 
 
 def load_zip(
