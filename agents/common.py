@@ -18,6 +18,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
 from torch import Tensor
 
+from vaerl.agents.checked import Checked, check_keys
 from vaerl.agents.finite import CheckFinite, named
 from vaerl.densities import DENSITIES, ConditionalDensity, ConditionalValue
 from vaerl.finite import check_actions
@@ -39,6 +40,10 @@ def resolve_policy(
     `policy` is a density's name, an alias of SB3 ("MlpPolicy", …; the density then comes from
     `policy_kwargs`) or a policy class. An unknown name raises one line with the nearest match.
     """
+    if not isinstance(policy_kwargs, dict | None):
+        raise ValueError(f"policy_kwargs: got {policy_kwargs!r:.60}, expected a dict")
+    if not isinstance(policy, str | type):
+        raise ValueError(f"policy: got {policy!r:.60}, expected a density's name or a policy class")
     kwargs = dict(policy_kwargs or {})
     kind = next(
         c for c in aliases["MultiInputPolicy"].__mro__ if c.__module__.startswith("stable_")
@@ -78,6 +83,8 @@ def check_env(env: GymEnv | str | None, verbose: int = 0) -> GymEnv | None:
     if env is None:
         return None
     made = maybe_make_env(env, verbose)
+    if not hasattr(made, "action_space"):
+        raise ValueError(f"env: got {env!r:.60}, expected an environment or its id")
     check_observation_space(made.observation_space)
     check_action_space(made.action_space)
     return made
@@ -120,7 +127,7 @@ def latent_diagnostics(
     return {"bound_gap": (bounds.upper - bounds.lower).mean(), "ess": info["ess_ratio"], **picked}
 
 
-class Agent:
+class Agent(Checked):
     """Attributes that a training run reads from the class of an agent; mixed in before the SB3
     class."""
 
@@ -151,7 +158,7 @@ class Agent:
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
         before = self._last_obs
-        found = super()._setup_learn(*args, **kwargs)  # type: ignore[misc]
+        found = super()._setup_learn(*args, **kwargs)
         if self._last_obs is not before:
             self._begin_episodes()
         return found
@@ -215,6 +222,7 @@ class DensityAgent(Agent):
     """Methods of an SB3 agent whose policy is a density; mixed in before the SB3 class."""
 
     policy: Any
+    observation_space: spaces.Space
     action_space: spaces.Space
     logger: Any
 
@@ -241,6 +249,7 @@ class DensityAgent(Agent):
 
         Codes are drawn with ``agent.policy.head.density.draw_codes(count, seed)``.
         """
+        check_keys(self.observation_space, observation)
         actions, state = self.policy.predict(
             observation, state, episode_start, deterministic, codes
         )

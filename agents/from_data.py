@@ -15,6 +15,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
 from torch import Tensor
 
+from vaerl.agents.checked import check_keys, check_steps
 from vaerl.agents.common import Agent, check_env, resolve_policy
 from vaerl.agents.finite import named
 from vaerl.data import Demonstrations, load_demonstrations
@@ -122,6 +123,7 @@ class DataAgent(Agent, BaseAlgorithm):
         """
         if not isinstance(total_timesteps, int | np.integer | None):
             data, total_timesteps = total_timesteps, None
+        check_steps(0 if total_timesteps is None else total_timesteps)
         if data is not None:
             self._data = load_demonstrations(data)
         name = type(self).__name__
@@ -174,6 +176,7 @@ class DataAgent(Agent, BaseAlgorithm):
         codes: np.ndarray | None = None,
     ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
         """As in SB3; see `ChunkPolicy.predict` for the state and for `codes`."""
+        check_keys(self.observation_space, observation)
         return self.policy.predict(observation, state, episode_start, deterministic, codes)
 
     def set_random_seed(self, seed: int | None = None) -> None:

@@ -13,6 +13,7 @@ from stable_baselines3.common.type_aliases import GymEnv, ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
+from vaerl.agents.checked import check_spaces
 from vaerl.agents.common import Agent
 from vaerl.densities.options import check_choice
 from vaerl.dynamics import (
@@ -86,6 +87,7 @@ class LearnsModel(Agent, OffPolicyAlgorithm):
 
     def _check_model_spaces(self) -> None:
         """Raise one line for an environment of which no model can be learned."""
+        check_spaces(self)
         self._check_env(self.env)
         check_observation_space(self.observation_space)
 

@@ -1,7 +1,7 @@
 """The arguments of an agent's constructor, checked before anything is built.
 
-The types come from the constructor; the ranges below are those that Stable-Baselines3 does not
-check, or checks after training has begun. All else is for the agent's class to check.
+The types come from the constructor, the ranges from `vaerl.agents.checked`. All else is for the
+agent's class to check.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 from stable_baselines3.common.vec_env import VecEnv
 
 from vaerl.agents import agent_class
+from vaerl.agents.checked import LEAST, MOST
 from vaerl.agents.schedules import EXPECTED, PATTERN
 from vaerl.names import check_name
 
@@ -24,16 +25,6 @@ RESERVED = {"self", "policy", "density", "env", "seed", "device", "verbose", "te
 RESERVED |= {"dynamics", "dynamics_kwargs", "data"}
 
 SPACES = {"self", "observation_space", "action_space", "lr_schedule"}  # arguments of a policy
-
-LEAST = {
-    **dict.fromkeys(("batch_size", "buffer_size", "n_epochs", "n_steps", "stats_window_size"), 1),
-    **dict.fromkeys(("target_update_interval", "train_freq", "net_arch", "n_critics"), 1),
-    **dict.fromkeys(("gamma", "gae_lambda", "tau", "learning_rate", "learning_starts"), 0),
-    **dict.fromkeys(("clip_range", "clip_range_vf", "max_grad_norm", "target_kl", "vf_coef"), 0),
-    "ent_coef": 0,
-    "gradient_steps": -1,
-}
-MOST = {**dict.fromkeys(("gamma", "gae_lambda", "tau"), 1), "learning_rate": 1000}
 
 
 def check_agent_options(agent: str, options: Mapping[str, Any]) -> None:

@@ -253,7 +253,7 @@ class _Training:
         log_interval = None if isinstance(agent, OffPolicyAlgorithm) else 1  # None: see _log
         start = time.perf_counter()
         agent.learn(
-            config.steps - begun,
+            max(0, config.steps - begun),
             callback=[self.callback, progress],
             log_interval=log_interval,  # type: ignore[arg-type]  # collect_rollouts takes None
             reset_num_timesteps=begun == 0,
