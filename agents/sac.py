@@ -89,6 +89,7 @@ class SAC(Improver, DensityAgent, Collects, SB3SAC):
         scale_rewards: divide rewards by the running deviation of the discounted return; α then
             counts in these units (`ReturnScale`).
         policy_delay: updates of the critics for one of actor and temperature.
+        native: use the native update where it is built and covers the agent (`vaerl.native`).
         relative_entropy: measure the entropy that the critic is paid for against the uniform law
             over the box, H(π) − X log 2 <= 0 nats, instead of absolutely. Where episodes end at a
             goal, positive entropies pay for staying away from it (Yu, Zhang & Xu 2022).
@@ -145,6 +146,7 @@ class SAC(Improver, DensityAgent, Collects, SB3SAC):
         normalize_observations: bool = False,
         scale_rewards: bool = False,
         policy_delay: int = 1,
+        native: bool = True,
         **kwargs: Any,
     ) -> None:
         self._data = None if data is None else load_demonstrations(data)
@@ -154,6 +156,7 @@ class SAC(Improver, DensityAgent, Collects, SB3SAC):
         self.relative_entropy = relative_entropy
         self.diagnostics_interval = check_positive("diagnostics_interval", diagnostics_interval)
         self.scale_rewards = scale_rewards
+        self.native = native
         self.policy_delay = check_positive("policy_delay", policy_delay)
         policy, policy_kwargs = resolve_policy(policy, policy_kwargs, self.policy_aliases)
         chosen = {
@@ -259,6 +262,7 @@ class SAC(Improver, DensityAgent, Collects, SB3SAC):
         """One update in SB3's order: temperature, critics, actor; the critics alone if the others
         do not `follow`."""
         beyond = [f"improvement={self.improvement!r}"] if self._improvement.fits else []
+        beyond += ["native=False"] if not self.native else []
         beyond += ["scale_rewards"] if self.return_scale is not None else []
         done = self._native(self, batch, ", ".join(beyond)) if follow else None
         if done is not None:

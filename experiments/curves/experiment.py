@@ -1,7 +1,8 @@
-"""Does vaerl's SAC learn as stable-baselines3's does?
+"""Does vaerl's SAC learn as stable-baselines3's does, and natively as in torch?
 
-Protocol. {Pendulum-v1, HalfCheetah-v5} × learners × seeds, all with stable-baselines3's defaults
-and a Gaussian policy, one thread a run: `stable_baselines3.SAC` and `vaerl.agents.SAC`. A run's
+Protocol. {Pendulum-v1, HalfCheetah-v5} × learners × seeds, all with stable-baselines3's defaults,
+one thread a run: `stable_baselines3.SAC` and `vaerl.agents.SAC` with a Gaussian policy, the latter
+also with a CVAE, each with the native update and without. A run's
 curve is the mean return of the training episodes that end in each tenth of it; reported are the
 means over the whole run and over its last fifth, and of 20 episodes with the best action after it.
 For files see `comparison`.
@@ -18,11 +19,14 @@ from vaerl.lab.comparison import Comparison, as_command
 
 CURVES = Comparison(
     name="curves",
-    title="Learning curves of SAC with a Gaussian policy",
+    title="Learning curves of SAC",
     caption="stable-baselines3's defaults for all.",
     learners={
         "SB3": partial(SB3SAC, "MlpPolicy"),
         "vaerl": partial(SAC, "gaussian"),
+        "vaerl in torch": partial(SAC, "gaussian", native=False),
+        "cvae": partial(SAC, "cvae"),
+        "cvae in torch": partial(SAC, "cvae", native=False),
     },
     steps={"Pendulum-v1": 8_000, "HalfCheetah-v5": 20_000},
 )
