@@ -1,6 +1,6 @@
 # make demo     clone demonstrations and train online, a CVAE beside simpler densities (minutes)
 # make test     run all tests and docstring examples
-# make check    check format, lint and types
+# make check    check format, lint, types, and the native update with sanitizers
 # make bench    compare speed with Stable-Baselines3 and SBX (minutes)
 # make results  repeat measurements of the docs (hours); finished parts are kept. One of them:
 #               make results RESULTS=density-suite
@@ -32,6 +32,7 @@ check: .venv/.ready-dev
 	    *"no issues found in $$files source files"*) ;; \
 	    *) echo "mypy: expected no issues in all $$files source files"; exit 1 ;; \
 	  esac
+	@PYTHON=$(BIN)/python tests/native/sanitize.sh
 
 bench: .venv/.ready
 	$(BIN)/vaerl bench --out runs/bench

@@ -1,7 +1,7 @@
 """The compiled library: one variant for each instruction set, loaded through ctypes.
 
 It was built at installation where there was a compiler. ``VAERL_NATIVE=0`` switches it off,
-``VAERL_NATIVE=avx2`` (or another name in `VARIANTS`) chooses a variant.
+``VAERL_NATIVE=avx2`` (or another name in `VARIANTS`, or the path of a library) chooses one.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ def load(wanted: str | None = None, folder: Path = FOLDER) -> tuple[str, ctypes.
 def _load(wanted: str | None, folder: Path) -> tuple[str, ctypes.CDLL]:
     if wanted == "0":
         raise Missing("switched off by VAERL_NATIVE=0")
+    if wanted is not None and wanted.endswith(".so"):
+        return Path(wanted).stem, _open(Path(wanted))
     if wanted is not None and wanted not in VARIANTS:
         raise Missing(f"VAERL_NATIVE: got {wanted!r}, expected 0 or one of {', '.join(VARIANTS)}")
     here = torch.backends.cpu.get_cpu_capability()
