@@ -347,7 +347,9 @@ class SAC(Improver, DensityAgent, Collects, SB3SAC):
     def _move_target(self) -> None:
         if self.critic_target is self.critic:
             return
-        polyak_(self.critic_target.parameters(), self.critic.parameters(), self.tau)
+        pairs = self.critic_target.parameters(), self.critic.parameters()
+        target, source = self._native.critics or pairs
+        polyak_(target, source, self.tau)
         polyak_(self.batch_norm_stats_target, self.batch_norm_stats, 1.0)
 
     def _create_aliases(self) -> None:

@@ -201,7 +201,7 @@ def test_several_envs_and_n_steps() -> None:
     agent.ent_coef_optimizer, agent.ent_coef_tensor = None, torch.zeros(1)
     for network in agent.critic_target.q_networks:
         network[-1].bias.fill_(7.0)
-    agent._native = lambda *_: None
+    agent.native = False
 
     def regress(step: Any) -> torch.Tensor:
         targets.append(step.backup.target(agent._critics.pair(step)[1].amin(0)))

@@ -28,6 +28,7 @@ UNCOVERED: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "critic FourierCritic": ("gaussian", {"critic_frequencies": 2}, {}),
     "weight_decay": ("gaussian", {"optimizer_kwargs": {"weight_decay": 0.1}}, {}),
     "improvement='both'": ("gaussian", {}, {"improvement": "both"}),
+    "native=False": ("gaussian", {}, {"native": False}),
     "scale_rewards": ("gaussian", {}, {"scale_rewards": True}),
     "critic CriticNet": ("gaussian", {}, {"critic": "simba"}),
     "optimizer SGD": ("gaussian", {"optimizer_class": torch.optim.SGD}, {}),
@@ -182,14 +183,15 @@ from vaerl.agents.finite import named
 from vaerl.disk.errors import NotFinite
 from vaerl.threads import limit_threads
 
-def agent():
-    made = SAC("cvae", "Pendulum-v1", learning_starts=300, buffer_size=300, seed=0)
+def agent(native):
+    made = SAC(
+        "cvae", "Pendulum-v1", learning_starts=300, buffer_size=300, seed=0, native=native
+    )
     made.learn(300)
     return made
 
 with limit_threads():
-    slow, fast = agent(), agent()
-    slow._native = lambda *_: None
+    slow, fast = agent(False), agent(True)
     batch = fast.replay_buffer.sample(256)
     print(speedup(lambda: slow._update(batch), lambda: fast._update(batch), enough=1.4))
 """

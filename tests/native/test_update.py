@@ -44,9 +44,7 @@ def agent(form: str, native: bool = True) -> SAC:
     density, policy, options = FORMS[form]
     policy = {"net_arch": [24, 40], **policy}
     options = {"batch_size": 48, "buffer_size": 300, "learning_starts": 100, **options}
-    made = SAC(density, TinyEnv(), policy_kwargs=policy, seed=0, **options)
-    if not native:
-        made._native = lambda *_: None  # type: ignore[assignment]
+    made = SAC(density, TinyEnv(), policy_kwargs=policy, seed=0, native=native, **options)
     made.learn(100)
     made.actor.noise.reseed(1)
     return made
@@ -117,8 +115,8 @@ def test_saving_and_resuming_cross_the_border(form: str, tmp_path: Any) -> None:
         save_checkpoint(saved, tmp_path / name)
     loaded = [SAC.load(tmp_path / f"{name}.zip", env=TinyEnv()) for name in "ab"]
     loaded += [load_checkpoint(tmp_path / name, env=TinyEnv()) for name in "ab"]
-    for switched_off in loaded[::2]:
-        switched_off._native = lambda *_: None
+    for each, other in zip(loaded, (False, True) * 2, strict=True):
+        each.native = other
     batch = native.replay_buffer.sample(native.batch_size)
     agents = [native, *loaded]
     losses = []
@@ -126,9 +124,9 @@ def test_saving_and_resuming_cross_the_border(form: str, tmp_path: Any) -> None:
         each.set_logger(native.logger)
         each.actor.noise.reseed(2)
         losses.append(each._update(batch))
+    assert [each._native.critics is not None for each in loaded] == [False, True] * 2
     for number in range(1, len(agents)):
         assert_alike([native, agents[number]], [losses[0], losses[number]])
-    assert all(each._native._plan is not None for each in loaded[1::2])
 
 
 def test_the_policy_acts_with_the_new_weights() -> None:

@@ -80,6 +80,12 @@ class NativeSAC:
             self._prepare(agent, rows, beyond)
         return None if self._plan is None else self._plan.update(agent, batch)
 
+    @property
+    def critics(self) -> tuple[list[Tensor], list[Tensor]] | None:
+        """All parameters of targets and critics as one tensor each, if the update was native."""
+        plan = self._plan
+        return None if plan is None else ([plan.target.value], [plan.critic.value])
+
     def _prepare(self, agent: Any, rows: int, beyond: str) -> None:
         try:
             if beyond:

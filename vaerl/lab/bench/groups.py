@@ -52,8 +52,13 @@ def sac(device: str) -> Group:
 
 
 def update(device: str) -> Group:
-    """The update alone: `train()` on a full buffer, without environment."""
-    agents, missing = _off_policy(device, sbx=False, buffer_size=2_000, learning_starts=START)
+    """The update alone: `train()` on a full buffer, without environment; ours also in torch."""
+    options = {"buffer_size": 2_000, "learning_starts": START}
+    agents, missing = _off_policy(device, sbx=False, **options)
+    agents |= {
+        f"{name}, torch": make_sac(device, name, native=False, **options)
+        for name in (GAUSSIAN, CVAE)
+    }
 
     def train(agent: Any) -> None:
         if not agent.num_timesteps:  # in the round that warms up, where it is measured at all
@@ -61,7 +66,9 @@ def update(device: str) -> Group:
         agent.train(10, batch_size=256)
 
     cases = [Case(name, partial(train, agent), 10) for name, agent in agents.items()]
-    goals = [] if device == "cpu" else [Goal(CVAE, 5.0, SB3)]
+    goals = [Goal(name, 1.2, f"{name}, torch") for name in (GAUSSIAN, CVAE)]
+    if device != "cpu":
+        goals = [Goal(CVAE, 5.0, SB3)]
     return Group("update", "SAC, train() alone", "update", cases, goals, missing)
 
 
