@@ -14,8 +14,8 @@ from vaerl.lab.stats import ENOUGH, interquartile_mean, interval
 from vaerl.report.curve_figures import Curve, draw_curves
 from vaerl.report.figures import figure_style, new_figure, save_png
 
-MARKS = (50_000, 100_000)
-"""Steps at which public tables report."""
+MARKS = (30_000, 50_000, 100_000)
+"""Steps at which the table reports; public tables have the last two."""
 
 
 def assemble(results: Results) -> dict[str, Any]:
