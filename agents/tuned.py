@@ -1,7 +1,7 @@
 """Settings by environment that ship with the package: which ones, from where, and what chose them.
 
 They stand in `tuned.toml`, to be read as it is. An entry is "untested", a starting point from a
-published recipe, or "chosen", by a run that it names.
+published recipe, "run" here, or "chosen" from others by the run that it names.
 
 >>> settings = tuned("HalfCheetah-v5", recipe="crossq")
 >>> settings.agent, settings.options["policy_delay"]
@@ -20,7 +20,7 @@ from typing import Any
 from vaerl.densities.options import check_choice
 from vaerl.names import check_name
 
-STATUSES = ("untested", "chosen")
+STATUSES = ("untested", "run", "chosen")
 FILE = Path(__file__).with_name("tuned.toml")
 
 
@@ -37,11 +37,11 @@ class Tuned:
     densities: Sequence[str]
     """Densities of the policy."""
     status: str
-    """"untested" or "chosen"."""
+    """"untested", "run" or "chosen"."""
     source: str
     """Where the settings come from."""
-    chosen_by: str = ""
-    """The run that chose them: its record, seeds and what they were chosen from."""
+    run: str = ""
+    """The run here: its record, seeds, results, and what they were chosen from."""
     note: str = ""
     """What to know about them."""
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -50,16 +50,16 @@ class Tuned:
     def __post_init__(self) -> None:
         """Check the status against what the entry says of its origin."""
         check_choice("status", self.status, STATUSES)
-        if (self.status == "chosen") != bool(self.chosen_by):
+        if (self.status == "untested") == bool(self.run):
             raise ValueError(
-                f"chosen_by: got {self.chosen_by!r} with status {self.status!r}, expected a run "
-                "where settings are chosen, and none where they are untested"
+                f"run: got {self.run!r} with status {self.status!r}, expected none where settings "
+                "are untested, and one otherwise"
             )
 
     @property
     def origin(self) -> str:
         """In one line."""
-        where = self.chosen_by or self.source
+        where = self.run or self.source
         return f"{self.recipe} ({self.status}: {where}){f'; {self.note}' if self.note else ''}"
 
 

@@ -50,6 +50,6 @@ def test_what_is_missing_or_dishonest_is_refused() -> None:
         tuned("Hopper-v5", "mpc")
     with pytest.raises(ValueError, match="recipe: got 'cross', did you mean 'crossq'"):
         tuned("Hopper-v5", recipe="cross")
-    for status, chosen_by in (("chosen", ""), ("untested", "a run")):
-        with pytest.raises(ValueError, match="chosen_by: got"):
-            Tuned("sac", "sac", ("Hopper-v5",), ("cvae",), status, "source", chosen_by)
+    for status, run in (("chosen", ""), ("run", ""), ("untested", "a run")):
+        with pytest.raises(ValueError, match="run: got"):
+            Tuned("sac", "sac", ("Hopper-v5",), ("cvae",), status, "source", run)
