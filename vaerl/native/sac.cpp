@@ -39,6 +39,7 @@ struct Update {
     float *slopes;          // −d min Q / d a over the batch size, a block of rows a critic
     float *layers;          // activations of each critic
     float *derivatives[MAX_THREADS], *y[MAX_THREADS];
+    int* places[MAX_THREADS];
     bool finite[MAX_THREADS] = {true, true};
     double critic_loss[MAX_THREADS] = {0, 0};
     std::barrier<> barrier;
@@ -61,7 +62,10 @@ struct Update {
         q = rows(spec.critics), next_q = rows(spec.critics);
         slopes = rows(spec.critics * spec.actions);
         layers = rows(spec.critics * hidden_rows());
-        for (int w = 0; w < threads; w++) derivatives[w] = rows(hidden_rows() + 1), y[w] = rows(1);
+        for (int w = 0; w < threads; w++) {
+            derivatives[w] = rows(hidden_rows() + 1), y[w] = rows(1);
+            places[w] = (int*)rows(1);
+        }
     }
 
     float* rows(int64_t count) { return arena.take(count * ld); }
@@ -184,11 +188,23 @@ struct Update {
     void slope(int i, int w) const {
         Network net = critic_of(i, w, actor.h[0], q);
         const float* flat = call.critic.value + i * net.size();
-        for (int c = 0; c < columns; c++)
-            net.d[net.depth][c] = c < batch && lowest(c) == i ? -1.0f / batch : 0;
-        net.back(flat, {0, columns});
-        net.product("T", "N", spec.actions, columns, net.widths[1], flat + spec.states,
-                    net.widths[0], net.d[1], ld, slopes + (int64_t)i * spec.actions * ld, ld);
+        Span mine{0, 0};  // the columns where it is the lowest, side by side
+        int* place = places[w];
+        for (int c = 0; c < batch; c++)
+            if (lowest(c) == i) place[mine.end++] = c;
+        for (int l = 1; l < net.depth; l++)
+            for (int r = 0; r < net.widths[l]; r++) {
+                float* row = net.h[l] + (int64_t)r * ld;
+                for (int n = 0; n < mine.end; n++) row[n] = row[place[n]];  // place[n] >= n
+            }
+        for (int n = 0; n < mine.end; n++) net.d[net.depth][n] = -1.0f / batch;
+        net.back(flat, mine);
+        float* to = slopes + (int64_t)i * spec.actions * ld;
+        net.product("T", "N", spec.actions, mine.end, net.widths[1], flat + spec.states,
+                    net.widths[0], net.d[1], ld, to, ld);
+        for (int j = 0; j < spec.actions; j++, to += ld)
+            for (int c = columns - 1, n = mine.end - 1; c >= 0; c--)
+                to[c] = n >= 0 && place[n] == c ? to[n--] : 0;
     }
 
     void improve(int w) {
