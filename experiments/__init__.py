@@ -63,6 +63,10 @@ EXPERIMENTS = Registry(
             "vaerl.experiments.iwae.experiment:run",
             "the importance-weighted autoencoder on MNIST",
         ),
+        "kinematics": (
+            "vaerl.experiments.kinematics.experiment:run",
+            "how close a policy of an arm comes to the posterior, and what if its way is blocked",
+        ),
         "mbpo": (
             "vaerl.experiments.mbpo.experiment:run",
             "real steps that a learned model saves on MuJoCo",

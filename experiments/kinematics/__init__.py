@@ -1,0 +1,1 @@
+"""Inverse kinematics online, and what is left of a policy when its way is blocked."""
