@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from vaerl.envs.making import import_environments
 
+Run = Annotated[Path, typer.Argument(help="Folder of a run, such as runs/first.", metavar="RUN")]
+Episodes = Annotated[int | None, typer.Option(help="Episodes (default: by environment).", min=1)]
+Seed = Annotated[int, typer.Option(help="Seed of the environment and of the policy.", min=0)]
+Deterministic = Annotated[
+    bool,
+    typer.Option("--deterministic/--stochastic", help="Take the best action, or draw one."),
+]
 AllowModule = Annotated[
     list[str] | None,
     typer.Option(

@@ -18,8 +18,18 @@ import typer
 
 from vaerl import __version__
 from vaerl.agents import AGENTS
-from vaerl.cli.arguments import AllowModule, Debug, allow, env_of
+from vaerl.cli.arguments import (
+    AllowModule,
+    Debug,
+    Deterministic,
+    Episodes,
+    Run,
+    Seed,
+    allow,
+    env_of,
+)
 from vaerl.cli.errors import OneLineGroup
+from vaerl.cli.film import video
 from vaerl.cli.inspection import inspect_run
 from vaerl.cli.options import of_dataclass, of_function, with_options
 from vaerl.disk import files, jsonio
@@ -49,13 +59,6 @@ REGISTRIES = {
     "trackers": "vaerl.track:TRACKERS",
 }
 KINDS = ("envs", *REGISTRIES)
-Run = Annotated[Path, typer.Argument(help="Folder of a run, such as runs/first.", metavar="RUN")]
-Episodes = Annotated[int | None, typer.Option(help="Episodes (default: by environment).", min=1)]
-Seed = Annotated[int, typer.Option(help="Seed of the environment and of the policy.", min=0)]
-Deterministic = Annotated[
-    bool,
-    typer.Option("--deterministic/--stochastic", help="Take the best action, or draw one."),
-]
 
 
 def main() -> None:
@@ -252,40 +255,7 @@ def collect_demonstrations(
     print(f"{len(found)} episodes, {found.steps} steps: {places}")
 
 
-@app.command()
-def video(
-    run: Run,
-    episodes: Annotated[int, typer.Option(help="Episodes in the video.", min=1)] = 1,
-    seed: Seed = 1,
-    deterministic: Deterministic = False,
-    out: Annotated[
-        Path | None, typer.Option(help="File, mp4 or gif (default: RUN/videos/STEP.mp4).")
-    ] = None,
-    allow_module: AllowModule = None,
-    debug: Debug = False,
-) -> None:
-    """Record a video of the last checkpoint of RUN: mp4, or gif if no encoder is installed."""
-    allow(allow_module)
-    RunDirectory.open(run)
-
-    from vaerl.runs.train import load_run
-    from vaerl.runs.video import record, video_format
-
-    agent, config, step = load_run(run)
-    path = out or run / "videos" / f"{step:09d}.{video_format()}"
-    print(
-        record(
-            agent,
-            config.env,
-            path,
-            seed=seed,
-            episodes=episodes,
-            deterministic=deterministic,
-            env_options=config.env_options,
-        )
-    )
-
-
+app.command("video")(video)
 app.command("inspect")(inspect_run)
 
 

@@ -28,7 +28,7 @@ from typing import Any, Self
 import numpy as np
 
 from vaerl.disk import files, jsonio
-from vaerl.disk.errors import VaerlLoadError, one_line
+from vaerl.disk.errors import VaerlLoadError, WriteError, one_line
 from vaerl.disk.reading import check_kind, read_file
 from vaerl.disk.versions import versions
 from vaerl.runs.owner import HIDDEN, Owner, forget, owned
@@ -85,7 +85,12 @@ class RunDirectory:
         Raises ValueError if another process has the lock; WriteError.
         """
         files.check_folder("out", self.path)
-        files.make_directory(self.path)
+        try:
+            files.make_directory(self.path)
+        except WriteError as error:
+            raise ValueError(
+                f"out: got {str(self.path)!r}, expected a writable folder; {error.strerror}"
+            ) from error
         try:
             with owned(self.path) as self._owner:
                 yield

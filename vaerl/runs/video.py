@@ -32,7 +32,7 @@ Frame = NDArray[np.uint8]
 Camera = Callable[[], Frame]
 
 FASTEST = 30  # frames per second; faster simulations skip frames
-MOST_FRAMES = 600  # 20 seconds
+MOST_FRAMES = 240  # a frame by OpenGL on a CPU takes a tenth of a second
 GL_BACKENDS = ("egl", "osmesa", "glfw")
 FORMATS = ("mp4", "gif")
 
@@ -55,12 +55,13 @@ def record(
     most_frames: int = MOST_FRAMES,
     side_view: bool = False,
     check: Callable[[], None] = lambda: None,
+    on_frame: Callable[[int], None] = lambda count: None,
 ) -> Path:
     """Record episodes to `path` (.mp4 or .gif) and return it; random streams are restored.
 
     Without OpenGL, a MuJoCo environment is drawn as a side view of its limbs. `side_view` always
     does so, which is quick and keeps OpenGL out of a training process. `check` is called before
-    every step, and ends the recording by raising.
+    every step, and ends the recording by raising; `on_frame` with the number of frames so far.
 
     Raises:
         ValueError: an environment that cannot be rendered, or an unknown format.
@@ -74,7 +75,11 @@ def record(
         fps = float(env.metadata.get("render_fps") or FASTEST)
         skip = max(1, round(fps / FASTEST))
         frames = _frames(agent, env, camera, seed, episodes, deterministic, skip, check)
-        return write_video(list(islice(frames, most_frames)), path, fps / skip)
+        film: list[Frame] = []
+        for frame in islice(frames, most_frames):
+            film.append(frame)
+            on_frame(len(film))
+        return write_video(film, path, fps / skip)
 
 
 def write_video(frames: list[Frame], path: Path, fps: float) -> Path:
