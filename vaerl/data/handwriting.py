@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vaerl.data.arrays import read_arrays
+from vaerl.data.arrays import MOST_BYTES, read_arrays
 from vaerl.data.demonstrations import Demonstrations, Episode
+from vaerl.disk.reading import read_file
 from vaerl.envs.handwriting import SIZE, HandwritingEnv, actions_of
 from vaerl.names import check_name
 
@@ -108,7 +109,7 @@ def read_handwriting(
         env=ENV,
         provenance={
             "source": "Omniglot, Lake, Salakhutdinov and Tenenbaum 2015, MIT licence",
-            "sha256": hashlib.sha256(_file(path).read_bytes()).hexdigest(),
+            "sha256": hashlib.sha256(read_file(_file(path), MOST_BYTES, follow=True)).hexdigest(),
             "drawers": sorted(int(drawer) for drawer in drawers),
             "alphabets": sorted(alphabets) if alphabets is not None else None,
             "env_options": {"characters": env.characters},

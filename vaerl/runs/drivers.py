@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from functools import partial, wraps
 from pathlib import Path
@@ -34,6 +35,7 @@ from vaerl.data import (
 from vaerl.data.drivers import follow
 from vaerl.data.minari import check_new_name
 from vaerl.disk.errors import RunFailed, one_line
+from vaerl.disk.reading import read_file
 from vaerl.disk.versions import versions
 from vaerl.envs.making import import_environments
 from vaerl.names import check_name
@@ -44,6 +46,7 @@ from vaerl.runs.vec import make_vec
 from vaerl.threads import limit_threads
 
 WEIGHTS = "policy.pth"
+ZIP_BYTES = 2**31
 
 
 @limit_threads()
@@ -101,7 +104,7 @@ def _driver(config: CollectConfig) -> tuple[Any, dict[str, Any]]:
             agent_options=config.agent_options,
             env_options=config.env_options,
         )
-        digest = hashlib.sha256(Path(config.sb3).read_bytes()).hexdigest()
+        digest = hashlib.sha256(read_file(config.sb3, ZIP_BYTES, follow=True)).hexdigest()
         return partial(follow, agent, deterministic=config.deterministic), {"sha256": digest}
     if config.function:
         return import_function(config.function), {}
@@ -224,13 +227,15 @@ def load_zip(
 
 def _read_weights(path: Path) -> dict[str, Any]:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(io.BytesIO(read_file(path, ZIP_BYTES, follow=True))) as archive:
+            if archive.getinfo(WEIGHTS).file_size > ZIP_BYTES:
+                raise ValueError(f"{WEIGHTS}: expected at most {ZIP_BYTES:,} bytes")
             data = archive.read(WEIGHTS)
     except KeyError as error:
         raise ValueError(
             f"sb3: {str(path)!r} holds no {WEIGHTS}, expected a file of SB3's save"
         ) from error
-    except (OSError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"sb3: {str(path)!r} is not a readable zip file ({error})") from error
     try:
         weights = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
