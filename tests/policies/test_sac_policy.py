@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from stable_baselines3.sac.policies import SACPolicy as SB3SACPolicy
 
 from tests.policies.common import ACT, DENSITIES, DICT_OBS, OBS, SPACES, observations, sac_policy
 
@@ -178,3 +179,20 @@ def test_predictions_fill_the_box_and_stay_inside() -> None:
     actions, _ = policy.predict(obs)
     assert (actions >= ACT.low).all() and (actions <= ACT.high).all()
     assert actions.max() > 1.0 and actions.min() < -1.0
+
+
+def test_training_mode_is_sb3s() -> None:
+    """Actor and critic with all their modules, but not the target; a module's own way counts."""
+
+    class Frozen(torch.nn.BatchNorm1d):
+        def train(self, mode: bool = True) -> Frozen:
+            return super().train(False)
+
+    ours, theirs = sac_policy(), sac_policy()
+    for policy in (ours, theirs):
+        policy.actor.latent_pi.append(torch.nn.Sequential(Frozen(16), torch.nn.Dropout()))
+    for mode in (False, True, False):
+        ours.set_training_mode(mode)
+        SB3SACPolicy.set_training_mode(theirs, mode)
+        modes = [[m.training for m in policy.modules()] for policy in (ours, theirs)]
+        assert modes[0] == modes[1]
