@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from vaerl.densities.base import ConditionalDensity, ConditionalValue
-from vaerl.densities.noise import Noise, Shape, sobol_codes, standard_normal
+from vaerl.densities.noise import Noise, Shape, candidate_codes, standard_normal
 from vaerl.densities.options import check_choice, check_positive, check_sizes
 
 FAMILIES = ("NSF", "MAF", "NICE")
@@ -63,7 +63,7 @@ class FlowValue(ConditionalValue):
     def mode(self, n: int = 32) -> Tensor:  # type: ignore[override]
         """The best of n fixed candidates by density, ``batch + (X,)``; reads no random stream."""
         check_positive("n", n)
-        noise = sobol_codes(n, self.event_dim, seed=0)[:, 1:].to(self._like)
+        noise = candidate_codes(n, self.event_dim)[:, 1:].to(self._like)
         noise = noise.reshape(n, *(1,) * len(self.batch_shape), self.event_dim)
         candidates = self.transform.inv(noise.expand(n, *self.batch_shape, self.event_dim))
         best = self.log_prob(candidates).argmax(0)

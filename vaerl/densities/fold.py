@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vaerl.densities.base import ConditionalValue, Folded, Standardise
-from vaerl.densities.noise import Noise, sobol_codes, standard_normal, uniform
+from vaerl.densities.noise import Noise, candidate_codes, standard_normal, uniform
 from vaerl.densities.normal import DiagonalNormal, GaussianValue, MixtureValue, NormalMixture
 from vaerl.nets import FiLMNet, log_shares, smooth_range_terms
 
@@ -363,5 +363,5 @@ class FoldedDensity(Folded):
             return self.value(context).mode(n)
         if n not in self._candidates:
             dims = self._head.size + sum(layer.size for layer in self._layers[:-1])
-            self._candidates[n] = sobol_codes(n, dims, seed=0).to(context)
+            self._candidates[n] = candidate_codes(n, dims).to(context)
         return self._mixture(context, self._candidates[n]).best()

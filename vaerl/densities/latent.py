@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from vaerl import bounds
 from vaerl.densities.base import Bounds, ConditionalValue, IntractableError, Latents
 from vaerl.densities.chain import Generative, LatentChain, Path, sum_layers
-from vaerl.densities.noise import Noise, Shape, sobol_codes, uniform
+from vaerl.densities.noise import Noise, Shape, candidate_codes, uniform
 from vaerl.densities.normal import MixtureValue, NormalMixture
 from vaerl.densities.options import check_positive, check_share
 
@@ -103,7 +103,7 @@ class LatentValue(ConditionalValue):
         mixture over the same codes. Deterministic: no random stream is read.
         """
         check_positive("n", n)
-        codes = sobol_codes(n, sum(self.latent_dims), seed=0).to(self._context)
+        codes = candidate_codes(n, sum(self.latent_dims)).to(self._context)
         mixture = decode_codes(self.chain, self._p, codes, tuple(self.batch_shape))
         return MixtureValue(mixture).mode()
 

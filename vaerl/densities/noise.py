@@ -72,13 +72,23 @@ def sobol_codes(count: int, normal_dims: int, seed: int) -> Tensor:
     Every row is marginally U[0, 1) × N(0, I) over the scrambling, and the rows spread better than
     independent draws (Owen 1998). Uses its own generator: torch's global stream is not touched.
     """
-    points = _sobol(count, 1 + normal_dims, seed).clone()
-    eps = 0.5 / max(count, 2) ** 2
-    points[:, 1:] = torch.special.ndtri(points[:, 1:].clamp(eps, 1.0 - eps))
-    return points.to(torch.get_default_dtype())
+    return _sobol(count, 1 + normal_dims, seed).to(torch.get_default_dtype(), copy=True)
+
+
+@functools.cache
+def candidate_codes(count: int, normal_dims: int) -> Tensor:
+    """The codes of seed 0, among which a mode is chosen; not to be changed.
+
+    They are kept, so that a policy that has once chosen a mode is traced and exported with them as
+    constants.
+    """
+    return sobol_codes(count, normal_dims, seed=0)
 
 
 @functools.lru_cache(maxsize=64)
 def _sobol(count: int, dims: int, seed: int) -> Tensor:
     engine = torch.quasirandom.SobolEngine(dims, scramble=True, seed=seed)
-    return engine.draw(count, dtype=torch.float64)
+    points = engine.draw(count, dtype=torch.float64)
+    eps = 0.5 / max(count, 2) ** 2
+    points[:, 1:] = torch.special.ndtri(points[:, 1:].clamp(eps, 1.0 - eps))
+    return points

@@ -19,7 +19,7 @@ from vaerl.densities import ConditionalValue
 from vaerl.densities.codes import draw_held_codes
 from vaerl.densities.options import check_positive
 from vaerl.policies.fast import Fast, sees_flat_floats
-from vaerl.policies.head import check_density_kwargs, make_head
+from vaerl.policies.head import check_density_kwargs, make_head, prepare_mode
 from vaerl.policies.hold import WINDOWS, ZETA, Held, check_holds
 from vaerl.policies.noise import NoiseSource
 from vaerl.policies.spaces import check_action_space
@@ -81,6 +81,7 @@ class DensityActor(BasePolicy):
             event_dim=get_action_dim(action_space),
             squash=True,
         )
+        prepare_mode(self.density, self.num_candidates)
         self.holds = check_holds(latent_hold, noise_hold, self.density)
         self.noise = NoiseSource(space=action_space)
         self._fast = Fast()

@@ -17,7 +17,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, MlpExtr
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor, nn
 
-from vaerl.densities import ConditionalDensity, ConditionalValue
+from vaerl.densities import ConditionalDensity, ConditionalValue, density_options
 from vaerl.densities.options import check_positive
 from vaerl.finite import check_actions
 from vaerl.policies.actor import REFUSE_SDE
@@ -25,13 +25,18 @@ from vaerl.policies.codes import RolloutCodes
 from vaerl.policies.density_policy import DensityPolicy
 from vaerl.policies.distribution import DensityDistribution
 from vaerl.policies.fast import Fast, sees_flat_floats
-from vaerl.policies.head import check_density_kwargs, make_head
+from vaerl.policies.head import check_density_kwargs, make_head, prepare_mode
 from vaerl.policies.noise import NoiseSource
 from vaerl.policies.spaces import (
     check_action_space,
     check_observation_space,
     default_features_extractor,
 )
+
+STEADY_RANGE = (-2.0, 1.0)
+"""Of log σ, in units of the box, for a latent density under RMSprop."""
+STEADY_EPS = 0.02
+"""Added to RMSprop's root for the networks that act, with gradients clipped to norms of 0.5."""
 
 
 class ActorCriticPolicy(DensityPolicy, SB3ActorCriticPolicy):
@@ -147,13 +152,14 @@ class ActorCriticPolicy(DensityPolicy, SB3ActorCriticPolicy):
             self.register_buffer(name, torch.as_tensor(number, dtype=torch.float32), False)
         self.density: ConditionalDensity = make_head(
             self.density_name,
-            self.density_kwargs,
+            {**self._steady_range(), **self.density_kwargs},
             "on",
             context_dim=self.mlp_extractor.latent_dim_pi,
             event_dim=get_action_dim(self.action_space),
             squash=self._wants_squash,
             log_sigma=self.log_std_init,
         )
+        prepare_mode(self.density, self.num_candidates)
         self.value_net = nn.Linear(self.mlp_extractor.latent_dim_vf, 1)
         if self.ortho_init:
             self._init_orthogonally()
@@ -167,11 +173,39 @@ class ActorCriticPolicy(DensityPolicy, SB3ActorCriticPolicy):
             else None
         )
         apart = {id(parameter) for parameter in self.recognition_parameters()}
+        groups = [{"params": [p for p in self.parameters() if id(p) not in apart]}]
+        if self._steady_range():
+            acting = {id(p) for net in self._acting_networks() for p in net.parameters()}
+            own = [p for p in groups[0]["params"] if id(p) in acting]
+            groups[0]["params"] = [p for p in groups[0]["params"] if id(p) not in acting]
+            groups.append({"params": own, "eps": STEADY_EPS})  # type: ignore[dict-item]
         self.optimizer = self.optimizer_class(
-            [parameter for parameter in self.parameters() if id(parameter) not in apart],
+            groups,
             lr=lr_schedule(1),  # type: ignore[call-arg]
             **self.optimizer_kwargs,
         )
+
+    def _steady_range(self) -> dict[str, tuple[float, float]]:
+        """Range of log σ of a latent density under RMSprop, A2C's optimizer; {} otherwise.
+
+        RMSprop begins with steps of ten learning rates for every weight, however small its
+        gradient. In a decoder these add up within a few updates: σ falls to its floor far from all
+        actions, the gradients grow by orders of magnitude, and since A2C clips all gradients
+        together, the critic stops learning. So σ has a higher floor, and steps of the networks that
+        act follow gradients below `STEADY_EPS`.
+        """
+        rms = issubclass(self.optimizer_class, torch.optim.RMSprop)
+        latent = "latent_dims" in density_options(self.density_name)
+        if not (rms and latent):
+            return {}
+        low, high = STEADY_RANGE
+        return {
+            "log_sigma_bounds": (min(low, self.log_std_init - 1), max(high, self.log_std_init + 1))
+        }
+
+    def _acting_networks(self) -> list[nn.Module]:
+        trunk = getattr(self.mlp_extractor, "policy_net", None)
+        return [self.density, *([] if trunk is None else [trunk])]
 
     def _init_orthogonally(self) -> None:
         """SB3's gains for trunk, value head and a Gaussian's mean; other layers keep their own.
@@ -213,7 +247,8 @@ class ActorCriticPolicy(DensityPolicy, SB3ActorCriticPolicy):
 
         Only rollouts call this, so codes change once a rollout and predictions leave them alone.
         """
-        if not self.training and self.codes is not None:
+        graph = torch.compiler.is_compiling() or torch.jit.is_tracing()
+        if not self.training and self.codes is not None and not graph:
             self.codes.refresh(self.density, self.noise)
         with torch.inference_mode(not torch.is_grad_enabled()):
             fast = self._fast_step(obs)
@@ -233,7 +268,7 @@ class ActorCriticPolicy(DensityPolicy, SB3ActorCriticPolicy):
 
     def _fast_step(self, obs: PyTorchObs) -> tuple[DensityDistribution, Tensor] | None:
         """Distribution and values without gradients, up to rounding; None without a fast form."""
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() or torch.jit.is_tracing():
             return None
         fast = self._fast(self, self.density, self._trunks)
         if fast is None:

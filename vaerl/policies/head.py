@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import torch
+
 from vaerl.densities import ConditionalDensity, density_class, make_density
 
 
@@ -42,6 +44,12 @@ def make_head(
     )
     head.spread_out(log_sigma)
     return head
+
+
+@torch.no_grad()
+def prepare_mode(density: ConditionalDensity, num_candidates: int) -> None:
+    """Choose one mode, so that its candidates are constants of every later trace or export."""
+    density(torch.zeros(1, density.context_dim)).mode(num_candidates)
 
 
 def check_density_kwargs(density_kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
