@@ -338,3 +338,36 @@ def test_parts_are_exchanged_and_checked() -> None:
             SAC("gaussian", TinyEnv(), critic_options=options)
     with pytest.raises(ValueError, match=r"net_arch: got \[8, 4\], expected equal widths"):
         SAC("gaussian", TinyEnv(), critic="flash", policy_kwargs={"net_arch": [8, 4]})
+
+
+@pytest.mark.parametrize("critic", DEEP)
+def test_a_known_function_is_learned_as_the_actor_sees_it(critic: str) -> None:
+    """r = 1.5 − 2 (a₁ − s₁ s₂)²: values by running statistics, and slopes."""
+
+    def known(obs: Tensor, actions: Tensor) -> Tensor:
+        return 1.5 - 2.0 * (actions[:, :1] - obs[:, :1] * obs[:, 1:]).square()
+
+    torch.manual_seed(0)
+    made = policy(critic, net_arch={"pi": [8], "qf": [32, 32]})
+    critics = Critics(made.critic, made.critic_target)
+    generator = torch.Generator().manual_seed(1)
+
+    def draw() -> Tensor:
+        return 2.0 * torch.rand(64, 2, generator=generator) - 1.0
+
+    one = torch.ones(64, 1)
+    for group in made.critic.optimizer.param_groups:
+        group["lr"] = 3e-3
+    for _ in range(400):
+        obs, actions = draw(), draw()
+        backup = Backup(known(obs, actions), one, GAMMA, 0.0 * one)
+        critics.regress(Transition(obs, actions, draw(), draw(), backup))
+        made.critic.optimizer.step()
+        critics.settle()
+    obs, actions = draw(), draw().requires_grad_()
+    truth = known(obs, actions)
+    (expected,) = torch.autograd.grad(truth.sum(), actions)
+    found, slope = critics.lowest(obs, actions)
+    error = (found - truth.detach()[:, 0]).square().mean() / truth.var()
+    assert error < 0.3, error
+    assert torch.corrcoef(torch.stack((slope[:, 0], expected[:, 0])))[0, 1] > 0.7
