@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,6 +19,8 @@ from vaerl.disk.errors import NotFinite
 from vaerl.finite import all_finite, find_bad, first_bad, number
 
 Arrays = dict[str, np.ndarray]
+LARGE = 1e4
+"""Size of an observation from which networks that see it unscaled diverge."""
 
 
 class CheckFinite(BaseCallback):
@@ -33,6 +36,7 @@ class CheckFinite(BaseCallback):
         super().__init__()
         self._last: dict[str, Arrays] = {}
         self._losses: dict[str, float] = {}
+        self._told = False
 
     def _on_training_start(self) -> None:
         observation = self.model._last_obs
@@ -41,6 +45,8 @@ class CheckFinite(BaseCallback):
 
     def _on_rollout_start(self) -> None:
         self._check_losses()
+        if not self._told and self.model._last_obs is not None:
+            self._name_large(_parts(self.model._last_obs))
 
     def _on_training_end(self) -> None:
         self._check_losses()
@@ -72,6 +78,23 @@ class CheckFinite(BaseCallback):
             error = NotFinite(f"env {env}: {what}{bad[0]}", step=self.num_timesteps)
             error.details += bad[1:]
             raise error
+
+    def _name_large(self, parts: Arrays) -> None:
+        """Say once that an observation is too large for networks that see it as it is."""
+        for key, part in parts.items():
+            if part.dtype.kind != "f" or not np.vdot(part, part) > LARGE**2:
+                continue
+            env, *place = (int(i) for i in np.unravel_index(np.abs(part).argmax(), part.shape))
+            value = float(part[(env, *place)])
+            if abs(value) > LARGE and not _scales(self.model.policy):
+                self._told = True
+                name = f"observation{f' {key!r}' if key else ''}{place or ''}"
+                print(
+                    f"env {env}: {name} is {number(value)}, beyond {LARGE:g} in size, where "
+                    "networks diverge; scale observations, for example with VecNormalize",
+                    file=sys.stderr,
+                )
+                return
 
     def _check_losses(self) -> None:
         for key, value in self.logger.name_to_value.items():
@@ -160,6 +183,12 @@ def _bad_parameters(label: str, module: nn.Module) -> Iterator[str]:
     for name, parameter in module.named_parameters():
         if not bool(torch.isfinite(parameter).all()):
             yield f"{label}.{name}"
+
+
+def _scales(policy: Any) -> bool:
+    """Whether a policy or its model standardises observations itself."""
+    own = hasattr(policy, "standardise") or hasattr(policy, "world")
+    return own or getattr(policy, "normalizer", None) is not None
 
 
 def _parts(observation: Any) -> Arrays:

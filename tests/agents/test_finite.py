@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from typing import Any
 
@@ -198,3 +199,15 @@ def test_agents_that_learn_from_data(name: str, site: str) -> None:
     with pytest.raises(NotFinite, match=words) as caught:
         agent.learn(10, reset_num_timesteps=name == "plas")
     assert caught.value.step is not None
+
+
+@pytest.mark.parametrize("name", ["sac", "ppo", "mpc"])
+def test_a_large_observation_is_named_once(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where nothing scales it, with its place and size."""
+    with contextlib.suppress(NotFinite):
+        learn(make(name, "reset", 0, -3e4), 60)
+    said = capsys.readouterr().err
+    words = "env 1: observation[1] is -30000, beyond 10000 in size, where networks diverge; scale "
+    assert said.count(words) == said.count("in size") == (name != "mpc")
+    learn(make(name), 30)
+    assert not capsys.readouterr().err
