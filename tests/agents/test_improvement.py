@@ -174,6 +174,7 @@ def test_relative_entropy_takes_the_uniform_laws_from_the_target() -> None:
             ent_coef=0.5,
             gamma=0.9,
             relative_entropy=relative,
+            native=False,
             **FAST,
         )
         agent._setup_learn(10)
