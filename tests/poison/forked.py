@@ -54,8 +54,11 @@ class Outcome(NamedTuple):
         return [*found, words[-400:]] if found else []
 
 
-def forked(arguments: list[str], folder: Path) -> Outcome:
-    """Run `vaerl ARGUMENTS` in `folder`; a process that works or waits too long is ended."""
+def forked(arguments: list[str], folder: Path, kibibytes: int | None = None) -> Outcome:
+    """Run `vaerl ARGUMENTS` in `folder`; a process that works or waits too long is ended.
+
+    `kibibytes` limits its address space, as `ulimit -v` does.
+    """
     with tempfile.TemporaryDirectory() as scratch:
         names = [Path(scratch) / name for name in ("out", "err", "events")]
         for name in names:
@@ -64,7 +67,7 @@ def forked(arguments: list[str], folder: Path) -> Outcome:
         sys.stderr.flush()
         child = os.fork()
         if child == 0:
-            _command(arguments, folder, names)
+            _command(arguments, folder, names, kibibytes)
         _, status, usage = os.wait4(child, 0)
         out, err, events = (name.read_text(errors="replace") for name in names)
     return Outcome(
@@ -77,7 +80,7 @@ def forked(arguments: list[str], folder: Path) -> Outcome:
     )
 
 
-def _command(arguments: list[str], folder: Path, names: list[Path]) -> None:
+def _command(arguments: list[str], folder: Path, names: list[Path], kibibytes: int | None) -> None:
     """What the child does; it never returns."""
     code = 99
     try:
@@ -87,6 +90,8 @@ def _command(arguments: list[str], folder: Path, names: list[Path]) -> None:
         used = int(sum(os.times()[:2]))
         resource.setrlimit(resource.RLIMIT_CPU, (used + CPU_SECONDS,) * 2)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        if kibibytes is not None:
+            resource.setrlimit(resource.RLIMIT_AS, (1024 * kibibytes,) * 2)
         os.chdir(folder)
         for number, name in zip((1, 2), names, strict=False):
             fd = os.open(name, os.O_WRONLY)
