@@ -65,9 +65,11 @@ MODELS: Mapping[str, Model] = MappingProxyType(
         "mixture": Model("mixture", 1e-2, {"components": 8}),
         "flow": Model("flow", 5e-3, {"transforms": 4}),
         "cvae-k1": Model("cvae", 5e-3, {**_CVAE, "latent_dims": (3,), "k": 1}),
-        "cvae-k16": Model("cvae", 5e-3, {**_CVAE, "k": 16}),
+        "cvae-k16": Model("cvae", 5e-3, {**_CVAE, "latent_dims": (3,), "k": 16}),
         "cvae-k1-L2": Model("cvae", 5e-3, {**_CVAE, "latent_dims": (3, 2), "k": 1}),
         "cvae-k16-L2": Model("cvae", 5e-3, {**_CVAE, "latent_dims": (3, 2), "k": 16}),
+        #: latents that follow the event: cvae-k16 up to three dimensions
+        "cvae": Model("cvae", 5e-3, {**_CVAE, "k": 16}),
     }
 )
 
