@@ -15,7 +15,7 @@ from torch import Tensor
 from vaerl.densities import DENSITIES
 from vaerl.densities.base import ConditionalDensity, ConditionalValue, Info, IntractableError
 from vaerl.densities.noise import Noise, Shape, standard_normal, uniform
-from vaerl.densities.options import check_positive
+from vaerl.densities.options import check_at_least_zero, check_positive
 from vaerl.nets import FiLMNet
 
 FREQUENCIES = 8
@@ -34,7 +34,7 @@ class DrawnValue(ConditionalValue):
     def rsample(self, sample_shape: Shape = (), generator: Noise = None) -> Tensor:
         context = self._context.expand(*sample_shape, *self._context.shape)
         noise = standard_normal((*context.shape[:-1], self.event_dim), context, generator)
-        return self._density.transport(noise, context, generator)
+        return self._density.transport(self._density.temperature * noise, context, generator)
 
     def log_prob(self, x: Tensor) -> Tensor:
         raise IntractableError(f"log_prob of {self._density.name} is not computed; draw samples")
@@ -51,6 +51,7 @@ class Rival(ConditionalDensity):
 
     Args:
         passes: calls of the network in a draw.
+        temperature: standard deviation of the noise that a draw starts from.
         hidden, blocks: of the FiLM network.
     """
 
@@ -62,10 +63,12 @@ class Rival(ConditionalDensity):
         event_dim: int,
         *,
         passes: int = 10,
+        temperature: float = 1.0,
         hidden: int = 128,
         blocks: int = 3,
     ) -> None:
         super().__init__(context_dim, event_dim)
+        self.temperature = check_at_least_zero("temperature", temperature)
         self.passes = check_positive("passes", passes)
         size = context_dim + 2 * FREQUENCIES
         self.net = FiLMNet(event_dim, size, event_dim, hidden, blocks)

@@ -141,8 +141,10 @@ TASKS: Mapping[str, Task] = {
         1,
         record_avoiding,
         {
-            "cvae": {"execute": 4, "latent": "chunk"},
-            "cvae-L2": {"execute": 4, "latent": "chunk"},
+            **{
+                name: {"execute": 2, "latent": "chunk", "latent_temperature": 0.5}
+                for name in ("cvae", "cvae-L2")
+            },
             **{
                 name: {"execute": 4, "history": 2, "observation_noise": 0.01}
                 for name in ("flow-matching", "diffusion")
