@@ -64,8 +64,8 @@ __all__ = [
 def agent_names() -> tuple[str, ...]:
     """Names that `agent_class` understands, without loading anything.
 
-    >>> agent_names()[:4]
-    ('sac', 'ppo', 'mpc', 'mbpo')
+    >>> agent_names()[:3]
+    ('sac', 'ppo', 'a2c')
     """
     return AGENTS.names()
 

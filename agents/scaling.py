@@ -18,11 +18,11 @@ class ReturnScale(nn.Module):
     Args:
         gamma: γ.
 
+    >>> from torch import tensor
     >>> scale = ReturnScale(0.5)
-    >>> scale.begin()
     >>> for reward in (2.0, 3.0):
     ...     scale.update(np.array([reward]), np.array([False]))
-    >>> scale(torch.tensor([1.0]))  # G was 2 and 4
+    >>> scale(tensor([1.0]))  # G was 2 and 4
     tensor([1.])
     """
 

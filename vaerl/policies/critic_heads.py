@@ -76,7 +76,7 @@ class CategoricalHead(nn.Module):
 
         >>> head, one = CategoricalHead(3, 1.0), torch.ones(1, 1)
         >>> sure = torch.tensor([[[0.0, 99.0, 0.0]]])  # of value 0
-        >>> head.target(sure, Backup(0.25 * one, 0.0 * one, 1.0, 0.0 * one))
+        >>> head.target(sure, Backup(0.25 * one, 0.0 * one, 1.0, 0.0 * one)).round(decimals=4)
         tensor([[0.0000, 0.7500, 0.2500]])
         """
         shares = torch.softmax(after, dim=-1)
