@@ -22,13 +22,13 @@ import numpy as np
 
 from vaerl.data import collect
 from vaerl.experiments.demo.page import write_page
-from vaerl.experiments.demo.scores import score_clone, score_reach
+from vaerl.experiments.demo.scores import WITHIN, score_clone, score_reach
 from vaerl.experiments.demo.tasks import TASKS
-from vaerl.lab.cells import Cell, Desk, Measured
+from vaerl.lab.cells import Desk, Measured
 from vaerl.lab.experiment import Experiment, Results
 from vaerl.lab.stats import interval
 from vaerl.lab.table import command_line
-from vaerl.lab.training import finish_run
+from vaerl.lab.training import RunCell, finish_run
 from vaerl.names import check_name
 from vaerl.runs import RunDirectory
 from vaerl.runs.config import TrainConfig
@@ -63,7 +63,7 @@ def run(out: Path, preset: str = "full", seeds: list[int] | None = None, jobs: i
         seed=DEMONSTRATIONS_SEED,
     )
     cells = [
-        Run(part, density, seed, preset, task.of(density))
+        Run(seed, preset, task.of(density), part, density)
         for seed in chosen
         for part, task in TASKS.items()
         for density in task.densities
@@ -76,35 +76,21 @@ def run(out: Path, preset: str = "full", seeds: list[int] | None = None, jobs: i
 
 
 @dataclass(frozen=True)
-class Run(Cell):
-    """One training; `settings` are those of its TrainConfig."""
+class Run(RunCell):
+    """One density in one part."""
 
     part: str
     density: str
-    seed: int
-    preset: str
-    settings: Mapping[str, Any]
 
     @property
     def name(self) -> str:
         """Also that of the run's folder."""
         return f"{self.part}-{self.density}-s{self.seed}"
 
-    @property
-    def work(self) -> float:
-        """Environment steps, or updates."""
-        return float(self.settings["steps"])
-
-    def config(self, out: Path) -> TrainConfig:
+    def config(self, out: Path, **more: Any) -> TrainConfig:
         """The run in its folder."""
-        return TrainConfig.measured_at_end(
-            self.preset,
-            density=self.density,
-            seed=self.seed,
-            out=str(out / self.name),
-            data=str(out / "demonstrations") if self.part == "clone" else "",
-            **self.settings,
-        )
+        data = str(out / "demonstrations") if self.part == "clone" else ""
+        return super().config(out, density=self.density, data=data, **more)
 
 
 def measure(cell: Run, desk: Desk) -> Measured:
@@ -152,4 +138,4 @@ def _over(own: list[Mapping[str, Any]], name: str) -> str:
 def _ceiling(part: str, own: list[Mapping[str, Any]]) -> list[str]:
     if part == "clone":
         return ["1.000", f"{own[0]['entropy_ceiling']:.3f}", "", "", ""]
-    return ["", "", "0.950", "0.000", f"{np.mean([d['error_ceiling'] for d in own]):.3f}"]
+    return ["", "", f"{WITHIN:.3f}", "0.000", f"{np.mean([d['error_ceiling'] for d in own]):.3f}"]

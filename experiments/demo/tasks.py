@@ -33,6 +33,25 @@ class Task:
 TARGET, SIGMA = (1.4, 0.0), 0.15
 """Of the arm. The target lies on the axis: each posture and its mirror image are equally good."""
 
+KEEPS_MODES: Mapping[str, Any] = MappingProxyType(
+    {
+        "policy_kwargs": {
+            "net_arch": {"pi": [64], "qf": [128, 128]},
+            "critic_frequencies": 64,
+            "critic_bandwidth": 2.0,
+            "num_auxiliary": 2,
+        },
+        "improvement": "both",
+        "improvement_kwargs": {
+            "candidates": 16,
+            "uniform_share": 0.5,
+            "auxiliary": 1,
+            "reverse_start": 0.7,
+        },
+    }
+)
+"""Options of SAC on the arm, with which all of its postures are found and kept."""
+
 TASKS: Mapping[str, Task] = MappingProxyType(
     {
         "clone": Task(
@@ -63,19 +82,7 @@ TASKS: Mapping[str, Task] = MappingProxyType(
                     "train_freq": 1,
                     "gradient_steps": 8,
                     "learning_starts": 2000,
-                    "policy_kwargs": {
-                        "net_arch": {"pi": [64], "qf": [128, 128]},
-                        "critic_frequencies": 64,
-                        "critic_bandwidth": 2.0,
-                        "num_auxiliary": 2,
-                    },
-                    "improvement": "both",
-                    "improvement_kwargs": {
-                        "candidates": 16,
-                        "uniform_share": 0.5,
-                        "auxiliary": 1,
-                        "reverse_start": 0.7,
-                    },
+                    **KEEPS_MODES,
                 },
                 "final_episodes": 200,
             },

@@ -27,21 +27,22 @@ import numpy as np
 
 from vaerl.densities.options import check_seed
 from vaerl.envs.inverse_kinematics import Arm, InverseKinematicsEnv, Posterior
+from vaerl.experiments.demo.scores import WITHIN
+from vaerl.experiments.demo.tasks import KEEPS_MODES, SIGMA, TARGET
 from vaerl.experiments.kinematics.scores import (
     DRAWS,
-    TARGET,
     free_share,
     postures,
     preferred_place,
     reaches,
     score_policy,
 )
-from vaerl.lab.cells import Cell, Desk, Measured
+from vaerl.lab.cells import Desk, Measured
 from vaerl.lab.experiment import Experiment, Results
 from vaerl.lab.record import plain
 from vaerl.lab.stats import interval
 from vaerl.lab.table import command_line
-from vaerl.lab.training import finish_run
+from vaerl.lab.training import RunCell, finish_run
 from vaerl.names import check_name
 from vaerl.runs.config import TrainConfig
 from vaerl.runs.train import load_run
@@ -50,7 +51,6 @@ from vaerl.runs.vec import make_vec
 PRESETS = ("full", "debug")
 SEEDS = (0, 1, 2)
 STEPS = 16_000
-SIGMA = 0.15
 SOFTNESS = 0.01
 """Of the disc: an arm through its middle pays 12.5 nats."""
 FURTHER = {"full": 1000, "debug": 60}
@@ -77,19 +77,7 @@ SETTINGS: Mapping[str, Any] = MappingProxyType(
             "train_freq": 1,
             "gradient_steps": 8,
             "learning_starts": 2000,
-            "policy_kwargs": {
-                "net_arch": {"pi": [64], "qf": [128, 128]},
-                "critic_frequencies": 64,
-                "critic_bandwidth": 2.0,
-                "num_auxiliary": 2,
-            },
-            "improvement": "both",
-            "improvement_kwargs": {
-                "candidates": 16,
-                "uniform_share": 0.5,
-                "auxiliary": 1,
-                "reverse_start": 0.7,
-            },
+            **KEEPS_MODES,
         },
     }
 )
@@ -100,33 +88,19 @@ COLUMNS = (
 
 
 @dataclass(frozen=True)
-class Run(Cell):
-    """One training; `settings` are those of its TrainConfig."""
+class Run(RunCell):
+    """One density."""
 
     density: str
-    seed: int
-    preset: str
-    settings: Mapping[str, Any]
 
     @property
     def name(self) -> str:
         """Also that of the run's folder."""
         return f"{self.density}-s{self.seed}"
 
-    @property
-    def work(self) -> float:
-        """Environment steps."""
-        return float(self.settings["steps"])
-
-    def config(self, out: Path) -> TrainConfig:
+    def config(self, out: Path, **more: Any) -> TrainConfig:
         """The run in its folder."""
-        return TrainConfig.measured_at_end(
-            self.preset,
-            density=self.density,
-            seed=self.seed,
-            out=str(out / self.name),
-            **self.settings,
-        )
+        return super().config(out, density=self.density, **more)
 
 
 def make_cells(
@@ -136,12 +110,14 @@ def make_cells(
 ) -> list[Run]:
     """The cells, seeds outermost. Raises ValueError for an unknown name or an illegal seed."""
     debug = check_name("preset", preset, PRESETS) == "debug"
+    for density in densities or ():
+        check_name("density", density, HEADS)
     return [
         Run(
-            check_name("density", density, HEADS),
             check_seed("seeds", seed),
             preset,
             {**SETTINGS, "steps": STEPS, "density_options": dict(HEADS[density])},
+            density,
         )
         for seed in seeds or SEEDS[: 1 if debug else None]
         for density in densities or HEADS
@@ -231,7 +207,8 @@ def assemble(results: Results) -> dict[str, Any]:
     after = free_share(task, blocked, disc)
     shares = (before, at_once, after, at_once / before)
     first = results[0].data
-    exact = ("0.000", "0.950", f"{first['error_ceiling']:.3f}", f"{first['mismatch_floor']:.3f}")
+    numbers = (0.0, WITHIN, first["error_ceiling"], first["mismatch_floor"])
+    exact = [f"{number:.3f}" for number in numbers]
     rows.append(["posterior", "", *exact, *(f"{share:.3f}" for share in shares), ""])
     return {
         "title": "Inverse kinematics online: distance from the posterior, and a knock-out",

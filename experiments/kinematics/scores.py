@@ -10,12 +10,12 @@ import numpy as np
 from vaerl.envs.base import Array
 from vaerl.envs.inverse_kinematics import InverseKinematicsEnv, Posterior, depth
 from vaerl.experiments.demo.scores import compare
+from vaerl.experiments.demo.tasks import TARGET
 
 TARGETS = 5  # drawn as in training
 DRAWS = 2000
 RADIUS = 0.05  # of the disc that blocks
 CLEAR = 0.3  # distance of the disc from the target, and of its left edge from the rail
-TARGET = (1.4, 0.0)  # of the knock-out: on the axis, so both bends are equally good
 
 Disc = tuple[float, float, float]
 

@@ -27,41 +27,26 @@ from vaerl.experiments.modes.figures import draw_figures
 from vaerl.experiments.modes.scores import score
 from vaerl.experiments.modes.table import Rows, assemble, in_order
 from vaerl.experiments.modes.tasks import POLICIES, TASKS
-from vaerl.lab.cells import Cell, Desk, Measured, write_cell
+from vaerl.lab.cells import Desk, Measured, write_cell
 from vaerl.lab.experiment import Experiment, Results
 from vaerl.lab.table import command_lines
-from vaerl.lab.training import finish_run
+from vaerl.lab.training import RunCell, finish_run
 from vaerl.names import check_name
-from vaerl.runs.config import TrainConfig
 
 PRESETS = ("full", "debug")
 
 
 @dataclass(frozen=True)
-class Run(Cell):
-    """One training; `settings` are those of its TrainConfig."""
+class Run(RunCell):
+    """One policy on one task."""
 
     task: str
     policy: str
-    seed: int
-    preset: str
-    settings: Mapping[str, Any]
 
     @property
     def name(self) -> str:
         """Also that of the run's folder."""
         return f"{self.task}-{self.policy}-s{self.seed}"
-
-    @property
-    def work(self) -> float:
-        """Environment steps."""
-        return float(self.settings["steps"])
-
-    def config(self, out: Path) -> TrainConfig:
-        """The run in its folder."""
-        return TrainConfig.measured_at_end(
-            self.preset, seed=self.seed, out=str(out / self.name), **self.settings
-        )
 
 
 def make_run(task: str, policy: str, seed: int, preset: str) -> Run:
@@ -79,7 +64,7 @@ def make_run(task: str, policy: str, seed: int, preset: str) -> Run:
             **where.recipes[who.improvement],
         },
     }
-    return Run(task, policy, seed, preset, settings)
+    return Run(seed, preset, settings, task, policy)
 
 
 def make_cells(

@@ -64,11 +64,11 @@ def demonstrations(episodes: int = 12, steps: int = 7) -> Demonstrations:
 
 
 @cache
-def cloned(density: str = "cvae", steps: int = 20) -> BC:
+def cloned(density: str = "cvae", steps: int = 20, **more: Any) -> BC:
     """A clone with two steps a decision; nothing here changes it."""
     options: dict[str, Any] = {"chunk": 4, "execute": 2, "history": 2, "seed": 0, "device": "cpu"}
     options["policy_kwargs"] = {"net_arch": [16]}
-    return BC(density, "tests/Line-v0", demonstrations(), **options).learn(steps)
+    return BC(density, "tests/Line-v0", demonstrations(), **options, **more).learn(steps)
 
 
 def walk(agent: Any, steps: int = 6, rows: int = 5, **options: Any) -> np.ndarray:
@@ -139,6 +139,18 @@ def test_before_the_first_update_the_agent_acts_as_its_clone(density: str) -> No
         np.testing.assert_array_equal(
             walk(agent, deterministic=best), walk(clone, deterministic=best)
         )
+
+
+def test_cold_latents_of_a_clone_are_cold_in_training_too() -> None:
+    """Fresh codes as well: without noise of their own they differ in the component alone."""
+    agent = PPO.from_clone(cloned("cvae", latent_temperature=0.0), **TINY)
+    codes = agent.policy.codes
+    assert codes is not None
+    for _ in range(2):
+        assert codes.codes[:, 0].unique().numel() > 1
+        assert codes.codes[:, 1:].abs().max() == 0.0
+        codes.mark_used()
+        codes.refresh(agent.policy.density, agent.policy.noise)
 
 
 @pytest.mark.parametrize("density", DENSITIES)

@@ -296,3 +296,9 @@ def test_a_run_trains_resumes_and_loads(name: str, tmp_path: Path) -> None:
     assert run.status()["steps"] == 6
     agent, _, _ = load_run(run.path)
     assert agent.predict(np.zeros(3, np.float32))[0].shape == (1,)
+
+
+@pytest.mark.parametrize("kind", [IDQL, PLAS])
+def test_a_temperature_that_would_not_count_is_refused(kind: Any) -> None:
+    with pytest.raises(ValueError, match=r"latent_temperature: got 0\.5, expected 1"):
+        kind("cvae", data=two_ways(), policy_kwargs={**SMALL, "latent_temperature": 0.5})

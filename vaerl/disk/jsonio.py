@@ -57,14 +57,20 @@ def loads(data: bytes, name: str, max_bytes: int = MAX_BYTES) -> Any:
     if len(data) > max_bytes:
         raise VaerlLoadError(f"{name}: got {len(data):,} bytes, expected at most {max_bytes:,}")
     try:
-        text = data.decode("utf-8")
-        found = _DECODER.decode(text)
-        if "\\ud" in text.lower():  # half of a pair of code points cannot be written again
-            json.dumps(found, ensure_ascii=False).encode("utf-8")
+        found = decode(data, _DECODER)
         _check_depth(found)
         return found
     except (ValueError, RecursionError) as error:
         raise VaerlLoadError(f"{name}: not JSON: {error}") from None
+
+
+def decode(data: bytes, decoder: json.JSONDecoder) -> Any:
+    """What UTF-8 text holds by a decoder; ValueError also for what could not be written again."""
+    text = data.decode("utf-8")
+    found = decoder.decode(text)
+    if "\\ud" in text.lower():  # half of a pair of code points
+        json.dumps(found, ensure_ascii=False).encode("utf-8")
+    return found
 
 
 def _unique(items: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -76,7 +82,8 @@ def _unique(items: list[tuple[str, Any]]) -> dict[str, Any]:
     return result
 
 
-def _refuse_constant(text: str) -> None:
+def refuse_constant(text: str) -> None:
+    """ValueError: NaN and Infinity are not JSON."""
     raise ValueError(f"{text} is not a JSON number")
 
 
@@ -95,7 +102,7 @@ def _whole(text: str) -> int:
 
 _DECODER = json.JSONDecoder(
     object_pairs_hook=_unique,
-    parse_constant=_refuse_constant,
+    parse_constant=refuse_constant,
     parse_float=_finite,
     parse_int=_whole,
 )

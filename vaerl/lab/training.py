@@ -2,13 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
 from vaerl.checkpoint.read import list_checkpoints
+from vaerl.lab.cells import Cell
 from vaerl.lab.pool import Tick
 from vaerl.report.pictures import Painter
 from vaerl.runs.clone import resolve
 from vaerl.runs.config import TrainConfig
 from vaerl.runs.directory import RunDirectory
 from vaerl.runs.train import read_config, train
+
+
+@dataclass(frozen=True)
+class RunCell(Cell):
+    """One training; `settings` are those of its TrainConfig beside seed and folder."""
+
+    seed: int
+    preset: str
+    settings: Mapping[str, Any]
+
+    @property
+    def work(self) -> float:
+        """Steps, or updates."""
+        return float(self.settings["steps"])
+
+    def config(self, out: Path, **more: Any) -> TrainConfig:
+        """The run in its folder, which is named as the cell."""
+        return TrainConfig.measured_at_end(
+            self.preset, seed=self.seed, out=str(out / self.name), **self.settings, **more
+        )
 
 
 def finish_run(config: TrainConfig, tick: Tick) -> RunDirectory:

@@ -77,6 +77,8 @@ class ActorCriticPolicy(DensityPolicy, SB3ActorCriticPolicy):
         "RecurrentPPO": "a recurrent policy; use PPO",
     }
     action_space: spaces.Box
+    latent_temperature: float = 1.0
+    """Of the codes that act."""
     box_middle: Tensor
     box_half: Tensor
 
@@ -168,7 +170,7 @@ class ActorCriticPolicy(DensityPolicy, SB3ActorCriticPolicy):
 
     def _build_codes_and_optimizer(self, lr_schedule: Schedule) -> None:
         self.codes = (
-            RolloutCodes(self.density, self.num_codes, self.noise)
+            RolloutCodes(self.density, self.num_codes, self.noise, self.latent_temperature)
             if self.density.code_dim
             else None
         )

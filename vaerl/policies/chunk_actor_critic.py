@@ -131,6 +131,11 @@ class ChunkActorCritic(ActorCriticPolicy):
         return self.chunks.decoder_noise
 
     @property
+    def latent_temperature(self) -> float:  # type: ignore[override]
+        """Of the actor's latents, also in training."""
+        return self.chunks.latent_temperature
+
+    @property
     def chunk(self) -> int:  # type: ignore[override]
         """Actions in an event of the density."""
         return self.chunks.chunk

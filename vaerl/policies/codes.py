@@ -20,14 +20,22 @@ class RolloutCodes(nn.Module):
         count: number K of codes; some mode of four equal ones gets no code with probability about
             4·(3/4)^K.
         noise: where fresh codes come from.
+        temperature: standard deviation of the codes' noise, in units of the prior's.
     """
 
     codes: Tensor
     used: Tensor
 
-    def __init__(self, density: ConditionalDensity, count: int, noise: NoiseSource) -> None:
+    def __init__(
+        self,
+        density: ConditionalDensity,
+        count: int,
+        noise: NoiseSource,
+        temperature: float = 1.0,
+    ) -> None:
         super().__init__()
-        self.register_buffer("codes", density.draw_codes(count, noise.next_seed()))
+        self.temperature = temperature
+        self.register_buffer("codes", self._draw(density, count, noise))
         self.register_buffer("used", torch.zeros(()))
 
     def mark_used(self) -> None:
@@ -37,6 +45,10 @@ class RolloutCodes(nn.Module):
     def refresh(self, density: ConditionalDensity, noise: NoiseSource) -> None:
         """Draw fresh codes if the present ones were used for updates, else keep them."""
         if self.used.item() > 0.5:
-            fresh = density.draw_codes(len(self.codes), noise.next_seed())
-            self.codes.copy_(fresh.to(self.codes))
+            self.codes.copy_(self._draw(density, len(self.codes), noise).to(self.codes))
             self.used.zero_()
+
+    def _draw(self, density: ConditionalDensity, count: int, noise: NoiseSource) -> Tensor:
+        codes = density.draw_codes(count, noise.next_seed())
+        codes[:, 1:] *= self.temperature
+        return codes

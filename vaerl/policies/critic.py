@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -31,6 +31,9 @@ class CriticPolicy(ChunkPolicy):
         others: as in `ChunkPolicy`.
     """
 
+    draws_prior: ClassVar[bool] = True
+    """Whether its actions come from latents of the prior, whose temperature then counts."""
+
     def __init__(
         self,
         observation_space: spaces.Space,
@@ -49,6 +52,11 @@ class CriticPolicy(ChunkPolicy):
         super().__init__(
             observation_space, action_space, lr_schedule, chunk=1, history=1, **options
         )
+        if self.latent_temperature != 1.0 and not self.draws_prior:
+            raise ValueError(
+                f"latent_temperature: got {self.latent_temperature!r}, expected 1: "
+                f"{type(self).__name__} chooses among draws or latents by Q"
+            )
         widths = check_sizes("critic_arch", critic_arch)
         self.options |= {"critic_arch": list(widths), "n_critics": n_critics}
         self.critics = nn.ModuleList(
@@ -103,6 +111,8 @@ class BestOfPolicy(CriticPolicy):
         others: as in `CriticPolicy`. A deterministic decision takes the best of draws from a fixed
             stream.
     """
+
+    draws_prior = False
 
     def __init__(
         self,
@@ -160,6 +170,7 @@ class LatentPolicy(CriticPolicy):
         ValueError: a density without latent codes.
     """
 
+    draws_prior = False
     frozen: Tensor
 
     def __init__(

@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from vaerl.disk import jsonio
 from vaerl.disk.errors import VaerlLoadError, one_line
 
 LIMIT = 2**28  # bytes of a log
@@ -63,10 +64,7 @@ def parse_row(line: bytes, where: str) -> dict[str, Any]:
     if len(line) > MOST_BYTES:
         raise VaerlLoadError(f"{where}: got {len(line):,} bytes, expected at most {MOST_BYTES:,}")
     try:
-        text = line.decode("utf-8")
-        row = _DECODER.decode(text)
-        if "\\ud" in text.lower():  # half of a pair of code points cannot be written again
-            json.dumps(row, ensure_ascii=False).encode("utf-8")
+        row = jsonio.decode(line, _DECODER)
     except (ValueError, RecursionError) as error:
         raise VaerlLoadError(f"{where}: not JSON: {error}") from None
     check_steps(row, "global_step", where)
@@ -130,8 +128,4 @@ def _number(value: Any) -> Any:
     return value
 
 
-def _refuse_constant(text: str) -> None:
-    raise ValueError(f"{text} is not a JSON number")
-
-
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+_DECODER = json.JSONDecoder(parse_constant=jsonio.refuse_constant)
