@@ -5,8 +5,8 @@ Protocol. Gymnasium's MuJoCo tasks × rows (`rows.py`) × densities × seeds, on
 judging takes is not in the CPU seconds. Settings are chosen on seeds from 100 on, which no table
 shows.
 
-Files: out/cells/ (a finished run is not repeated), out/results.json (the table and all curves),
-out/figures/.
+Files: out/cells/ (a finished run is not repeated; one that was cut goes on from its last 10,000
+steps), out/results.json (the table and all curves), out/figures/.
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ from stable_baselines3.common.monitor import Monitor
 
 from vaerl.densities import DENSITIES
 from vaerl.densities.options import check_positive, check_seed
+from vaerl.disk import files
 from vaerl.experiments.returns.rows import GAUSSIAN, ROWS
 from vaerl.experiments.returns.table import assemble, draw
+from vaerl.lab.agents import restore_agent, save_agent
 from vaerl.lab.cells import Cell, Desk, Measured
 from vaerl.lab.experiment import Experiment
-from vaerl.lab.pool import Tick
 from vaerl.lab.record import plain
 from vaerl.names import check_name
 from vaerl.runs.evaluate import own_randomness
@@ -129,52 +130,68 @@ def run(
 
 
 def measure(cell: Training, desk: Desk) -> Measured:
-    """Train one agent and judge it on the way."""
+    """Train one agent and judge it on the way; a training that was cut goes on."""
     env = Monitor(gymnasium.make(cell.env))
     agent = ROWS[cell.row].make(
         cell.density, env=env, seed=cell.seed, device="cpu", buffer_size=cell.steps,
         **cell.settings,
     )  # fmt: skip
-    judge, start = _Judge(cell, desk.tick), process_time()
-    agent.learn(cell.steps, callback=judge)
+    judge = _Judge(cell, desk, restore_agent(agent, desk.state, cell))
+    begun = agent.num_timesteps
+    agent.learn(cell.steps - begun, callback=judge, reset_num_timesteps=begun == 0)
     env.close()
-    return Measured(
-        {
-            "judged": judge.judged,
-            "episodes": judge.episodes,
-            "train_seconds": process_time() - start - judge.seconds,
-            "judge_seconds": judge.seconds,
-        }
-    )
+    if desk.state.exists():
+        files.remove_tree(desk.state)
+    return Measured(judge.notes)
 
 
 class _Judge(BaseCallback):
-    """Judges the best action now and then, and notes the training episodes."""
+    """Judges the best action now and then, notes the training episodes, and saves all of it."""
 
-    def __init__(self, cell: Training, tick: Tick) -> None:
+    def __init__(self, cell: Training, desk: Desk, notes: dict[str, Any] | None) -> None:
         super().__init__()
-        self.cell, self.tick, self.seconds = cell, tick, 0.0
+        self.cell, self.desk = cell, desk
         self.env = Monitor(gymnasium.make(cell.env))
-        self.judged: list[list[float]] = []
-        """[step, mean return of the best action]."""
-        self.episodes: list[list[float]] = []
-        """[last step, return] of each training episode."""
+        self.notes: dict[str, Any] = notes or {
+            "judged": [],  # [step, mean return of the best action]
+            "episodes": [],  # [last step, return] of each training episode
+            "train_seconds": 0.0,
+            "judge_seconds": 0.0,
+        }
+
+    def _on_training_start(self) -> None:
+        self.saved = self.model.num_timesteps
+        self.since = process_time()
+
+    def _on_rollout_start(self) -> None:
+        step = self.model.num_timesteps
+        if step % self.cell.every == 0 and step != self.saved:
+            self._lap("train_seconds")
+            save_agent(self.model, self.desk.state, self.cell, self.notes)
+            self.saved, self.since = step, process_time()
 
     def _on_step(self) -> bool:
-        self.tick(self.num_timesteps)
+        self.desk.tick(self.num_timesteps)
         for info in self.locals["infos"]:
             if "episode" in info:
-                self.episodes.append([self.num_timesteps, float(info["episode"]["r"])])
+                self.notes["episodes"].append([self.num_timesteps, float(info["episode"]["r"])])
         if self.num_timesteps % self.cell.every == 0:
-            start = process_time()
+            self._lap("train_seconds")
             with own_randomness(self.model, self.cell.seed):
                 self.env.reset(seed=10_000 + self.cell.seed)
                 returns, _ = evaluate_policy(
                     self.model, self.env, self.cell.episodes, deterministic=True, warn=False
                 )
-            self.judged.append([self.num_timesteps, float(np.mean(returns))])
-            self.seconds += process_time() - start
+            self.notes["judged"].append([self.num_timesteps, float(np.mean(returns))])
+            self._lap("judge_seconds")
         return True
 
     def _on_training_end(self) -> None:
+        self._lap("train_seconds")
         self.env.close()
+
+    def _lap(self, what: str) -> None:
+        """Add the CPU time since the last lap."""
+        now = process_time()
+        self.notes[what] += now - self.since
+        self.since = now

@@ -10,12 +10,12 @@ import numpy as np
 
 from vaerl.disk import files
 from vaerl.lab.experiment import Results
-from vaerl.lab.stats import ENOUGH, interquartile_mean, interval
+from vaerl.lab.stats import ENOUGH, middle, middle_and_interval
 from vaerl.report.curve_figures import Curve, draw_curves
 from vaerl.report.figures import figure_style, new_figure, save_png
 
 MARKS = (30_000, 50_000, 100_000)
-"""Steps at which the table reports; public tables have the last two."""
+"""Steps at which the table reports, beside the end; public tables have the last two."""
 
 
 def assemble(results: Results) -> dict[str, Any]:
@@ -25,17 +25,15 @@ def assemble(results: Results) -> dict[str, Any]:
         cell = result.cell
         key = (cell["env"], cell["steps"], cell["row"], cell["density"])
         groups.setdefault(key, []).append(result.data)
-    enough = any(len(own) >= ENOUGH for own in groups.values())
     rows = []
     for (env, steps, row, density), own in groups.items():
         last = [data["judged"][-1][1] for data in own]
         seconds = np.mean([data["train_seconds"] for data in own])
-        middle = interquartile_mean([last]).text(0) if len(last) >= ENOUGH else "–"
         rows.append(
             [
                 env, row, density, f"{steps:,}", str(len(own)),
                 *(_at(own, mark) for mark in MARKS),
-                *([middle] if enough else []),
+                middle(last, 0),
                 f"{1000 * seconds / steps:.1f}",
                 f"{np.mean(last) / seconds:.2f}",
             ]
@@ -44,14 +42,14 @@ def assemble(results: Results) -> dict[str, Any]:
     return {
         "title": "Return and cost on MuJoCo by critic, switches and density",
         "caption": (
-            f"Mean return of {first['episodes']} episodes with the best action, with the 95 % "
-            "interval (Student's t) over seeds; the interquartile mean with its bootstrap interval "
-            "at the end; CPU seconds of one thread, without the judging."
+            f"Mean return of {first['episodes']} episodes with the best action. Over {ENOUGH} or "
+            "more seeds: interquartile mean [95 % interval, stratified bootstrap]; over fewer: mean "
+            "± half of the 95 % interval (Student's t). CPU seconds of one thread, without judging."
         ),
         "columns": [
             "environment", "row", "density", "steps", "seeds",
             *(f"at {mark // 1000}k" for mark in MARKS),
-            *(["at the end, interquartile mean"] if enough else []),
+            "at the end",
             "CPU seconds per 1000 steps", "return per CPU second",
         ],
         "rows": rows,
@@ -80,7 +78,7 @@ def commands(results: Results) -> str:
 def _at(own: list[Mapping[str, Any]], step: int) -> str:
     """Mean return at a step, a dash where no run has reached it."""
     found = [value for data in own for at, value in data["judged"] if at == step]
-    return interval(found, 0) if found else "–"
+    return middle(found, 0) if found else "–"
 
 
 def draw(results: Results, out: Path) -> Path:
@@ -98,7 +96,8 @@ def draw(results: Results, out: Path) -> Path:
         figure = new_figure(5.0 * len(panels), 3.6)
         axes = figure.subplots(1, len(panels), squeeze=False)[0]
         for ax, (env, members) in zip(axes, panels.items(), strict=True):
-            draw_curves(ax, members, ylabel="return of the best action", title=env)
+            ylabel = "return of the best action"
+            draw_curves(ax, members, ylabel=ylabel, title=env, summary=middle_and_interval)
             ax.legend()
     return save_png(figure, folder / "returns.png")
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from vaerl.experiments.returns.experiment import make_cell, run
+from vaerl.experiments.returns.experiment import make_cell, measure, run
 from vaerl.experiments.returns.rows import ROWS
 from vaerl.experiments.returns.table import assemble
-from vaerl.lab.cells import Result
+from vaerl.lab.cells import Desk, Result
 
 
 def test_a_finished_run_is_kept(tmp_path: Path) -> None:
@@ -31,6 +32,30 @@ def test_a_finished_run_is_kept(tmp_path: Path) -> None:
         rows = list(csv.DictReader(file))
     assert [row["step"] for row in rows] == ["60", "120"] * 2
     assert (tmp_path / "figures" / "returns.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("row", ["contrib-crossq-256", "flash-128"])
+def test_a_run_that_was_cut_goes_on(tmp_path: Path, row: str) -> None:
+    """From its last save, to the numbers of a run without a cut."""
+    cell = make_cell("Pendulum-v1", row, "gaussian", 0, 120, debug=True)
+
+    def cut(step: float) -> None:
+        if step == 100:
+            raise KeyboardInterrupt
+
+    desks = {name: Desk(tmp_path / f"{name}.json", lambda step: None) for name in ("whole", "cut")}
+    with pytest.raises(KeyboardInterrupt):
+        measure(cell, desks["cut"]._replace(tick=cut))
+    with pytest.raises(ValueError, match=r"other settings \(seed: got 0, expected 1"):
+        measure(replace(cell, seed=1), desks["cut"])
+    ticks: list[float] = []
+    found = measure(cell, desks["cut"]._replace(tick=ticks.append)).data
+    assert ticks[0] == 61
+    assert not desks["cut"].state.exists()
+    wanted = measure(cell, desks["whole"]).data
+    assert {k: found[k] for k in ("judged", "episodes")} == {
+        k: wanted[k] for k in ("judged", "episodes")
+    }
 
 
 def test_every_row_makes_its_agent() -> None:
@@ -67,6 +92,8 @@ def test_the_table_of_five_seeds_has_interquartile_means() -> None:
     )
     (row,) = record["rows"]
     assert row[:5] == ["Hopper-v5", "switches", "gaussian", "100,000", "5"]
-    for cell, mean in zip(row[5:8], (32, 52, 102), strict=True):
-        assert cell.startswith(f"{mean} ±")
-    assert row[8].startswith("102 [") and row[9:] == ["2.0", "0.51"]
+    for cell, mean in zip(row[5:9], (32, 52, 102, 102), strict=True):
+        assert cell.startswith(f"{mean} [")
+    assert row[9:] == ["2.0", "0.51"]
+    (row,) = assemble(results[:3])["rows"]
+    assert row[5].startswith("31 ±")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from vaerl.lab.stats import interquartile_mean, interval
+from vaerl.lab.stats import interquartile_mean, interval, middle_and_interval
 
 
 def test_the_interval_is_students() -> None:
@@ -40,3 +40,34 @@ def test_the_interval_covers_the_mean_of_a_symmetric_law() -> None:
 def test_few_seeds_are_refused() -> None:
     with pytest.raises(ValueError, match="tasks: got 4 seeds, expected at least 5"):
         interquartile_mean([[0.0] * 4])
+
+
+def test_intervals_are_those_of_rliable() -> None:
+    """Two tasks of six seeds: the same mean, and ends that differ by the draws alone."""
+    rly = pytest.importorskip("rliable.library")
+    iqm = pytest.importorskip("rliable.metrics").aggregate_iqm
+    scores = np.random.default_rng(0).normal(size=(6, 2)) + np.array([0.0, 3.0])
+    draws = np.random.RandomState(0)
+    point, ends = rly.get_interval_estimates(
+        {"a": scores}, lambda x: np.array([iqm(x)]), reps=2000, random_state=draws
+    )
+    found = interquartile_mean(scores.T.tolist())
+    assert found.value == pytest.approx(point["a"][0])
+    # a quantile of 2000 draws has a deviation of about 0.1 deviations of the bootstrap
+    width = ends["a"][1, 0] - ends["a"][0, 0]
+    np.testing.assert_allclose(found[1:], ends["a"][:, 0], rtol=0.0, atol=0.12 * width)
+
+
+def test_a_band_is_the_interval_at_each_step() -> None:
+    """From five seeds on that of the interquartile mean, before that Student's."""
+    runs = np.random.default_rng(1).normal(size=(5, 3))
+    middle, low, high = middle_and_interval(runs)
+    for step in range(3):
+        found = interquartile_mean([runs[:, step].tolist()])
+        assert middle[step] == pytest.approx(found.value)
+        width = found.high - found.low
+        np.testing.assert_allclose([low[step], high[step]], found[1:], rtol=0.0, atol=0.12 * width)
+    middle, low, high = middle_and_interval(runs[:4])
+    half = stats.t.ppf(0.975, 3) * stats.sem(runs[:4])
+    np.testing.assert_allclose(high - middle, half)
+    np.testing.assert_allclose(middle - low, half)

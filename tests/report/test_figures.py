@@ -15,7 +15,7 @@ from vaerl.agents import SAC
 from vaerl.densities import make_density
 from vaerl.envs import drawing
 from vaerl.envs.multigoal import MultiGoalEnv
-from vaerl.report.curve_figures import Curve, curve_figure, curve_of, mean_and_interval, smooth
+from vaerl.report.curve_figures import Curve, curve_figure, curve_of, over_seeds, smooth
 from vaerl.report.density_figures import density_figure
 from vaerl.report.density_values import grid_density, how_drawn, sample_rows
 from vaerl.report.figures import DARK_COLORS, density_color, svg_markup
@@ -170,11 +170,12 @@ def test_smoothing_keeps_lines_straight_and_takes_noise_away():
 
 def test_the_band_is_students_interval_over_seeds_up_to_the_step_all_have_reached():
     runs = [curve([1.0] * 5), curve([2.0] * 5), curve([6.0] * 4)]
-    steps, mean, half = mean_and_interval(runs)
+    steps, mean, low, high = over_seeds(runs)
     assert (steps[0], steps[-1]) == (0.0, 3.0)
     expected = student_t.ppf(0.975, 2) * np.std([1, 2, 6], ddof=1) / np.sqrt(3)
     np.testing.assert_allclose(mean, 3.0)
-    np.testing.assert_allclose(half, expected)
+    np.testing.assert_allclose(high - mean, expected)
+    np.testing.assert_allclose(mean - low, expected)
 
 
 def test_seeds_are_averaged_by_agent_and_density():

@@ -6,9 +6,13 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
 
+from vaerl.report.curve_figures import mean_and_interval
 from vaerl.stats import half_width
+
+Array = NDArray[np.float64]
 
 ENOUGH = 5
 """Seeds from which on an interquartile mean is reported."""
@@ -24,6 +28,25 @@ def interval(values: Sequence[float], digits: int) -> str:
     if len(values) == 1:
         return f"{values[0]:.{digits}f}"
     return f"{np.mean(values):.{digits}f} ± {half_width(values):.{digits}f}"
+
+
+def middle(values: Sequence[float], digits: int) -> str:
+    """The interquartile mean with its interval from `ENOUGH` values on, otherwise `interval`.
+
+    >>> middle([1.0, 2.0, 3.0], 0), middle([2.0] * 5, 1)
+    ('2 ± 2', '2.0 [2.0, 2.0]')
+    """
+    if len(values) < ENOUGH:
+        return interval(values, digits)
+    return interquartile_mean([values]).text(digits)
+
+
+def middle_and_interval(runs: Array) -> tuple[Array, Array, Array]:
+    """What `middle` tells, as numbers over the first axis of runs ``(seeds, …)``."""
+    if len(runs) < ENOUGH:
+        return mean_and_interval(runs)
+    low, high = _bootstrap([runs], seed=0, axis=0)
+    return _middle_half(runs, axis=0), low, high
 
 
 class InterquartileMean(NamedTuple):
@@ -56,19 +79,25 @@ def interquartile_mean(tasks: Sequence[Sequence[float]], seed: int = 0) -> Inter
     for scores in tasks:
         if len(scores) < ENOUGH:
             raise ValueError(f"tasks: got {len(scores)} seeds, expected at least {ENOUGH}")
+    arrays = [np.asarray(scores, dtype=np.float64) for scores in tasks]
+    low, high = _bootstrap(arrays, seed)
+    return InterquartileMean(float(_middle_half(*arrays)), float(low), float(high))
+
+
+def _bootstrap(tasks: Sequence[Array], seed: int, axis: int = -1) -> tuple[Array, Array]:
+    """The ends of the 95 % interval, over the seeds of each task, which lie along `axis`."""
     found: Any = stats.bootstrap(
-        [np.asarray(scores, dtype=np.float64) for scores in tasks],
+        tasks,
         _middle_half,
         n_resamples=RESAMPLES,
         vectorized=True,
         paired=False,
+        axis=axis,
         method="percentile",
         rng=np.random.default_rng(seed),
     )
-    low, high = found.confidence_interval
-    value = _middle_half(*map(np.asarray, tasks))
-    return InterquartileMean(float(value), float(low), float(high))
+    return found.confidence_interval
 
 
-def _middle_half(*tasks: np.ndarray, axis: int = -1) -> Any:
+def _middle_half(*tasks: Array, axis: int = -1) -> Any:
     return stats.trim_mean(np.concatenate(tasks, axis=axis), 0.25, axis=axis)

@@ -2,12 +2,12 @@
 
 Curves are smoothed by a running mean over 1/`SMOOTHING` of their points. Several seeds of an agent
 and density are thin lines. A thick line is their mean up to the step that all have reached, a band
-its 95 % interval (Student's t, from three seeds on).
+its 95 % interval (Student's t, from three seeds on); `summary` may be another middle and interval.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +30,8 @@ from vaerl.report.figures import (
 from vaerl.stats import half_width
 
 Array = NDArray[np.float64]
+Summary = Callable[[Array], tuple[Array, Array, Array]]
+"""Middle, lower and upper end of an interval over the first axis, the seeds."""
 
 SMOOTHING = 20  # a running mean spans one part in so many of a curve's points
 BAND_SEEDS = 3  # the interval of two seeds spans 12.7 standard errors: too wide to be of use
@@ -84,18 +86,26 @@ def smooth(values: Array) -> Array:
     return (total[stop] - total[start]) / (stop - start)
 
 
-def mean_and_interval(curves: Sequence[Curve]) -> tuple[Array, Array, Array]:
-    """Steps, mean over runs and half-width of its 95 % interval, on the steps all runs share.
+def mean_and_interval(runs: Array) -> tuple[Array, Array, Array]:
+    """Mean over the first axis, and the ends of its 95 % interval (Student's t)."""
+    mean, half = runs.mean(axis=0), half_width(runs)
+    return mean, mean - half, mean + half
+
+
+def over_seeds(
+    curves: Sequence[Curve], summary: Summary = mean_and_interval
+) -> tuple[Array, Array, Array, Array]:
+    """Steps, and the summary of the smoothed curves there, on the steps all runs share.
 
     The arrays are empty if the runs share no range of steps.
     """
     first = max(curve.steps[0] for curve in curves)
     last = min(curve.steps[-1] for curve in curves)
     if first >= last:
-        return np.empty(0), np.empty(0), np.empty(0)
+        return np.empty(0), np.empty(0), np.empty(0), np.empty(0)
     grid = np.linspace(first, last, GRID_POINTS)
     runs = np.stack([np.interp(grid, c.steps, smooth(c.values)) for c in curves])
-    return grid, runs.mean(axis=0), half_width(runs)
+    return grid, *summary(runs)
 
 
 def curve_figure(
@@ -121,7 +131,14 @@ def curve_figure(
     return figure
 
 
-def draw_curves(ax: Axes, curves: Sequence[Curve], *, ylabel: str, title: str = "") -> None:
+def draw_curves(
+    ax: Axes,
+    curves: Sequence[Curve],
+    *,
+    ylabel: str,
+    title: str = "",
+    summary: Summary = mean_and_interval,
+) -> None:
     """Draw curves of one quantity into `ax`, grouped by agent and density.
 
     Raises ValueError without a curve.
@@ -132,7 +149,7 @@ def draw_curves(ax: Axes, curves: Sequence[Curve], *, ylabel: str, title: str = 
     for curve in curves:
         groups.setdefault((curve.agent, curve.density), []).append(curve)
     for number, (agent, density) in enumerate(sorted(groups, key=_group_rank)):
-        _draw_group(ax, agent, density, groups[agent, density], number)
+        _draw_group(ax, agent, density, groups[agent, density], number, summary)
     _limit_to_data(ax, curves)
     ax.grid(axis="y")
     ax.set_xlabel("environment steps")
@@ -154,7 +171,14 @@ def _group_rank(group: tuple[str, str]) -> tuple[str, tuple[int, str]]:
     return group[0], density_rank(group[1])
 
 
-def _draw_group(ax: Axes, agent: str, density: str, members: Sequence[Curve], number: int) -> None:
+def _draw_group(
+    ax: Axes,
+    agent: str,
+    density: str,
+    members: Sequence[Curve],
+    number: int,
+    summary: Summary,
+) -> None:
     """Draw group `number`, which shifts its markers and, without a density, picks its colour."""
     color = density_color(density) if density else COLORS[number % len(COLORS)]
     style: Any = {
@@ -165,7 +189,7 @@ def _draw_group(ax: Axes, agent: str, density: str, members: Sequence[Curve], nu
         "linewidth": 1.8,
     }
     name = " · ".join(filter(None, (agent, density)))
-    steps, mean, half = mean_and_interval(members)
+    steps, middle, low, high = over_seeds(members, summary)
     if len(members) == 1 or not len(steps):  # one seed, or seeds without common steps
         for member, label in zip(members, [name, *[None] * len(members)], strict=False):
             own, values = _thinned(member)
@@ -174,9 +198,9 @@ def _draw_group(ax: Axes, agent: str, density: str, members: Sequence[Curve], nu
     for member in members:
         ax.plot(*_thinned(member), color=color, linewidth=0.8, alpha=0.6)
     if len(members) >= BAND_SEEDS:
-        ax.fill_between(steps, mean - half, mean + half, color=color, alpha=0.18, linewidth=0)
+        ax.fill_between(steps, low, high, color=color, alpha=0.18, linewidth=0)
     label = f"{name} ({len(members)} seeds)"
-    ax.plot(steps, mean, label=label, markevery=_marked(len(steps), number), **style)
+    ax.plot(steps, middle, label=label, markevery=_marked(len(steps), number), **style)
 
 
 def _marked(points: int, number: int) -> list[int]:
