@@ -43,7 +43,7 @@ def assemble(results: Results) -> dict[str, Any]:
         "title": "Return and cost on MuJoCo by critic, switches and density",
         "caption": (
             f"Mean return of {first['episodes']} episodes with the best action. Over {ENOUGH} or "
-            "more seeds: interquartile mean [95 % interval, stratified bootstrap]; over fewer: mean "
+            "more seeds: interquartile mean [95 % interval, stratified bootstrap]; else mean "
             "± half of the 95 % interval (Student's t). CPU seconds of one thread, without judging."
         ),
         "columns": [
