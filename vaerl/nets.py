@@ -19,6 +19,8 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 
 VECTOR = 16
 """Floats in a vector register."""
+FILM_SCALE = 100.0
+"""Largest size of a FiLM scale, far beyond those of trained networks."""
 
 
 def mlp(
@@ -77,6 +79,9 @@ class FiLMNet(nn.Module):
     h ← W inputs;   h ← h + V_b silu(γ_b(c) ⊙ (U_b h) + β_b(c)) for each block b, γ_b ≈ 1 at first;
     out ← W' silu(h).
 
+    The size of γ_b ends at `FILM_SCALE`, so that the output grows with a large context as that of a
+    perceptron does, and not with its power b + 1.
+
     `condition` computes (γ, β) once per context and `forward` reuses them for any leading sample
     dimensions: K latent samples cost one pass over the context.
 
@@ -121,5 +126,6 @@ class FiLMNet(nn.Module):
         h = self.enter(inputs) + parts[0]
         for b, (up, down) in enumerate(zip(self.up, self.down, strict=True)):
             scale, shift = parts[2 * b + 1], parts[2 * b + 2]
+            scale = scale.clamp(-FILM_SCALE, FILM_SCALE)
             h = h + down(functional.silu(torch.addcmul(shift, up(h), scale)))
         return self.leave(functional.silu(h))

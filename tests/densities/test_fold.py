@@ -11,6 +11,7 @@ from tests.speed import in_plain_shell
 from vaerl.densities import ConditionalDensity, density_names, make_density
 from vaerl.densities.base import Folded
 from vaerl.dynamics.batched import batch_members
+from vaerl.nets import FILM_SCALE
 
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "gaussian": ("gaussian", {}),
@@ -72,6 +73,23 @@ def test_draws_modes_and_values_are_those_of_the_modules(case: str, squash: bool
         torch.testing.assert_close(
             value.sample((3,), seeded(4)), law.sample((3,), seeded(4)), **TOLERANCE
         )
+
+
+def test_scales_end_where_those_of_the_modules_do() -> None:
+    """Far out, where a context of 1e4 would bend the layers by as much."""
+    built = density("two layers")
+    context, generators = 1e4 * contexts(50), (seeded(2), seeded(2))
+    with torch.no_grad():
+        slow = built(context).sample((), generators[0])
+        torch.testing.assert_close(
+            fold(built)(context, generators[1]),
+            slow,
+            rtol=1e-9,
+            atol=1e-9 * slow.abs().max().item(),
+        )
+        embed, film = built.chain.generative_context, built.chain.generative[0].net.film
+        sizes = [film(embed(each)).abs().max().item() for each in (contexts(50), context)]
+    assert sizes[0] < FILM_SCALE < sizes[1]
 
 
 @pytest.mark.parametrize("case", CASES)

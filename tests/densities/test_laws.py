@@ -12,6 +12,7 @@ from torch.distributions import Distribution
 from vaerl.densities import (
     ConditionalDensity,
     IntractableError,
+    density_class,
     density_names,
     make_density,
 )
@@ -245,6 +246,33 @@ def test_fitting_moves_the_density_to_the_data(name: str, options: dict) -> None
         optimizer.step()
         losses.append(loss.item())
     assert sum(losses[-5:]) / 5 < losses[0] - 0.5
+
+
+LARGE_CASES = [
+    *((name, {}) for name in density_names()),
+    *((name, density_class(name).options_for["off"]) for name in ("mixture", "cvae")),
+    ("cvae", {"latent_dims": (3, 2), "blocks": 1}),
+]
+
+
+@pytest.mark.parametrize("power", range(11))
+@pytest.mark.parametrize(("name", "options"), LARGE_CASES)
+def test_large_contexts_leave_losses_and_gradients_finite(
+    name: str, options: dict, power: int
+) -> None:
+    """Of fits and of own samples, in float32, at contexts of 1 to 1e10."""
+    torch.manual_seed(power)
+    built = make_density(name, context_dim=5, event_dim=2, squash=True, **options)
+    context = 10.0**power * torch.randn(16, 5)
+    x, log_prob = built(context).rsample_and_log_prob(4)
+    fit = built.loss(context, torch.tanh(torch.randn(16, 2)))[0].mean()
+    assert bool(torch.isfinite(x).all()) and bool(torch.isfinite(built(context).mode()).all())
+    for loss in (fit, log_prob.mean()):
+        built.zero_grad()
+        loss.backward()
+        assert math.isfinite(loss.item())
+        for parameter in built.parameters():
+            assert parameter.grad is None or bool(torch.isfinite(parameter.grad).all())
 
 
 def test_tanh_correction_is_exact_in_float32() -> None:

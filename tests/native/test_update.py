@@ -35,6 +35,7 @@ FORMS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         {"ent_coef": "anneal_10_1", "relative_entropy": True},
     ),
     "normal prior": ("cvae", {"density_kwargs": {"prior": "gaussian"}}, {"target_entropy": -1.0}),
+    "large scales": ("cvae", {"num_auxiliary": 4}, {"batch_size": 33}),
     "returns of three steps": ("gaussian", {"n_critics": 5}, {"n_steps": 3, "batch_size": 65}),
 }
 
@@ -47,6 +48,9 @@ def agent(form: str, native: bool = True) -> SAC:
     made = SAC(density, TinyEnv(), policy_kwargs=policy, seed=0, native=native, **options)
     made.learn(100)
     made.actor.noise.reseed(1)
+    if form == "large scales":
+        with torch.no_grad():
+            made.actor.density.base.chain.generative[0].net.film.weight.mul_(1e3)
     return made
 
 

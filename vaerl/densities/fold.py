@@ -25,7 +25,7 @@ from torch.nn import functional
 from vaerl.densities.base import ConditionalValue, Folded, Standardise
 from vaerl.densities.noise import Noise, candidate_codes, standard_normal, uniform
 from vaerl.densities.normal import DiagonalNormal, GaussianValue, MixtureValue, NormalMixture
-from vaerl.nets import FiLMNet, log_shares, smooth_range_terms
+from vaerl.nets import FILM_SCALE, FiLMNet, log_shares, smooth_range_terms
 
 Range = tuple[float, float]
 """Bounds of a log σ, in nats."""
@@ -245,7 +245,8 @@ class FoldedLayer:
         shift, *parts = film.chunk(2 * len(self.blocks) + 1, dim=-1)
         h = self.enter.add(shift, parent)
         for b, (up, down) in enumerate(self.blocks):
-            inner = torch.addcmul(parts[2 * b + 1], up(h), parts[2 * b])
+            scale = parts[2 * b].clamp(-FILM_SCALE, FILM_SCALE)
+            inner = torch.addcmul(parts[2 * b + 1], up(h), scale)
             h = down.add(h, functional.silu(inner))
         mean, raw = self.leave(functional.silu(h)).chunk(2, dim=-1)
         return mean, raw

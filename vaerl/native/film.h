@@ -95,6 +95,7 @@ struct Linear {
 };
 
 const int MAX_BLOCKS = 4;
+const float FILM_SCALE = 100;  // the largest size of a scale (vaerl/nets.py)
 
 struct Film {
     int in, hidden, out, blocks;
@@ -147,15 +148,19 @@ struct Film {
         for (int part = 0; part < 2 * blocks + 1; part++)
             for (int i = 0; i < width; i++) {
                 int64_t row = part * hidden + i;
-                film[part * width + i] = i < hidden ? load(head + row * ld) : V{};
+                V value = i < hidden ? load(head + row * ld) : V{};
+                film[part * width + i] = part % 2 ? within(value, FILM_SCALE) : value;
                 d_film[part * width + i] = V{};
             }
     }
 
     void store_tile(float* d_head, int ld) const {
         for (int part = 0; part < 2 * blocks + 1; part++)
-            for (int i = 0; i < hidden; i++)
-                store(d_head + (int64_t)(part * hidden + i) * ld, d_film[part * width + i]);
+            for (int i = 0; i < hidden; i++) {
+                V size = larger(film[part * width + i], -film[part * width + i]), d = d_film[part * width + i];
+                if (part % 2) d = size < FILM_SCALE ? d : V{};  // the bound has no slope
+                store(d_head + (int64_t)(part * hidden + i) * ld, d);
+            }
     }
 
     static void bend(V a, V& silu, V& slope) {

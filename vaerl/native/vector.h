@@ -23,6 +23,11 @@ inline V all(float value) { return V{} + value; }
 
 inline V larger(V a, V b) { return a > b ? a : b; }
 
+inline V within(V x, float size) {
+    x = x > size ? all(size) : x;
+    return x < -size ? all(-size) : x;
+}
+
 inline float sum(V v) {
     float total = 0;
     for (int lane = 0; lane < LANES; lane++) total += v[lane];
