@@ -263,8 +263,9 @@ class SAC(Improver, DensityAgent, Collects, SB3SAC):
         do not `follow`."""
         beyond = [f"improvement={self.improvement!r}"] if self._improvement.fits else []
         beyond += ["native=False"] if not self.native else []
-        beyond += ["scale_rewards"] if self.return_scale is not None else []
-        done = self._native(self, batch, ", ".join(beyond)) if follow else None
+        if self.return_scale is not None:
+            batch = batch._replace(rewards=self.return_scale(batch.rewards))
+        done = self._native(self, batch, follow, ", ".join(beyond))
         if done is not None:
             return done
         obs, next_obs = batch.observations, batch.next_observations
@@ -282,9 +283,8 @@ class SAC(Improver, DensityAgent, Collects, SB3SAC):
         with torch.no_grad():
             next_actions, next_log_prob = self.actor.action_log_prob(next_obs)
             cost = alpha * (next_log_prob.reshape(-1, 1) + self._uniform_entropy)
-        rewards = batch.rewards if self.return_scale is None else self.return_scale(batch.rewards)
         discount = self.gamma if batch.discounts is None else batch.discounts
-        backup = Backup(rewards, batch.dones, discount, cost)
+        backup = Backup(batch.rewards, batch.dones, discount, cost)
         step = Transition(obs, batch.actions, next_obs, next_actions, backup)
         loss = check_loss("critic_loss", self._critics.regress(step))
         info |= {"ent_coef": alpha, "critic_loss": loss}

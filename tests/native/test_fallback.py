@@ -29,7 +29,6 @@ UNCOVERED: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "weight_decay": ("gaussian", {"optimizer_kwargs": {"weight_decay": 0.1}}, {}),
     "improvement='both'": ("gaussian", {}, {"improvement": "both"}),
     "native=False": ("gaussian", {}, {"native": False}),
-    "scale_rewards": ("gaussian", {}, {"scale_rewards": True}),
     "critic CriticNet": ("gaussian", {}, {"critic": "simba"}),
     "optimizer SGD": ("gaussian", {"optimizer_class": torch.optim.SGD}, {}),
 }

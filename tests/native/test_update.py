@@ -36,6 +36,19 @@ FORMS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     ),
     "normal prior": ("cvae", {"density_kwargs": {"prior": "gaussian"}}, {"target_entropy": -1.0}),
     "large scales": ("cvae", {"num_auxiliary": 4}, {"batch_size": 33}),
+    "switches": (
+        "cvae",
+        {"optimizer_kwargs": {"betas": (0.5, 0.999)}},
+        {
+            "normalize_observations": True,
+            "scale_rewards": True,
+            "learning_rate": "cos_1e-3_1e-4",
+            "ent_coef": "auto_0.01",
+            "target_entropy": "-|A|/2",
+            "policy_delay": 2,
+            "batch_size": 50,
+        },
+    ),
     "returns of three steps": ("gaussian", {"n_critics": 5}, {"n_steps": 3, "batch_size": 65}),
 }
 
@@ -59,7 +72,8 @@ def both_updated(form: str, updates: int = UPDATES) -> tuple[list[SAC], list[dic
     agents, losses = [agent(form), agent(form, native=False)], [{}, {}]
     for step in range(updates):
         batch = agents[0].replay_buffer.sample(agents[0].batch_size)
-        losses = [each._update(batch) for each in agents]
+        follow = step % agents[0].policy_delay == 0
+        losses = [each._update(batch, follow) for each in agents]
         for each in agents if step % 2 else []:
             each._move_target()
     assert agents[0]._native._plan is not None, agents[0]._native._said

@@ -105,6 +105,18 @@ def test_a_copy_has_weights_of_its_own() -> None:
         np.testing.assert_array_equal(actor.act(obs, True), before)
 
 
+def test_it_normalises_by_the_moments_of_today() -> None:
+    """They change with every step, the fast form does not."""
+    agent = SAC("cvae", Box(), buffer_size=10, seed=0, normalize_observations=True)
+    actor, obs = agent.actor, rows(3)
+    fast = set()
+    for spread in (2.0, 5.0):
+        agent.policy.normalizer.update(spread * rows(20) + 1.0)
+        np.testing.assert_allclose(actor.act(obs, True), slow(actor, obs), **CLOSE)
+        fast.add(actor._fast._found)
+    assert len(fast) == 1
+
+
 def test_other_parts_are_left_to_the_modules() -> None:
     """A density without a fast form, overridden methods, hooks, odd trunks and observations."""
     obs = rows(1)

@@ -1,4 +1,5 @@
 // One update of soft actor-critic: agents/sac.py is the definition, this the same in one pass.
+#include <algorithm>
 #include <barrier>
 #include <thread>
 
@@ -13,6 +14,7 @@ struct Call {
     Flat actor, critic, temperature;  // the last without values where α is given
     const float* target;
     float gamma, target_entropy, uniform_entropy, alpha;
+    int32_t follow;  // whether actor and temperature take a step
     float *work, *info;
     Sgemm sgemm;
     int (*set_threads)(int);
@@ -97,23 +99,28 @@ struct Update {
         return made;
     }
 
-    // The numbers of a batch, a row a transition, as columns.
-    void columns_of(const float* from, int size, float* to) const {
+    // Transitions [begin, end) of a batch, a row each, as columns.
+    void columns_of(const float* from, int size, float* to, Span part) const {
         for (int j = 0; j < size; j++)
-            for (int c = 0; c < columns; c++)
+            for (int c = part.begin; c < part.end; c++)
                 to[(int64_t)j * ld + c] = c < batch ? from[(int64_t)c * size + j] : 0;
     }
 
     void act(int w) {
         head[w].read(call.actor.value + actor.size());
-        const float* obs[2] = {call.obs, call.next_obs};
-        for (int pass = w; pass < 2; pass += threads)
-            columns_of(obs[pass], spec.states, actor.h[0] + pass * columns);
         if (w == 0) {
-            columns_of(call.obs, spec.states, taken);
-            columns_of(call.actions, spec.actions, taken + (int64_t)spec.states * ld);
+            columns_of(call.obs, spec.states, taken, {0, columns});
+            columns_of(call.actions, spec.actions, taken + (int64_t)spec.states * ld, {0, columns});
         }
-        Span mine = share(2 * columns, w, threads, columns);
+        const float* obs[2] = {call.obs, call.next_obs};
+        const int first = call.follow ? 0 : columns;
+        Span mine = share(2 * columns - first, w, threads, LANES);
+        mine = {mine.begin + first, mine.end + first};
+        for (int pass = 0; pass < 2; pass++) {
+            int begin = std::max(mine.begin - pass * columns, 0);
+            int end = std::min(mine.end - pass * columns, columns);
+            columns_of(obs[pass], spec.states, actor.h[0] + pass * columns, {begin, end});
+        }
         actor.forward(call.actor.value, mine);
         V check{};
         for (int c = mine.begin; c < mine.end; c += LANES) {
@@ -171,11 +178,11 @@ struct Update {
         net.parameters(flat.gradient, columns, 0, 1);
     }
 
-    // A step of critic i, then its values at own actions.
+    // A step of critic i, then its values at own actions if they are wanted.
     void step(int i, int w) const {
         const Flat flat = call.critic.from(i * critic.size());
         flat.adam(0, critic.size());
-        critic_of(i, w, actor.h[0], q).forward(flat.value, {0, columns});
+        if (call.follow) critic_of(i, w, actor.h[0], q).forward(flat.value, {0, columns});
     }
 
     int lowest(int c) const {
@@ -233,11 +240,12 @@ struct Update {
 
     void report(Done done) const {
         double entropy = 0;
-        for (int c = 0; c < batch; c++) entropy -= log_prob[c] / batch;
         call.info[CRITIC_LOSS] = critic_loss[0] + critic_loss[1];
+        call.info[ALPHA] = alpha;
+        if (!call.follow) return;
+        for (int c = 0; c < batch; c++) entropy -= log_prob[c] / batch;
         call.info[ACTOR_LOSS] = actor_loss();
         call.info[ENTROPY] = entropy;
-        call.info[ALPHA] = alpha;
         if (!call.temperature.value || done != ALL) return;
         float missing = call.target_entropy - entropy;  // H̄ + mean log π
         call.info[ALPHA_LOSS] = -*call.temperature.value * missing;
@@ -269,7 +277,7 @@ struct Update {
         if (!call.critic.finite_gradient()) return NOTHING;
         for (int i = w; i < spec.critics; i += threads) step(i, w);
         meet();
-        if (!std::isfinite(actor_loss())) return CRITICS;
+        if (!call.follow || !std::isfinite(actor_loss())) return CRITICS;
         for (int i = w; i < spec.critics; i += threads) slope(i, w);
         meet();
         improve(w);

@@ -15,7 +15,7 @@ from vaerl.densities.latent import ROWS_AT_ONCE
 from vaerl.finite import check_loss
 from vaerl.native.flat import Flat, FlatStruct, Uncovered, check_adam
 from vaerl.native.library import Missing, load, matrix_product
-from vaerl.policies.fast import sees_flat_floats
+from vaerl.policies.fast import Trunks
 
 NOTHING, _, ALL = range(3)  # what the library has updated, see sac.cpp
 MAX_DEPTH, MAX_BLOCKS, MAX_THREADS = 8, 4, 2
@@ -56,6 +56,7 @@ class Call(ctypes.Structure):
         *_fields(FlatStruct, "actor critic temperature"),
         *_fields(ctypes.c_void_p, "target"),
         *_fields(ctypes.c_float, "gamma target_entropy uniform_entropy alpha"),
+        *_fields(ctypes.c_int32, "follow"),
         *_fields(ctypes.c_void_p, "work info sgemm set_threads"),
     )
 
@@ -63,8 +64,9 @@ class Call(ctypes.Structure):
 class NativeSAC:
     """The native update of an agent, as long as it covers the agent.
 
-    Called with the agent and a batch it takes one update and returns its losses, or does nothing
-    and returns None. The log says which. `beyond` names what only the agent's own update knows.
+    Called with the agent and a batch it takes one update (of the critics alone unless the others
+    `follow`) and returns its losses, or does nothing and returns None. The log says which. `beyond`
+    names what only the agent's own update knows.
     """
 
     def __init__(self) -> None:
@@ -72,13 +74,15 @@ class NativeSAC:
         self._refused: tuple[int, str] | None = None  # for this batch size and this reason
         self._said = ""
 
-    def __call__(self, agent: Any, batch: Any, beyond: str = "") -> dict[str, Tensor] | None:
+    def __call__(
+        self, agent: Any, batch: Any, follow: bool, beyond: str = ""
+    ) -> dict[str, Tensor] | None:
         rows = len(batch.rewards)
         if (rows, beyond) == self._refused:
             return None
         if beyond or self._plan is None or not self._plan.fits(agent, rows):
             self._prepare(agent, rows, beyond)
-        return None if self._plan is None else self._plan.update(agent, batch)
+        return None if self._plan is None else self._plan.update(agent, batch, follow)
 
     @property
     def critics(self) -> tuple[list[Tensor], list[Tensor]] | None:
@@ -114,8 +118,8 @@ class Plan:
             raise Missing("built from other sources: install vaerl again")
         self._agent = _parts(agent)
         actor, critic, _ = networks = self._agent[:3]
-        kernel, trunk = _actor(actor, rows)
-        critics = [_critic(each) for each in networks[1:]]
+        kernel, trunk, self._normalizer = _actor(actor, rows)
+        critics = [_critic(each, self._normalizer) for each in networks[1:]]
         _check_tensors([p for network in networks for p in network.parameters()])
         learned = agent.ent_coef_optimizer is not None
         below = [[p] for layer in trunk for p in (layer.weight, layer.bias)]
@@ -197,17 +201,19 @@ class Plan:
                 memory["share"] = torch.empty(s.paths, s.batch)
         return memory
 
-    def update(self, agent: Any, batch: Any) -> dict[str, Tensor] | None:
+    def update(self, agent: Any, batch: Any, follow: bool) -> dict[str, Tensor] | None:
         """One update; None, and nothing changed, where torch is to raise its error."""
         noise = agent.actor.noise
         calls = noise.calls
-        for memory in self._noise:
+        for memory in self._noise[0 if follow else 1 :]:
             generator = noise.generator("cpu")
             for name, numbers in memory.items():
                 draw = torch.rand if name in ("uniform", "share") else torch.randn
                 draw(numbers.shape, generator=generator, out=numbers)
         names = ("observations", "next_observations", "actions", "rewards", "dones", "discounts")
         given = [getattr(batch, name) for name in names]
+        if self._normalizer is not None:
+            given[:2] = [self._normalizer(obs.float()) for obs in given[:2]]
         columns = [None if part is None else part.float().contiguous() for part in given]
         info = torch.empty(len(INFO))
         sgemm, set_threads = matrix_product()
@@ -224,6 +230,7 @@ class Plan:
             float(agent.target_entropy) if learned else 0.0,
             agent._uniform_entropy,
             float(agent._alpha()),
+            follow,
             self._work.data_ptr(),
             info.data_ptr(),
             sgemm,
@@ -236,6 +243,8 @@ class Plan:
         for flat in (self.critic, self.actor, self.temperature)[: None if done == ALL else 1]:
             if flat is not None:
                 flat.after_step()
+        if not follow:
+            return {name: info[INFO.index(name)] for name in ("ent_coef", "critic_loss")}
         if done != ALL:  # the actor's loss or gradient is not finite: torch's step refuses it
             check_loss("actor_loss", info[1])
             self.actor.lend_gradient()
@@ -258,8 +267,8 @@ def _parts(agent: Any) -> tuple[Any, ...]:
     return actor, critic, agent.critic_target, *optimizers
 
 
-def _actor(actor: Any, rows: int) -> tuple[Kernel, list[nn.Linear]]:
-    """The density and the trunk."""
+def _actor(actor: Any, rows: int) -> tuple[Kernel, list[nn.Linear], nn.Module | None]:
+    """The density, the trunk and what observations pass first."""
     trunks = getattr(actor, "_trunks", lambda: None)()
     kernel = None if trunks is None else actor.density.kernel()
     if trunks is None or kernel is None:
@@ -270,15 +279,16 @@ def _actor(actor: Any, rows: int) -> tuple[Kernel, list[nn.Linear]]:
         raise Uncovered("these options of the density")
     if actor.num_auxiliary * rows > ROWS_AT_ONCE:
         raise Uncovered(f"{actor.num_auxiliary} paths for {rows} states")
-    return kernel, _layers(trunks[0])
+    return kernel, _layers(trunks.networks[0]), trunks.normalizer
 
 
-def _critic(critic: Any) -> list[list[nn.Linear]]:
+def _critic(critic: Any, normalizer: nn.Module | None) -> list[list[nn.Linear]]:
     """The linear layers of each of the critics."""
     plain = type(critic) is ContinuousCritic
-    if not plain or not sees_flat_floats(critic, critic.features_extractor):
+    trunks = Trunks.of(critic, [critic.features_extractor], critic.q_networks) if plain else None
+    if trunks is None or trunks.normalizer is not normalizer:
         raise Uncovered(f"critic {type(critic).__name__} with these options or observations")
-    stacks = [_layers(network) for network in critic.q_networks]
+    stacks = [_layers(network) for network in trunks.networks]
     if len({tuple(layer.out_features for layer in layers) for layers in stacks}) != 1:
         raise Uncovered("critics of different sizes")
     return stacks

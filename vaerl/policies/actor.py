@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from vaerl.densities import ConditionalValue
 from vaerl.densities.codes import draw_held_codes
 from vaerl.densities.options import check_positive
-from vaerl.policies.fast import Fast, sees_flat_floats
+from vaerl.policies.fast import Fast, Trunks
 from vaerl.policies.head import check_density_kwargs, make_head, prepare_mode
 from vaerl.policies.hold import WINDOWS, ZETA, Held, check_holds
 from vaerl.policies.noise import NoiseSource
@@ -108,9 +108,9 @@ class DensityActor(BasePolicy):
         self.noise.calls = calls  # the modules raise their own error
         return None
 
-    def _trunks(self) -> list[nn.Module] | None:
-        plain = type(self) is DensityActor and sees_flat_floats(self, self.features_extractor)
-        return [self.latent_pi] if plain else None
+    def _trunks(self) -> Trunks | None:
+        plain = type(self) is DensityActor
+        return Trunks.of(self, [self.features_extractor], [self.latent_pi]) if plain else None
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return super()._get_constructor_parameters() | {

@@ -24,7 +24,7 @@ from vaerl.policies.actor import REFUSE_SDE
 from vaerl.policies.codes import RolloutCodes
 from vaerl.policies.density_policy import DensityPolicy
 from vaerl.policies.distribution import DensityDistribution
-from vaerl.policies.fast import Fast, sees_flat_floats
+from vaerl.policies.fast import Fast, Trunks
 from vaerl.policies.head import check_density_kwargs, make_head, prepare_mode
 from vaerl.policies.noise import NoiseSource
 from vaerl.policies.spaces import (
@@ -284,14 +284,15 @@ class ActorCriticPolicy(DensityPolicy, SB3ActorCriticPolicy):
             density.value(context, codes), lambda: density.mode(context, self.num_candidates)
         ), values
 
-    def _trunks(self) -> tuple[nn.Module, nn.Module] | None:
+    def _trunks(self) -> Trunks | None:
         """Networks of the density's context and of the value over flat observations, if any."""
         nets = self.mlp_extractor
         extractors = (self.pi_features_extractor, self.vf_features_extractor)
         plain = type(self) is ActorCriticPolicy and type(nets) is MlpExtractor
-        if not plain or not sees_flat_floats(self, *extractors):
+        if not plain:
             return None
-        return nets.policy_net, nn.Sequential(*nets.value_net, self.value_net)
+        value = nn.Sequential(*nets.value_net, self.value_net)
+        return Trunks.of(self, extractors, [nets.policy_net, value])
 
     def context(self, obs: PyTorchObs) -> Tensor:
         """The context of the density ``(B, C)``."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,19 +20,49 @@ from torch import Tensor, nn
 from vaerl.densities import ConditionalDensity
 from vaerl.densities.base import Folded
 from vaerl.densities.fold import fold_stack
+from vaerl.policies.running import NormalizedFeatures, RunningMoments
+
+
+class Trunks(NamedTuple):
+    """Networks over flat float observations."""
+
+    normalizer: RunningMoments | None
+    """What observations pass first, if anything."""
+    networks: Sequence[nn.Module]
+
+    @classmethod
+    def of(
+        cls, policy: Any, extractors: Sequence[Any], networks: Sequence[nn.Module]
+    ) -> Trunks | None:
+        """Networks behind features extractors that leave observations flat and have at most one
+        normaliser; None behind others."""
+        space = policy.observation_space
+        flat = isinstance(space, spaces.Box) and len(space.shape) == 1
+        plain = flat and np.issubdtype(space.dtype, np.floating)
+        normalizers: set[RunningMoments | None] = set()
+        for extractor in extractors:
+            normalized = type(extractor) is NormalizedFeatures
+            inner = extractor.inner if normalized else extractor
+            plain = plain and type(inner) is FlattenExtractor
+            normalizers.add(extractor.normalizer.whole if normalized else None)
+        return cls(normalizers.pop(), networks) if plain and len(normalizers) == 1 else None
 
 
 class FastPolicy:
     """A snapshot of a policy; it has to be made again after the policy has changed.
 
     Args:
+        normalizer: of observations, which may go on changing.
         trunks: networks over the observation; the first gives the density's context.
         density: the folded density.
         watch: tells when something has changed.
     """
 
-    def __init__(self, trunks: list[Any], density: Folded, watch: _Watch) -> None:
-        self.trunks, self.density, self.watch = trunks, density, watch
+    def __init__(
+        self, normalizer: RunningMoments | None, trunks: list[Any], density: Folded, watch: _Watch
+    ) -> None:
+        self.normalizer, self.trunks = normalizer, trunks
+        self.density, self.watch = density, watch
         self.device = watch.device
 
     def rows(self, obs: np.ndarray) -> Tensor | None:
@@ -43,6 +73,8 @@ class FastPolicy:
 
     def __call__(self, obs: Tensor) -> list[Tensor]:
         """The output of each trunk at observations ``(B, S)``."""
+        if self.normalizer is not None:
+            obs = self.normalizer(obs)
         outputs = []
         for steps in self.trunks:
             h = obs
@@ -67,7 +99,7 @@ class Fast:
         self,
         policy: nn.Module,
         density: ConditionalDensity,
-        trunks: Callable[[], Sequence[nn.Module] | None],
+        trunks: Callable[[], Trunks | None],
     ) -> FastPolicy | None:
         """The current fast form of `policy`, or None.
 
@@ -95,24 +127,17 @@ class Fast:
         return {"_found": None, "_optimizer": None}
 
 
-def sees_flat_floats(policy: Any, *extractors: nn.Module) -> bool:
-    """Whether the trunks receive observations unchanged."""
-    space = policy.observation_space
-    flat = isinstance(space, spaces.Box) and len(space.shape) == 1
-    floats = flat and np.issubdtype(space.dtype, np.floating)
-    return floats and all(type(extractor) is FlattenExtractor for extractor in extractors)
-
-
 def _fold(
-    policy: nn.Module, density: ConditionalDensity, networks: Sequence[nn.Module] | None
+    policy: nn.Module, density: ConditionalDensity, trunks: Trunks | None
 ) -> FastPolicy | None:
-    watch = _Watch(policy, density.recognition_parameters())
-    if networks is None or watch.hooks():
+    normalizer = None if trunks is None else trunks.normalizer
+    watch = _Watch(policy, density.recognition_parameters(), normalizer)
+    if trunks is None or watch.hooks():
         return None
-    trunks, folded = [fold_stack(network) for network in networks], density.fold()
-    if folded is None or None in trunks:
+    stacks, folded = [fold_stack(network) for network in trunks.networks], density.fold()
+    if folded is None or None in stacks:
         return None
-    return FastPolicy(trunks, folded, watch)
+    return FastPolicy(normalizer, stacks, folded, watch)
 
 
 class _Watch:
@@ -121,14 +146,18 @@ class _Watch:
     Args:
         policy: the module to watch.
         unused: parameters that acting does not read.
+        live: a module that acting calls, so that what it holds may change.
     """
 
-    def __init__(self, policy: nn.Module, unused: Sequence[nn.Parameter]) -> None:
+    def __init__(
+        self, policy: nn.Module, unused: Sequence[nn.Parameter], live: nn.Module | None
+    ) -> None:
         skipped = set(map(id, unused))
         modules = [
             module
             for module in policy.modules()
-            if not skipped.intersection(map(id, module.parameters(recurse=False)))
+            if module is not live
+            and not skipped.intersection(map(id, module.parameters(recurse=False)))
         ]
         self._tensors: list[dict[str, Any]] = [
             own for module in modules for own in (module._parameters, module._buffers) if own

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -64,6 +64,11 @@ class ObservationNormalizer(nn.Module):
                     self.parts[key] = RunningMoments(part.shape or ())
         elif _numbers(space):
             self.parts[_WHOLE] = RunningMoments(space.shape or ())
+
+    @property
+    def whole(self) -> RunningMoments | None:
+        """Those of an observation that is one box."""
+        return cast(RunningMoments | None, dict(self.parts.items()).get(_WHOLE))
 
     def update(self, obs: Any) -> None:
         """Take in a batch of numpy observations."""
