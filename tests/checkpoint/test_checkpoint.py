@@ -28,6 +28,7 @@ from tests.runs.faulty import Crash, FaultyOs, read_all
 from tests.runs.tiny import Corridor, corridor, digest, make, observations, trained
 from vaerl.agents.description import AgentDescription, describe, make_agent
 from vaerl.checkpoint import find_checkpoint, load_checkpoint, save_checkpoint
+from vaerl.checkpoint.load import restore
 from vaerl.checkpoint.read import list_checkpoints
 from vaerl.checkpoint.rng import capture_rng, preserve_rng
 from vaerl.checkpoint.state import Parts
@@ -78,6 +79,24 @@ def test_a_vaerl_agent_comes_back(tmp_path: Path, name: str, density: str) -> No
             loaded.predict(obs, deterministic=deterministic)[0],
             agent.predict(obs, deterministic=deterministic)[0],
         )
+
+
+@pytest.mark.parametrize("name", ["sac", "ppo"])
+def test_a_seeded_agent_goes_on_with_the_saved_stream(tmp_path: Path, name: str) -> None:
+    """Also if another agent with that seed, on the same space, restarted the stream meanwhile."""
+    options: dict[str, Any] = {"policy_kwargs": {"net_arch": [8]}, "seed": 0}
+    options |= {"sac": {"buffer_size": 9}, "ppo": {"n_steps": 8, "batch_size": 4}}[name]
+
+    def made() -> Any:
+        return vaerl.agents.agent_class(name)("cvae", Corridor(), **options)
+
+    agent, _ = made(), made()
+    agent.predict(observations())
+    checkpoint = find_checkpoint(save_checkpoint(agent, tmp_path))
+    expected = agent.predict(observations())[0]
+    resumed = made()
+    restore(resumed, checkpoint, rng=True)
+    np.testing.assert_array_equal(resumed.predict(observations())[0], expected)
 
 
 def test_a_vaerl_policy_in_an_sb3_agent_comes_back(tmp_path: Path) -> None:

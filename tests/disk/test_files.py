@@ -11,8 +11,9 @@ import pytest
 
 from tests.runs.faulty import Crash, FaultyOs
 from vaerl.disk import files
-from vaerl.disk.errors import WriteError
+from vaerl.disk.errors import VaerlLoadError, WriteError
 from vaerl.disk.files import LineWriter, write_bytes
+from vaerl.disk.reading import read_file
 
 
 def count_calls(monkeypatch: pytest.MonkeyPatch, path: Path) -> int:
@@ -110,3 +111,18 @@ def test_trees_are_removed_without_following_links(tmp_path: Path) -> None:
     (gone / "link").symlink_to(kept)
     files.remove_tree(gone)
     assert os.listdir(tmp_path) == ["kept"] and (kept / "file").exists()
+
+
+def test_a_file_that_is_almost_all_hole_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A gigabyte of memory that costs nobody a disk; smaller ones and full ones are read."""
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(b"head")
+    os.truncate(path, 2**20)
+    assert len(read_file(path, 2**31)) == 2**20
+    os.truncate(path, 2**30)
+    monkeypatch.setattr("vaerl.disk.reading._read", lambda *given: pytest.fail("it was read"))
+    words = "a.safetensors: got 1,073,741,824 bytes with .* expected a file without holes"
+    with pytest.raises(VaerlLoadError, match=words):
+        read_file(path, 2**31)

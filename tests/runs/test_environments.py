@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ import pytest
 from gymnasium import spaces
 from typer.testing import CliRunner
 
+from tests.lab.processes import wait_for
 from vaerl.cli import app
 from vaerl.disk.errors import EnvironmentFault
 from vaerl.envs import ENVIRONMENTS
@@ -264,6 +268,35 @@ def test_every_environment_of_ours_declares_its_interface() -> None:
     for name in ENVIRONMENTS:
         if name != "vaerl/CubePads-v0":  # needs an extra
             assert declared(make_env(name)) is not None, name
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_signal_to_the_whole_group_ends_workers_in_order(name: str, tmp_path: Path) -> None:
+    """As a queue or a closed terminal sends it: the training is stopped and its state saved."""
+    config = odd(tmp_path / "run", "", env="Pendulum-v1", steps=10**6, eval_every=0, n_envs=2)
+    (tmp_path / "config.json").write_text(json.dumps({**config.to_dict(), "subprocess": True}))
+    script = (
+        "import json; from vaerl.runs.config import TrainConfig; from vaerl.runs.train import train"
+        "\ntrain(TrainConfig.from_dict(json.load(open('config.json'))), on_step=lambda step: "
+        "open('begun', 'w').close())"
+    )
+    with (tmp_path / "printed").open("w") as printed:
+        parent = subprocess.Popen(
+            [sys.executable, "-c", script],
+            cwd=tmp_path,
+            stderr=printed,
+            start_new_session=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        )
+    wait_for((tmp_path / "begun").exists)
+    os.killpg(parent.pid, getattr(signal, name))
+    assert parent.wait(120) == 0, (tmp_path / "printed").read_text()
+    status = RunDirectory(tmp_path / "run").status()
+    assert status["state"] == "stopped" and status["steps"] > 0
+    assert list((tmp_path / "run").glob("checkpoints/*/manifest.json"))
+    assert "Traceback" not in (tmp_path / "printed").read_text()
+    with pytest.raises(ProcessLookupError):
+        wait_for(lambda: os.killpg(parent.pid, 0) is not None, 10)
 
 
 class Still:

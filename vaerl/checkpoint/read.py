@@ -22,7 +22,7 @@ from typing import Any
 
 from vaerl.checkpoint.tensors import Tensors, from_bytes, unpack
 from vaerl.disk import jsonio
-from vaerl.disk.errors import VaerlLoadError, one_line
+from vaerl.disk.errors import RunFailed, VaerlLoadError, one_line
 from vaerl.disk.reading import check_kind, read_file
 
 FORMAT = 3
@@ -33,6 +33,7 @@ COUNTERS = ("num_timesteps", "_n_updates", "_episode_num", "_total_timesteps")  
 FILE = re.compile(r"(agent|replay-\d{5})\.safetensors")
 FILE_LIMIT = 2**31  # of a file of tensors; a replay buffer has several
 TRIED_SHOWN = 5
+DAMAGED = "it is damaged, or another version of vaerl wrote it"
 
 
 @dataclass(frozen=True)
@@ -152,6 +153,9 @@ def one_error(where: str) -> Iterator[None]:
         yield
     except VaerlLoadError:
         raise
+    except KeyError as error:
+        raise VaerlLoadError(f"{where}: {error} is missing; {DAMAGED}") from error
     except Exception as error:
-        text = str(error) if type(error) is ValueError else repr(error)
+        own = isinstance(error, ValueError | RunFailed)
+        text = str(error) if own else f"{type(error).__name__}: {error}; {DAMAGED}"
         raise VaerlLoadError(f"{where}: {text}") from error

@@ -84,11 +84,23 @@ class Parts:
                 if isinstance(fresh, torch.Tensor):
                     _check_like(stored[name], fresh, f"{prefix}/{name}")
             module.load_state_dict(stored)
+            _continue_streams(module, stored)
         for name, variable in self.variables.items():
             _check_like(state["variables"][name], variable, name)
             variable.data.copy_(state["variables"][name])  # its optimizer holds this very tensor
         for label, optimizer in self.optimizers.items():
             _restore_optimizer(optimizer, state["optimizers"][label], label)
+
+
+def _continue_streams(module: nn.Module, stored: dict[str, Any]) -> None:
+    """Give modules with a state beside their tensors the stored one, whatever they keep of it.
+
+    The random streams of a seeded agent stay its own under `load_state_dict`, as SB3's
+    `load(seed=…)` asks; training goes on with the stored ones.
+    """
+    for name, inner in module.named_modules():
+        if type(inner).set_extra_state is not nn.Module.set_extra_state:
+            inner.set_extra_state(stored[f"{name}._extra_state" if name else "_extra_state"])
 
 
 def _check_like(stored: torch.Tensor, fresh: torch.Tensor, name: str) -> None:

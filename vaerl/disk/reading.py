@@ -16,6 +16,12 @@ from vaerl.disk.errors import VaerlLoadError
 StrPath = str | os.PathLike[str]
 
 PIECE = 2**30  # bytes of one read; Linux reads no more than 2 GiB at once
+LARGE = 2**26
+"""Bytes of a file from which holes are refused: it may take gigabytes of memory and no disk."""
+SPARSE = 64
+"""Bytes of such a file to one on the disk; compressing file systems stay below."""
+BLOCK = 512
+"""Bytes of a block, as `stat` counts them."""
 KINDS = {
     stat.S_IFDIR: "a folder",
     stat.S_IFLNK: "a link",
@@ -58,6 +64,7 @@ def read_file(
                 raise VaerlLoadError(
                     f"{name}: got {status.st_size:,} bytes, expected at most {limit:,}"
                 )
+            _check_holes(status, name)
             return _read(fd, status.st_size)
         finally:
             os.close(fd)
@@ -66,6 +73,15 @@ def read_file(
     except (OSError, MemoryError) as error:
         reason = getattr(error, "strerror", None) or type(error).__name__
         raise VaerlLoadError(f"{name}: {reason}") from None
+
+
+def _check_holes(status: os.stat_result, name: str) -> None:
+    stored = getattr(status, "st_blocks", status.st_size) * BLOCK
+    if status.st_size > max(LARGE, SPARSE * stored):
+        raise VaerlLoadError(
+            f"{name}: got {status.st_size:,} bytes with {stored:,} on the disk, expected a file "
+            "without holes"
+        )
 
 
 def _read(fd: int, size: int) -> bytes:

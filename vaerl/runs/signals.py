@@ -7,6 +7,8 @@ effect it had before.
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -25,6 +27,36 @@ class Stopped(Exception):
 def ignore_interrupts() -> None:
     """Leave Ctrl-C, which reaches the whole process group of a terminal, to the parent process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def leave_to_parent() -> None:
+    """Leave all stop signals to the parent process: a queue or a terminal sends them to the group.
+
+    They are handled, not ignored: processes that this one starts would inherit that.
+    """
+    for number in STOPPING:
+        signal.signal(number, _leave_to_parent)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
+
+
+def _leave_to_parent(number: int, frame: FrameType | None) -> None:
+    parent = multiprocessing.parent_process()
+    if parent is None or not parent.is_alive():
+        os._exit(128 + number)
+
+
+@contextlib.contextmanager
+def blocked() -> Iterator[None]:
+    """Hold stop signals back inside the block; a process that is started there does so for good."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    former = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, former)
 
 
 class StopSignals:

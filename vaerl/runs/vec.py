@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -79,7 +78,7 @@ def make_vec(
     spec, arguments = find_spec(env_id), dict(options or {})
     check_env_options(spec, arguments)
     try:
-        first = _make_one(spec, arguments, limit, False)
+        first = _make_one(spec, arguments, limit)
         if arguments:  # some are first used by a reset
             first.reset()
     except Exception as error:
@@ -95,7 +94,7 @@ def make_vec(
     finally:
         first.close()
     make = [
-        partial(_make_one, spec, arguments, limit, subprocess, f" (copy {i})" if copies > 1 else "")
+        partial(_make_one, spec, arguments, limit, f" (copy {i})" if copies > 1 else "")
         for i in range(copies)
     ]
     names = [f"{env_id} (copy {i})" if copies > 1 else env_id for i in range(copies)]
@@ -105,10 +104,8 @@ def make_vec(
 
 
 def _make_one(
-    spec: EnvSpec, arguments: dict[str, Any], limit: int | None, subprocess: bool, copy: str = ""
+    spec: EnvSpec, arguments: dict[str, Any], limit: int | None, copy: str = ""
 ) -> gymnasium.Env:
-    if subprocess:  # Ctrl-C reaches the whole group of processes; the parent decides what it means
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
     env = make_env(spec, **arguments)
     declared = None if env.spec is None else env.spec.max_episode_steps
     if limit is None or (declared is not None and 0 < declared <= LONGEST):

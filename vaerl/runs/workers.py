@@ -8,7 +8,9 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
+from multiprocessing.util import Finalize
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -19,6 +21,7 @@ from stable_baselines3.common.vec_env.subproc_vec_env import _stack_obs, _worker
 
 from vaerl.checkpoint.objects import Lost
 from vaerl.disk.errors import EnvironmentFault, one_line
+from vaerl.runs.signals import blocked, leave_to_parent
 
 TIMEOUT = 300.0
 """Seconds that a copy may take for an answer."""
@@ -36,6 +39,7 @@ class Fault(NamedTuple):
 
 def work(remote: Connection, parent: Connection, make: CloudpickleWrapper) -> None:
     """SB3's worker; what ends it is sent as the answer that the parent waits for."""
+    leave_to_parent()
     try:
         _worker(remote, parent, make)
     except Exception as error:
@@ -55,17 +59,17 @@ class Line:
     """
 
     def __init__(self, make: CloudpickleWrapper, name: str, timeout: float) -> None:
-        kinds = multiprocessing.get_all_start_methods()
-        context: Any = multiprocessing.get_context(
-            "forkserver" if "forkserver" in kinds else "spawn"
-        )
+        context: Any = multiprocessing.get_context(_start_method())
         self.make, self.name, self.timeout = make, name, timeout
         self.limit = max(timeout, TIMEOUT)  # of the first answer, until the process has started
         self.connection, theirs = context.Pipe()
         self.process = context.Process(
             target=work, args=(theirs, self.connection, make), daemon=True
         )
-        self.process.start()
+        with blocked():  # until the worker handles signals itself
+            self.process.start()
+        # Before multiprocessing's own end, a SIGTERM that the worker leaves to its parent.
+        Finalize(self, self.process.kill, exitpriority=1)
         theirs.close()
 
     def send(self, message: Any) -> None:
@@ -113,6 +117,17 @@ class Line:
         self.process.join(GRACE)
         if self.process.is_alive():
             self.process.kill()
+
+
+def _start_method() -> str:
+    """That of the workers; the server that forks them is started, deaf to stop signals."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return "spawn"
+    with blocked():
+        resource_tracker.ensure_running()  # it unblocks some
+    with blocked():
+        forkserver.ensure_running()
+    return "forkserver"
 
 
 class Workers(SubprocVecEnv):
