@@ -27,6 +27,13 @@ AllowModule = Annotated[
 ]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an internal error.")]
 
+TRAIN_PANELS = {
+    "env": "What to train",
+    "eval_every": "Evaluation, pictures, video",
+    "out": "Folder, checkpoints, trackers",
+}
+"""Headings of the options of a training, by the first option below each."""
+
 
 def allow(modules: Sequence[str] | None) -> None:
     """Import the modules that the user allows."""

@@ -1,4 +1,4 @@
-"""The command `vaerl`: train, collect, eval, video, inspect, report, list, experiment, bench.
+"""The command `vaerl`: train, sweep, collect, eval, video, inspect, report, list and others.
 
 Heavy modules are imported inside the commands, so that help is quick.
 """
@@ -19,6 +19,7 @@ import typer
 from vaerl import __version__
 from vaerl.agents import AGENTS
 from vaerl.cli.arguments import (
+    TRAIN_PANELS,
     AllowModule,
     Debug,
     Deterministic,
@@ -32,6 +33,7 @@ from vaerl.cli.errors import OneLineGroup
 from vaerl.cli.film import video
 from vaerl.cli.inspection import inspect_run
 from vaerl.cli.options import of_dataclass, of_function, with_options
+from vaerl.cli.sweep import SWEEP_OPTIONS, sweep
 from vaerl.disk import files, jsonio
 from vaerl.disk.errors import only_looks
 from vaerl.envs import ENVIRONMENTS
@@ -79,19 +81,12 @@ def root(
         print(context.get_help())
 
 
-PANELS = {
-    "env": "What to train",
-    "eval_every": "Evaluation, pictures, video",
-    "out": "Folder, checkpoints, trackers",
-}
-
-
 def _switch(name: str, text: str) -> Any:
-    return typer.Option(name, help=text, rich_help_panel=PANELS["out"])
+    return typer.Option(name, help=text, rich_help_panel=TRAIN_PANELS["out"])
 
 
 @app.command()
-@with_options(of_dataclass(TrainConfig, PANELS), positional="agent")
+@with_options(of_dataclass(TrainConfig, TRAIN_PANELS), positional="agent")
 def train(
     fields: dict[str, Any],
     *,
@@ -100,14 +95,14 @@ def train(
         typer.Option(
             "--tuned",
             help="Start from the settings that ship for the environment (agents/tuned.toml).",
-            rich_help_panel=PANELS["env"],
+            rich_help_panel=TRAIN_PANELS["env"],
         ),
     ] = False,
     recipe: Annotated[
         str,
         typer.Option(
             help="Which of them: sac, crossq or ppo; default: the agent's first.",
-            rich_help_panel=PANELS["env"],
+            rich_help_panel=TRAIN_PANELS["env"],
         ),
     ] = "",
     overwrite: Annotated[bool, _switch("--overwrite", "Replace the run in the folder.")] = False,
@@ -255,6 +250,7 @@ def collect_demonstrations(
     print(f"{len(found)} episodes, {found.steps} steps: {places}")
 
 
+app.command("sweep")(with_options(SWEEP_OPTIONS)(sweep))
 app.command("video")(video)
 app.command("inspect")(inspect_run)
 

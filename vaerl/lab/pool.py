@@ -12,6 +12,8 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
 from multiprocessing.synchronize import Event
 from types import FrameType
@@ -47,13 +49,32 @@ class Executor(Protocol):
         ...
 
 
+def make_processes(jobs: int) -> Executor:
+    """One job runs in this process, more run in worker processes."""
+    return InProcess() if jobs == 1 else Processes(jobs)
+
+
+MakeExecutor = Callable[[int], Executor]
+_chosen: ContextVar[MakeExecutor] = ContextVar("executor", default=make_processes)
+
+
+@contextmanager
+def work_on(make: MakeExecutor) -> Iterator[None]:
+    """Have `make_executor` use `make` inside the block."""
+    token = _chosen.set(make)
+    try:
+        yield
+    finally:
+        _chosen.reset(token)
+
+
 def make_executor(jobs: int) -> Executor:
-    """One job runs in this process, more run in worker processes.
+    """The chosen executor (`work_on`; by default `make_processes`) for so many items at a time.
 
     >>> [end.value for end in make_executor(1).run(lambda x, tick: -x, [1, 2], print)]
     [-1, -2]
     """
-    return InProcess() if check_positive("jobs", jobs) == 1 else Processes(jobs)
+    return _chosen.get()(check_positive("jobs", jobs))
 
 
 class InProcess:

@@ -91,6 +91,8 @@ class TrainConfig:
     """Save the replay buffer with checkpoints, so that an off-policy run can continue."""
     track: tuple[str, ...] = ()
     """Trackers besides metrics.jsonl (`vaerl list trackers`)."""
+    group: str = ""
+    """Name of the runs that this one belongs to; a sweep fills it in."""
     wandb_project: str = "vaerl"
     """Project on Weights & Biases."""
     wandb_mode: str = "online"

@@ -24,6 +24,10 @@ HIDDEN = {LOCK, OWNER}
 """Names of what is in the folder of a run for its owner alone."""
 
 
+class InUse(ValueError):
+    """Another process writes to the folder; the message is one line."""
+
+
 class Owner:
     """The process that writes to a folder; the next one has a greater `number`.
 
@@ -66,15 +70,13 @@ def _last_number(folder: Path) -> int:
 def owned(folder: Path) -> Iterator[Owner]:
     """Keep other processes from writing to a folder inside the block; it must exist.
 
-    Raises ValueError if another process has it; WriteError.
+    Raises InUse if another process has it; WriteError.
     """
     lock = FileLock(folder / LOCK)
     try:
         lock.acquire(blocking=False)
     except Timeout:
-        raise ValueError(
-            f"out: {str(folder)!r} is in use: another process is training there"
-        ) from None
+        raise InUse(f"out: {str(folder)!r} is in use: another process is training there") from None
     except OSError as error:
         raise ValueError(
             f"out: {str(folder / LOCK)!r} is no lock: {error.strerror or error}"

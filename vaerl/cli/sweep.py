@@ -1,0 +1,156 @@
+"""The command `vaerl sweep`."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from vaerl.agents import AGENTS
+from vaerl.cli.arguments import TRAIN_PANELS, env_of
+from vaerl.cli.options import of_dataclass, parse_value
+from vaerl.disk import files
+from vaerl.envs.making import import_environments
+from vaerl.runs.config import TrainConfig, check_env_id
+
+PANEL = "The sweep"
+LEFT_OUT = ("agent", "seed", "out", "group")
+SWEEP_OPTIONS = [o for o in of_dataclass(TrainConfig, TRAIN_PANELS) if o.name not in LEFT_OUT]
+"""The options of a training that all trials may share."""
+
+
+def sweep(
+    fields: dict[str, Any],
+    *,
+    context: typer.Context,
+    what: Annotated[
+        str, typer.Argument(help="An agent, or a file SPEC.toml.", metavar="AGENT|SPEC.toml")
+    ],
+    grid: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Values of an option, such as density=cvae,gaussian or "
+            "agent_options.gamma=0.9,0.99; several grids give all combinations.",
+            metavar="NAME=VALUE,…",
+            rich_help_panel=PANEL,
+        ),
+    ] = None,
+    seeds: Annotated[
+        str, typer.Option(help="Such as 0-9 or 0,3,5 (default: 0).", rich_help_panel=PANEL)
+    ] = "",
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            help="Trials at once (default: the cores of this machine).",
+            min=1,
+            rich_help_panel=PANEL,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the runs, the table and the report (default: runs/sweep-AGENT-ENV).",
+            rich_help_panel=PANEL,
+        ),
+    ] = None,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Train tiny runs; show tracebacks of errors.")
+    ] = False,
+) -> None:
+    """Train AGENT with every combination of a grid, or the trials of SPEC.toml.
+
+    Every trial is a run of `vaerl train`. The same command again finishes what is missing.
+    """
+    spec = _read(what)
+    grids = {**spec.pop("grid"), **dict(map(parse_grid, grid or ()))}
+    chosen: Any = seeds or spec.pop("seeds", 0)
+    spec.pop("seeds", None)
+    train = _combine(spec, {name: fields[name] for name in fields if _is_given(context, name)})
+    if "env" not in grids:
+        train["env"] = train.get("env") or env_of(train.get("data", ""), train.get("from_", ""))
+    for name in grids.get("agent", [train.get("agent", TrainConfig.agent)]):
+        AGENTS.check(name)  # before torch is loaded: the answer is quick
+    for name in grids.get("env", [train.get("env")]):
+        if module := name.rpartition(":")[0]:
+            import_environments(module)
+        check_env_id(name)
+    folder = files.check_folder("--out", out or _default_folder(what, train))
+
+    from vaerl.sweep.run import run_sweep
+    from vaerl.sweep.spec import Sweep, parse_seeds
+
+    run_sweep(
+        Sweep(train, grids, parse_seeds(chosen)),
+        folder,
+        command=shlex.join(["vaerl", *sys.argv[1:]]),
+        jobs=jobs or os.cpu_count() or 1,
+        debug=debug,
+    )
+    print(f"finished: {folder}")
+
+
+def _read(what: str) -> dict[str, Any]:
+    """The tables of the file, or the agent that was named instead."""
+    from vaerl.sweep.spec import dotted, read_spec
+
+    spec = read_spec(Path(what)) if what.endswith(".toml") else {"agent": what}
+    return {**spec, "grid": dotted(spec.get("grid", {}))}
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    """Whether an option stands on the command line; others must not replace those of the file."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _combine(spec: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """Fields of the file, and those of the command line, which count more, option by option."""
+    both = {
+        name: {**spec[name], **given[name]}
+        for name in spec.keys() & given.keys()
+        if isinstance(spec[name], dict)
+    }
+    return {**spec, **given, **both}
+
+
+def _default_folder(what: str, train: dict[str, Any]) -> Path:
+    env = train.get("env", "").rpartition("/")[2].rpartition(":")[2]
+    name = Path(what).stem if what.endswith(".toml") else "-".join(filter(None, (what, env)))
+    return Path("runs", f"sweep-{name}")
+
+
+def parse_grid(text: str) -> tuple[str, list[Any]]:
+    """Read NAME=VALUE,…; the commas inside of brackets and quotes belong to a value.
+
+    >>> parse_grid('agent_options.policy_kwargs={"net_arch":[64,64]},{"net_arch":[256]}')
+    ('agent_options.policy_kwargs', [{'net_arch': [64, 64]}, {'net_arch': [256]}])
+    """
+    name, equals, values = text.partition("=")
+    if not equals:
+        raise ValueError(f"--grid: got {text!r}, expected NAME=VALUE,…, such as density=cvae,flow")
+    try:
+        return name.replace("-", "_"), [parse_value(value) for value in split(values)]
+    except ValueError as error:
+        raise ValueError(f"--grid {name}: {error}") from None
+
+
+def split(text: str) -> Sequence[str]:
+    """The parts between the commas that stand outside of brackets and quotes.
+
+    >>> split("[4,2],[8]"), split("cvae,gaussian")
+    (['[4,2]', '[8]'], ['cvae', 'gaussian'])
+    """
+    parts, depth, quoted = [""], 0, False
+    for sign in text:
+        quoted ^= sign == '"'
+        depth += 0 if quoted else (sign in "[{(") - (sign in ")}]")
+        if sign == "," and not depth and not quoted:
+            parts.append("")
+        else:
+            parts[-1] += sign
+    return parts
