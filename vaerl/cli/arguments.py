@@ -25,6 +25,21 @@ AllowModule = Annotated[
         metavar="MODULE",
     ),
 ]
+Executor = Annotated[
+    str,
+    typer.Option(
+        help="Where the work runs (`vaerl list executors`; default: processes).",
+        rich_help_panel="Machines",
+    ),
+]
+RayAddress = Annotated[
+    str,
+    typer.Option(
+        help="Ray cluster: HOST:PORT of its head, auto on one of its machines, or "
+        "http://HOST:8265 to submit the command as a job.",
+        rich_help_panel="Machines",
+    ),
+]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an internal error.")]
 
 TRAIN_PANELS = {

@@ -24,6 +24,8 @@ from vaerl.cli.arguments import (
     Debug,
     Deterministic,
     Episodes,
+    Executor,
+    RayAddress,
     Run,
     Seed,
     allow,
@@ -55,6 +57,7 @@ app = typer.Typer(cls=OneLineGroup, **STYLE)
 REGISTRIES = {
     "agents": "vaerl.agents:AGENTS",
     "densities": "vaerl.densities:DENSITIES",
+    "executors": "vaerl.lab.executors:EXECUTORS",
     "experiments": "vaerl.experiments:EXPERIMENTS",
     "native": "vaerl.native.library",
     "planners": "vaerl.planning:PLANNERS",
@@ -327,9 +330,14 @@ def experiment(
         return
     function = EXPERIMENTS.load(name)
 
-    def run(values: dict[str, Any]) -> None:
+    def run(
+        values: dict[str, Any], *, executor: Executor = "", ray_address: RayAddress = ""
+    ) -> None:
+        from vaerl.lab.executors import executing
+
         values["out"] = files.check_folder("--out", values["out"])
-        print(function(**values))
+        with executing(executor, ray_address, values["out"]):
+            print(function(**values))
 
     run_function(context, f"experiment {name}", function, run, out=Path("runs") / name)
 
@@ -353,7 +361,7 @@ def run_function(
     context: typer.Context,
     name: str,
     function: Callable[..., Any],
-    run: Callable[[dict[str, Any]], None],
+    run: Callable[..., None],
     **defaults: Any,
 ) -> None:
     """Call `run` with the options of the command line; they are the arguments of `function`."""

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from vaerl.agents import AGENTS
-from vaerl.cli.arguments import TRAIN_PANELS, env_of
+from vaerl.cli.arguments import TRAIN_PANELS, Executor, RayAddress, env_of
 from vaerl.cli.options import of_dataclass, parse_value
 from vaerl.disk import files
 from vaerl.envs.making import import_environments
@@ -58,6 +58,8 @@ def sweep(
             rich_help_panel=PANEL,
         ),
     ] = None,
+    executor: Executor = "",
+    ray_address: RayAddress = "",
     debug: Annotated[
         bool, typer.Option("--debug", help="Train tiny runs; show tracebacks of errors.")
     ] = False,
@@ -81,16 +83,18 @@ def sweep(
         check_env_id(name)
     folder = files.check_folder("--out", out or _default_folder(what, train))
 
+    from vaerl.lab.executors import executing
     from vaerl.sweep.run import run_sweep
     from vaerl.sweep.spec import Sweep, parse_seeds
 
-    run_sweep(
-        Sweep(train, grids, parse_seeds(chosen)),
-        folder,
-        command=shlex.join(["vaerl", *sys.argv[1:]]),
-        jobs=jobs or os.cpu_count() or 1,
-        debug=debug,
-    )
+    with executing(executor, ray_address, folder):
+        run_sweep(
+            Sweep(train, grids, parse_seeds(chosen)),
+            folder,
+            command=shlex.join(["vaerl", *sys.argv[1:]]),
+            jobs=jobs or os.cpu_count() or 1,
+            debug=debug,
+        )
     print(f"finished: {folder}")
 
 
@@ -98,7 +102,7 @@ def _read(what: str) -> dict[str, Any]:
     """The tables of the file, or the agent that was named instead."""
     from vaerl.sweep.spec import dotted, read_spec
 
-    spec = read_spec(Path(what)) if what.endswith(".toml") else {"agent": what}
+    spec: dict[str, Any] = read_spec(Path(what)) if what.endswith(".toml") else {"agent": what}
     return {**spec, "grid": dotted(spec.get("grid", {}))}
 
 

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
 from multiprocessing.synchronize import Event
+from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple, Protocol
 
@@ -49,8 +50,14 @@ class Executor(Protocol):
         ...
 
 
-def make_processes(jobs: int) -> Executor:
-    """One job runs in this process, more run in worker processes."""
+def make_processes(jobs: int, address: str = "", storage: Path | None = None) -> Executor:
+    """One job runs in this process, more run in worker processes; no address, no storage.
+
+    Raises:
+        ValueError: an address was given.
+    """
+    if address:
+        raise ValueError(f"--ray-address: got {address!r}, expected --executor ray with it")
     return InProcess() if jobs == 1 else Processes(jobs)
 
 

@@ -1,0 +1,219 @@
+"""Work on a Ray cluster: every item is a trial of Ray Tune, which runs again if its worker dies.
+
+Ray's own files are no state: a finished cell or run says so in its folder, on storage that all
+machines share under the same path. A trial that begins again therefore goes on from the last
+checkpoint of its run, and a command that is given again does what is missing.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from urllib.parse import urlsplit
+
+from vaerl.disk import files
+from vaerl.disk.errors import RunFailed, one_line
+from vaerl.lab.pool import Ended, Show, Work
+from vaerl.runs.owner import InUse
+
+LOOPBACK = ("localhost", "127.0.0.1", "::1", "local", "")
+TRIES = 5
+"""How often a trial runs again after its worker died."""
+REPORT = 2.0  # seconds between two reports of a trial's progress
+IN_USE = 60.0  # seconds for which a trial waits for the worker that had its folder before
+SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # several files a trial
+    "TUNE_GLOBAL_CHECKPOINT_S": "600",
+    "TUNE_MAX_PENDING_TRIALS_PG": "256",
+}
+"""Variables that Ray reads; those of the user count more."""
+
+
+class OnRay:
+    """Runs the items as trials of Ray Tune, each on one core.
+
+    Args:
+        jobs: items at a time.
+        address: HOST:PORT of the head of a cluster, "auto" on one of its machines, or "" for a
+            cluster that begins and ends with the work, on this machine alone.
+        storage: folder for Ray's files, shared by all machines.
+
+    Raises:
+        ImportError: Ray is not installed.
+        ValueError: an address that Tune cannot use, or one of another machine without a token.
+    """
+
+    def __init__(self, jobs: int, address: str, storage: Path) -> None:
+        check_address(address)
+        self.jobs, self.address, self.storage = jobs, address, storage / ".ray"
+        for name, value in SETTINGS.items():
+            os.environ.setdefault(name, value)
+        load_ray()
+
+    def run(self, work: Work, items: Sequence[Any], show: Show) -> Iterator[Ended]:
+        """See `Executor.run`; the items that ended are given once all have."""
+        if not items:
+            return
+        with self._cluster():
+            grid = self._fit(work, items, show)
+        stopped = False
+        for result in grid:
+            end = _read(result)
+            stopped |= end is None
+            if end is not None:
+                yield end
+        if stopped:
+            raise KeyboardInterrupt
+        files.remove_tree(self.storage)
+
+    @contextmanager
+    def _cluster(self) -> Iterator[None]:
+        ray = load_ray()
+        here: dict[str, Any] = {
+            "num_cpus": self.jobs,
+            "include_dashboard": False,
+            "_node_ip_address": "127.0.0.1",
+        }
+        ray.init(
+            address=self.address or "local",
+            log_to_driver=False,
+            logging_level="ERROR",
+            **({} if self.address else here),
+        )
+        try:
+            check_address(ray.get_runtime_context().gcs_address)
+            yield
+        finally:
+            ray.shutdown()
+
+    def _fit(self, work: Work, items: Sequence[Any], show: Show) -> Any:
+        tune = importlib.import_module("ray.tune")
+
+        class Watch(tune.Callback):  # type: ignore[name-defined,misc]
+            """Shows the progress that the trials report."""
+
+            def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: Any) -> None:
+                show(trial.config["place"], result["amount"])
+
+        folder = Path.cwd()
+
+        def trial(settings: Mapping[str, Any], work: Work, items: Sequence[Any]) -> None:
+            _work_in_trial(settings, work, items, folder)
+
+        return tune.Tuner(
+            tune.with_resources(tune.with_parameters(trial, work=work, items=items), {"cpu": 1}),
+            param_space={"place": tune.grid_search(list(range(len(items))))},
+            tune_config=tune.TuneConfig(max_concurrent_trials=self.jobs, reuse_actors=True),
+            run_config=tune.RunConfig(
+                name=f"{time.time_ns():x}",
+                storage_path=str(self.storage.absolute()),
+                failure_config=tune.FailureConfig(max_failures=TRIES),
+                callbacks=[Watch()],
+                verbose=0,
+            ),
+        ).fit()
+
+
+def _work_in_trial(
+    settings: Mapping[str, Any], work: Work, items: Sequence[Any], folder: Path
+) -> None:
+    """Do the work of a place; its value or its error is the last report."""
+    report = importlib.import_module("ray.tune").report
+    os.chdir(folder)
+    last = time.monotonic()
+
+    def tick(amount: float) -> None:
+        nonlocal last
+        if time.monotonic() - last > REPORT:
+            last = time.monotonic()
+            report({"amount": float(amount)})
+
+    done: dict[str, Any] = {"amount": 0.0, "ended": True}
+    try:
+        done["value"] = _in_turn(partial(work, items[settings["place"]], tick))
+    except Exception as error:  # one of the work; the death of a worker is Ray's matter
+        done["error"] = one_line(error) or type(error).__name__
+    report(done)
+
+
+def _in_turn(work: Any) -> Any:
+    """Do the work once the worker that had its folder before is gone."""
+    start = time.monotonic()
+    while True:
+        try:
+            return work()
+        except InUse:
+            if time.monotonic() - start > IN_USE:
+                raise
+            time.sleep(1.0)
+
+
+def _read(result: Any) -> Ended | None:
+    """How a trial ended; None if it was interrupted."""
+    metrics, place = result.metrics or {}, result.config["place"]
+    if metrics.get("ended"):
+        error = metrics.get("error")
+        return Ended(place, metrics.get("value"), None if error is None else RunFailed(error))
+    if result.error is None:
+        return None
+    cause = one_line(str(result.error).strip().splitlines()[-1], 200)
+    return Ended(place, None, RunFailed(f"its worker died {TRIES + 1} times: {cause}"))
+
+
+def load_ray() -> ModuleType:
+    """Import Ray with Tune.
+
+    Raises:
+        ImportError: one line that says what to install.
+    """
+    try:
+        importlib.import_module("ray.tune")
+        return importlib.import_module("ray")
+    except ImportError as error:
+        raise ImportError(
+            f"--executor ray: {error}; install it with: pip install 'vaerl[ray]'"
+        ) from error
+
+
+def check_address(address: str) -> str:
+    """Return the address of a cluster if Tune may go there.
+
+    Raises:
+        ValueError: Ray's client protocol, or another machine without a token: whoever reaches a
+            cluster without one can run any code there.
+
+    >>> check_address("127.0.0.1:6379")
+    '127.0.0.1:6379'
+    >>> check_address("ray://10.0.0.1:10001")
+    Traceback (most recent call last):
+    ValueError: --ray-address: got 'ray://10.0.0.1:10001', expected HOST:PORT, auto, or \
+http://HOST:8265 for a job
+    """
+    url = urlsplit(address if "://" in address else f"//{address}")
+    if url.scheme not in ("", "http", "https"):
+        raise ValueError(
+            f"--ray-address: got {address!r}, expected HOST:PORT, auto, or http://HOST:8265 for a "
+            "job"
+        )
+    if (url.hostname or "") not in (*LOOPBACK, "auto") and not has_token():
+        raise ValueError(
+            f"--ray-address: got {address!r} without a token, expected RAY_AUTH_MODE=token with "
+            "RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH for a machine other than this one"
+        )
+    return address
+
+
+def has_token() -> bool:
+    """Whether Ray will authenticate with a token that the environment gives."""
+    given = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
+    return os.environ.get("RAY_AUTH_MODE") == "token" and bool(given)
