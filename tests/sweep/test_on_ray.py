@@ -14,7 +14,7 @@ import pytest
 
 from tests.sweep.machines import Machines, owner_of, start_sweep, wait_until
 from vaerl.checkpoint.read import find_checkpoint
-from vaerl.lab.on_ray import OnRay, check_address
+from vaerl.lab.on_ray import ALONE, SETTINGS, OnRay, check_address
 from vaerl.runs import RunDirectory
 
 ROOT = Path(__file__).parents[2]
@@ -35,7 +35,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(16))
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    for name, value in {**SETTINGS, **ALONE}.items():
+        monkeypatch.setenv(name, value)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.chdir(tmp_path)
     yield tmp_path

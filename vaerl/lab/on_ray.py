@@ -37,6 +37,8 @@ SETTINGS = {
     "TUNE_MAX_PENDING_TRIALS_PG": "256",
 }
 """Variables that Ray reads; those of the user count more."""
+ALONE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+"""On any system: without clusters, Ray listens on loopback only."""
 
 
 class OnRay:
@@ -56,7 +58,7 @@ class OnRay:
     def __init__(self, jobs: int, address: str, storage: Path) -> None:
         check_address(address)
         self.jobs, self.address, self.storage = jobs, address, storage / ".ray"
-        for name, value in SETTINGS.items():
+        for name, value in {**SETTINGS, **({} if address else ALONE)}.items():
             os.environ.setdefault(name, value)
         load_ray()
 
@@ -79,11 +81,7 @@ class OnRay:
     @contextmanager
     def _cluster(self) -> Iterator[None]:
         ray = load_ray()
-        here: dict[str, Any] = {
-            "num_cpus": self.jobs,
-            "include_dashboard": False,
-            "_node_ip_address": "127.0.0.1",
-        }
+        here: dict[str, Any] = {"num_cpus": self.jobs, "include_dashboard": False}
         ray.init(
             address=self.address or "local",
             log_to_driver=False,
@@ -99,7 +97,7 @@ class OnRay:
     def _fit(self, work: Work, items: Sequence[Any], show: Show) -> Any:
         tune = importlib.import_module("ray.tune")
 
-        class Watch(tune.Callback):  # type: ignore[name-defined,misc]
+        class Watch(tune.Callback):  # type: ignore[name-defined]
             """Shows the progress that the trials report."""
 
             def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: Any) -> None:
