@@ -330,3 +330,12 @@ def test_options_of_an_agent_are_those_of_its_constructor() -> None:
     assert not {"self", "env", "seed", "policy", "kwargs", "args", "support_multi_env"} & (
         sac | ppo
     )
+
+
+def test_envpool_steps_the_copies(tmp_path: Path) -> None:
+    pytest.importorskip("envpool")
+    out = tmp_path / "run"
+    train(small(out, env="Pendulum-v1", n_envs=4, envpool=True))
+    assert RunDirectory.open(out).status()["state"] == "finished"
+    with pytest.raises(ValueError, match="envpool: got it together with subprocess"):
+        small(out, envpool=True, subprocess=True)

@@ -71,6 +71,9 @@ class TrainConfig:
     """With subprocess: seconds that a copy may take for a step before it counts as failed."""
     worker_restarts: int = 0
     """With subprocess: failed copies that are begun anew, their episodes cut; 0 ends the run."""
+    envpool: bool = False
+    """Step the copies with EnvPool, in threads of C++ (extra: envpool); such a run, resumed, begins
+    new episodes."""
     device: str = "auto"
     """Device of torch: auto, cpu, cuda or cuda:NUMBER."""
     eval_every: int | None = None
@@ -116,6 +119,8 @@ class TrainConfig:
                 object.__setattr__(self, name, max(1, self.steps // share))
         for name in ("seed", "eval_every", "picture_every", "checkpoint_every"):
             _check_whole(name, getattr(self, name), 0)
+        if self.envpool and self.subprocess:
+            raise ValueError("envpool: got it together with subprocess, expected one of them")
         for tracker in self.track:
             TRACKERS.check(tracker, "track")
         check_name("wandb_mode", self.wandb_mode, WANDB_MODES)

@@ -88,7 +88,7 @@ def train(
     files.check_folder("out", config.out)
     run = RunDirectory(config.out)
     _check_place(run, config, overwrite, resume)  # before the agent: that may take minutes
-    env = _make_env(config, config.n_envs, config.subprocess)
+    env = _make_env(config, config.n_envs, subprocess=config.subprocess, envpool=config.envpool)
     try:
         agent = make_agent(config, env, _seeds(config)["agent"])
         with run.locked(), stop_signals() as signals:
@@ -116,12 +116,12 @@ def load_run(path: Path) -> tuple[BaseAlgorithm, TrainConfig, int]:
     return agent, config, checkpoint.num_timesteps
 
 
-def _make_env(config: TrainConfig, copies: int = 1, subprocess: bool = False) -> VecEnv:
+def _make_env(config: TrainConfig, copies: int = 1, **where: bool) -> VecEnv:
     return make_vec(
         config.env,
         copies,
         options=config.env_options,
-        subprocess=subprocess,
+        **where,
         timeout=config.worker_timeout,
         restarts=config.worker_restarts,
         discrete=agent_class(config.agent).discrete,

@@ -15,6 +15,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 import vaerl.envs  # noqa: F401  (registers the environments, in worker processes too)
 from vaerl.disk.errors import EnvironmentFault, one_line
+from vaerl.envs.batched import make_envpool
 from vaerl.envs.making import LONGEST, check_env_options, find_spec, make_env
 from vaerl.policies.spaces import check_action_space
 from vaerl.runs.config import check_env_id
@@ -57,6 +58,7 @@ def make_vec(
     limit: int | None = None,
     timeout: float = TIMEOUT,
     restarts: int = 0,
+    envpool: bool = False,
 ) -> VecEnv:
     """Make `copies` of the environment, each under a Monitor, with spawned seeds.
 
@@ -64,6 +66,8 @@ def make_vec(
 
     With `subprocess`, each copy has `timeout` seconds for an answer, and `restarts` copies that
     fail are begun anew.
+
+    With `envpool`, EnvPool steps the copies; it must know the id and have the same spaces.
 
     With `limit`, an episode of an environment that declares no end is cut after so many steps.
 
@@ -93,12 +97,27 @@ def make_vec(
         raise ValueError(f"env {env_id!r}: {error}") from error
     finally:
         first.close()
+    if envpool:
+        return _make_envpool(spec, copies, arguments, first, seed)
     make = [
         partial(_make_one, spec, arguments, limit, f" (copy {i})" if copies > 1 else "")
         for i in range(copies)
     ]
     names = [f"{env_id} (copy {i})" if copies > 1 else env_id for i in range(copies)]
     env: VecEnv = _Workers(make, names, timeout, restarts) if subprocess else _Dummy(make)  # type: ignore[arg-type]
+    env.seed(seed)
+    return env
+
+
+def _make_envpool(
+    spec: EnvSpec, copies: int, arguments: dict[str, Any], first: gymnasium.Env, seed: int | None
+) -> VecEnv:
+    env = make_envpool(spec.id, copies, **arguments)
+    for name in ("observation_space", "action_space"):
+        theirs, ours = getattr(env, name), getattr(first, name)
+        if theirs.shape != ours.shape:
+            env.close()
+            raise ValueError(f"envpool: {name} is {theirs} for {spec.id!r}, expected {ours}")
     env.seed(seed)
     return env
 

@@ -17,6 +17,7 @@ import gymnasium
 import numpy as np
 import torch
 
+from vaerl.lab.bench.simulators import simulators
 from vaerl.lab.bench.timing import Case, Goal, Group
 
 TASK = "HalfCheetah-v5"
@@ -248,6 +249,7 @@ GROUPS: dict[str, Callable[[str], Group]] = {
     "dynamics-gaussian": lambda device: dynamics("gaussian", device),
     "dynamics-cvae": lambda device: dynamics("cvae", device),
     "planning": planning,
+    "simulators": partial(simulators, TASK),
     "storage": storage,
     "imports": imports,
 }
