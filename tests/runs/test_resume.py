@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.runs.faulty import Crash, FaultyOs
+from vaerl.disk import files
 from vaerl.lab.training import finish_run
 from vaerl.runs import RunDirectory
 from vaerl.runs.config import TrainConfig
-from vaerl.runs.train import train
+from vaerl.runs.train import _check_place, train
 
 NO_CHECKPOINT = r"^--resume: '.*run' has no checkpoint to resume from; .*--out, or --overwrite"
 
@@ -75,6 +79,29 @@ def test_a_run_that_has_written_nothing_starts(tmp_path: Path) -> None:
     assert not run.holds_work
     assert train(config(tmp_path), resume=True).status()["steps"] == 12
     assert run.holds_work
+
+
+def test_a_creation_or_a_deletion_that_was_cut_off_begins_anew(
+    wanted: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever a kill came: a new run still starts, and an old one can still be replaced."""
+    data, ended = wanted.resolved().to_dict(), 0
+    for at in range(30):
+        old = tmp_path / f"old{at}"
+        shutil.copytree(wanted.out, old)
+        for folder in (old, tmp_path / f"new{at}"):
+            monkeypatch.setattr(files, "os", FaultyOs(at))
+            with contextlib.suppress(Crash), RunDirectory(folder).locked():
+                RunDirectory(folder).create(data, overwrite=True)
+                ended += 1
+            monkeypatch.undo()
+            run = RunDirectory(folder)
+            if not run.holds_work:
+                assert not _check_place(run, wanted, overwrite=False, resume=True)
+            run.create(data, overwrite=True)
+            assert run.config["seed"] == 0 and not run.holds_work
+            assert not any(name.startswith((".partial", ".trash")) for name in os.listdir(folder))
+    assert 0 < ended < 60
 
 
 def test_a_cell_killed_before_its_first_checkpoint_is_made_again(tmp_path: Path) -> None:

@@ -180,6 +180,6 @@ def prune_checkpoints(directory: str | os.PathLike[str], keep_last: int) -> None
 def _sweep(directory: Path) -> None:
     """Delete what killed saves left behind; only one process at a time writes to a directory."""
     for path in directory.iterdir():
-        if path.name.startswith((files.PARTIAL, files.TRASH)):
+        if files.is_leftover(path):
             with contextlib.suppress(OSError):
                 files.remove_tree(path)

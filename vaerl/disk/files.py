@@ -29,6 +29,11 @@ BLOCK = 2**16  # bytes read at once in search of the last line
 SAFE = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # no link, no waiting for a pipe
 
 
+def is_leftover(path: Path) -> bool:
+    """Whether a write or a deletion that was cut off left this file or directory."""
+    return path.name.startswith((PARTIAL, TRASH))
+
+
 @contextlib.contextmanager
 def _writing(path: StrPath) -> Iterator[None]:
     """Turn any OSError inside into the one `WriteError` that names `path`."""

@@ -127,7 +127,7 @@ class RunDirectory:
 
     def check_free(self, overwrite: bool = False) -> None:
         """Raise ValueError for an existing run without `overwrite` and for other files."""
-        if not self.path.is_dir() or not {path.name for path in self.path.iterdir()} - HIDDEN:
+        if not self.path.is_dir() or not any(map(self._is_content, self.path.iterdir())):
             return
         if not (self.config_path.exists() or self.status_path.exists()):
             raise ValueError(
@@ -138,17 +138,28 @@ class RunDirectory:
                 f"out: {str(self.path)!r} holds a run already; choose another folder or --overwrite"
             )
 
+    def _is_content(self, path: Path) -> bool:
+        """Whether something in the folder is more than a creation that was cut off leaves there."""
+        if path.name in HIDDEN or files.is_leftover(path):
+            return False
+        own = path in (self.checkpoints_path, self.figures_path, self.videos_path)
+        return not own or path.is_symlink() or not path.is_dir() or any(path.iterdir())
+
     @property
     def holds_work(self) -> bool:
         """Whether a file besides the configuration and the status has content."""
         made = {*HIDDEN, self.error_path.name, self.config_path.name, self.status_path.name}
-        found = (path for path in self.path.rglob("*") if path.name not in made)
+        found = (
+            path
+            for path in self.path.rglob("*")
+            if path.name not in made
+            and not any(map(files.is_leftover, (path, *path.relative_to(self.path).parents)))
+        )
         return any(path.is_symlink() or (path.is_file() and path.stat().st_size) for path in found)
 
     def _clear(self) -> None:
         own = (
             self.config_path,  # first, so that a run deleted in part is not taken for a run
-            self.status_path,
             self.metrics_path,
             self.evaluation_path,
             self.error_path,
@@ -158,6 +169,8 @@ class RunDirectory:
             self.videos_path,
             self.episodes_path,
             *(self.path / name for name in TRACKERS.names()),
+            *(path for path in self.path.glob(".*") if files.is_leftover(path)),
+            self.status_path,  # last, so that it can be deleted again
         )
         for path in own:
             if os.path.lexists(path):

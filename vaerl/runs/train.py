@@ -143,7 +143,7 @@ def _check_place(run: RunDirectory, config: TrainConfig, overwrite: bool, resume
     Raises ValueError if the folder can hold neither that nor a new run.
     """
     saved = resume and bool(list_checkpoints(run.checkpoints_path))
-    if resume and not run.config_path.exists() and (saved or run.status_path.exists()):
+    if resume and not run.config_path.exists() and run.holds_work and run.status_path.exists():
         raise ValueError(f"--resume: config.json is missing from {str(run.path)!r}")
     if resume and run.config_path.exists():
         if difference := config.difference(read_config(RunDirectory.open(run.path))):
