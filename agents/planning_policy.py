@@ -127,7 +127,7 @@ class PlanningPolicy(BasePolicy):
                 f"state: got a plan for {state[0].shape[0]} observations, expected {rows}"
             )
         actions, *rest = (torch.as_tensor(part, device=self.device) for part in state)
-        fresh = self.planner.actions.start(rows, self.planner.horizon, self.device)
+        fresh = self.planner.fresh(rows, self.device)
         law = tuple(rest[: len(fresh)])
         kept = rest[len(fresh)] if len(rest) > len(fresh) else None
         starts = np.zeros(rows, dtype=bool) if episode_start is None else episode_start
@@ -135,6 +135,7 @@ class PlanningPolicy(BasePolicy):
         if bool(new.all()):
             return None
         if bool(new.any()):
+            new = new.repeat_interleave(self.planner.modes)
             law = tuple(
                 torch.where(new.view(-1, 1, 1), start, old)
                 for start, old in zip(fresh, law, strict=True)

@@ -4,7 +4,8 @@ from vaerl.planning.actions import BoxActions, DiscreteActions
 from vaerl.planning.evaluation import plan_returns
 from vaerl.planning.model import Model, Step
 from vaerl.planning.objectives import OBJECTIVES, cvar
-from vaerl.planning.planners import CEM, ICEM, MPPI, Plan, Planner, RandomShooting
+from vaerl.planning.planner import Plan, Planner
+from vaerl.planning.planners import CEM, ICEM, MPPI, RandomShooting
 from vaerl.planning.registry import PLANNERS, make_planner, planner_names, planner_options
 from vaerl.planning.simulator import SimulatorModel
 

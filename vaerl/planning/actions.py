@@ -54,6 +54,10 @@ class Actions(Protocol):
     def shift_plans(self, plans: Tensor) -> Tensor:
         """Plans one step later, their last action twice."""
 
+    def traits(self, plans: Tensor) -> Tensor:
+        """Numbers ``(B, N, F)`` whose distances tell how differently plans move: running sums of
+        their actions, in which noise averages out."""
+
 
 class BoxActions:
     """Sequences in a box, normal around a mean and clipped to the bounds.
@@ -132,6 +136,10 @@ class BoxActions:
         """See `Actions`."""
         return torch.cat((plans[..., 1:, :], plans[..., -1:, :]), dim=-2)
 
+    def traits(self, plans: Tensor) -> Tensor:
+        """See `Actions`."""
+        return (plans / self.half.to(plans)).cumsum(-2).flatten(-2)
+
     def _clip(self, plans: Tensor) -> Tensor:
         return plans.clamp(self.low.to(plans), self.high.to(plans))
 
@@ -192,3 +200,8 @@ class DiscreteActions:
     def shift_plans(self, plans: Tensor) -> Tensor:
         """See `Actions`."""
         return torch.cat((plans[..., 1:], plans[..., -1:]), dim=-1)
+
+    def traits(self, plans: Tensor) -> Tensor:
+        """See `Actions`."""
+        chosen = torch.nn.functional.one_hot(plans, self.count)
+        return chosen.float().cumsum(-2).flatten(-2)

@@ -9,7 +9,7 @@ from gymnasium import spaces
 
 from vaerl.names import check_name
 from vaerl.planning.actions import Actions, BoxActions, DiscreteActions
-from vaerl.planning.planners import Planner
+from vaerl.planning.planner import Planner
 from vaerl.registry import Registry
 
 PLANNERS = Registry(

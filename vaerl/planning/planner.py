@@ -1,0 +1,257 @@
+"""The base of planners over sampled action sequences.
+
+A planner keeps settings only. `plan` takes a model, B states and the last plan, and gives the next
+plan; all sequences of all states are rolled out together, each with P particles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from vaerl.densities.options import check_choice, check_positive, check_share
+from vaerl.disk.errors import NotFinite
+from vaerl.planning.actions import Actions, Law
+from vaerl.planning.evaluation import Function, plan_returns
+from vaerl.planning.model import Model
+from vaerl.planning.objectives import OBJECTIVES, cvar, worth
+
+MOST_STEPS = 10**8
+"""Steps of the model for one action; a hundred times as many as the largest planners in use."""
+
+Judge = Callable[[Tensor, torch.Generator | None], tuple[Tensor, Tensor]]
+"""(plans ``(B, N, H, …)``, noise) → returns of their particles ``(B, N, P)``, values ``(B, N)``."""
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """The result of planning; passed back to `plan`, it is the next warm start."""
+
+    actions: Tensor
+    """The sequence chosen for each state, ``(B, H, A)`` or ``(B, H)``; act with ``[:, 0]``."""
+    law: Law
+    """The laws that sequences are drawn from, after the last refit: M of each state in turn."""
+    kept: Tensor | None
+    """Good sequences that go into the next planning, or None."""
+    judge: Callable[[], Tensor] = field(repr=False)
+    """Gives `values`."""
+
+    @cached_property
+    def values(self) -> Tensor:
+        """Objective of that sequence, ``(B,)``.
+
+        CEM and MPPI act on the middle of their law, which they have not tried: it is rolled out
+        when its value is first asked for.
+        """
+        return self.judge()
+
+
+class Planner:
+    """The base of all planners.
+
+    Args:
+        actions: `BoxActions` or `DiscreteActions`.
+        horizon: H, steps looked ahead.
+        population: N, sequences drawn in the first iteration.
+        iterations: refits of the law.
+        particles: P, roll-outs of each sequence.
+        modes: M, laws kept side by side, each with its share of the population. One law goes to the
+            middle of several good plans: between a way left and a way right of a wall, into it.
+            Several are begun on different good plans of the first iteration and refitted to their
+            own from then on; the best of them is acted on.
+        objective: "mean" of the particles' returns, or "cvar", the mean of their worst share
+            `alpha`.
+        alpha: α in (0, 1].
+        discount: γ of the returns.
+
+    Raises:
+        ValueError: an illegal setting.
+    """
+
+    name: ClassVar[str] = "planner"
+
+    def __init__(
+        self,
+        actions: Actions,
+        *,
+        horizon: int = 15,
+        population: int = 64,
+        iterations: int = 3,
+        particles: int = 5,
+        modes: int = 1,
+        objective: str = "mean",
+        alpha: float = 0.25,
+        discount: float = 1.0,
+    ) -> None:
+        self.actions = actions
+        self.horizon = check_positive("horizon", horizon)
+        self.population = check_positive("population", population)
+        self.iterations = check_positive("iterations", iterations)
+        self.particles = check_positive("particles", particles)
+        self.modes = check_positive("modes", modes)
+        if 4 * modes > max(population, 4):
+            raise ValueError(
+                f"modes: got {modes}, expected at most a quarter of the population of {population}"
+            )
+        self.share = population // modes  # sequences drawn from each law
+        rolled = self.horizon * self.population * self.iterations * self.particles
+        if rolled > MOST_STEPS:
+            raise ValueError(
+                f"planner: got horizon × population × iterations × particles = {rolled:,} steps "
+                f"of the model for one action, expected at most {MOST_STEPS:,}"
+            )
+        self.objective = check_choice("objective", objective, OBJECTIVES)
+        cvar(torch.zeros(1), alpha)
+        self.alpha = alpha
+        self.discount = check_share("discount", discount)
+
+    @torch.inference_mode()
+    def plan(
+        self,
+        model: Model,
+        states: Tensor,
+        *,
+        reward: Function | None = None,
+        termination: Function | None = None,
+        warm: Plan | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Plan:
+        """Plan from states ``(B, S)``.
+
+        Args:
+            model: a learned model or the true one; see `vaerl.planning.Model`.
+            reward, termination: known functions of (states, actions, next_states); needed where
+                the model has none.
+            warm: the plan of the step before, for the same B states one step earlier.
+            generator: of everything random, in planner and model.
+
+        No gradient can be taken through the plan.
+
+        Raises:
+            ValueError: states that are not finite ``(B, S)``; a model without rewards and no
+                reward function; a warm start of another size; a model that gives only NaN.
+        """
+        check_states(states)
+
+        def judge(candidates: Tensor, noise: torch.Generator | None) -> tuple[Tensor, Tensor]:
+            returns = plan_returns(
+                model,
+                states,
+                candidates,
+                reward=reward,
+                termination=termination,
+                particles=self.particles,
+                discount=self.discount,
+                generator=noise,
+            )
+            return returns, worth(returns, self.objective, self.alpha)
+
+        law, kept = self._start(states, warm)
+        plans = values = states  # replaced below: there is at least one iteration
+        for iteration in range(self.iterations):
+            drawn = self._candidates(iteration, law, kept, generator)
+            plans = drawn.reshape(len(states), -1, *drawn.shape[2:])
+            returns, values = judge(plans, generator)
+            best = values.amax(1)
+            if not bool(torch.isfinite(best).all()):
+                raise NotFinite(f"model: the best return is {_not_finite(returns)}")
+            if iteration == 0 and self.modes > 1:
+                law, kept = self._update(law, *self._split(plans, values))
+            else:
+                law, kept = self._update(law, drawn, values.reshape(drawn.shape[:2]))
+        actions, value = self._choose(law, plans, values, judge)
+        return Plan(actions, law, kept, value)
+
+    def fresh(self, states: int, device: torch.device) -> Law:
+        """The laws before anything is known."""
+        return self.actions.start(states * self.modes, self.horizon, device)
+
+    def _start(self, states: Tensor, warm: Plan | None) -> tuple[Law, Tensor | None]:
+        if warm is None:
+            return self.fresh(len(states), states.device), None
+        if warm.actions.shape[:2] != (len(states), self.horizon):
+            raise ValueError(
+                f"warm: got a plan for {warm.actions.shape[0]} states and "
+                f"{warm.actions.shape[1]} steps, expected {len(states)} and {self.horizon}"
+            )
+        kept = None if warm.kept is None else self.actions.shift_plans(warm.kept)
+        return self.actions.shift(warm.law), kept
+
+    def _candidates(
+        self, iteration: int, law: Law, kept: Tensor | None, generator: torch.Generator | None
+    ) -> Tensor:
+        return self.actions.draw(law, self.share, 0.0, generator)
+
+    def _update(self, law: Law, plans: Tensor, values: Tensor) -> tuple[Law, Tensor | None]:
+        raise NotImplementedError
+
+    def _choose(
+        self, law: Law, plans: Tensor, values: Tensor, judge: Judge
+    ) -> tuple[Tensor, Callable[[], Tensor]]:
+        """The best middle of the refitted laws, and its value: noise of single returns is averaged
+        away.
+
+        The value has noise of its own, so that no later draw depends on whether it is asked for.
+        """
+        centres = self.actions.centre(law)
+        centres = centres.reshape(len(plans), self.modes, *centres.shape[1:])
+
+        def judged() -> Tensor:
+            return judge(centres, torch.Generator(values.device).manual_seed(0))[1]
+
+        if self.modes == 1:
+            return centres[:, 0], lambda: judged()[:, 0]
+        found = judged()
+        return take_best(centres, found, 1)[:, 0], lambda: found.amax(1)
+
+    def _split(self, plans: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """The better half of the plans, shared among M laws by likeness, with their values.
+
+        The first law takes the plans most like the best one; each further law those most like the
+        plan that differs most from the others' first. Both are ``(B·M, N / 2M, …)``.
+        """
+        half = plans.shape[1] // 2
+        plans, values = take_best(plans, values, half), values.topk(half, dim=1).values
+        traits = self.actions.traits(plans)
+        rows = torch.arange(len(plans), device=plans.device)
+        nearest = traits.new_full(traits.shape[:2], torch.inf)
+        first, distances = torch.zeros_like(rows), []
+        for _ in range(self.modes):
+            distance = (traits - traits[rows, first].unsqueeze(1)).square().sum(-1)
+            distances.append(distance)
+            nearest = torch.minimum(nearest, distance)
+            first = nearest.argmax(1)
+        own = torch.stack(distances, 1).topk(half // self.modes, dim=2, largest=False).indices
+        picked, place = own.flatten(0, 1), rows.repeat_interleave(self.modes).unsqueeze(1)
+        return plans[place, picked], values[place, picked]
+
+
+def _not_finite(returns: Tensor) -> str:
+    """The number that is to blame."""
+    infinite = returns[torch.isinf(returns)]
+    return f"{infinite[0].item():g}" if len(infinite) else "NaN"
+
+
+def take_best(plans: Tensor, values: Tensor, count: int) -> Tensor:
+    """The `count` best plans of each state, the best first, ``(B, count, H, …)``."""
+    best = values.topk(min(count, values.shape[1]), dim=1).indices
+    rows = torch.arange(len(values), device=values.device).unsqueeze(1)
+    return plans[rows, best]
+
+
+def check_states(states: Tensor) -> None:
+    """Raise one line unless states are finite floats ``(B, S)``, B ≥ 1."""
+    if not isinstance(states, Tensor) or not states.is_floating_point():
+        kind = states.dtype if isinstance(states, Tensor) else type(states).__name__
+        raise TypeError(f"states: got {kind}, expected a floating-point torch.Tensor")
+    if states.ndim != 2 or not states.numel():
+        raise ValueError(
+            f"states: got shape {tuple(states.shape)}, expected (B, S) with at least one row"
+        )
+    if not bool(torch.isfinite(states).all()):
+        raise NotFinite("states: got NaN or infinity")
