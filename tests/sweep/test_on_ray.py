@@ -86,12 +86,13 @@ def test_lost_workers_and_machines_change_nothing(place: Path) -> None:
         (place / "hold-0").unlink()
         (place / "hold-1").unlink()
         wait_until(lambda: waits(out, 3), sweep)
-        assert [state_of(out, number) for number in range(3)] == ["finished"] * 3
+        # of the first two, the trial of the lost machine is last in the queue
+        states = sorted(state_of(out, number) for number in range(TRIALS))
+        assert states == ["", "finished", "finished", "running", "running"]
     finally:
         machines.stop()
         sweep.kill()
         sweep.wait()
-    assert state_of(out, 3) == "running" and state_of(out, 4) == ""
     (place / "hold-3").unlink()
     machines = Machines()
     try:

@@ -19,6 +19,8 @@ from vaerl.envs.making import import_environments
 from vaerl.runs.config import TrainConfig, check_env_id
 
 PANEL = "The sweep"
+SEARCH = "Search"
+TRIALS = 20
 LEFT_OUT = ("agent", "seed", "out", "group")
 SWEEP_OPTIONS = [o for o in of_dataclass(TrainConfig, TRAIN_PANELS) if o.name not in LEFT_OUT]
 """The options of a training that all trials may share."""
@@ -43,6 +45,40 @@ def sweep(
     seeds: Annotated[
         str, typer.Option(help="Such as 0-9 or 0,3,5 (default: 0).", rich_help_panel=PANEL)
     ] = "",
+    search: Annotated[
+        str,
+        typer.Option(
+            help="Look for settings by Optuna: tpe, gp, qmc or random.", rich_help_panel=SEARCH
+        ),
+    ] = "",
+    space: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Where to look, such as agent_options.gamma=0.9..0.999, "
+            "agent_options.learning_rate=1e-5..1e-2:log or density=cvae,flow.",
+            metavar="NAME=LOW..HIGH",
+            rich_help_panel=SEARCH,
+        ),
+    ] = None,
+    trials: Annotated[
+        int | None, typer.Option(help="Trials (default: 20).", min=1, rich_help_panel=SEARCH)
+    ] = None,
+    metric: Annotated[
+        str,
+        typer.Option(
+            help="Score of the final evaluation (default: return_mean).", rich_help_panel=SEARCH
+        ),
+    ] = "",
+    minimise: Annotated[
+        bool, typer.Option("--minimise", help="Less is better.", rich_help_panel=SEARCH)
+    ] = False,
+    pruner: Annotated[
+        str,
+        typer.Option(
+            help="What ends bad trials early: none (default), median, halving or hyperband.",
+            rich_help_panel=SEARCH,
+        ),
+    ] = "",
     jobs: Annotated[
         int | None,
         typer.Option(
@@ -64,37 +100,49 @@ def sweep(
         bool, typer.Option("--debug", help="Train tiny runs; show tracebacks of errors.")
     ] = False,
 ) -> None:
-    """Train AGENT with every combination of a grid, or the trials of SPEC.toml.
+    """Train AGENT with every combination of a grid, or search a space; or do what SPEC.toml says.
 
     Every trial is a run of `vaerl train`. The same command again finishes what is missing.
     """
     spec = _read(what)
     grids = {**spec.pop("grid"), **dict(map(parse_grid, grid or ()))}
+    looked = {
+        **spec.pop("search"),
+        **_given(sampler=search, metric=metric, minimise=minimise, pruner=pruner, trials=trials),
+    }
+    if spaces := {**looked.get("space", {}), **dict(map(parse_space, space or ()))}:
+        looked["space"] = spaces
     chosen: Any = seeds or spec.pop("seeds", 0)
     spec.pop("seeds", None)
     train = _combine(spec, {name: fields[name] for name in fields if _is_given(context, name)})
-    if "env" not in grids:
+    free = {**grids, **looked.get("space", {})}
+    if "env" not in free:
         train["env"] = train.get("env") or env_of(train.get("data", ""), train.get("from_", ""))
-    for name in grids.get("agent", [train.get("agent", TrainConfig.agent)]):
+    for name in free.get("agent", [train.get("agent", TrainConfig.agent)]):
         AGENTS.check(name)  # before torch is loaded: the answer is quick
-    for name in grids.get("env", [train.get("env")]):
+    for name in free.get("env", [train.get("env")]):
         if module := name.rpartition(":")[0]:
             import_environments(module)
         check_env_id(name)
     folder = files.check_folder("--out", out or _default_folder(what, train))
 
     from vaerl.lab.executors import executing
-    from vaerl.sweep.run import run_sweep
+    from vaerl.sweep.run import run_search, run_sweep
+    from vaerl.sweep.search import make_search
     from vaerl.sweep.spec import Sweep, parse_seeds
 
+    whole = Sweep(train, grids, parse_seeds(chosen))
+    how: dict[str, Any] = {
+        "command": shlex.join(["vaerl", *sys.argv[1:]]),
+        "jobs": jobs or os.cpu_count() or 1,
+        "debug": debug,
+    }
     with executing(executor, ray_address, folder):
-        run_sweep(
-            Sweep(train, grids, parse_seeds(chosen)),
-            folder,
-            command=shlex.join(["vaerl", *sys.argv[1:]]),
-            jobs=jobs or os.cpu_count() or 1,
-            debug=debug,
-        )
+        if looked:
+            count = looked.pop("trials", TRIALS)
+            run_search(whole, make_search(looked), folder, trials=count, **how)
+        else:
+            run_sweep(whole, folder, **how)
     print(f"finished: {folder}")
 
 
@@ -103,7 +151,15 @@ def _read(what: str) -> dict[str, Any]:
     from vaerl.sweep.spec import dotted, read_spec
 
     spec: dict[str, Any] = read_spec(Path(what)) if what.endswith(".toml") else {"agent": what}
-    return {**spec, "grid": dotted(spec.get("grid", {}))}
+    search = dict(spec.get("search", {}))
+    if "space" in search:
+        search["space"] = dotted(search["space"])
+    return {**spec, "grid": dotted(spec.get("grid", {})), "search": search}
+
+
+def _given(**values: Any) -> dict[str, Any]:
+    """The options that have a value."""
+    return {name: value for name, value in values.items() if value}
 
 
 def _is_given(context: typer.Context, name: str) -> bool:
@@ -128,7 +184,7 @@ def _default_folder(what: str, train: dict[str, Any]) -> Path:
     return Path("runs", f"sweep-{name}")
 
 
-def parse_grid(text: str) -> tuple[str, list[Any]]:
+def parse_grid(text: str, option: str = "--grid") -> tuple[str, list[Any]]:
     """Read NAME=VALUE,…; the commas inside of brackets and quotes belong to a value.
 
     >>> parse_grid('agent_options.policy_kwargs={"net_arch":[64,64]},{"net_arch":[256]}')
@@ -136,11 +192,13 @@ def parse_grid(text: str) -> tuple[str, list[Any]]:
     """
     name, equals, values = text.partition("=")
     if not equals:
-        raise ValueError(f"--grid: got {text!r}, expected NAME=VALUE,…, such as density=cvae,flow")
+        raise ValueError(
+            f"{option}: got {text!r}, expected NAME=VALUE,…, such as density=cvae,flow"
+        )
     try:
         return name.replace("-", "_"), [parse_value(value) for value in split(values)]
     except ValueError as error:
-        raise ValueError(f"--grid {name}: {error}") from None
+        raise ValueError(f"{option} {name}: {error}") from None
 
 
 def split(text: str) -> Sequence[str]:
@@ -158,3 +216,25 @@ def split(text: str) -> Sequence[str]:
         else:
             parts[-1] += sign
     return parts
+
+
+def parse_space(text: str) -> tuple[str, Any]:
+    """Read NAME=LOW..HIGH, NAME=LOW..HIGH:log or NAME=VALUE,….
+
+    >>> parse_space("agent_options.learning_rate=1e-5..1e-2:log")
+    ('agent_options.learning_rate', {'low': 1e-05, 'high': 0.01, 'log': True})
+    >>> parse_space("density=cvae,flow")
+    ('density', ['cvae', 'flow'])
+    """
+    name, equals, values = text.partition("=")
+    low, dots, high = values.partition("..")
+    if not equals or not dots:
+        return parse_grid(text, "--space")
+    high, colon, scale = high.partition(":")
+    try:
+        ends = {"low": parse_value(low), "high": parse_value(high)}
+    except ValueError as error:
+        raise ValueError(f"--space {name}: {error}") from None
+    if colon and scale != "log":
+        raise ValueError(f"--space {name}: got {scale!r} after the range, expected log")
+    return name.replace("-", "_"), {**ends, **({"log": True} if colon else {})}

@@ -98,10 +98,16 @@ class OnRay:
         tune = importlib.import_module("ray.tune")
 
         class Watch(tune.Callback):  # type: ignore[name-defined]
-            """Shows the progress that the trials report."""
+            """Shows the progress that the trials report; a copy on disk shows nothing."""
+
+            def __init__(self, show: Show) -> None:
+                self.show = show
+
+            def __getstate__(self) -> dict[str, Any]:
+                return {}
 
             def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: Any) -> None:
-                show(trial.config["place"], result["amount"])
+                self.show(trial.config["place"], result["amount"])
 
         folder = Path.cwd()
 
@@ -116,7 +122,7 @@ class OnRay:
                 name=f"{time.time_ns():x}",
                 storage_path=str(self.storage.absolute()),
                 failure_config=tune.FailureConfig(max_failures=TRIES),
-                callbacks=[Watch()],
+                callbacks=[Watch(show)],
                 verbose=0,
             ),
         ).fit()

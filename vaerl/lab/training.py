@@ -14,7 +14,7 @@ from vaerl.report.pictures import Painter
 from vaerl.runs.clone import resolve
 from vaerl.runs.config import TrainConfig
 from vaerl.runs.directory import RunDirectory
-from vaerl.runs.train import read_config, train
+from vaerl.runs.train import MakePainter, read_config, train
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,11 @@ class RunCell(Cell):
         )
 
 
-def finish_run(config: TrainConfig, tick: Tick) -> RunDirectory:
+def finish_run(config: TrainConfig, tick: Tick, painter: MakePainter = Painter) -> RunDirectory:
     """Train the run to its end unless it is finished; `tick` gets the steps done.
 
     An interrupted run goes on from its last checkpoint; before its first, it starts again.
+    `painter` draws during training.
 
     Raises:
         ValueError: the folder holds a run with other settings.
@@ -55,7 +56,7 @@ def finish_run(config: TrainConfig, tick: Tick) -> RunDirectory:
             and not list_checkpoints(there.checkpoints_path)
             and not there.episodes_path.exists()
         )
-        run = train(config, overwrite=again, resume=not again, on_step=tick, painter=Painter)
+        run = train(config, overwrite=again, resume=not again, on_step=tick, painter=painter)
         if run.status()["state"] == "stopped":
             raise KeyboardInterrupt
     return RunDirectory(config.out)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from vaerl.lab.experiment import Experiment
+from vaerl.lab.experiment import Experiment, Results
+from vaerl.sweep import searching
+from vaerl.sweep.search import Search, prepare
 from vaerl.sweep.spec import Sweep
 from vaerl.sweep.trials import assemble, make_trials, measure, write_report
 
@@ -13,7 +15,7 @@ from vaerl.sweep.trials import assemble, make_trials, measure, write_report
 def run_sweep(
     sweep: Sweep, out: Path, *, command: str = "", jobs: int = 1, debug: bool = False
 ) -> Path:
-    """Train what is missing, print the table, write the report; return the file of the table.
+    """Train every combination of the grid, print the table, write the report.
 
     Args:
         sweep: what to train.
@@ -22,9 +24,39 @@ def run_sweep(
         jobs: trials at once.
         debug: make every run tiny.
 
+    Returns:
+        The file of the table.
+
     Raises:
         ValueError: illegal settings, or a folder with other ones; nothing is trained.
         RunsFailed: some trials failed; raised after the table of the others.
     """
-    experiment = Experiment(measure, partial(assemble, sweep), write_report)
+
+    def draw(results: Results, out: Path) -> None:
+        write_report([str(result.data["run"]) for result in results], out)
+
+    experiment = Experiment(measure, partial(assemble, sweep), draw)
     return experiment.run(make_trials(sweep, debug), out, command=command, jobs=jobs)
+
+
+def run_search(
+    sweep: Sweep,
+    search: Search,
+    out: Path,
+    *,
+    trials: int,
+    command: str = "",
+    jobs: int = 1,
+    debug: bool = False,
+) -> Path:
+    """Look for settings in so many trials; otherwise as `run_sweep`."""
+
+    def draw(results: Results, out: Path) -> None:
+        write_report(searching.best_runs(search, results), out)
+
+    if sweep.grid:
+        raise ValueError("--grid and --search: got both, expected choices as --space NAME=A,B")
+    cells = searching.make_attempts(sweep, search, trials, debug)
+    prepare(search, out, trials)
+    experiment = Experiment(searching.measure, partial(searching.assemble, search), draw)
+    return experiment.run(cells, out, command=command, jobs=jobs)

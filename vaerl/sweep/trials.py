@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vaerl.disk.errors import only_looks
+from vaerl.envs.making import import_environments
 from vaerl.lab.cells import Cell, Desk, Measured
 from vaerl.lab.experiment import Results
+from vaerl.lab.pool import Tick
 from vaerl.lab.stats import interval
 from vaerl.lab.training import finish_run
 from vaerl.report import report
+from vaerl.report.pictures import Painter
 from vaerl.runs.build import check_config
 from vaerl.runs.clone import resolve
 from vaerl.runs.config import TrainConfig
 from vaerl.runs.directory import RunDirectory
+from vaerl.runs.train import MakePainter
 from vaerl.sweep.spec import Sweep, label, merged
 
 KINDS = ("stochastic", "deterministic")
@@ -98,8 +102,14 @@ def make_trials(sweep: Sweep, debug: bool = False) -> list[Trial]:
 
 def measure(trial: Trial, desk: Desk) -> Measured:
     """Train a run to its end; the scores of its evaluation."""
-    run = finish_run(trial.config(folder_of(desk)), desk.tick)
-    return Measured(scores(run))
+    return Measured(scores(run_trial(trial.config(folder_of(desk)), desk.tick)))
+
+
+def run_trial(config: TrainConfig, tick: Tick, painter: MakePainter = Painter) -> RunDirectory:
+    """Train a run to its end; the module of the user's environment is imported in each process."""
+    if module := config.env.rpartition(":")[0]:
+        import_environments(module)
+    return finish_run(config, tick, painter)
 
 
 def folder_of(desk: Desk) -> Path:
@@ -151,7 +161,7 @@ def assemble(sweep: Sweep, results: Results) -> dict[str, Any]:
     }
 
 
-def write_report(results: Results, out: Path) -> None:
-    """OUT/report.html about the finished runs; a picture that fails does not fail the sweep."""
+def write_report(names: Sequence[str], out: Path) -> None:
+    """OUT/report.html about these runs; a picture that fails does not fail the sweep."""
     with only_looks("report"):
-        print(report([out / str(result.data["run"]) for result in results], out / "report.html"))
+        print(report([out / name for name in names], out / "report.html"))
