@@ -68,7 +68,7 @@ none)
         for name, own in self.space.items():
             check_place("space", name)
             if isinstance(own, Mapping):
-                ends = [own.get("low"), own.get("high")]
+                ends: list[Any] = [own.get("low"), own.get("high")]
                 numbers = all(type(end) in (int, float) for end in ends)
                 if not numbers or not own.keys() <= RANGE or not ends[0] < ends[1]:
                     raise ValueError(

@@ -80,7 +80,7 @@ class Watch:
         class Noting(Painter):
             """Draws, and notes the score of each evaluation."""
 
-            def rollouts(self, result: EvalResult, step: int) -> Mapping[str, Any]:
+            def rollouts(self, result: EvalResult, step: int) -> dict[str, Path]:
                 found[step] = result.scores()[metric]
                 return super().rollouts(result, step)
 
