@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.sweep.machines import Machines, owner_of, start_sweep, wait_until
 from vaerl.checkpoint.read import find_checkpoint
+from vaerl.experiments.scale.machines import Machines, owner_of, start_sweep, wait_until
 from vaerl.lab.on_ray import ALONE, SETTINGS, OnRay, check_address
 from vaerl.runs import RunDirectory
 

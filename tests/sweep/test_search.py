@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.sweep.machines import start_sweep, wait_until
+from vaerl.experiments.scale.machines import start_sweep, wait_until
 from vaerl.runs import RunDirectory
 from vaerl.sweep.search import JOURNAL, Search, Taken, open_study, prepare
 

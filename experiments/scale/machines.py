@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
-
-from tests.lab.processes import wait_for
 
 SCRIPT = """
 import sys
@@ -81,11 +80,13 @@ def _has_open(process: Path, file: Path) -> bool:
         return False
 
 
-def wait_until(condition: Callable[[], bool], sweep: subprocess.Popen[str]) -> None:
+def wait_until(
+    condition: Callable[[], bool], sweep: subprocess.Popen[str], seconds: float = 600.0
+) -> None:
     """Wait until `condition` holds while the command runs."""
-
-    def holds() -> bool:
-        assert sweep.poll() is None or condition(), f"the command ended with {sweep.poll()}"
-        return condition()
-
-    wait_for(holds, 600.0)
+    deadline = time.monotonic() + seconds
+    while not condition():
+        code = sweep.poll()
+        assert code is None or condition(), f"the command ended with {code}"
+        assert time.monotonic() < deadline, "it took too long"
+        time.sleep(0.1)
