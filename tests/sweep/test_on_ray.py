@@ -109,7 +109,9 @@ def test_lost_workers_and_machines_change_nothing(place: Path) -> None:
 
 
 @pytest.mark.parametrize("address", ["10.0.0.1:6379", "http://head.example:8265", "head:6379"])
-def test_other_machines_need_a_token(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_machines_need_a_token(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Without one, whoever reaches the cluster may run code there."""
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     monkeypatch.setenv("RAY_AUTH_TOKEN", "secret")
@@ -119,6 +121,7 @@ def test_other_machines_need_a_token(address: str, monkeypatch: pytest.MonkeyPat
     assert check_address(address) == address
     for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
     with pytest.raises(ValueError, match="without a token"):
         check_address(address)
 

@@ -334,7 +334,10 @@ def experiment(
         values: dict[str, Any], *, executor: Executor = "", ray_address: RayAddress = ""
     ) -> None:
         from vaerl.lab.executors import executing
+        from vaerl.lab.ray_jobs import is_job_server, send
 
+        if is_job_server(ray_address):
+            return send(ray_address, ["experiment", *context.args])
         values["out"] = files.check_folder("--out", values["out"])
         with executing(executor, ray_address, values["out"]):
             print(function(**values))

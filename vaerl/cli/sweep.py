@@ -127,10 +127,13 @@ def sweep(
     folder = files.check_folder("--out", out or _default_folder(what, train))
 
     from vaerl.lab.executors import executing
+    from vaerl.lab.ray_jobs import is_job_server, send
     from vaerl.sweep.run import run_search, run_sweep
     from vaerl.sweep.search import make_search
     from vaerl.sweep.spec import Sweep, parse_seeds
 
+    if is_job_server(ray_address):
+        return send(ray_address, sys.argv[1:])
     whole = Sweep(train, grids, parse_seeds(chosen))
     how: dict[str, Any] = {
         "command": shlex.join(["vaerl", *sys.argv[1:]]),

@@ -24,6 +24,8 @@ from vaerl.lab.pool import Ended, Show, Work
 from vaerl.runs.owner import InUse
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1", "local", "")
+TOKEN_FILE = Path("~/.ray/auth_token")
+"""Where Ray looks for a token that the environment does not give."""
 TRIES = 5
 """How often a trial runs again after its worker died."""
 REPORT = 2.0  # seconds between two reports of a trial's progress
@@ -211,13 +213,15 @@ http://HOST:8265 for a job
         )
     if (url.hostname or "") not in (*LOOPBACK, "auto") and not has_token():
         raise ValueError(
-            f"--ray-address: got {address!r} without a token, expected RAY_AUTH_MODE=token with "
-            "RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH for a machine other than this one"
+            f"--ray-address: got {address!r} without a token, expected RAY_AUTH_MODE=token and a "
+            "token (RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH) for a machine other than this one"
         )
     return address
 
 
 def has_token() -> bool:
-    """Whether Ray will authenticate with a token that the environment gives."""
+    """Whether Ray authenticates with a token here."""
     given = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
-    return os.environ.get("RAY_AUTH_MODE") == "token" and bool(given)
+    return os.environ.get("RAY_AUTH_MODE") == "token" and bool(
+        given or TOKEN_FILE.expanduser().exists()
+    )
