@@ -36,17 +36,18 @@ class CheckFinite(BaseCallback):
         super().__init__()
         self._last: dict[str, Arrays] = {}
         self._losses: dict[str, float] = {}
+        self._keys: list[str] = []  # of losses among those that were logged
+        self._logged = 0
         self._told = False
 
     def _on_training_start(self) -> None:
         observation = self.model._last_obs
         if observation is not None:
             self._check("observation", _parts(observation))
+            self._name_large(_parts(observation))
 
     def _on_rollout_start(self) -> None:
         self._check_losses()
-        if not self._told and self.model._last_obs is not None:
-            self._name_large(_parts(self.model._last_obs))
 
     def _on_training_end(self) -> None:
         self._check_losses()
@@ -55,13 +56,22 @@ class CheckFinite(BaseCallback):
         found = self.locals
         if "new_obs" not in found:  # no environment is stepped
             return True
-        self._check("action", {"": found["actions"]})
-        self._check("reward", {"": found["rewards"]})
+        actions, rewards = {"": found["actions"]}, {"": found["rewards"]}
+        observations = _parts(found["new_obs"])
+        # One sum tells that all is well; every step of a training comes by.
+        size = _size(actions) + _size(rewards) + _size(observations)
+        if not math.isfinite(size):
+            self._check("action", actions)
+            self._check("reward", rewards)
         for env, info in enumerate(found["infos"]):
             if "terminal_observation" in info:
                 parts = _parts(info["terminal_observation"])
                 self._check_one(env, "terminal observation", parts, self._last.get("observation"))
-        self._check("observation", _parts(found["new_obs"]))
+        if not math.isfinite(size):
+            self._check("observation", observations)
+        elif size > LARGE**2:
+            self._name_large(observations)
+        self._last = {"action": actions, "reward": rewards, "observation": observations}
         return True
 
     def _check(self, what: str, parts: Arrays) -> None:
@@ -82,7 +92,7 @@ class CheckFinite(BaseCallback):
     def _name_large(self, parts: Arrays) -> None:
         """Say once that an observation is too large for networks that see it as it is."""
         for key, part in parts.items():
-            if part.dtype.kind != "f" or not np.vdot(part, part) > LARGE**2:
+            if self._told or part.dtype.kind != "f" or not np.vdot(part, part) > LARGE**2:
                 continue
             env, *place = (int(i) for i in np.unravel_index(np.abs(part).argmax(), part.shape))
             value = float(part[(env, *place)])
@@ -97,9 +107,12 @@ class CheckFinite(BaseCallback):
                 return
 
     def _check_losses(self) -> None:
-        for key, value in self.logger.name_to_value.items():
-            if not (key.startswith("train/") and key.endswith("loss")):
-                continue
+        found = self.logger.name_to_value
+        if len(found) != self._logged:
+            self._logged = len(found)
+            self._keys = [k for k in found if k.startswith("train/") and k.endswith("loss")]
+        for key in self._keys:
+            value = found[key]
             if not math.isfinite(value):
                 error = NotFinite(f"loss {key.removeprefix('train/')} is {number(value)}")
                 error.step = self.model.num_timesteps
@@ -149,14 +162,18 @@ class _CheckGradients:
 
     def __init__(self, names: dict[int, str]) -> None:
         self.names = names
+        self._biases: dict[torch.optim.Optimizer, list[Any]] = {}
 
     def __call__(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
-        _check_gradients(optimizer, self.names)
+        if (biases := self._biases.get(optimizer)) is None:
+            groups = optimizer.param_groups
+            biases = [p for group in groups for p in group["params"] if p.ndim == 1]
+            self._biases[optimizer] = biases
+        _check_gradients(biases, self.names)
 
 
-def _check_gradients(optimizer: torch.optim.Optimizer, names: dict[int, str]) -> None:
-    members = [p for group in optimizer.param_groups for p in group["params"] if p.ndim == 1]
-    gradients = [p.grad for p in members if p.grad is not None]
+def _check_gradients(members: list[Any], names: dict[int, str]) -> None:
+    gradients = [gradient for p in members if (gradient := p.grad) is not None]
     if not gradients or gradients[0].device.type != "cpu":  # a GPU would have to be waited for
         return
     if math.isfinite(torch.cat(gradients).sum().item()):
@@ -189,6 +206,11 @@ def _scales(policy: Any) -> bool:
     """Whether a policy or its model standardises observations itself."""
     own = hasattr(policy, "standardise") or hasattr(policy, "world")
     return own or getattr(policy, "normalizer", None) is not None
+
+
+def _size(parts: Arrays) -> float:
+    """Sum of all squares; not finite where an entry is not, or where a float ends."""
+    return sum(float(np.vdot(part, part)) for part in parts.values() if part.dtype.kind == "f")
 
 
 def _parts(observation: Any) -> Arrays:
