@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import secrets
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -50,6 +51,7 @@ def main(out: Path) -> None:
     assert alone.wait(LIMIT) == 0, "the sweep alone failed"
     equal = sum(found(out / "ray" / name) == found(out / "alone" / name) for name in NAMES)
     resumed = [name for name in NAMES if owners(out / "ray" / name) > 1]
+    files, sizes = zip(*(footprint(out / "ray" / name) for name in NAMES), strict=True)
     record = {
         "title": "Trials on two machines that fail",
         "command": "python -m vaerl.experiments.scale.faults OUT",
@@ -63,6 +65,8 @@ def main(out: Path) -> None:
             f"{len(NAMES)} trials ended; {equal} are equal, bit for bit.",
             f"{len(resumed)} trials had a second owner and went on from their last checkpoint: "
             f"{', '.join(resumed)}.",
+            f"A finished trial leaves {statistics.median(files):.0f} files and "
+            f"{statistics.median(sizes) / 1e6:.1f} MB in its folder.",
             f"Wall time on Ray with all events: {ray_seconds:.0f} s, on a machine that did other "
             "work.",
         ],
@@ -136,6 +140,12 @@ def found(run: Path) -> dict[str, Any]:
 def owners(run: Path) -> int:
     """Processes that have had a run, one after the other."""
     return int((run / ".owner").read_text().split()[0])
+
+
+def footprint(run: Path) -> tuple[int, int]:
+    """Files and bytes of a run."""
+    sizes = [path.stat().st_size for path in run.rglob("*") if path.is_file()]
+    return len(sizes), sum(sizes)
 
 
 if __name__ == "__main__":

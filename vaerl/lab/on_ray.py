@@ -39,8 +39,9 @@ SETTINGS = {
     "TUNE_MAX_PENDING_TRIALS_PG": "256",
 }
 """Variables that Ray reads; those of the user count more."""
-ALONE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-"""On any system: without clusters, Ray listens on loopback only."""
+ALONE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_worker_niceness": "0"}
+"""For a cluster on this machine alone: on any system it then listens on loopback only, and its
+workers count as much as other processes do."""
 
 
 class OnRay:
