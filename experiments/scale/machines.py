@@ -23,6 +23,9 @@ for line in sys.stdin:
 cluster.shutdown()
 """
 
+STARTS = 5
+"""Ray gives a node half a minute to start, which a busy machine may not have."""
+
 
 class Machines:
     """A head and one more machine with a core each, on loopback, without a dashboard.
@@ -31,17 +34,22 @@ class Machines:
     """
 
     def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", SCRIPT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        self.address = self._answer()
-        """HOST:PORT of the head."""
+        for _ in range(STARTS):
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", SCRIPT],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            self.address = self._answer()
+            """HOST:PORT of the head."""
+            if self.address:
+                return
+        raise RuntimeError("the cluster did not start")
 
     def _answer(self) -> str:
         assert self._process.stdout is not None
-        line = self._process.stdout.readline().strip()
-        assert line, "the cluster did not start"
-        return line
+        return self._process.stdout.readline().strip()
 
     def remove(self) -> None:
         """Cut the power of the second machine."""
