@@ -6,8 +6,8 @@ points, here a density:
     [project.entry-points."vaerl.densities"]
     toy = "toy_package:Toy"
 
-The groups are `vaerl.densities`, `vaerl.agents`, `vaerl.planners`, `vaerl.trackers` and
-`vaerl.experiments`. Those of `vaerl.envs` are registered with Gymnasium (`vaerl.envs`).
+The groups are `vaerl.densities`, `vaerl.agents`, `vaerl.planners`, `vaerl.trackers`,
+`vaerl.executors` and `vaerl.experiments`. Those of `vaerl.envs` are registered with Gymnasium (`vaerl.envs`).
 """
 
 from __future__ import annotations
