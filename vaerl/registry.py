@@ -7,7 +7,8 @@ points, here a density:
     toy = "toy_package:Toy"
 
 The groups are `vaerl.densities`, `vaerl.agents`, `vaerl.planners`, `vaerl.trackers`,
-`vaerl.executors` and `vaerl.experiments`. Those of `vaerl.envs` are registered with Gymnasium (`vaerl.envs`).
+`vaerl.executors` and `vaerl.experiments`. Those of `vaerl.envs` are registered with Gymnasium
+(`vaerl.envs`).
 """
 
 from __future__ import annotations
