@@ -28,7 +28,7 @@ setup(
     ext_modules=[
         Extension(
             f"vaerl.native._{name}",
-            ["vaerl/native/sac.cpp"],
+            ["vaerl/native/sac.cpp", "vaerl/native/latent.cpp"],
             depends=HEADERS,
             extra_compile_args=[*OPTIONS, f"-DLANES={lanes}", *flags],
             extra_link_args=["-pthread"],

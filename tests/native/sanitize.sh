@@ -12,7 +12,8 @@ if ! echo 'int main() {}' | "$cxx" -fsanitize=address,undefined -x c++ - -o "$li
     exit 0
 fi
 "$cxx" $flags -Wall -Wextra -Wno-psabi -Wno-ignored-attributes -Werror -DLANES=16 \
-    vaerl/native/sac.cpp -o "$library"
+    vaerl/native/*.cpp -o "$library"
 LD_PRELOAD=$("$cxx" -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 VAERL_NATIVE=$library \
     "${PYTHON:-.venv/bin/python}" -m pytest -q -p no:cacheprovider \
-    tests/native/test_update.py -k "the_one_in_torch and 2"
+    tests/native/test_update.py tests/native/test_latent.py \
+    -k "the_one_in_torch and (2 or bound or codes)"

@@ -21,6 +21,7 @@ from vaerl.densities.fold import FoldedDensity, fold_stack
 from vaerl.densities.kernel import Kernel, kernel_of
 from vaerl.densities.noise import Noise, Shape
 from vaerl.densities.normal import DiagonalNormal, NormalMixture
+from vaerl.native.latent import Rows, covers, unhooked
 from vaerl.nets import smooth_range_terms
 
 Path = tuple[Tensor, ...]
@@ -86,11 +87,10 @@ class LatentChain(nn.Module):
         return FoldedDensity(steps, prior, layers, inputs, targets)
 
     def kernel(self, defensive: float) -> Kernel | None:
-        """The form for the native update: one layer, and nothing between context and layers."""
-        contexts = (self.generative_context, self.recognition_context)
-        plain = type(self) is LatentChain and self.depth == 1
-        if not plain or any(list(context.children()) for context in contexts):
+        """The form for the native library, of a chain with one layer."""
+        if type(self) is not LatentChain or self.depth != 1:
             return None
+        contexts = (self.generative_context, self.recognition_context)
         parts: list[Any] = [self.generative[0], self.recognition[0], self.prior]
         decoder, encoder, prior = (kernel_of(part) for part in parts)
         if decoder is None or encoder is None or prior is None or decoder.sizes != encoder.sizes:
@@ -98,11 +98,32 @@ class LatentChain(nn.Module):
         return decoder.beside(encoder).beside(
             prior,
             latent=1,
+            embedded=any(list(context.children()) for context in contexts),
             latent_dim=parts[1].child_dim,
             share=defensive,
             action_range=smooth_range_terms(*parts[0].log_sigma_bounds),
             latent_range=smooth_range_terms(*parts[1].log_sigma_bounds),
         )
+
+    def rows(
+        self, context: Tensor, x: Tensor, paths: int, codes: Tensor | None = None
+    ) -> Rows | None:
+        """The chain at each context for the native library, if it covers it and this number of
+        paths; with fixed `codes` without q."""
+        kernel = self.kernel(0.0)
+        if kernel is None or not covers(kernel, context, x, paths, codes):
+            return None
+        generative, recognition, prior = self.generative[0], self.recognition[0], self.prior
+        if not unhooked([*generative.modules(), *recognition.modules(), prior]):
+            return None
+        if codes is not None and kernel.sizes.get("weighted"):
+            return None
+        embedding = self.generative_context(context)
+        encoder = None
+        if codes is None:
+            encoder = cast(Any, recognition).condition(self.recognition_context(context))
+        decoder = cast(Any, generative).condition(embedding)
+        return Rows(decoder, encoder, cast(Any, prior).raw(embedding), kernel)
 
     # -- p(x, z | c) -------------------------------------------------------------------------------
 

@@ -22,7 +22,7 @@ from vaerl.densities.layers import (
     make_prior,
     near_identity,
 )
-from vaerl.densities.noise import Noise, sobol_codes
+from vaerl.densities.noise import Noise, sobol_codes, standard_normal
 from vaerl.densities.normal import GaussianValue
 from vaerl.densities.options import (
     check_choice,
@@ -242,17 +242,17 @@ class CVAE(ConditionalDensity):
         ``kl_layer_l`` and ``active_units_l`` for each layer; ``diagnostics=False`` skips the active
         units, which cost a further pass.
         """
-        log_p, log_q, log_w = self._training_weights(context, x, generator, kl_weight)
-        objective = bounds.iwae if self.objective == "iwae-k" else bounds.elbo
-        loss = change - objective(log_w)
+        bound, log_p, log_q, log_w = self._training_bound(context, x, generator, kl_weight)
+        loss = change - bound
         with torch.no_grad():
             if kl_weight != 1.0:
                 log_w = log_w + (1.0 - kl_weight) * (sum_layers(log_p) - sum_layers(log_q))
-            elbo = bounds.elbo(log_w)
+            elbo, tight = bounds.elbo(log_w), bounds.iwae(log_w)
+            objective = tight if self.objective == "iwae-k" else elbo
             info = {
-                "nll_bound": (change - objective(log_w)).mean(),
+                "nll_bound": (change - objective).mean(),
                 "elbo": (elbo - change).mean(),
-                "bound_gap": (bounds.iwae(log_w) - elbo).mean(),
+                "bound_gap": (tight - elbo).mean(),
                 "ess_ratio": bounds.effective_sample_size(log_w).mean() / self.k,
             }
             for l, rate in enumerate(bounds.kl_per_layer(log_q, log_p), start=1):
@@ -261,23 +261,27 @@ class CVAE(ConditionalDensity):
                 info |= self.active_units(context, x, generator=generator)
         return loss, info
 
-    def _training_weights(
+    def _training_bound(
         self,
         context: Tensor,
         x: Tensor,
         generator: Noise,
-        kl_weight: float = 1.0,
-    ) -> tuple[list[Tensor], list[Tensor], Tensor]:
-        """Per-layer log p(z | c), log q, and the log-weights of k paths whose gradient is the
-        chosen one."""
-        chain = self.chain
+        kl_weight: float,
+    ) -> tuple[Tensor, list[Tensor], list[Tensor], Tensor]:
+        """The objective with the chosen gradient, per-layer log p(z | c), log q, and the
+        log-weights of k paths."""
+        chain, average = self.chain, self.objective != "iwae-k"
+        gradient = bounds.EncoderGradient(
+            "stl" if average and self.encoder_gradient == "dreg" else self.encoder_gradient
+        )
+        rows = chain.rows(context, x, self.k)
+        if rows is not None:
+            shape = (self.k, *context.shape[:-1], *self.latent_dims)
+            noise = standard_normal(shape, context, generator)
+            found = rows.bound(x, noise, kl_weight, average, gradient.name)
+            return found.bound, [found.log_p], [found.log_q], found.log_w
         p, q = chain.condition(context)
         path, laws = chain.infer(q, x, (self.k,), generator)
-        gradient = bounds.EncoderGradient(
-            "stl"
-            if self.objective != "iwae-k" and self.encoder_gradient == "dreg"
-            else self.encoder_gradient
-        )
         leaves = gradient.leaves(path)
         if gradient.name == "total":
             log_q = chain.log_q_layers(q, laws[0], leaves)
@@ -290,7 +294,7 @@ class CVAE(ConditionalDensity):
         )
         if gradient.name in ("dreg", "wake"):
             gradient.set_weights(log_w)
-        return log_p, log_q, log_w
+        return (bounds.elbo if average else bounds.iwae)(log_w), log_p, log_q, log_w
 
     def active_units(
         self,

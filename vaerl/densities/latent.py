@@ -277,6 +277,11 @@ class FrozenValue(MixtureValue):
         """The mixture itself, parameters ``batch + (K, X)``."""
         return decode_codes(self._chain, self._p, self._codes, tuple(self.batch_shape))
 
+    def log_prob(self, x: Tensor) -> Tensor:
+        x = self._check_event(x)
+        rows = self._chain.rows(self._context, x, len(self._codes), self._codes)
+        return self.mixture.log_prob(x) if rows is None else rows.log_prob(x, self._codes)
+
     def rsample(self, sample_shape: Shape = (), generator: Noise = None) -> Tensor:
         """As from the mixture, with the same noise; only the codes drawn are decoded."""
         batch = (*sample_shape, *self.batch_shape)

@@ -23,6 +23,7 @@ struct Arena {
         float* piece = base ? base + used : nullptr;
         used += (count + 15) / 16 * 16;
 #ifdef __SANITIZE_ADDRESS__  // a gap that nobody may touch
+        if (base) __asan_unpoison_memory_region(piece, (base + used - piece) * sizeof(float));
         if (base) __asan_poison_memory_region(base + used, 16 * sizeof(float));
         used += 16;
 #endif

@@ -42,12 +42,12 @@ struct Linear {
         shifts = arena.vectors(rows_of(rows));
     }
 
-    int64_t size() const { return Network::padded(rows * columns) + Network::padded(rows); }
+    int64_t size() const { return rows * columns + rows; }  // W, then b
 
     void read(const float* flat) {
         pack(flat, rows, columns, columns, 1, forth);
         pack(flat, columns, rows, 1, columns, back);
-        pack(flat + Network::padded(rows * columns), rows, 1, 1, 1, bias);
+        pack(flat + rows * columns, rows, 1, 1, 1, bias);
         memset(slopes, 0, sizeof(V) * rows_of(rows) * rows_of(columns));
         memset(shifts, 0, sizeof(V) * rows_of(rows));
     }
@@ -85,12 +85,10 @@ struct Linear {
     }
 
     void write(float* gradient) const {
-        for (int r = 0; r < rows; r++) {
+        for (int r = 0; r < rows; r++)
             for (int c = 0; c < columns; c++)
                 *gradient++ += sum(slopes[r * rows_of(columns) + c]);
-        }
-        gradient += Network::padded(rows * columns) - rows * columns;
-        for (int r = 0; r < rows; r++) gradient[r] += sum(shifts[r]);
+        for (int r = 0; r < rows; r++) *gradient++ += sum(shifts[r]);
     }
 };
 

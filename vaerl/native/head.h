@@ -18,8 +18,6 @@ struct Noise {
     const float *uniform, *prior, *action, *posterior, *share;
 };
 
-inline Range range_of(const float* terms) { return {terms[0], terms[1], terms[2], terms[3]}; }
-
 struct Head {
     int batch, actions, latent_dim, paths;
     bool latent;
@@ -73,7 +71,7 @@ struct Head {
         int64_t total = 0;
         auto count = [&](Linear& layer, float*) { total += layer.size(); };
         if (latent) encoder.each(decoder.each(nullptr, count), count);
-        return total;
+        return Network::padded(total);
     }
 
     // x = u before the squash, in `x`; returns log π(tanh u).

@@ -64,6 +64,9 @@ def _open(path: Path) -> ctypes.CDLL:
     library.vaerl_sac_layout.restype = ctypes.c_int64
     library.vaerl_sac_update.restype = ctypes.c_int
     library.vaerl_sac_sizes.restype = None
+    library.vaerl_latent_layout.restype = ctypes.c_int64
+    library.vaerl_latent_work.restype = ctypes.c_int64
+    library.vaerl_latent.restype = None
     return library
 
 
@@ -88,6 +91,21 @@ def matrix_product() -> tuple[int, int]:
         api.PyCapsule_GetPointer.restype = ctypes.c_void_p
         api.PyCapsule_GetPointer.argtypes = [ctypes.py_object, ctypes.c_char_p]
         return api.PyCapsule_GetPointer(capsule, api.PyCapsule_GetName(capsule)), 0
+
+
+def fields(kind: Any, names: str) -> list[tuple[str, Any]]:
+    """Fields of one type in a C structure."""
+    return [(name, kind) for name in names.split()]
+
+
+def field(value: Any) -> Any:
+    """A value for such a field; four numbers are an array of floats."""
+    return (ctypes.c_float * 4)(*value) if isinstance(value, tuple) else value
+
+
+def address(tensor: torch.Tensor | None) -> int | None:
+    """Where its numbers lie."""
+    return None if tensor is None else tensor.data_ptr()
 
 
 def lines() -> list[tuple[str, str]]:

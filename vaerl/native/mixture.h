@@ -17,25 +17,75 @@ struct Range {
     }
 };
 
+inline Range range_of(const float* terms) { return {terms[0], terms[1], terms[2], terms[3]}; }
+
+// A diagonal normal whose means and then raw log σ are a network's outputs y.
+struct Normal {
+    int size;
+    Range range;
+    const V* mean;
+    V *log_sigma, *sigma, *precision, *slope;
+
+    Normal() = default;
+    Normal(Arena& arena, int size, Range range) : size(size), range(range) {
+        for (V** part : {&log_sigma, &sigma, &precision, &slope}) *part = arena.vectors(size);
+    }
+
+    void read(const V* y) {
+        mean = y;
+        for (int j = 0; j < size; j++) {
+            log_sigma[j] = range(y[size + j], slope[j]);
+            sigma[j] = exponential(log_sigma[j]);
+            precision[j] = 1.0f / sigma[j];
+        }
+    }
+
+    V log_prob(const V* x) const {
+        V total = all(-size * HALF_LOG_TWO_PI);
+        for (int j = 0; j < size; j++) {
+            V r = (x[j] - mean[j]) * precision[j];
+            total -= 0.5f * r * r + log_sigma[j];
+        }
+        return total;
+    }
+
+    // From the derivative in log p(x) to that in y.
+    void log_prob_back(V d, const V* x, V* d_y) const {
+        for (int j = 0; j < size; j++) {
+            V r = (x[j] - mean[j]) * precision[j];
+            d_y[j] = d * r * precision[j];
+            d_y[size + j] = d * (r * r - 1.0f) * slope[j];
+        }
+    }
+};
+
 struct Mixture {
     int count, size;
     bool learned;        // from the head's rows; else N(0, I)
+    bool weighted;       // log-weights follow in these rows; else all are equal
     Range range;
     const float* edges;  // of the components' shares of [0, 1)
-    V *mean, *sigma, *precision, *slope, *constant, *d_mean, *d_log_sigma;
+    V *mean, *sigma, *precision, *slope, *constant, *d_mean, *d_log_sigma, *d_constant;
 
     Mixture() = default;
-    Mixture(Arena& arena, int count, int size, bool learned, Range range, const float* edges)
-        : count(count), size(size), learned(learned), range(range), edges(edges) {
-        for (V** part : {&mean, &sigma, &precision, &slope, &constant, &d_mean, &d_log_sigma})
+    Mixture(Arena& arena, int count, int size, bool learned, Range range, const float* edges,
+            bool weighted = false)
+        : count(count), size(size), learned(learned), weighted(weighted), range(range),
+          edges(edges) {
+        for (V** part : {&mean, &sigma, &precision, &slope, &d_mean, &d_log_sigma})
             *part = arena.vectors(count * size);
+        constant = arena.vectors(count), d_constant = arena.vectors(count);
     }
 
-    int rows() const { return learned ? 2 * count * size : 0; }  // that it takes of the head
+    // That it takes of the head: means, raw log σ, log-weights.
+    int rows() const { return (learned ? 2 * count * size : 0) + (weighted ? count : 0); }
 
     void load_tile(const float* head, int ld) {
         for (int m = 0; m < count; m++) {
-            constant[m] = all(-std::log((float)count) - size * HALF_LOG_TWO_PI);
+            V weight = all(-std::log((float)count));
+            if (weighted) weight = load(head + (int64_t)(2 * count * size + m) * ld);
+            constant[m] = weight - size * HALF_LOG_TWO_PI;
+            d_constant[m] = V{};
             for (int i = m * size; i < (m + 1) * size; i++) {
                 V log_sigma{};
                 mean[i] = slope[i] = d_mean[i] = d_log_sigma[i] = V{};
@@ -55,6 +105,8 @@ struct Mixture {
             store(d_head + (int64_t)i * ld, d_mean[i]);
             store(d_head + (int64_t)(count * size + i) * ld, d_log_sigma[i] * slope[i]);
         }
+        for (int m = 0; weighted && m < count; m++)
+            store(d_head + (int64_t)(2 * count * size + m) * ld, d_constant[m]);
     }
 
     // Number of the component whose share of [0, 1) holds u.
@@ -103,7 +155,8 @@ struct Mixture {
     }
 
     void log_prob_back(V d, const V* x, const V* shares, V* dx) {
-        for (int m = 0; m < count; m++)
+        for (int m = 0; m < count; m++) {
+            d_constant[m] += d * shares[m];
             for (int j = 0; j < size; j++) {
                 int i = m * size + j;
                 V z = (x[j] - mean[i]) * precision[i], pull = d * shares[m] * z;
@@ -111,5 +164,6 @@ struct Mixture {
                 d_mean[i] += pull * precision[i];
                 d_log_sigma[i] += pull * z - d * shares[m];
             }
+        }
     }
 };

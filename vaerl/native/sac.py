@@ -14,7 +14,7 @@ from vaerl.densities.kernel import Kernel
 from vaerl.densities.latent import ROWS_AT_ONCE
 from vaerl.finite import check_loss
 from vaerl.native.flat import Flat, FlatStruct, Uncovered, check_adam
-from vaerl.native.library import Missing, load, matrix_product
+from vaerl.native.library import Missing, address, field, fields, load, matrix_product
 from vaerl.policies.fast import Trunks
 
 NOTHING, _, ALL = range(3)  # what the library has updated, see sac.cpp
@@ -22,42 +22,38 @@ MAX_DEPTH, MAX_BLOCKS, MAX_THREADS = 8, 4, 2
 INFO = ("critic_loss", "actor_loss", "entropy_lower", "ent_coef", "ent_coef_loss")
 
 
-def _fields(kind: Any, names: str) -> list[tuple[str, Any]]:
-    return [(name, kind) for name in names.split()]
-
-
 class Spec(ctypes.Structure):
     """`Spec` of head.h."""
 
     _fields_ = (
-        *_fields(ctypes.c_int32, "states actions batch critics threads"),
-        *_fields(ctypes.c_int32, "trunk_depth"),
-        *_fields(ctypes.c_int32 * MAX_DEPTH, "trunk"),
-        *_fields(ctypes.c_int32, "critic_depth"),
-        *_fields(ctypes.c_int32 * MAX_DEPTH, "critic"),
-        *_fields(ctypes.c_int32, "latent components learned latent_dim hidden blocks paths"),
-        *_fields(ctypes.c_float * 4, "action_range latent_range prior_range"),
-        *_fields(ctypes.c_float, "share"),
+        *fields(ctypes.c_int32, "states actions batch critics threads"),
+        *fields(ctypes.c_int32, "trunk_depth"),
+        *fields(ctypes.c_int32 * MAX_DEPTH, "trunk"),
+        *fields(ctypes.c_int32, "critic_depth"),
+        *fields(ctypes.c_int32 * MAX_DEPTH, "critic"),
+        *fields(ctypes.c_int32, "latent components learned latent_dim hidden blocks paths"),
+        *fields(ctypes.c_float * 4, "action_range latent_range prior_range"),
+        *fields(ctypes.c_float, "share"),
     )
 
 
 class NoiseStruct(ctypes.Structure):
     """`Noise` of head.h."""
 
-    _fields_ = _fields(ctypes.c_void_p, "uniform prior action posterior share")
+    _fields_ = fields(ctypes.c_void_p, "uniform prior action posterior share")
 
 
 class Call(ctypes.Structure):
     """`Call` of sac.cpp."""
 
     _fields_ = (
-        *_fields(ctypes.c_void_p, "obs next_obs actions rewards dones discounts edges"),
-        *_fields(NoiseStruct * 2, "noise"),
-        *_fields(FlatStruct, "actor critic temperature"),
-        *_fields(ctypes.c_void_p, "target"),
-        *_fields(ctypes.c_float, "gamma target_entropy uniform_entropy alpha"),
-        *_fields(ctypes.c_int32, "follow"),
-        *_fields(ctypes.c_void_p, "work info sgemm set_threads"),
+        *fields(ctypes.c_void_p, "obs next_obs actions rewards dones discounts edges"),
+        *fields(NoiseStruct * 2, "noise"),
+        *fields(FlatStruct, "actor critic temperature"),
+        *fields(ctypes.c_void_p, "target"),
+        *fields(ctypes.c_float, "gamma target_entropy uniform_entropy alpha"),
+        *fields(ctypes.c_int32, "follow"),
+        *fields(ctypes.c_void_p, "work info sgemm set_threads"),
     )
 
 
@@ -123,7 +119,7 @@ class Plan:
         _check_tensors([p for network in networks for p in network.parameters()])
         learned = agent.ent_coef_optimizer is not None
         below = [[p] for layer in trunk for p in (layer.weight, layer.bias)]
-        own = [*below, kernel.weights, kernel.biases, *([p] for p in kernel.network)]
+        own = [*below, kernel.weights, kernel.biases, kernel.network]
         check_adam(actor.optimizer, own, "actor")
         values, targets = (
             [[p] for layers in each for layer in layers for p in (layer.weight, layer.bias)]
@@ -148,7 +144,7 @@ class Plan:
             critics=len(critics[0]),
             threads=min(torch.get_num_threads(), MAX_THREADS),
             paths=actor.num_auxiliary if "latent" in kernel.sizes else 0,
-            **{name: _field(value) for name, value in kernel.sizes.items()},
+            **{k: field(v) for k, v in kernel.sizes.items() if hasattr(Spec, k)},
         )
         for name, layers in (("trunk", trunk), ("critic", critics[0][0][:-1])):
             setattr(self.spec, f"{name}_depth", len(layers))
@@ -219,8 +215,8 @@ class Plan:
         sgemm, set_threads = matrix_product()
         learned = self.temperature is not None
         call = Call(
-            *map(_address, columns),
-            _address(self._kernel.edges),
+            *map(address, columns),
+            address(self._kernel.edges),
             self._noise_addresses,
             self.actor.before_step(),
             self.critic.before_step(),
@@ -252,14 +248,6 @@ class Plan:
         return dict(zip(INFO if learned else INFO[:-1], info, strict=False))
 
 
-def _field(value: Any) -> Any:
-    return (ctypes.c_float * 4)(*value) if isinstance(value, tuple) else value
-
-
-def _address(tensor: Tensor | None) -> int | None:
-    return None if tensor is None else tensor.data_ptr()
-
-
 def _parts(agent: Any) -> tuple[Any, ...]:
     """What the flat memory belongs to."""
     actor, critic = agent.actor, agent.critic
@@ -275,7 +263,8 @@ def _actor(actor: Any, rows: int) -> tuple[Kernel, list[nn.Linear], nn.Module | 
         name = getattr(actor, "density_name", type(actor).__name__)
         raise Uncovered(f"actor {name} with these options or observations")
     sizes = kernel.sizes
-    if sizes.get("blocks", 0) > MAX_BLOCKS or sizes.get("share", 0.0) == 1.0:
+    beyond = sizes.get("embedded") or sizes.get("weighted") or sizes.get("share", 0.0) == 1.0
+    if beyond or sizes.get("blocks", 0) > MAX_BLOCKS:
         raise Uncovered("these options of the density")
     if actor.num_auxiliary * rows > ROWS_AT_ONCE:
         raise Uncovered(f"{actor.num_auxiliary} paths for {rows} states")
