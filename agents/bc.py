@@ -150,7 +150,8 @@ class BC(DataAgent):
 
     def _make_optimizers(self) -> None:
         self.learner = copy.deepcopy(self.policy) if self.average else self.policy
-        self.optimizer = torch.optim.Adam(self.learner.parameters(), lr=self.lr_schedule(1.0))
+        rate = self.lr_schedule(1.0)
+        self.optimizer = torch.optim.Adam(self.learner.parameters(), lr=rate, fused=True)
 
     def _fit(self, data: Demonstrations, fresh: bool) -> _Cloning:
         self._check_chunk(data)

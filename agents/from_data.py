@@ -20,6 +20,7 @@ from vaerl.agents.common import Agent, check_env, resolve_policy
 from vaerl.agents.finite import named
 from vaerl.data import Demonstrations, load_demonstrations
 from vaerl.densities.options import check_positive
+from vaerl.native.latent import way
 from vaerl.policies.chunk import ChunkPolicy
 
 Self = TypeVar("Self", bound="DataAgent")
@@ -147,6 +148,7 @@ class DataAgent(Agent, BaseAlgorithm):
     ) -> Self:
         assert self._data is not None
         fit = self._fit(self._data, fresh)
+        self.logger.info(f"fit: {way(self.policy.density.kernel())}")
         listener.on_training_start(locals(), globals())
         while self.num_timesteps < total:
             self._current_progress_remaining = 1.0 - self.num_timesteps / total

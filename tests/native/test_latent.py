@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from stable_baselines3.common.logger import HumanOutputFormat, Logger
 from torch import Tensor, nn
 
 from tests.speed import in_plain_shell
+from vaerl.agents import BC
+from vaerl.data import Demonstrations
 from vaerl.densities import make_density
 from vaerl.densities.cvae import CVAE
 from vaerl.dynamics.batched import batch_members
@@ -161,6 +166,17 @@ def test_what_is_not_covered_goes_through_torch() -> None:
     handle.remove()
     assert density.chain.rows(context, x, 4) is not None
     assert made(prior_weights="learned").chain.rows(context, x, 4, torch.rand(4, 4)) is None
+
+
+def test_the_log_says_which_way_is_taken(monkeypatch: Any, tmp_path: Path) -> None:
+    """Once a training; the weights follow either way to the same place."""
+    data = Demonstrations.from_arrays([np.zeros((9, 3))], [np.zeros((8, 1))])
+    for way, wanted in ((NATIVE, "fit: native"), (TORCH, "fit: torch, the native one is missing")):
+        monkeypatch.setenv("VAERL_NATIVE", way)
+        agent, path = BC("cvae", data=data, chunk=2), tmp_path / f"log{way[-1:]}.txt"
+        agent.set_logger(Logger(None, [HumanOutputFormat(str(path))]))
+        agent.learn(2)
+        assert wanted in path.read_text()
 
 
 def test_a_graph_that_is_kept_gives_its_gradient_again() -> None:

@@ -129,6 +129,16 @@ def covers(kernel: Any, context: Tensor, x: Tensor, paths: int, codes: Tensor | 
     return plain and kernel.sizes["blocks"] <= MAX_BLOCKS and library() is not None
 
 
+def way(kernel: Any) -> str:
+    """Which way a density with this kernel is fitted, for a line of the log."""
+    if kernel is None or not kernel.sizes.get("latent"):
+        return "torch, the native one is for latent densities with one layer"
+    try:
+        return f"native, {load()[0]}, threads: {min(torch.get_num_threads(), MAX_THREADS)}"
+    except Missing as why:
+        return f"torch, the native one is missing: {why}"
+
+
 def library() -> ctypes.CDLL | None:
     """The native library; None where there is none."""
     return _library(os.environ.get("VAERL_NATIVE") or None)
