@@ -262,11 +262,7 @@ class CVAE(ConditionalDensity):
         return loss, info
 
     def _training_bound(
-        self,
-        context: Tensor,
-        x: Tensor,
-        generator: Noise,
-        kl_weight: float,
+        self, context: Tensor, x: Tensor, generator: Noise, kl_weight: float
     ) -> tuple[Tensor, list[Tensor], list[Tensor], Tensor]:
         """The objective with the chosen gradient, per-layer log p(z | c), log q, and the
         log-weights of k paths."""
@@ -276,8 +272,7 @@ class CVAE(ConditionalDensity):
         )
         rows = chain.rows(context, x, self.k)
         if rows is not None:
-            shape = (self.k, *context.shape[:-1], *self.latent_dims)
-            noise = standard_normal(shape, context, generator)
+            noise = standard_normal((self.k, *x.shape[:-1], *self.latent_dims), x, generator)
             found = rows.bound(x, noise, kl_weight, average, gradient.name)
             return found.bound, [found.log_p], [found.log_q], found.log_w
         p, q = chain.condition(context)
