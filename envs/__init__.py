@@ -16,6 +16,8 @@ One file per environment. Ids, with what the policy has to find:
     vaerl/CubePads-v0          OGBench's arm puts a cube on one of four pads (extra: ogbench)
     vaerl/Handwriting-v0       a pen writes characters as people do, in several ways
     vaerl/ColouredGoals-v0     the goal that an instruction names, colour and side
+    vaerl/UnshapedPendulum-v0  Pendulum, −1 a step unless upright
+    vaerl/UnshapedCar-v0       the mountain car, −1 a step until the goal
     vaerl/WetChicken-v0        canoe before a waterfall, law with atoms
     vaerl/MoerlandToy-v0       one number to predict, one to three branches
     vaerl/GhostGrid-v0         maze with two random ghosts, discrete law
@@ -94,6 +96,15 @@ _ENTRIES = {
         "coloured_goals:ColouredGoalsEnv",
         15,
         {},
+    ),
+    "vaerl/UnshapedPendulum-v0": _Entry(
+        "Pendulum, −1 a step unless upright", "unshaped:UnshapedEnv", 200, {"task": "pendulum"}
+    ),
+    "vaerl/UnshapedCar-v0": _Entry(
+        "the mountain car, −1 a step until the goal",
+        "unshaped:UnshapedEnv",
+        500,
+        {"task": "mountain-car"},
     ),
     "vaerl/WetChicken-v0": _Entry(
         "canoe before a waterfall, law with atoms", "wet_chicken:WetChickenEnv", 200, {}

@@ -87,6 +87,10 @@ EXPERIMENTS = Registry(
             "vaerl.experiments.returns.experiment:run",
             "return and cost on MuJoCo by critic, switches and density",
         ),
+        "temperature": (
+            "vaerl.experiments.temperature.experiment:run",
+            "return against the temperature where rewards are not shaped, by density",
+        ),
     },
 )
 

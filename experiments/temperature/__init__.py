@@ -1,0 +1,1 @@
+"""How much entropy does a policy bear, by density, where rewards are not shaped?"""
