@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from tests.lab.test_cells import TOYS, Toy
 from vaerl.cli import app
 from vaerl.experiments import EXPERIMENTS
+from vaerl.lab import ray_jobs
 from vaerl.lab.executors import EXECUTORS, executing
 from vaerl.lab.pool import Ended, InProcess, Processes, Show, Work, make_executor
 
@@ -52,6 +53,19 @@ def test_an_experiment_runs_on_the_executor_of_the_option(
     assert result.exit_code == 0, result.output
     assert Backwards.made == (3, "here:1", tmp_path)
     assert len([*(tmp_path / "cells").glob("*.json")]) == 2
+
+
+def test_an_experiment_is_sent_as_a_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the address of a job server nothing runs here."""
+    sent: list[Any] = []
+    monkeypatch.setattr(ray_jobs, "send", lambda *words: sent.append(words))
+    monkeypatch.setitem(EXPERIMENTS._targets, "roots", run)
+    words = ["experiment", "roots", "--out", str(tmp_path / "out")]
+    address = "http://127.0.0.1:8265"
+    result = CliRunner().invoke(app, [*words, "--ray-address", address])
+    assert result.exit_code == 0, result.output
+    assert sent == [(address, [*words, "--ray-address", address])]
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_choice_ends_with_its_block(tmp_path: Path) -> None:

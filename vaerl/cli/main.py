@@ -337,7 +337,7 @@ def experiment(
         from vaerl.lab.ray_jobs import is_job_server, send
 
         if is_job_server(ray_address):
-            return send(ray_address, ["experiment", *context.args])
+            return send(ray_address, ["experiment", name, *context.args])
         values["out"] = files.check_folder("--out", values["out"])
         with executing(executor, ray_address, values["out"]):
             print(function(**values))
