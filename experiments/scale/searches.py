@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 from vaerl.experiments.scale.machines import start_sweep, wait_until
@@ -40,8 +41,7 @@ def main(out: Path) -> None:
     rows: list[list[object]] = []
     for kill in range(1, KILLS + 1):
         search = start_sweep(out, *WORDS)
-        wanted = kill * TRIALS // 4
-        wait_until(lambda n=wanted: len([*cells.glob("*.json")]) >= n, search, LIMIT)
+        wait_until(partial(_has, cells, kill * TRIALS // 4), search, LIMIT)
         os.killpg(search.pid, signal.SIGKILL)
         search.wait()
         rows.append([f"kill {kill}", len([*cells.glob("*.json")]), *counts(out)])
@@ -58,6 +58,11 @@ def main(out: Path) -> None:
         "versions": machine_versions(),
     }
     print(write_record(out / "searches.json", record).read_text())
+
+
+def _has(cells: Path, number: int) -> bool:
+    """Whether so many trials have ended."""
+    return len([*cells.glob("*.json")]) >= number
 
 
 def counts(out: Path) -> list[int]:
