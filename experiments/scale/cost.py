@@ -2,8 +2,9 @@
 
     python -m vaerl.experiments.scale.cost OUT
 
-Items that wait a minute, two at a time, by processes and by Ray in turns; what the sweep
-takes beyond the waiting is overhead. Then many items that do nothing: what the command can start.
+Trials that wait a minute, two at a time, by processes and by Ray in turns. The time from one trial
+to the next is overhead of a trial, that before the first is the start of the sweep. Then many
+trials that do nothing: how many the command can start, and the memory that they take there.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from vaerl.lab.on_ray import OnRay
@@ -23,14 +25,16 @@ from vaerl.lab.pool import Executor, Tick, make_processes
 from vaerl.lab.record import machine_versions, write_record
 
 SECONDS = 60.0
-ITEMS, JOBS = 4, 2
+ITEMS, JOBS = 6, 2
 ORDER = ("processes", "ray", "ray", "processes")
 MANY = (100, 400)
 
 
-def wait(seconds: float, tick: Tick) -> None:
-    """Work that takes its time and no core."""
+def wait(seconds: float, tick: Tick) -> tuple[float, float]:
+    """Work that takes its time and no core; when it began and ended."""
+    start = time.time()
     time.sleep(seconds)
+    return start, time.time()
 
 
 def executor(name: str, out: Path) -> Executor:
@@ -38,13 +42,18 @@ def executor(name: str, out: Path) -> Executor:
     return make_processes(JOBS) if name == "processes" else OnRay(JOBS, "", out)
 
 
-def measure(name: str, seconds: float, items: int, out: Path) -> dict[str, Any]:
-    """Run the items; wall seconds and megabytes of this process."""
-    start = time.monotonic()
+def measure(name: str, seconds: float, items: int, out: Path) -> dict[str, float]:
+    """Run the items: seconds to the first, overhead of each, megabytes of this process."""
+    asked = time.time()
     ends = list(executor(name, out).run(wait, [seconds] * items, lambda place, amount: None))
     assert len(ends) == items and not any(end.error for end in ends)
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"seconds": time.monotonic() - start, "megabytes": memory}
+    first = min(end.value[0] for end in ends)
+    last = max(end.value[1] for end in ends)
+    return {
+        "start": first - asked,
+        "overhead": (last - first) * JOBS / items - seconds,
+        "megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
 
 
 def apart(name: str, seconds: float, items: int, out: Path) -> dict[str, Any]:
@@ -57,28 +66,23 @@ def apart(name: str, seconds: float, items: int, out: Path) -> dict[str, Any]:
 def main(out: Path) -> None:
     """Measure all and write OUT/cost.json."""
     out.mkdir(parents=True, exist_ok=True)
-    rounds = ITEMS / JOBS
+    sweeps = [*((name, SECONDS, ITEMS) for name in ORDER), *(("ray", 0.0, items) for items in MANY)]
     rows: list[list[Any]] = []
-    for name in ORDER:
-        found = apart(name, SECONDS, ITEMS, out)
-        over = found["seconds"] / rounds - SECONDS
-        rows.append([f"{ITEMS} trials of {SECONDS:.0f} s", name, over, found["megabytes"]])
+    for name, seconds, items in sweeps:
+        found = apart(name, seconds, items, out)
+        rows.append([f"{items} trials of {seconds:.0f} s", name, *found.values()])
         print(rows[-1], flush=True)
-    for items in MANY:
-        found = apart("ray", 0.0, items, out)
-        rows.append([f"{items} trials of 0 s", "ray", found["seconds"] / items, found["megabytes"]])
-        print(rows[-1], flush=True)
-    over = {n: sum(r[2] for r in rows[: len(ORDER)] if r[1] == n) / 2 for n in set(ORDER)}
+    over = {n: mean(r[3] for r in rows[: len(ORDER)] if r[1] == n) for n in set(ORDER)}
     share = 100 * (over["ray"] - over["processes"]) / (SECONDS + over["processes"])
     record = {
         "title": "Cost of a trial beside its training",
         "command": "python -m vaerl.experiments.scale.cost OUT",
-        "caption": f"Trials that wait, {JOBS} at a time on one machine, the two executors in "
-        "turns. Overhead: wall seconds a trial beyond its waiting, the start of the cluster "
-        "included. Memory: largest of the command's process.",
-        "columns": ["sweep", "executor", "overhead, s a trial", "memory, MB"],
+        "caption": f"Trials that wait, {JOBS} at a time on one machine, the executors in turns. "
+        "Start: seconds from the call to the first trial. Overhead: seconds a trial, from the "
+        "first to the last, beyond its waiting. Memory: the most that the command's process took.",
+        "columns": ["sweep", "executor", "start, s", "overhead, s a trial", "memory, MB"],
         "rows": rows,
-        "notes": [f"Ray beside processes at trials of {SECONDS:.0f} s: {share:+.1f} %."],
+        "notes": [f"Ray beside processes at trials of {SECONDS:.0f} s: {share:+.1f} % a trial."],
         "versions": machine_versions(),
     }
     print(write_record(out / "cost.json", record).read_text())
