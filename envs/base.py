@@ -282,3 +282,19 @@ def kept_goals(removed_goals: Sequence[int], num_goals: int) -> NDArray[np.int64
     if len(set(removed_goals)) == num_goals:
         raise ValueError(f"removed_goals: got all {num_goals} goals, expected one to stay")
     return np.array([g for g in range(num_goals) if g not in set(removed_goals)], dtype=np.int64)
+
+
+def standing_obstacles(
+    obstacles: bool | Sequence[int], standard: Sequence[int], count: int
+) -> tuple[int, ...]:
+    """Return the indices of the obstacles that stand: those given, or `standard` for True.
+
+    >>> standing_obstacles(True, (0, 1), 4), standing_obstacles([3], (0, 1), 4)
+    ((0, 1), (3,))
+    """
+    if isinstance(obstacles, bool | np.bool_):
+        return tuple(standard) if obstacles else ()
+    for index in obstacles:
+        if index not in range(count):
+            raise ValueError(f"obstacles: got {index!r}, expected 0 to {count - 1}")
+    return tuple(obstacles)

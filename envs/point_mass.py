@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from gymnasium.spaces import Box
 
-from vaerl.envs.base import Array, Observation, Outcome, PlanarEnv, kept_goals
+from vaerl.envs.base import Array, Observation, Outcome, PlanarEnv, kept_goals, standing_obstacles
 from vaerl.names import check_name
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ DISTANCE = 10.0  # from the start to each goal
 LIMIT = 20.0  # an episode is truncated beyond
 TOLERANCE = 1.0
 GOAL_REWARD = 10.0
-WALL_X = 5.0  # obstacle variant: walls at |x| = 5, |y| < 2
+WALL = 5.0  # obstacle variant: walls at |x| = 5, |y| < 2
 WALL_HALF_HEIGHT = 2.0
 _SKIN = 1e-9  # a stopped point rests this far before the wall, so that it stays on its side
 
@@ -41,7 +41,8 @@ class PointMassEnv(PlanarEnv):
     Args:
         metric: "chebyshev" or "euclidean" (DrAC's -Euclidean-v0), for reward and goals alike.
         reward: "dense" as above, or "sparse": 10 on reaching a goal, else 0.
-        obstacles: walls at |x| = 5, |y| < 2 stop a move where it meets them.
+        obstacles: walls at |x| = 5, |y| < 2 stop a move where it meets them; or the walls before
+            the goals of these indices.
         removed_goals: indices of goals that neither pay nor end an episode.
 
     >>> env = PointMassEnv()
@@ -58,7 +59,7 @@ class PointMassEnv(PlanarEnv):
         *,
         metric: str = "chebyshev",
         reward: str = "dense",
-        obstacles: bool = False,
+        obstacles: bool | Sequence[int] = False,
         removed_goals: Sequence[int] = (),
         render_mode: str | None = None,
     ) -> None:
@@ -68,7 +69,7 @@ class PointMassEnv(PlanarEnv):
         )
         self.metric = check_name("metric", metric, ("chebyshev", "euclidean"))
         self.sparse = check_name("reward", reward, ("dense", "sparse")) == "sparse"
-        self.obstacles = bool(obstacles)
+        self.obstacles = standing_obstacles(obstacles, (0, 1), len(_GOALS))
         self.goal_positions: Array = np.array(_GOALS)
         self.num_modes = len(_GOALS)
         self.removed_goals = tuple(removed_goals)
@@ -86,7 +87,7 @@ class PointMassEnv(PlanarEnv):
 
     def _advance(self, action: Array) -> Outcome:
         before = self._state
-        after = stop_at_walls(before, before + action) if self.obstacles else before + action
+        after = stop_at_walls(before, before + action, self.obstacles)
         self._state = after
         path = before + np.arange(1, 11)[:, None] / 10.0 * (after - before)
         within = (self._distances(path) <= TOLERANCE).any(axis=0)
@@ -114,23 +115,30 @@ class PointMassEnv(PlanarEnv):
             square=self.metric == "chebyshev",
             removed=self.removed_goals,
         )
-        for x in (-WALL_X, WALL_X) if self.obstacles else ():
-            ax.plot([x, x], [-WALL_HALF_HEIGHT, WALL_HALF_HEIGHT], color=drawing.WALL, linewidth=4)
+        for wall in self.obstacles:
+            across = np.array([-WALL_HALF_HEIGHT, WALL_HALF_HEIGHT])
+            along = np.full(2, WALL * np.sign(sum(_GOALS[wall])))
+            x, y = (along, across) if wall < 2 else (across, along)
+            ax.plot(x, y, color=drawing.WALL, linewidth=4)
         drawing.draw_start(ax, 0.0, 0.0)
 
 
-def stop_at_walls(before: Array, after: Array) -> Array:
-    """End the move (2,) → (2,) where it meets a wall |x| = 5, |y| < 2, from either side.
+def stop_at_walls(before: Array, after: Array, walls: Sequence[int] = (0, 1)) -> Array:
+    """End the move (2,) → (2,) where it meets a wall before a goal, from either side.
+
+    The wall before goal 0 is x = 5, |y| < 2; the others are turned as their goals are.
 
     >>> stop_at_walls(np.array([4.5, 1.0]), np.array([5.5, 2.0])).round(6).tolist()
     [5.0, 1.5]
     """
-    for wall in (-WALL_X, WALL_X):
-        side = 1.0 if before[0] > wall else -1.0
-        if before[0] == wall or (after[0] - wall) * side > 0.0:
+    for index in walls:
+        axis, wall = index // 2, WALL if index % 2 == 0 else -WALL
+        side = 1.0 if before[axis] > wall else -1.0
+        if before[axis] == wall or (after[axis] - wall) * side > 0.0:
             continue
-        share = (wall - before[0]) / (after[0] - before[0])
+        share = (wall - before[axis]) / (after[axis] - before[axis])
         crossing = before + share * (after - before)
-        if abs(crossing[1]) < WALL_HALF_HEIGHT:
-            return np.array([wall + side * _SKIN, crossing[1]])
+        if abs(crossing[1 - axis]) < WALL_HALF_HEIGHT:
+            crossing[axis] = wall + side * _SKIN
+            return crossing
     return after

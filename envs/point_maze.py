@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from gymnasium.spaces import Box
 
-from vaerl.envs.base import Array, Observation, Outcome, PlanarEnv, kept_goals
+from vaerl.envs.base import Array, Observation, Outcome, PlanarEnv, kept_goals, standing_obstacles
 from vaerl.names import check_name
 
 if TYPE_CHECKING:
@@ -99,7 +99,8 @@ class PointMazeEnv(PlanarEnv):
     Args:
         maze: "simple" (goals (±4, ±4)), "medium" ((±5, ±4)) or "hard" ((±2, ±6), (±6, ±2)).
         reward: "sparse" or "dense".
-        obstacles: the cells `o` are walls: DrAC's obstacle test.
+        obstacles: the cells `o` are walls (DrAC's obstacle test), all of them or those of these
+            indices, row by row from the top left.
         removed_goals: indices (row by row from the top left) of goals that neither pay nor end.
 
     >>> env = PointMazeEnv("hard")
@@ -119,7 +120,7 @@ class PointMazeEnv(PlanarEnv):
         maze: str = "simple",
         *,
         reward: str = "sparse",
-        obstacles: bool = False,
+        obstacles: bool | Sequence[int] = False,
         removed_goals: Sequence[int] = (),
         render_mode: str | None = None,
     ) -> None:
@@ -132,8 +133,14 @@ class PointMazeEnv(PlanarEnv):
             Box(-high, high, dtype=np.float32), Box(-1.0, 1.0, (2,), np.float32), render_mode
         )
         self.dense = check_name("reward", reward, ("sparse", "dense")) == "dense"
-        self.obstacles = bool(obstacles)
-        self._walls = [[cell in ("# o" if obstacles else "# ") for cell in row] for row in rows]
+        doors = [(i, j) for i, row in enumerate(rows) for j, cell in enumerate(row) if cell == "o"]
+        self.door_positions: Array = np.array([self._center(*door) for door in doors])
+        self.obstacles = standing_obstacles(obstacles, range(len(doors)), len(doors))
+        closed = {doors[index] for index in self.obstacles}
+        self._walls = [
+            [cell in "# " or (i, j) in closed for j, cell in enumerate(row)]
+            for i, row in enumerate(rows)
+        ]
         self.goal_positions: Array = np.array(
             [
                 self._center(i, j)

@@ -67,6 +67,10 @@ EXPERIMENTS = Registry(
             "vaerl.experiments.kinematics.experiment:run",
             "how close a policy of an arm comes to the posterior, and what if its way is blocked",
         ),
+        "knockout": (
+            "vaerl.experiments.knockout.experiment:run",
+            "what is left of a policy when the way that it prefers is blocked",
+        ),
         "mbpo": (
             "vaerl.experiments.mbpo.experiment:run",
             "real steps that a learned model saves on MuJoCo",

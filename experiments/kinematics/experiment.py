@@ -37,6 +37,7 @@ from vaerl.experiments.kinematics.scores import (
     reaches,
     score_policy,
 )
+from vaerl.experiments.knockout.blocks import go_on
 from vaerl.lab.cells import Desk, Measured
 from vaerl.lab.experiment import Experiment, Results
 from vaerl.lab.record import plain
@@ -46,7 +47,6 @@ from vaerl.lab.training import RunCell, finish_run
 from vaerl.names import check_name
 from vaerl.runs.config import TrainConfig
 from vaerl.runs.train import load_run
-from vaerl.runs.vec import make_vec
 
 PRESETS = ("full", "debug")
 SEEDS = (0, 1, 2)
@@ -54,9 +54,9 @@ STEPS = 16_000
 SOFTNESS = 0.01
 """Of the disc: an arm through its middle pays 12.5 nats."""
 FURTHER = {"full": 1000, "debug": 60}
-"""Steps of the adaptation to the disc, one update each."""
-RATE, WARM = 1e-3, 50
-"""Its learning rate, and its first steps, which only collect."""
+"""Steps of the adaptation to the disc; an update after each step of all copies."""
+RATE = 1e-3
+"""Its learning rate."""
 HEADS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "gaussian": {},
@@ -168,7 +168,7 @@ def knock_out(
     disc = preferred_place(task, x)
     before, at_once = float(reaches(task, x).mean()), free_share(task, x, disc)
     blocked = {"sigma": SIGMA, "target": TARGET, "obstacles": [disc], "softness": SOFTNESS}
-    go_on(agent, blocked, steps, seed)
+    go_on(agent, SETTINGS["env"], blocked, steps, seed=seed, rate=RATE, updates=1, anew=True)
     return {
         "before": before,
         "at_once": at_once,
@@ -176,16 +176,6 @@ def knock_out(
         "kept": at_once / before if before else 0.0,
         "disc": [round(number, 2) for number in disc],
     }
-
-
-def go_on(agent: Any, env_options: Mapping[str, Any], steps: int, seed: int) -> None:
-    """Train an agent further in an environment with these options, at a constant learning rate."""
-    agent.set_env(make_vec(SETTINGS["env"], agent.n_envs, options=env_options))
-    agent.set_random_seed(seed)
-    agent.replay_buffer.reset()
-    agent.learning_starts, agent.gradient_steps = WARM, 1
-    agent.lr_schedule = lambda remaining: RATE
-    agent.learn(steps)
 
 
 def assemble(results: Results) -> dict[str, Any]:

@@ -93,7 +93,22 @@ def test_walls_stop_a_move_at_the_crossing_from_both_sides():
     env.reset()
     _, steps, _, info = follow(env, np.array([1.0, 0.1]))
     assert steps == 50 and not info["is_success"]
-    assert PointMassEnv().obstacles is False
+    assert PointMassEnv().obstacles == ()
+
+
+def test_the_wall_before_a_goal_is_turned_as_the_goal_is():
+    """Straight to a goal, the way ends at its wall; the other goals stay free."""
+    for goal, direction in enumerate(np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])):
+        for wall in range(4):
+            env = PointMassEnv(obstacles=[wall])
+            env.reset()
+            for _ in range(9):
+                env.step(direction)
+            np.testing.assert_allclose(
+                env._state, (5.0 if wall == goal else 9.0) * direction, atol=1e-6
+            )
+    with pytest.raises(ValueError, match="obstacles: got 4, expected 0 to 3"):
+        PointMassEnv(obstacles=[4])
 
 
 def test_no_sequence_of_moves_passes_through_a_wall():

@@ -175,6 +175,11 @@ def test_a_wall_takes_only_the_speed_towards_it():
 def test_obstacle_cells_are_free_in_training_and_walls_in_the_test():
     assert PointMazeEnv("simple").is_wall(2.0, 2.0) is False
     assert PointMazeEnv("simple", obstacles=True).is_wall(2.0, 2.0) is True
+    one = PointMazeEnv("simple", obstacles=[1])
+    closed = [one.is_wall(x, y) for x, y in one.door_positions]
+    assert closed == [False, True, False, False] and one.is_wall(2.0, 2.0)
+    with pytest.raises(ValueError, match="obstacles: got 4, expected 0 to 3"):
+        PointMazeEnv("simple", obstacles=[4])
     with pytest.raises(ValueError, match="touches a wall"):
         PointMazeEnv("simple", obstacles=True).reset(options={"state": [2.0, 2.0, 0.0, 0.0]})
     with pytest.raises(ValueError, match="touches a wall"):

@@ -1,0 +1,1 @@
+"""What is left of a policy when the way that it prefers is blocked?"""
