@@ -27,7 +27,7 @@ from torch import nn, optim
 from vaerl.agents import AGENTS
 from vaerl.agents.schedules import make_schedule, schedule_text
 from vaerl.disk import jsonio
-from vaerl.disk.errors import one_line
+from vaerl.disk.errors import FOREIGN, one_line
 from vaerl.envs.making import find_spec, make_env
 from vaerl.names import check_name
 from vaerl.policies import ActorCriticPolicy, SACPolicy
@@ -122,7 +122,7 @@ class AgentDescription:
                 return DummyVecEnv([lambda: Monitor(make_env(spec, **self.env_options))] * copies)
             except gymnasium.error.Error:
                 problem = "not registered here"
-            except Exception as error:  # whatever the environment raises for its options
+            except FOREIGN as error:  # whatever the environment raises for its options
                 problem = error
         raise ValueError(f"env {self.env!r} cannot be made ({problem}); pass env=")
 

@@ -92,7 +92,7 @@ class CheckFinite(BaseCallback):
     def _name_large(self, parts: Arrays) -> None:
         """Say once that an observation is too large for networks that see it as it is."""
         for key, part in parts.items():
-            if self._told or part.dtype.kind != "f" or not np.vdot(part, part) > LARGE**2:
+            if self._told or part.dtype.kind != "f" or not _size({"": part}) > LARGE**2:
                 continue
             env, *place = (int(i) for i in np.unravel_index(np.abs(part).argmax(), part.shape))
             value = float(part[(env, *place)])

@@ -12,7 +12,7 @@ from typing import Any
 import gymnasium
 from gymnasium.envs.registration import EnvSpec
 
-from vaerl.disk.errors import one_line
+from vaerl.disk.errors import FOREIGN, words_of
 
 LONGEST = 100_000  # steps of an episode that an environment may declare
 MUJOCO = {"frame_skip": 1000, "width": 4096, "height": 4096}
@@ -86,8 +86,8 @@ def import_environments(module: str) -> None:
         sys.path.append(here)
     try:
         import_module(module)
-    except Exception as error:  # the module runs its own code
-        reason = one_line(f"{type(error).__name__}: {error}")
+    except FOREIGN as error:  # the module runs its own code
+        reason = words_of(error)
         raise ValueError(f"module: got {module!r}, which cannot be imported: {reason}") from error
 
 

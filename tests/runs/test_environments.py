@@ -7,17 +7,16 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
-import gymnasium
 import numpy as np
 import pytest
 from gymnasium import spaces
 from typer.testing import CliRunner
 
 from tests.lab.processes import wait_for
+from tests.runs.odd import Odd, odd, odd_id
 from vaerl.cli import app
 from vaerl.disk.errors import EnvironmentFault
 from vaerl.envs import ENVIRONMENTS
@@ -25,99 +24,10 @@ from vaerl.envs.making import declared, make_env
 from vaerl.report import report
 from vaerl.report.pictures import Painter
 from vaerl.runs import RunDirectory
-from vaerl.runs.config import TrainConfig
 from vaerl.runs.evaluate import evaluate
 from vaerl.runs.train import train
 from vaerl.runs.vec import make_vec
 from vaerl.runs.video import record
-
-ZERO = np.zeros(1, np.float32)
-LAST = 8
-"""Steps of an episode."""
-
-
-class Odd(gymnasium.Env):
-    """Episodes of `LAST` steps; a fault, by name, at step 12 counted over all episodes."""
-
-    observation_space = action_space = spaces.Box(-1.0, 1.0, (1,), np.float32)
-    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012
-
-    def __init__(self, fault: str = "", render_mode: str | None = None) -> None:
-        self.fault, self.render_mode, self.total, self.resets = fault, render_mode, 0, 0
-        if fault == "raises when made":
-            raise RuntimeError("no licence")
-
-    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
-        super().reset(seed=seed)
-        self.steps, self.resets = 0, self.resets + 1
-        if self.resets == 2 and self.fault == "reset raises":
-            raise RuntimeError("the door is shut")
-        if self.fault == "reset returns no info":
-            return ZERO
-        return ZERO, self._info()
-
-    def step(self, action: np.ndarray) -> Any:
-        self.steps, self.total = self.steps + 1, self.total + 1
-        over = self.steps == LAST and self.fault != "never ends"
-        returned: list[Any] = [ZERO, 1.0, over, False, self._info()]
-        if self.total == 12:
-            match self.fault:
-                case "step raises":
-                    raise KeyError("left leg")
-                case "a value error":
-                    raise ValueError("not\na line")
-                case "step returns four":
-                    return returned[:4]
-                case "step returns None":
-                    return None
-                case "reward None":
-                    returned[1] = None
-                case "reward NaN":
-                    returned[1] = float("nan")
-                case "observation inf":
-                    returned[0] = np.full(1, np.inf, np.float32)
-                case "another shape":
-                    returned[0] = np.zeros(2, np.float32)
-                case "info None":
-                    returned[4] = None
-                case "exits":
-                    os._exit(7)
-                case "hangs":
-                    time.sleep(600)
-                case "info that cannot be sent":
-                    returned[4] = {"lambda": lambda: 0}
-        return tuple(returned)
-
-    def _info(self) -> dict[str, Any]:
-        match self.fault:
-            case "words":
-                self.num_modes, self.evaluation_episodes = "many", None
-                words = {"goal": "home", "position": {"x": 1}, "episode": 3, "is_success": "yes"}
-                return {**words, "TimeLimit.truncated": "no", "terminal_observation": 5}
-        return {}
-
-    def map_artist(self) -> None:
-        raise AssertionError("not vaerl's")
-
-    probe_observations = transition_distribution = map_artist
-
-    def render(self) -> Any:
-        if self.fault == "render raises":
-            raise ZeroDivisionError("no light")
-        return "a picture" if self.fault == "render returns text" else None
-
-    def close(self) -> None:
-        if self.fault == "close raises":
-            raise OSError("stuck")
-
-
-def odd_id(fault: str) -> str:
-    """The environment with this fault, which is registered at the first call."""
-    name = f"test/Odd-{fault.replace(' ', '-')}-v0"
-    if name not in gymnasium.registry:
-        gymnasium.register(name, Odd, disable_env_checker=True, kwargs={"fault": fault})
-    return name
-
 
 FAULTS = {
     "step raises": "'test/Odd-.*-v0': step 12 raised KeyError: 'left leg'",
@@ -129,30 +39,17 @@ FAULTS = {
     "reward NaN": "step 12: reward is NaN; the last one was 1$",
     "observation inf": r"step 12: observation\[0\] is inf; the last finite value was 0$",
     "another shape": r"step 12 returned an observation of shape \(2,\), expected \(1,\)",
+    "exits in Python": "step 12 raised SystemExit: 0",
+    "an error without words": "step 12 raised Wordless$",
+    "reward text": "step 12: reward is '1'; the last one was 1$",
+    "end None": "step 12 returned None for the end of an episode, expected True or False",
+    "observation text": "step 12 returned an observation of type <U1, expected real numbers",
+    "ragged": r"step 12 returned an observation of \[\[1\], \[1, 2\]\]$",
     "info None": "step 12 returned an info of type NoneType, not dict",
     "reset raises": "reset after 8 steps raised RuntimeError: the door is shut",
     "reset returns no info": r"reset after 0 steps returned array\(.*; it must return",
     "raises when made": "'test/Odd-.*-v0' cannot be made: RuntimeError: no licence",
 }
-
-
-def odd(out: Path, fault: str, agent: str = "ppo", **changes: Any) -> TrainConfig:
-    options: dict[str, Any] = {"n_steps": 16, "batch_size": 16, "n_epochs": 1}
-    if agent == "sac":
-        options = {"learning_starts": 10, "batch_size": 8, "buffer_size": 50}
-    fields: dict[str, Any] = {
-        "env": odd_id(fault),
-        "agent": agent,
-        "density": "gaussian",
-        "steps": 32,
-        "eval_every": 16,
-        "eval_episodes": 1,
-        "final_episodes": 2,
-        "out": str(out),
-        "device": "cpu",
-        "agent_options": {**options, "policy_kwargs": {"net_arch": [8]}},
-    }
-    return TrainConfig(**{**fields, **changes})
 
 
 @pytest.mark.parametrize("agent", ["sac", "ppo"])
@@ -187,6 +84,7 @@ def test_the_copy_and_the_code_are_named(tmp_path: Path) -> None:
 
 WORKERS = {
     "exits": "its process ended with code 7; its words are above",
+    "exits in Python": "step 12 raised SystemExit: 0",
     "step raises": "step 12 raised KeyError: 'left leg'",
     "hangs": "no answer within 4 s; worker_timeout sets the limit",
     "info that cannot be sent": ".*[Pp]ickle.*",
@@ -234,7 +132,11 @@ def test_a_worker_may_restart(fault: str, capsys: pytest.CaptureFixture[str]) ->
             "render returns text",
             "no video: ValueError: env 'test/Odd-render-returns-text-v0' cannot draw itself",
         ),
+        ("render exits", "-v0': render after 0 steps raised SystemExit: 4"),
+        ("render returns nothing", "render gave a picture of shape (0, 0, 3), expected pixels"),
+        ("render grows", "picture of shape (9, 8, 3), expected (8, 8, 3) as before"),
         ("close raises", "-v0': close raised OSError: stuck"),
+        ("close exits", "-v0': close raised SystemExit: 0"),
         ("words", "no video: "),
     ],
 )
@@ -251,6 +153,25 @@ def test_what_only_looks_cannot_fail_a_run(
     assert "num_modes" not in evaluation["stochastic"]
     assert "success_rate" not in evaluation["stochastic"]
     assert report(run, tmp_path / "report.html").stat().st_size > 1000
+
+
+def test_an_environment_may_change_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the process; the run stays where it was begun."""
+    monkeypatch.chdir(tmp_path)
+    run = train(odd(Path("run"), "moves"))
+    assert Path.cwd() == Path("/")
+    assert run.status()["state"] == "finished" and (tmp_path / "run" / "evaluation.json").exists()
+
+
+@pytest.mark.parametrize("space", [None, spaces.Text(5), spaces.Sequence(spaces.Discrete(2))])
+def test_observations_that_are_no_arrays_are_refused(
+    space: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Odd, "observation_space", space)
+    with pytest.raises(ValueError, match=r"observation_space: got .*, expected a Box, Discrete, "):
+        make_vec(odd_id(""))
 
 
 class BadPainter(Painter):

@@ -146,7 +146,7 @@ def train(
     with only_looks("table"):
         if (evaluation := run.evaluation()) is not None:
             print_evaluation(run.name, evaluation)
-    print(f"{status['state']} after {status['steps']} steps: {run.path}")
+    print(f"{status['state']} after {status['steps']} steps: {config.out}")
     if status["state"] == "stopped":
         print("to continue: the same command with --resume")
         raise typer.Exit(130)

@@ -21,6 +21,19 @@ def one_line(text: object, limit: int = MAX_LENGTH) -> str:
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
+def words_of(error: BaseException) -> str:
+    """An error's class and message, on one line.
+
+    >>> words_of(SystemExit(3))
+    'SystemExit: 3'
+    """
+    try:
+        said = str(error)
+    except Exception:  # an error whose own str() fails
+        said = ""
+    return one_line(f"{type(error).__name__}: {said}" if said else type(error).__name__)
+
+
 @contextlib.contextmanager
 def only_looks(what: str) -> Iterator[None]:
     """Run a body that only looks at a run: whatever fails there is one line on stderr.
@@ -31,8 +44,11 @@ def only_looks(what: str) -> Iterator[None]:
     try:
         yield
     except (Exception, KeyboardInterrupt) as error:
-        words = one_line(f"{type(error).__name__}: {error}")
-        print(f"no {what}: {words}", file=sys.stderr)
+        print(f"no {what}: {words_of(error)}", file=sys.stderr)
+
+
+FOREIGN = (Exception, SystemExit, GeneratorExit)
+"""What code of users raises: a script that exits ends no process of ours."""
 
 
 class RunFailed(RuntimeError):

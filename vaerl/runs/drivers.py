@@ -34,13 +34,12 @@ from vaerl.data import (
 )
 from vaerl.data.drivers import follow
 from vaerl.data.minari import check_new_name
-from vaerl.disk.errors import RunFailed, one_line
+from vaerl.disk.errors import FOREIGN, RunFailed, one_line, words_of
 from vaerl.disk.reading import read_file
 from vaerl.disk.versions import versions
 from vaerl.envs.making import import_environments
 from vaerl.names import check_name
 from vaerl.runs.collect import MINARI, CollectConfig
-from vaerl.runs.monitor import words_of
 from vaerl.runs.train import load_run
 from vaerl.runs.vec import make_vec
 from vaerl.threads import limit_threads
@@ -172,7 +171,7 @@ def _named(function: Callable[..., Any], name: str) -> Callable[..., Any]:
     def call(*given: Any, **options: Any) -> Any:
         try:
             found = function(*given, **options)
-        except Exception as error:
+        except FOREIGN as error:
             raise RunFailed(f"function {name!r} raised {words_of(error)}") from error
         return _named(found, name) if callable(found) else found
 

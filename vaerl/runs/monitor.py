@@ -21,7 +21,7 @@ import stable_baselines3
 from stable_baselines3.common import monitor
 
 from vaerl.checkpoint.objects import Lost, capture, restore
-from vaerl.disk.errors import EnvironmentFault, one_line
+from vaerl.disk.errors import FOREIGN, EnvironmentFault, one_line, words_of
 from vaerl.envs.making import make_env
 from vaerl.finite import find_bad, number
 
@@ -66,10 +66,16 @@ class Monitor(monitor.Monitor):
         found = self._call("step", super().step, action)
         observation, reward, terminated, truncated, info = found
         over = terminated or truncated
+        for end in (terminated, truncated):
+            if end is None or isinstance(end, str):
+                raise EnvironmentFault(
+                    f"{self._where('step', done=True)} returned {end!r} for the end of an episode, "
+                    "expected True or False"
+                )
         self._check("step", observation, info, "terminal observation" if over else "observation")
-        if not math.isfinite(reward):
+        if not _is_finite(reward):
             before = [f"the last one was {number(r)}" for r in self.rewards[-2:-1]]
-            said = f"{self._where('step', done=True)}: reward is {number(reward)}"
+            said = f"{self._where('step', done=True)}: reward is {_shown(reward)}"
             raise EnvironmentFault("; ".join([said, *before]))
         if not over:
             info.pop("episode", None)  # Stable-Baselines3 takes it for the end of an episode
@@ -101,13 +107,15 @@ class Monitor(monitor.Monitor):
         """Close the environment; if that fails, one line says so."""
         try:
             super().close()
-        except Exception as error:  # its work is done
+        except FOREIGN as error:  # its work is done
             print(f"env {self.name!r}: close raised {words_of(error)}", file=sys.stderr)
 
     def _call(self, name: str, call: Callable[..., Any], *given: Any, **options: Any) -> Any:
         try:
             return call(*given, **options)
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # also a sys.exit()
             frames = traceback.extract_tb(error.__traceback__)
             returned = all(frame.filename.startswith(CALLERS) for frame in frames)
             hint = f"; it must return {RETURNS[name]}" if returned else ""
@@ -118,17 +126,22 @@ class Monitor(monitor.Monitor):
         space, where = self.observation_space, self._where(name, done=True)
         spaces = space.spaces if isinstance(space, gymnasium.spaces.Dict) else {"": space}
         given = observation if isinstance(space, gymnasium.spaces.Dict) else {"": observation}
+        found = {}
         for key, part in spaces.items():
             if not isinstance(given, dict) or key not in given:
                 raise EnvironmentFault(f"{where} returned no observation {key!r}")
-            if part.shape is not None and np.shape(given[key]) != part.shape:
-                raise EnvironmentFault(
-                    f"{where} returned an observation {key + ' ' if key else ''}of "
-                    f"shape {np.shape(given[key])}, expected {part.shape}"
-                )
-        if bad := find_bad({key: np.asarray(given[key]) for key in spaces}, self._last):
+            named = f"{where} returned an observation {key + ' ' if key else ''}of"
+            try:
+                array = found[key] = np.asarray(given[key])
+            except Exception:  # rows of several lengths, a tensor with gradients
+                raise EnvironmentFault(f"{named} {one_line(repr(given[key]), 60)}") from None
+            if part.shape is not None and array.shape != part.shape:
+                raise EnvironmentFault(f"{named} shape {array.shape}, expected {part.shape}")
+            if array.dtype.kind not in "biuf":
+                raise EnvironmentFault(f"{named} type {array.dtype}, expected real numbers")
+        if bad := find_bad(found, self._last):
             raise EnvironmentFault("; ".join([f"{where}: {what}{bad[0]}", *bad[1:]]))
-        self._last = dict(given)
+        self._last = found
         if not isinstance(info, dict):
             kind = type(info).__name__
             raise EnvironmentFault(f"{where} returned an info of type {kind}, not dict")
@@ -150,6 +163,12 @@ def watched(env_id: str, options: Mapping[str, Any]) -> Iterator[Monitor]:
         env.close()
 
 
-def words_of(error: Exception) -> str:
-    """An error's class and message, on one line."""
-    return one_line(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
+def _is_finite(value: Any) -> bool:
+    try:
+        return math.isfinite(value)
+    except (TypeError, ValueError, OverflowError):
+        return False
+
+
+def _shown(reward: Any) -> str:
+    return number(reward) if isinstance(reward, int | float) else one_line(repr(reward), 60)

@@ -86,7 +86,7 @@ def train(
     config, clone = resolve(config)
     check_config(config)
     files.check_folder("out", config.out)
-    run = RunDirectory(config.out)
+    run = RunDirectory(Path(config.out).absolute())  # an environment may change the folder
     _check_place(run, config, overwrite, resume)  # before the agent: that may take minutes
     env = _make_env(config, config.n_envs, subprocess=config.subprocess, envpool=config.envpool)
     try:

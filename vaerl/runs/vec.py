@@ -14,12 +14,12 @@ from gymnasium.wrappers import TimeLimit
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 import vaerl.envs  # noqa: F401  (registers the environments, in worker processes too)
-from vaerl.disk.errors import EnvironmentFault, one_line
+from vaerl.disk.errors import FOREIGN, EnvironmentFault, one_line, words_of
 from vaerl.envs.batched import make_envpool
 from vaerl.envs.making import LONGEST, check_env_options, find_spec, make_env
 from vaerl.policies.spaces import check_action_space
 from vaerl.runs.config import check_env_id
-from vaerl.runs.monitor import Monitor, words_of
+from vaerl.runs.monitor import Monitor
 from vaerl.runs.workers import TIMEOUT, Workers
 
 
@@ -85,7 +85,7 @@ def make_vec(
         first = _make_one(spec, arguments, limit)
         if arguments:  # some are first used by a reset
             first.reset()
-    except Exception as error:
+    except FOREIGN as error:
         if not arguments:
             raise EnvironmentFault(f"env {env_id!r} cannot be made: {words_of(error)}") from error
         words = f"env_options: got {arguments} for {env_id!r}: {words_of(error)}"
@@ -93,6 +93,12 @@ def make_vec(
     try:
         if not (discrete and isinstance(first.action_space, spaces.Discrete)):
             check_action_space(first.action_space)
+        seen = first.observation_space
+        if not isinstance(seen, spaces.Dict) and getattr(seen, "shape", None) is None:
+            raise ValueError(
+                f"observation_space: got {seen}, expected a Box, Discrete, MultiDiscrete or "
+                "MultiBinary, or one flat Dict of them"
+            )
     except ValueError as error:
         raise ValueError(f"env {env_id!r}: {error}") from error
     finally:

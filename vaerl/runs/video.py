@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from itertools import islice
@@ -33,6 +34,7 @@ Camera = Callable[[], Frame]
 
 FASTEST = 30  # frames per second; faster simulations skip frames
 MOST_FRAMES = 240  # a frame by OpenGL on a CPU takes a tenth of a second
+MOST_PIXELS = 2**21  # of a frame: 1920 x 1080
 GL_BACKENDS = ("egl", "osmesa", "glfw")
 FORMATS = ("mp4", "gif")
 
@@ -75,14 +77,16 @@ def record(
         fps = float(env.metadata.get("render_fps") or FASTEST)
         skip = max(1, round(fps / FASTEST))
         frames = _frames(agent, env, camera, seed, episodes, deterministic, skip, check)
-        film: list[Frame] = []
-        for frame in islice(frames, most_frames):
-            film.append(frame)
-            on_frame(len(film))
-        return write_video(film, path, fps / skip)
+
+        def told() -> Iterator[Frame]:
+            for count, frame in enumerate(islice(_alike(frames, env_id), most_frames), start=1):
+                yield frame
+                on_frame(count)
+
+        return write_video(told(), path, fps / skip)
 
 
-def write_video(frames: list[Frame], path: Path, fps: float) -> Path:
+def write_video(frames: Iterable[Frame], path: Path, fps: float) -> Path:
     """Encode frames (H, W, 3) in a temporary folder, then write the whole file at once."""
     import imageio.v2 as imageio
 
@@ -98,6 +102,20 @@ def write_video(frames: list[Frame], path: Path, fps: float) -> Path:
                 writer.append_data(frame)
         files.make_directory(path.parent)
         return files.write_bytes(path, draft.read_bytes())
+
+
+def _alike(frames: Iterator[Frame], env_id: str) -> Iterator[Frame]:
+    """Frames that make a film, large ones thinned out; ValueError where sizes differ or are 0."""
+    size: tuple[int, ...] | None = None
+    for frame in frames:
+        size = frame.shape if size is None else size
+        if frame.shape != size or 0 in size:
+            raise ValueError(
+                f"env {env_id!r}: render gave a picture of shape {frame.shape}, expected "
+                + ("pixels" if frame.shape == size else f"{size} as before")
+            )
+        step = math.ceil(math.sqrt(frame.shape[0] * frame.shape[1] / MOST_PIXELS))
+        yield frame[::step, ::step]
 
 
 def _frames(
