@@ -27,18 +27,22 @@ inline void pack(const float* w, int rows, int columns, int row_step, int column
                 *to = r + i < rows ? w[(r + i) * row_step + c * column_step] : 0;
 }
 
-// A linear layer on tiles, with its gradient summed up lane by lane.
+const int PATHS = 4;  // whose outer products are added in one pass over their sum
+
+// A linear layer on tiles, with its gradient.
 struct Linear {
     int rows, columns;
-    float *forth, *back, *bias;
-    V *slopes, *shifts;
+    int blocks;  // vectors in a row of its gradient
+    float *forth, *back, *bias, *slopes;
+    V* shifts;  // lane by lane
 
     Linear() = default;
-    Linear(Arena& arena, int rows, int columns) : rows(rows), columns(columns) {
+    Linear(Arena& arena, int rows, int columns)
+        : rows(rows), columns(columns), blocks((columns + LANES - 1) / LANES) {
         forth = arena.take(rows_of(rows) * columns);
         back = arena.take(rows_of(columns) * rows);
         bias = arena.take(rows_of(rows));
-        slopes = arena.vectors(rows_of(rows) * rows_of(columns));
+        slopes = arena.take(rows_of(rows) * blocks * LANES);
         shifts = arena.vectors(rows_of(rows));
     }
 
@@ -48,7 +52,7 @@ struct Linear {
         pack(flat, rows, columns, columns, 1, forth);
         pack(flat, columns, rows, 1, columns, back);
         pack(flat + rows * columns, rows, 1, 1, 1, bias);
-        memset(slopes, 0, sizeof(V) * rows_of(rows) * rows_of(columns));
+        memset(slopes, 0, sizeof(V) * rows_of(rows) * blocks);
         memset(shifts, 0, sizeof(V) * rows_of(rows));
     }
 
@@ -64,30 +68,50 @@ struct Linear {
         multiply(back, rows_of(columns), rows, d, start, dx);
     }
 
-    // Adds d ⊗ x of `paths` pairs that lie `step` vectors apart.
-    void add(const V* d, const V* x, int paths, int step) {
-        const int width = rows_of(columns);
-        for (int r = 0; r < rows_of(rows); r += 4)
-            for (int c = 0; c < width; c += 4) {
-                V total[4][4];
-                for (int i = 0; i < 4; i++)
-                    for (int j = 0; j < 4; j++) total[i][j] = slopes[(r + i) * width + c + j];
-                for (int p = 0; p < paths; p++) {
-                    const V *dp = d + p * step + r, *xp = x + p * step + c;
-                    for (int i = 0; i < 4; i++)
-                        for (int j = 0; j < 4; j++) total[i][j] += dp[i] * xp[j];
+    // Adds d ⊗ x of all states of `paths` pairs that lie `step` vectors apart; `turned` is scratch.
+    void add(const V* d, const V* x, int paths, int step, V* turned) {
+        for (int p = 0; p < paths; p += PATHS) {
+            const int count = paths - p < PATHS ? paths - p : PATHS;
+            for (int q = 0; q < count; q++)
+                for (int b = 0; b < blocks; b++) {
+                    V square[LANES];  // what it holds beyond the columns ends beyond the columns
+                    memcpy(square, x + (p + q) * step + b * LANES, sizeof square);
+                    turn(square);
+                    for (int i = 0; i < LANES; i++)
+                        turned[(q * LANES + i) * blocks + b] = square[i];
                 }
-                for (int i = 0; i < 4; i++)
-                    for (int j = 0; j < 4; j++) slopes[(r + i) * width + c + j] = total[i][j];
-            }
+            int b = 0;
+            for (; b + 4 <= blocks; b += 4) add_blocks<4>(d + p * step, count, step, turned, b);
+            for (; b + 2 <= blocks; b += 2) add_blocks<2>(d + p * step, count, step, turned, b);
+            for (; b < blocks; b++) add_blocks<1>(d + p * step, count, step, turned, b);
+        }
         for (int p = 0; p < paths; p++)
             for (int r = 0; r < rows; r++) shifts[r] += d[p * step + r];
     }
 
+    template <int N>
+    void add_blocks(const V* d, int paths, int step, const V* turned, int b) {
+        for (int r = 0; r < rows; r += 4) {
+            V total[4][N];
+            float* to = slopes + (r * blocks + b) * LANES;
+            for (int i = 0; i < 4; i++)
+                for (int j = 0; j < N; j++) total[i][j] = load(to + (i * blocks + j) * LANES);
+            for (int p = 0; p < paths; p++) {
+                const float* dp = (const float*)(d + p * step + r);
+                const V* xp = turned + p * LANES * blocks + b;
+                for (int lane = 0; lane < LANES; lane++)
+                    for (int i = 0; i < 4; i++)
+                        for (int j = 0; j < N; j++)
+                            total[i][j] += dp[i * LANES + lane] * xp[lane * blocks + j];
+            }
+            for (int i = 0; i < 4; i++)
+                for (int j = 0; j < N; j++) store(to + (i * blocks + j) * LANES, total[i][j]);
+        }
+    }
+
     void write(float* gradient) const {
         for (int r = 0; r < rows; r++)
-            for (int c = 0; c < columns; c++)
-                *gradient++ += sum(slopes[r * rows_of(columns) + c]);
+            for (int c = 0; c < columns; c++) *gradient++ += slopes[r * blocks * LANES + c];
         for (int r = 0; r < rows; r++) *gradient++ += sum(shifts[r]);
     }
 };
@@ -100,6 +124,7 @@ struct Film {
     int width;  // hidden, padded
     Linear enter, up[MAX_BLOCKS], down[MAX_BLOCKS], leave;
     V *film, *d_film;  // f0, then scale and shift of each block, of the present tile
+    V* turned;
 
     // What one path leaves behind, in vectors from its start.
     int x() const { return 0; }
@@ -126,6 +151,7 @@ struct Film {
             down[b] = Linear(arena, hidden, hidden);
         }
         leave = Linear(arena, out, hidden);
+        turned = arena.vectors(PATHS * LANES * (enter.blocks + leave.blocks));
         film = arena.vectors((2 * blocks + 1) * width);
         d_film = arena.vectors((2 * blocks + 1) * width);
     }
@@ -211,11 +237,11 @@ struct Film {
 
     // The gradient of the weights, from paths that lie side by side.
     void add(const V* paths, int count) {
-        enter.add(paths + d_enter(), paths + x(), count, step());
+        enter.add(paths + d_enter(), paths + x(), count, step(), turned);
         for (int b = 0; b < blocks; b++) {
-            up[b].add(paths + d_up(b), paths + h(b), count, step());
-            down[b].add(paths + d_down(b), paths + bent(b), count, step());
+            up[b].add(paths + d_up(b), paths + h(b), count, step(), turned);
+            down[b].add(paths + d_down(b), paths + bent(b), count, step(), turned);
         }
-        leave.add(paths + d_y(), paths + last(), count, step());
+        leave.add(paths + d_y(), paths + last(), count, step(), turned);
     }
 };

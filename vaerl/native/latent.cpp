@@ -28,8 +28,6 @@ struct LatentCall {
     float* work;
 };
 
-const int WAITING = 16;  // paths whose outer products are summed up together
-
 // The share of one thread: some of the tiles of every member.
 struct Worker {
     const LatentSpec& s;
@@ -37,11 +35,9 @@ struct Worker {
     Film decoder, encoder;
     Mixture prior;
     Normal event, posterior;
-    int room, decoded = 0, encoded = 0;  // paths with room in `route`, those that wait there
     V *route, *inference, *x, *rows, *noise, *component, *log_w, *shares, *dz, *dq;
 
-    Worker(Arena& arena, const LatentSpec& s, const LatentCall& call)
-        : s(s), call(call), room(std::max(s.paths, (int32_t)WAITING)) {
+    Worker(Arena& arena, const LatentSpec& s, const LatentCall& call) : s(s), call(call) {
         const int Z = s.latent_dim;
         decoder = Film(arena, Z, s.hidden, 2 * s.events, s.blocks);
         encoder = Film(arena, s.events, s.hidden, 2 * Z, s.blocks);
@@ -49,8 +45,8 @@ struct Worker {
                         s.weighted);
         event = Normal(arena, s.events, range_of(s.action_range));
         posterior = Normal(arena, Z, range_of(s.latent_range));
-        route = arena.vectors(room * decoder.step());
-        inference = arena.vectors(WAITING * encoder.step());
+        route = arena.vectors(s.paths * decoder.step());
+        inference = arena.vectors(encoder.step());
         x = arena.vectors(s.events), dq = arena.vectors(2 * Z);
         rows = arena.vectors(std::max({decoder.rows(), encoder.rows(), prior.rows()}));
         noise = arena.vectors(s.paths * Z), shares = arena.vectors(s.paths * s.components);
@@ -78,16 +74,9 @@ struct Worker {
             each((float*)call.network + m * numbers, [](Linear& layer, float* at) { layer.read(at); });
             for (int t = mine.begin; t < mine.end; t++) tile(m, t * LANES);
             if (!call.d_network) continue;
-            sum_up();
             each(call.d_network + (w * s.members + m) * numbers,
                  [](Linear& layer, float* at) { layer.write(at); });
         }
-    }
-
-    void sum_up() {
-        decoder.add(route, decoded);
-        encoder.add(inference, encoded);
-        decoded = encoded = 0;
     }
 
     // Numbers of this tile's rows of `from`, which has `size` numbers a row; and back.
@@ -104,16 +93,14 @@ struct Worker {
 
     void tile(int m, int first) {
         const int k = s.paths;
-        if (decoded + k > room || encoded == WAITING) sum_up();
         take(call.x, s.events, m, first, x);
         decoder.load_tile(take(call.decoder, decoder.rows(), m, first, rows), LANES);
         prior.load_tile(take(call.prior, prior.rows(), m, first, rows), LANES);
         if (!s.frozen) {
             encoder.load_tile(take(call.encoder, encoder.rows(), m, first, rows), LANES);
-            V* path = inference + encoded * encoder.step();
-            for (int j = 0; j < s.events; j++) path[encoder.x() + j] = x[j];
-            encoder.forward(path);
-            posterior.read(path + encoder.y());
+            for (int j = 0; j < s.events; j++) inference[encoder.x() + j] = x[j];
+            encoder.forward(inference);
+            posterior.read(inference + encoder.y());
         }
         V highest = all(-INFINITY), total{}, mean{};
         for (int i = 0; i < k; i++) {
@@ -136,7 +123,7 @@ struct Worker {
     // log w of path i.
     V weigh(int i, int m, int first) {
         const int Z = s.latent_dim;
-        V *path = route + (decoded + i) * decoder.step(), *z = path + decoder.x(), *e = noise + i * Z;
+        V *path = route + i * decoder.step(), *z = path + decoder.x(), *e = noise + i * Z;
         if (s.frozen) {
             const float* code = call.noise + (int64_t)i * (Z + 1);
             component[i] = prior.component(all(code[0]));
@@ -162,7 +149,7 @@ struct Worker {
         const int Z = s.latent_dim;
         for (int j = 0; j < 2 * Z; j++) dq[j] = V{};
         for (int i = 0; i < s.paths; i++) {
-            V *path = route + (decoded + i) * decoder.step(), *e = noise + i * Z;
+            V *path = route + i * decoder.step(), *e = noise + i * Z;
             V d = upstream * log_w[i], weight = log_w[i];
             event.read(path + decoder.y());
             event.log_prob_back(d, x, path + decoder.d_y());
@@ -185,18 +172,18 @@ struct Worker {
                 }
             }
         }
-        decoded += s.paths;
+        decoder.add(route, s.paths);
         decoder.store_tile((float*)rows, LANES);
         give(rows, decoder.rows(), m, first, call.d_decoder);
         prior.store_tile((float*)rows, LANES);
         give(rows, prior.rows(), m, first, call.d_prior);
         if (s.frozen) return;
-        V* path = inference + encoded++ * encoder.step();
         for (int j = 0; j < Z; j++) {
-            path[encoder.d_y() + j] = dq[j];
-            path[encoder.d_y() + Z + j] = dq[Z + j] * posterior.slope[j];
+            inference[encoder.d_y() + j] = dq[j];
+            inference[encoder.d_y() + Z + j] = dq[Z + j] * posterior.slope[j];
         }
-        encoder.backward(path, dz);
+        encoder.backward(inference, dz);
+        encoder.add(inference, 1);
         encoder.store_tile((float*)rows, LANES);
         give(rows, encoder.rows(), m, first, call.d_encoder);
     }

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 #ifndef LANES
 #define LANES 4
@@ -29,9 +30,11 @@ inline V within(V x, float size) {
 }
 
 inline float sum(V v) {
-    float total = 0;
-    for (int lane = 0; lane < LANES; lane++) total += v[lane];
-    return total;
+    float part[LANES];
+    memcpy(part, &v, sizeof v);
+    for (int half = LANES / 2; half; half /= 2)
+        for (int lane = 0; lane < half; lane++) part[lane] += part[lane + half];
+    return part[0];
 }
 
 // e^x to a relative 1e-7, x held within the range of normal floats (Cephes).
@@ -72,6 +75,25 @@ inline V hyperbolic_tangent(V x) { return 2.0f / (1.0f + exponential(-2.0f * x))
 inline V log_slope_of_tanh(V x) {
     V size = larger(x, -x);
     return 2.0f * (0.693147181f - size - logarithm(1.0f + exponential(-2.0f * size)));
+}
+
+// The elements of both from number FROM on, alternately.
+template <int FROM, int... AT>
+inline V interleave(V a, V b, std::integer_sequence<int, AT...>) {
+    return __builtin_shufflevector(a, b, (AT % 2 * LANES + FROM + AT / 2)...);
+}
+
+// Turns a square of LANES vectors: number i then holds element i of each.
+inline void turn(V* square) {
+    const auto all_of_them = std::make_integer_sequence<int, LANES>();
+    for (int stage = 1; stage < LANES; stage *= 2) {
+        V old[LANES];
+        memcpy(old, square, sizeof old);
+        for (int i = 0; i < LANES / 2; i++) {
+            square[2 * i] = interleave<0>(old[i], old[i + LANES / 2], all_of_them);
+            square[2 * i + 1] = interleave<LANES / 2>(old[i], old[i + LANES / 2], all_of_them);
+        }
+    }
 }
 
 // Numbers of LANES states, `step` floats apart, from state `first` on; 0 past the last of `count`.
