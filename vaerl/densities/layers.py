@@ -9,6 +9,7 @@ fast form offers it as `fold()` (`vaerl.densities.fold`).
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from itertools import pairwise
@@ -274,13 +275,18 @@ class MixturePrior(nn.Module):
         """The prior for the native update."""
         terms, equal = smooth_range_terms(*PRIOR_LOG_SIGMA), self.logits is None
         sizes = {"components": self.components, "learned": 1, "prior_range": terms}
-        shares = torch.full((self.components,), -math.log(self.components)).exp()
         return Kernel(
             [self.head.weight],
             [self.head.bias],
             sizes=sizes | {"weighted": int(not equal)},
-            edges=shares.cumsum(0)[:-1] if equal else None,
+            edges=equal_edges(self.components) if equal else None,
         )
+
+
+@functools.cache
+def equal_edges(count: int) -> Tensor:
+    """Where the shares of [0, 1) of equal components meet, as a `NormalMixture` rounds them."""
+    return torch.full((count,), -math.log(count)).exp().cumsum(0)[:-1]
 
 
 def make_prior(

@@ -5,6 +5,7 @@ Agents and models live on `device`, as torch names it.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -12,6 +13,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import gymnasium
 import numpy as np
@@ -103,7 +105,7 @@ def ppo(device: str) -> Group:
         SB3: SB3PPO("MlpPolicy", TASK, n_steps=PPO_STEPS, seed=0, device=device)
     }
     agents |= {name: make_ppo(device, name) for name in PPO_DENSITIES}
-    goals = [Goal(PPO_CVAE, 1.0, SB3)]
+    goals = [Goal(PPO_CVAE, 1.2, SB3)]
     cases = _learning(agents, PPO_STEPS)
     return Group("ppo", f"PPO, learn() on {TASK}", "environment step", cases, goals)
 
@@ -132,6 +134,35 @@ def make_ppo(device: str, name: str = PPO_CVAE) -> Any:
     return PPO(
         density, TASK, n_steps=PPO_STEPS, seed=0, device=device, policy_kwargs=dict(policy_kwargs)
     )
+
+
+def fitting(device: str) -> Group:
+    """Loss, gradient and a step of Adam for one CVAE, by the native library and in torch."""
+    from vaerl.densities import make_density
+
+    def case(name: str, native: bool, rows: int, context: int, event: int, **options: Any) -> Case:
+        torch.manual_seed(0)
+        density = make_density("cvae", context_dim=context, event_dim=event, **options).to(device)
+        optimizer = torch.optim.Adam(density.parameters(), fused=True)
+        c, x = (torch.randn(rows, size, device=device) for size in (context, event))
+
+        def update() -> None:
+            with patch.dict(os.environ, {} if native else {"VAERL_NATIVE": "0"}):
+                for _ in range(10):
+                    optimizer.zero_grad()
+                    density.loss(c, x, diagnostics=False)[0].mean().backward()
+                    optimizer.step()
+
+        return Case(name if native else f"{name}, torch", update, 10)
+
+    kinds: dict[str, dict[str, Any]] = {
+        "k=16, 256 rows": {"rows": 256, "context": 17, "event": 6, "k": 16},
+        "one narrow block": {"rows": 256, "context": 17, "event": 6, "hidden": 32, "blocks": 1},
+        "cloning, 8 actions of 2": {"rows": 128, "context": 64, "event": 16, "k": 4},
+    }
+    cases = [case(name, native, **kind) for name, kind in kinds.items() for native in (False, True)]
+    goals = [Goal(name, 3.0, f"{name}, torch") for name in kinds]
+    return Group("fitting", "Fitting a CVAE", "update", cases, goals)
 
 
 def dynamics(density: str, device: str) -> Group:
@@ -246,6 +277,7 @@ GROUPS: dict[str, Callable[[str], Group]] = {
     "acting-1-best": lambda device: acting(1, True, device),
     "acting-64-drawn": lambda device: acting(64, False, device),
     "ppo": ppo,
+    "fitting": fitting,
     "dynamics-gaussian": lambda device: dynamics("gaussian", device),
     "dynamics-cvae": lambda device: dynamics("cvae", device),
     "planning": planning,
