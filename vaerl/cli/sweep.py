@@ -120,7 +120,7 @@ def sweep(
         train["env"] = train.get("env") or env_of(train.get("data", ""), train.get("from_", ""))
     for name in free.get("agent", [train.get("agent", TrainConfig.agent)]):
         AGENTS.check(name)  # before torch is loaded: the answer is quick
-    for name in free.get("env", [train.get("env")]):
+    for name in map(str, free.get("env", [train.get("env")])):
         if module := name.rpartition(":")[0]:
             import_environments(module)
         check_env_id(name)

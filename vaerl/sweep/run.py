@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+from vaerl.densities.options import check_positive
 from vaerl.lab.experiment import Experiment, Results
 from vaerl.sweep import searching
 from vaerl.sweep.search import Search, prepare
@@ -56,7 +57,8 @@ def run_search(
 
     if sweep.grid:
         raise ValueError("--grid and --search: got both, expected choices as --space NAME=A,B")
-    cells = searching.make_attempts(sweep, search, trials, debug)
-    prepare(search, out, trials)
+    count = check_positive("trials", trials)
+    cells = searching.make_attempts(sweep, search, count, debug)
+    prepare(search, out, count)
     experiment = Experiment(searching.measure, partial(searching.assemble, search), draw)
     return experiment.run(cells, out, command=command, jobs=jobs)
