@@ -28,6 +28,8 @@ TOKEN_FILE = Path("~/.ray/auth_token")
 """Where Ray looks for a token that the environment does not give."""
 TRIES = 5
 """How often a trial runs again after its worker died."""
+STARTS = 3
+"""How often a cluster on this machine is started: Ray gives it half a minute."""
 REPORT = 2.0  # seconds between two reports of a trial's progress
 IN_USE = 60.0  # seconds for which a trial waits for the worker that had its folder before
 SETTINGS = {
@@ -84,13 +86,11 @@ class OnRay:
     @contextmanager
     def _cluster(self) -> Iterator[None]:
         ray = load_ray()
-        here: dict[str, Any] = {"num_cpus": self.jobs, "include_dashboard": False}
-        ray.init(
-            address=self.address or "local",
-            log_to_driver=False,
-            logging_level="ERROR",
-            **({} if self.address else here),
-        )
+        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+        if self.address:
+            ray.init(address=self.address, **quiet)
+        else:
+            _start_here(ray, num_cpus=self.jobs, **quiet)
         try:
             check_address(ray.get_runtime_context().gcs_address)
             yield
@@ -129,6 +129,18 @@ class OnRay:
                 verbose=0,
             ),
         ).fit()
+
+
+def _start_here(ray: ModuleType, **options: Any) -> None:
+    """Start a cluster on this machine, again if it was too busy to start in Ray's time."""
+    for left in reversed(range(STARTS)):
+        try:
+            ray.init(address="local", include_dashboard=False, **options)
+            return
+        except Exception:  # Ray's own class for this is Exception
+            ray.shutdown()
+            if not left:
+                raise
 
 
 def _work_in_trial(
