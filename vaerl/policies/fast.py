@@ -55,15 +55,18 @@ class FastPolicy:
         normalizer: of observations, which may go on changing.
         trunks: networks over the observation; the first gives the density's context.
         density: the folded density.
-        watch: tells when something has changed.
+        device: of its parameters.
     """
 
     def __init__(
-        self, normalizer: RunningMoments | None, trunks: list[Any], density: Folded, watch: _Watch
+        self,
+        normalizer: RunningMoments | None,
+        trunks: list[Any],
+        density: Folded,
+        device: torch.device,
     ) -> None:
         self.normalizer, self.trunks = normalizer, trunks
-        self.density, self.watch = density, watch
-        self.device = watch.device
+        self.density, self.device = density, device
 
     def rows(self, obs: np.ndarray) -> Tensor | None:
         """Numpy observations as float32 rows; None if they are empty or not real numbers."""
@@ -93,6 +96,7 @@ class Fast:
 
     def __init__(self) -> None:
         self._found: FastPolicy | None = None
+        self._watch: _Watch | None = None
         self._optimizer: Any = None
 
     def __call__(
@@ -113,8 +117,14 @@ class Fast:
         if optimizer is not self._optimizer:
             self._found, self._optimizer = None, optimizer
             self._optimizer.register_step_post_hook(self._forget)
-        if self._found is None or self._found.watch.changed:
-            self._found = _fold(policy, density, trunks())
+        watch = self._watch
+        if watch is None or watch.outdated:
+            seen = trunks()
+            normalizer = None if seen is None else seen.normalizer
+            watch = self._watch = _Watch(policy, density.recognition_parameters(), normalizer)
+            self._found = None
+        if watch.changed or self._found is None:
+            self._found = None if watch.hooks() else _fold(density, trunks(), watch.device)
         return self._found
 
     def _forget(self, *_: Any) -> None:
@@ -124,24 +134,22 @@ class Fast:
         return Fast()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_found": None, "_optimizer": None}
+        return {"_found": None, "_watch": None, "_optimizer": None}
 
 
 def _fold(
-    policy: nn.Module, density: ConditionalDensity, trunks: Trunks | None
+    density: ConditionalDensity, trunks: Trunks | None, device: torch.device
 ) -> FastPolicy | None:
-    normalizer = None if trunks is None else trunks.normalizer
-    watch = _Watch(policy, density.recognition_parameters(), normalizer)
-    if trunks is None or watch.hooks():
+    if trunks is None:
         return None
     stacks, folded = [fold_stack(network) for network in trunks.networks], density.fold()
     if folded is None or None in stacks:
         return None
-    return FastPolicy(normalizer, stacks, folded, watch)
+    return FastPolicy(trunks.normalizer, stacks, folded, device)
 
 
 class _Watch:
-    """Whether parameters, buffers, modules or hooks have changed since it was made.
+    """Whether parameters, buffers, modules or hooks have changed.
 
     Args:
         policy: the module to watch.
@@ -153,7 +161,7 @@ class _Watch:
         self, policy: nn.Module, unused: Sequence[nn.Parameter], live: nn.Module | None
     ) -> None:
         skipped = set(map(id, unused))
-        modules = [
+        modules = self._modules = [  # kept, so that no new module gets the address of an old one
             module
             for module in policy.modules()
             if module is not live
@@ -165,24 +173,34 @@ class _Watch:
         self._children: list[dict[str, Any]] = [m._modules for m in modules if m._modules]
         self._hooks = [hooks for m in modules for hooks in (m._forward_hooks, m._forward_pre_hooks)]
         self.device = next(policy.parameters()).device
-        self._seen = self._look()
+        self._seen, self._parts = self._numbers(), self._structure()
 
     def hooks(self) -> int:
         """Number of hooks that watch the modules."""
         return sum(map(len, self._hooks))
 
     @property
-    def changed(self) -> bool:
-        """Versions count changes in place; memory and identity reveal replaced parts."""
-        return self._look() != self._seen
+    def outdated(self) -> bool:
+        """Whether there are other modules or hooks than those that it watches."""
+        return self._structure() != self._parts
 
-    def _look(self) -> list[Any]:
-        seen: list[Any] = [
+    @property
+    def changed(self) -> bool:
+        """Whether there are other numbers than at the last look.
+
+        Versions count changes in place; memory reveals replaced parameters.
+        """
+        before, self._seen = self._seen, self._numbers()
+        return self._seen != before
+
+    def _numbers(self) -> list[tuple[int, int]]:
+        return [
             (tensor.data_ptr(), tensor._version)
             for own in self._tensors
             for tensor in own.values()
             if tensor is not None
         ]
-        seen += map(id, chain.from_iterable(own.values() for own in self._children))
-        seen.append(self.hooks())
-        return seen
+
+    def _structure(self) -> list[int]:
+        parts = map(id, chain.from_iterable(own.values() for own in self._children))
+        return [*parts, self.hooks()]
