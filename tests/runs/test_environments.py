@@ -24,6 +24,8 @@ from vaerl.envs.making import declared, make_env
 from vaerl.report import report
 from vaerl.report.pictures import Painter
 from vaerl.runs import RunDirectory
+from vaerl.runs.collect import CollectConfig
+from vaerl.runs.drivers import record as collect
 from vaerl.runs.evaluate import evaluate
 from vaerl.runs.train import train
 from vaerl.runs.vec import make_vec
@@ -60,6 +62,26 @@ def test_a_fault_names_environment_call_and_step(fault: str, agent: str, tmp_pat
     assert "\n" not in str(caught.value)
     if (tmp_path / "run").exists():
         assert RunDirectory(tmp_path / "run").status()["state"] == "failed"
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_recording_names_it_too(fault: str, tmp_path: Path) -> None:
+    """And keeps the episodes before it."""
+    config = CollectConfig(odd_id(fault), random=True, episodes=3, out=str(tmp_path / "data"))
+    with pytest.raises(EnvironmentFault, match=FAULTS[fault]):
+        collect(config)
+    kept = list((tmp_path / "data").glob("episode-*.npz"))
+    assert len(kept) == ("made" not in fault and "no info" not in fault)
+
+
+def test_a_recording_cuts_endless_episodes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for module in ("drivers", "evaluate"):
+        monkeypatch.setattr(f"vaerl.runs.{module}.EPISODE_LIMIT", 30)
+    config = CollectConfig(odd_id("never ends"), random=True, episodes=2, out=str(tmp_path / "d"))
+    assert [len(e.actions) for e in collect(config)] == [30, 30]
+    assert "2 of 2 episodes did not end and were cut after 30 steps" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("fault", ["raises when made", "reset returns no info", "no such fault"])

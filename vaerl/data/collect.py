@@ -177,7 +177,7 @@ class _Recorder:
             if self.spread.any():
                 drawn = action + self.spread * rng.normal(size=box.shape)
                 moved = np.clip(drawn, box.low, box.high).astype(box.dtype)
-            observation, reward, terminated, truncated, info = self.env.step(moved)
+            observation, reward, terminated, truncated, info = self.env.step(moved.copy())
             seen.append(observation)
             actions.append(action)
             rewards.append(float(reward))

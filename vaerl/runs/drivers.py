@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import sys
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -40,6 +41,8 @@ from vaerl.disk.versions import versions
 from vaerl.envs.making import import_environments
 from vaerl.names import check_name
 from vaerl.runs.collect import MINARI, CollectConfig
+from vaerl.runs.evaluate import EPISODE_LIMIT, cut_note
+from vaerl.runs.monitor import watched
 from vaerl.runs.train import load_run
 from vaerl.runs.vec import make_vec
 from vaerl.threads import limit_threads
@@ -72,18 +75,22 @@ def record(
         found = _chosen(config, command)
     else:
         driver, more = _driver(config)
-        found = collect(
-            config.env,
-            driver,
-            config.episodes or 0,
-            out=config.out or None,
-            seed=config.seed,
-            env_options=config.env_options,
-            noise=config.noise[0] if len(config.noise) == 1 else config.noise or None,
-            keep=succeeded if config.successes_only else None,
-            provenance={"command": command, **config.origin, **more},
-            on_episode=on_episode,
-        )
+        with watched(config.env, config.env_options, EPISODE_LIMIT) as env:
+            found = collect(
+                env,
+                driver,
+                config.episodes or 0,
+                out=Path(config.out).absolute() if config.out else None,
+                seed=config.seed,
+                env_options=config.env_options,
+                noise=config.noise[0] if len(config.noise) == 1 else config.noise or None,
+                keep=succeeded if config.successes_only else None,
+                provenance={"command": command, **config.origin, **more},
+                on_episode=on_episode,
+            )
+        if env.limit is not None:
+            cut = sum(len(e.actions) == env.limit and not e.terminated for e in found)
+            print(cut_note(config.env, cut, len(found)), end="\n" if cut else "", file=sys.stderr)
     if name:
         write_minari(found, name)
     return found

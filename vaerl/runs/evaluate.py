@@ -40,6 +40,16 @@ class Predictor(Protocol):
         """Return actions for a batch of observations, and a state for the next call, or None."""
 
 
+def cut_note(env: str, cut: int, episodes: int) -> str:
+    """A line about episodes that were cut; empty without any."""
+    if not cut:
+        return ""
+    return (
+        f"env {env!r}: {cut} of {episodes} episodes did not end and were cut after "
+        f"{EPISODE_LIMIT:,} steps; --env-option max_episode_steps=N sets a limit"
+    )
+
+
 @dataclass(frozen=True)
 class EvalResult:
     """E episodes of one policy, ordered by copy of the environment."""
@@ -68,12 +78,7 @@ class EvalResult:
     @property
     def note(self) -> str:
         """A line about episodes that were cut; empty without any."""
-        if not self.cut:
-            return ""
-        return (
-            f"env {self.env!r}: {self.cut} of {len(self.lengths)} episodes did not end and were "
-            f"cut after {EPISODE_LIMIT:,} steps; --env-option max_episode_steps=N sets a limit"
-        )
+        return cut_note(self.env, self.cut, len(self.lengths))
 
     def scores(self) -> dict[str, float]:
         """Return all scores of the episodes, by the name under which they are logged."""

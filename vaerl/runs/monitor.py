@@ -18,11 +18,12 @@ from typing import Any
 import gymnasium
 import numpy as np
 import stable_baselines3
+from gymnasium.wrappers import TimeLimit
 from stable_baselines3.common import monitor
 
 from vaerl.checkpoint.objects import Lost, capture, restore
 from vaerl.disk.errors import FOREIGN, EnvironmentFault, one_line, words_of
-from vaerl.envs.making import make_env
+from vaerl.envs.making import LONGEST, make_env
 from vaerl.finite import find_bad, number
 
 RETURNS = {
@@ -153,10 +154,27 @@ class Monitor(monitor.Monitor):
         return f"env {self.name!r}: {at}"
 
 
+def monitored(env: gymnasium.Env, name: str, limit: int | None = None) -> Monitor:
+    """An environment under a `Monitor`; with `limit`, its episodes are cut after so many steps if
+    it declares no end."""
+    declared = None if env.spec is None else env.spec.max_episode_steps
+    if limit is None or (declared is not None and 0 < declared <= LONGEST):
+        return Monitor(env, name)
+    return Monitor(TimeLimit(env, limit), name, limit)
+
+
 @contextmanager
-def watched(env_id: str, options: Mapping[str, Any]) -> Iterator[Monitor]:
-    """An environment under a `Monitor`, closed at the end of the block."""
-    env = Monitor(make_env(env_id, **options), env_id)
+def watched(env_id: str, options: Mapping[str, Any], limit: int | None = None) -> Iterator[Monitor]:
+    """An environment as `monitored`, closed at the end of the block.
+
+    Raises EnvironmentFault if it cannot be made.
+    """
+    try:
+        env = monitored(make_env(env_id, **options), env_id, limit)
+    except (ValueError, TypeError, gymnasium.error.Error):  # of its options
+        raise
+    except FOREIGN as error:
+        raise EnvironmentFault(f"env {env_id!r} cannot be made: {words_of(error)}") from error
     try:
         yield env
     finally:

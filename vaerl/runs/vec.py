@@ -10,16 +10,15 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
-from gymnasium.wrappers import TimeLimit
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 import vaerl.envs  # noqa: F401  (registers the environments, in worker processes too)
 from vaerl.disk.errors import FOREIGN, EnvironmentFault, one_line, words_of
 from vaerl.envs.batched import make_envpool
-from vaerl.envs.making import LONGEST, check_env_options, find_spec, make_env
+from vaerl.envs.making import check_env_options, find_spec, make_env
 from vaerl.policies.spaces import check_action_space
 from vaerl.runs.config import check_env_id
-from vaerl.runs.monitor import Monitor
+from vaerl.runs.monitor import monitored
 from vaerl.runs.workers import TIMEOUT, Workers
 
 
@@ -131,11 +130,7 @@ def _make_envpool(
 def _make_one(
     spec: EnvSpec, arguments: dict[str, Any], limit: int | None, copy: str = ""
 ) -> gymnasium.Env:
-    env = make_env(spec, **arguments)
-    declared = None if env.spec is None else env.spec.max_episode_steps
-    if limit is None or (declared is not None and 0 < declared <= LONGEST):
-        return Monitor(env, f"{spec.id}{copy}")
-    return Monitor(TimeLimit(env, limit), f"{spec.id}{copy}", limit)
+    return monitored(make_env(spec, **arguments), f"{spec.id}{copy}", limit)
 
 
 def spawn_seeds(seed: int, *names: str) -> dict[str, int]:
