@@ -65,7 +65,7 @@ def test_a_server_that_does_not_answer_costs_one_line(
     assert f"wandb sync {result['sync_directory']}" in result["said"][0]
     assert result["mode"] == "offline" and "offline-run" in result["sync_directory"]
     rows = read_history(Path(result["sync_directory"]))
-    assert rows == [{"global_step": step, "x": float(step)} for step in range(STEPS)]
+    assert rows == [{"env_steps": step, "x": float(step)} for step in range(STEPS)]
     assert result["stderr"] == ""
 
 
@@ -120,12 +120,12 @@ def test_a_run_with_wandb_is_the_run_without_it(
     assert len(said) == 1 and f"wandb sync {tracker.sync_directory}" in said[0]
     wait_for(lambda: "*" in read_metrics(tracker.sync_directory), seconds=20.0)
     rows = read_history(tracker.sync_directory)
-    assert read_metrics(tracker.sync_directory)["*"] == "global_step"
+    assert read_metrics(tracker.sync_directory)["*"] == "env_steps"
     keys = {key for row in rows for key in row}
     assert {"rollout/ep_rew", "rollout/ep_rew_mean", "train/actor_loss", "time/fps"} <= keys
     assert {"eval/score", "eval/map/path", "eval/film/path"} <= keys
-    assert [r["global_step"] for r in rows if "eval/score" in r] == [30, 60, 90]
-    assert all("global_step" in row for row in rows)
+    assert [r["env_steps"] for r in rows if "eval/score" in r] == [30, 60, 90]
+    assert all("env_steps" in row for row in rows)
     assert list(tracker.sync_directory.glob("files/media/images/**/*.png"))
 
 

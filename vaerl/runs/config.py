@@ -100,11 +100,15 @@ class TrainConfig:
     """Project on Weights & Biases."""
     wandb_mode: str = "online"
     """Weights & Biases: online (offline if the server does not answer), offline or disabled."""
+    wandb_group: str = ""
+    """Group on Weights & Biases; default: AGENT-DENSITY-ENV, and a digest of options if there are
+    any, so that runs that differ in their seeds share it."""
+    wandb_tags: tuple[str, ...] = ()
+    """Tags on Weights & Biases."""
 
     def __post_init__(self) -> None:
         """Check every value and fill in what depends on other fields."""
         self._check_types()
-        object.__setattr__(self, "track", tuple(dict.fromkeys(self.track)))
         if self.steps is None:
             object.__setattr__(self, "steps", AGENTS.load(self.agent).default_steps)
         for name, most in (("steps", MOST), ("n_envs", MOST_COPIES)):
@@ -124,6 +128,13 @@ class TrainConfig:
         for tracker in self.track:
             TRACKERS.check(tracker, "track")
         check_name("wandb_mode", self.wandb_mode, WANDB_MODES)
+        for name, texts, most in (
+            ("wandb_group", (self.wandb_group or "default",), 128),
+            ("wandb_tags", self.wandb_tags, 64),
+        ):
+            for text in texts:
+                if not 1 <= len(text) <= most:
+                    raise ValueError(f"{name}: got {text!r:.60}, expected 1 to {most} characters")
         if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
             raise ValueError(
                 f"device: got {self.device!r}, expected auto, cpu, mps, cuda or cuda:NUMBER"
@@ -150,8 +161,11 @@ class TrainConfig:
         for name in ("env", "agent", "density"):
             if not getattr(self, name):
                 raise ValueError(f"{name}: got {getattr(self, name)!r}, expected a name")
-        if not isinstance(self.track, list | tuple):
-            raise ValueError(f"track: got {self.track!r:.60}, expected a list of names")
+        for name in ("track", "wandb_tags"):
+            value = getattr(self, name)
+            if not (isinstance(value, list | tuple) and all(isinstance(v, str) for v in value)):
+                raise ValueError(f"{name}: got {value!r:.60}, expected a list of names")
+            object.__setattr__(self, name, tuple(dict.fromkeys(value)))
 
     def _settle_dynamics(self) -> None:
         """A planner has one density, that of its model; other agents may have a second one."""
@@ -239,7 +253,8 @@ class TrainConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the configuration as plain data, ready for JSON."""
-        return {**asdict(self), "track": list(self.track)}
+        data = asdict(self)
+        return {**data, "track": list(self.track), "wandb_tags": list(self.wandb_tags)}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> TrainConfig:

@@ -2,11 +2,12 @@
 
 The client sends from its own process, so that training waits for the server only at the start,
 `init_timeout` seconds at most. If the server does not answer, the run continues offline and one
-line says how to upload it later. Values are logged against `global_step`.
+line says how to upload it later. Values are logged against `env_steps`, the declared axis.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import secrets
@@ -16,7 +17,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from vaerl.disk import files
+from vaerl.disk import files, jsonio
 from vaerl.disk.errors import one_line
 from vaerl.disk.reading import read_file
 from vaerl.names import check_name
@@ -24,6 +25,12 @@ from vaerl.track import media
 from vaerl.track.base import Media, Tracker, plain, to_stderr
 
 MODES = ("online", "offline", "disabled")  # each uses the network less than the one before
+AXIS = "env_steps"
+SHAPE = (
+    *("n_envs", "density_options", "dynamics", "dynamics_options", "agent_options"),
+    *("env_options", "data", "from_"),
+)
+"""Fields of a configuration, besides its seed, that agents, densities and tasks differ by."""
 _ENV_MODES = {"run": "online", "shared": "online", "dryrun": "offline"}
 
 
@@ -64,7 +71,7 @@ class WandbTracker(Tracker):
 
     @classmethod
     def for_run(cls, folder: Path, config: Mapping[str, Any]) -> Self:
-        """A run in the project and mode of `config`, grouped with those of other seeds.
+        """A run in the project, group and mode of `config`, by default beside those of other seeds.
 
         Its id is kept in `folder`/wandb, so that a resumed training continues the same W&B run.
         """
@@ -76,7 +83,8 @@ class WandbTracker(Tracker):
             folder,
             project=config["wandb_project"],
             name=folder.resolve().name,
-            group=f"{config['agent']}-{config['density']}-{config['env']}",
+            group=config["wandb_group"] or group_of(config),
+            tags=list(config["wandb_tags"]),
             mode=config["wandb_mode"],
             id=read_file(place, 64, root=folder).decode("ascii"),
             resume="allow",
@@ -125,8 +133,8 @@ class WandbTracker(Tracker):
             reinit="create_new",  # other runs of this program continue
             settings=settings,
         )
-        run.define_metric("global_step")
-        run.define_metric("*", step_metric="global_step")
+        run.define_metric(AXIS)
+        run.define_metric("*", step_metric=AXIS)
         return run
 
     def _address(self) -> str:
@@ -158,7 +166,7 @@ class WandbTracker(Tracker):
             self._send({key: self._wandb.Video(film, format=kind)}, step)
 
     def _send(self, row: Mapping[str, Any], step: int) -> None:
-        self._run.log({**row, "global_step": int(step)})
+        self._run.log({**row, AXIS: int(step)})
 
     def finish(self) -> None:
         """Upload the rest.
@@ -173,6 +181,20 @@ class WandbTracker(Tracker):
             run.finish()
         except (Exception, SystemExit) as error:
             raise RuntimeError(f"{_first_line(error)}; {upload}") from error
+
+
+def group_of(config: Mapping[str, Any]) -> str:
+    """AGENT-DENSITY-ENV, with a digest of all that shapes the training, but the seed, if given.
+
+    >>> config = {"agent": "sac", "density": "cvae", "env": "Hopper-v5", "n_envs": 1}
+    >>> group_of(config), group_of({**config, "n_envs": 4})
+    ('sac-cvae-Hopper-v5', 'sac-cvae-Hopper-v5-d9a3')
+    """
+    name = f"{config['agent']}-{config['density']}-{config['env']}"
+    shape = {key: config[key] for key in SHAPE if config.get(key) not in ("", {}, None)}
+    if shape == {"n_envs": 1}:
+        return name
+    return f"{name}-{hashlib.sha256(jsonio.dumps(shape).encode()).hexdigest()[:4]}"
 
 
 def stricter_mode(mode: str, environment: str) -> str:
