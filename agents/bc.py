@@ -24,7 +24,8 @@ from vaerl.agents.from_data import DataAgent, Info
 from vaerl.data import Demonstrations
 from vaerl.densities.options import check_at_least_zero, check_positive, check_share
 from vaerl.finite import check_loss
-from vaerl.policies.chunk import ChunkPolicy, flatten_rows
+from vaerl.policies.chunk import ChunkPolicy
+from vaerl.policies.rows import flatten_rows
 
 LAST_RATE = 0.02
 """Share of the learning rate at the end of the cosine."""

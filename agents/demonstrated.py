@@ -12,7 +12,7 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from vaerl.agents.from_data import check_fit
 from vaerl.data import Demonstrations, Episode
 from vaerl.policies.actor import DensityActor
-from vaerl.policies.chunk import flatten_rows
+from vaerl.policies.rows import flatten_rows
 
 EDGE = 0.999
 """Largest scaled action that an actor is fitted to: its density ends at 1."""

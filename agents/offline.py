@@ -20,8 +20,8 @@ from vaerl.data import Demonstrations
 from vaerl.data.transitions import transitions
 from vaerl.densities.options import check_at_least_zero, check_share
 from vaerl.finite import check_loss
-from vaerl.policies.chunk import flatten_rows
 from vaerl.policies.critic import CriticPolicy
+from vaerl.policies.rows import flatten_rows
 
 
 class Batch(NamedTuple):

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from vaerl.data import Demonstrations
-from vaerl.policies.chunk import flatten_rows
+from vaerl.policies.rows import flatten_rows
 
 
 class Replay:

@@ -1,4 +1,4 @@
-"""The command `vaerl`: train, sweep, collect, eval, video, inspect, report, list and others.
+"""The command `vaerl`: train, sweep, collect, eval, video, inspect, export, report, list, ….
 
 Heavy modules are imported inside the commands, so that help is quick.
 """
@@ -32,6 +32,7 @@ from vaerl.cli.arguments import (
     env_of,
 )
 from vaerl.cli.errors import OneLineGroup
+from vaerl.cli.export import export
 from vaerl.cli.film import video
 from vaerl.cli.inspection import inspect_run
 from vaerl.cli.options import of_dataclass, of_function, with_options
@@ -256,6 +257,7 @@ def collect_demonstrations(
 app.command("sweep")(with_options(SWEEP_OPTIONS)(sweep))
 app.command("video")(video)
 app.command("inspect")(inspect_run)
+app.command("export")(export)
 
 
 @app.command()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+import shlex
 import textwrap
 import types
 import typing
@@ -81,6 +82,22 @@ class Option:
             annotation=Annotated[annotation, info],
         )
 
+    def words(self, value: Any) -> list[str]:
+        """The words of a command line from which `read` gets a value.
+
+        >>> Option("density_options", Mapping[str, int], {}, "").words({"k": 8, "mean": "deep"})
+        ['--density-option', 'k=8', '--density-option', 'mean=deep']
+        """
+        kind, several = self._form
+        if several is Mapping:
+            pairs = [f"{k}={v if _plain_text(v) else jsonio.dumps(v)}" for k, v in value.items()]
+            return [word for pair in pairs for word in (self.flag, pair)]
+        if several is not None:
+            return [self.flag, ",".join(map(str, value))] if value else []
+        if kind is bool:
+            return [self.flag if value else f"--no-{self.flag[2:]}"]
+        return [] if value is None else [self.flag, str(value)]
+
     def read(self, given: Any) -> Any:
         """The value of the field or argument; ValueError for a text of the wrong form."""
         kind, several = self._form
@@ -94,6 +111,13 @@ class Option:
         except ValueError as error:
             name = kind.__name__
             raise ValueError(f"{self.flag}: got {','.join(parts)!r}, expected {name},…") from error
+
+
+def command_line(command: str, values: Sequence[tuple[Option, Any]], positional: str = "") -> str:
+    """A command with these values of its options, for a shell."""
+    first = [str(value) for option, value in values if option.name == positional]
+    rest = [option.words(value) for option, value in values if option.name != positional]
+    return shlex.join([*command.split(), *first, *(word for words in rest for word in words)])
 
 
 def with_options(
@@ -178,6 +202,14 @@ BROKEN = re.compile(
     r"""[-+]?[\d.][\d._]*(e[-+]?\d*)?|[-+]?(nan|inf|infinity)|[\[({"'].*""", re.I | re.S
 )
 """Texts that look like a number, a list, an object or a quoted text."""
+
+
+def _plain_text(value: Any) -> bool:
+    """Whether a text is read as itself."""
+    try:
+        return isinstance(value, str) and parse_value(value) == value
+    except ValueError:
+        return False
 
 
 def parse_value(text: str) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -46,6 +47,21 @@ def standard_normal(shape: tuple[int, ...], like: Tensor, generator: Noise = Non
 def uniform(shape: tuple[int, ...], like: Tensor, generator: Noise = None) -> Tensor:
     """U[0, 1) draws of the given shape, with the dtype and device of `like`."""
     return _draw(torch.rand, shape, like, generator)
+
+
+def exponential(shape: tuple[int, ...], like: Tensor, generator: Noise = None) -> Tensor:
+    """Exp(1) draws of the given shape, with the dtype and device of `like`.
+
+    The index of the largest w_m / e_m has probabilities in proportion to the weights w, as torch's
+    `multinomial` draws it.
+    """
+    return _draw(_rand_exponential, shape, like, generator)
+
+
+def _rand_exponential(
+    shape: tuple[int, ...], *, generator: torch.Generator | None = None, **options: Any
+) -> Tensor:
+    return torch.empty(shape, **options).exponential_(generator=generator)
 
 
 def _draw(

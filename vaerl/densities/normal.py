@@ -80,14 +80,14 @@ class NormalMixture:
 
     def component_log_probs(self, x: Tensor) -> Tensor:
         """log w_m + log N_m(x), ``(..., M)``."""
-        if self.mean.numel() > SMALL or self.mean.requires_grad:
+        if _many(self.mean) or self.mean.requires_grad:
             return self._components_first(x).movedim(0, -1)
         parts = (self.mean, self.log_sigma, self._precision)
         return self._log_normals(x.unsqueeze(-2), *parts, -1) + self.log_weights
 
     def log_prob(self, x: Tensor) -> Tensor:
         """logsumexp_m of the component log-densities, in nats."""
-        if self.mean.numel() > SMALL or self.mean.requires_grad:
+        if _many(self.mean) or self.mean.requires_grad:
             return torch.logsumexp(self._components_first(x), dim=0)
         return torch.logsumexp(self.component_log_probs(x), dim=-1)
 
@@ -131,7 +131,7 @@ class NormalMixture:
     def best(self) -> Tensor:
         """The point of `places` with the highest density, ``batch + (X,)``."""
         with torch.no_grad():
-            if self.mean.numel() * self.mean.shape[-2] > SMALL:
+            if _many(self.mean, each=self.mean.shape[-2]):
                 index = self._best_of_many()
             else:
                 each = self._log_normals(
@@ -286,6 +286,11 @@ class MixtureValue(ConditionalValue):
     def variance(self) -> Tensor:
         """Variance of each dimension, ``batch + (X,)``."""
         return self.mixture.moments()[1].square()
+
+
+def _many(tensor: Tensor, each: int = 1) -> bool:
+    """Whether it is past `SMALL`; never in a graph, which is for batches of any size."""
+    return not torch.compiler.is_compiling() and tensor.numel() * each > SMALL
 
 
 def _log_normal(

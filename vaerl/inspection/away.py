@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
 from vaerl.data.demonstrations import Demonstrations
-from vaerl.policies.chunk import flatten_rows
 from vaerl.policies.density_policy import DensityPolicy
+from vaerl.policies.rows import flatten_rows
 
 Array = NDArray[np.float64]
 NEAREST = 256

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from vaerl.densities import ConditionalValue
 from vaerl.densities.codes import draw_held_codes
+from vaerl.densities.noise import Noise
 from vaerl.densities.options import check_positive
 from vaerl.policies.fast import Fast, Trunks
 from vaerl.policies.head import check_density_kwargs, make_head, prepare_mode
@@ -140,6 +141,16 @@ class DensityActor(BasePolicy):
         if deterministic:
             return value.mode(self.num_candidates)
         return value.rsample(generator=self.noise.generator(self.device))
+
+    def decide(self, obs: PyTorchObs, noise: Noise, deterministic: bool = False) -> Tensor:
+        """Actions ``(B, X)`` in [−1, 1] by this noise: codes first, if they can be held."""
+        if self.holds.latent == 1 or deterministic:
+            value = self.action_density(obs)
+        else:
+            context = self.context(obs)
+            codes = draw_held_codes(self.density, (context.shape[0],), noise)
+            value = self.density.value_given_codes(context, codes)
+        return value.mode(self.num_candidates) if deterministic else value.rsample((), noise)
 
     def act_held(self, obs: PyTorchObs, held: Held) -> Tensor:
         """A draw ``(B, X)`` from π(a | s, ε) with the held codes ε, or with the held noise."""

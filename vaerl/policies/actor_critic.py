@@ -18,6 +18,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor, nn
 
 from vaerl.densities import ConditionalDensity, ConditionalValue, density_options
+from vaerl.densities.noise import Noise
 from vaerl.densities.options import check_positive
 from vaerl.finite import check_actions
 from vaerl.policies.actor import REFUSE_SDE
@@ -304,6 +305,18 @@ class ActorCriticPolicy(DensityPolicy, SB3ActorCriticPolicy):
     def action_density(self, obs: PyTorchObs) -> ConditionalValue:
         """The density itself at a batch of observations, in units of the box, before codes."""
         return self.density(self.context(obs))
+
+    def decide(self, observations: PyTorchObs, noise: Noise, deterministic: bool = False) -> Tensor:
+        distribution = self._get_action_dist_from_latent(self.context(observations))
+        distribution.generator = lambda: noise
+        actions = distribution.get_actions(deterministic)
+        low, high = (
+            torch.as_tensor(bound.ravel()).to(actions)
+            for bound in (self.action_space.low, self.action_space.high)
+        )
+        if self.squash_output:
+            actions = low + 0.5 * (actions + 1.0) * (high - low)
+        return actions.clamp(low, high).reshape(-1, 1, *self.action_space.shape)
 
     def _get_action_dist_from_latent(self, latent_pi: Tensor) -> DensityDistribution:
         act = self.density if self.codes is None else self.density.freeze(self.codes.codes)

@@ -18,37 +18,41 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.preprocessing import get_action_dim
+from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import Tensor
 
 from vaerl.data.demonstrations import Observations, check_observation_space
 from vaerl.densities import ConditionalDensity, ConditionalValue
 from vaerl.densities.codes import draw_held_codes
+from vaerl.densities.noise import Noise
 from vaerl.densities.options import check_at_least_zero, check_choice, check_positive, check_sizes
 from vaerl.densities.registry import density_options
 from vaerl.nets import mlp
-from vaerl.policies.density_policy import DensityPolicy
+from vaerl.policies.density_policy import DensityPolicy, Rhythm
 from vaerl.policies.head import make_head
+from vaerl.policies.hold import EPISODE
 from vaerl.policies.noise import NoiseSource
+from vaerl.policies.rows import flatten_rows, inputs_of
 from vaerl.policies.spaces import check_action_space
 from vaerl.policies.standard import wave_matrix, with_waves
 
-LATENTS = ("decision", "chunk", "episode")
+LATENTS = ("decision", "chunk", EPISODE)
 FLAT = 1e-6
 """Standard deviation below which an input counts as constant."""
 
 
 class Plan(NamedTuple):
-    """What `predict` hands out as its state and takes back, one row an environment."""
+    """What `predict` hands out as its state and takes back, one row an environment.
 
-    #: actions left to carry out, in units of the box, (B, T, A)
+    Actions ``(B, T, A)`` in units of the box and how many of them are done ``(B,)``, the last H
+    observations ``(B, H, D)``, latent codes ``(B, E)`` and for how many steps they have been in use
+    ``(B,)``.
+    """
+
     actions: np.ndarray
-    #: how many of them are done, (B,)
     done: np.ndarray
-    #: the last H observations, (B, H, D)
     past: np.ndarray
-    #: latent codes in use, (B, E)
     codes: np.ndarray
-    #: steps for which they have been in use, (B,)
     age: np.ndarray
 
 
@@ -279,14 +283,59 @@ class ChunkPolicy(DensityPolicy, BasePolicy):
     ) -> np.ndarray:
         """Chunks within the box ``(B, T, A)``; `chosen`: the caller gave the codes."""
         inputs = torch.as_tensor(past.reshape(len(past), -1), device=self.device)
-        context = self.context(inputs)
-        generator = self.noise.generator(self.device)
-        if deterministic and not chosen:
-            events = self.density(context).mode(self.num_candidates)
-        else:
-            given = torch.as_tensor(codes, device=self.device) if self.density.code_dim else None
-            events = self.draw(context, given, generator, False if deterministic else None)
-        return self.chunks(events).cpu().numpy()
+        given = torch.as_tensor(codes, device=self.device) if self.density.code_dim else None
+        noise = self.noise.generator(self.device)
+        if deterministic and not chosen and self.fixed_seed is not None:
+            noise = torch.Generator(self.device).manual_seed(self.fixed_seed)
+        decide = self._with_codes if chosen else self._choose
+        return decide(inputs, given, noise, deterministic).cpu().numpy()
+
+    def _choose(
+        self, inputs: Tensor, codes: Tensor | None, noise: Noise, deterministic: bool
+    ) -> Tensor:
+        """Chunks ``(B, T, A)`` at inputs ``(B, H · D)``, by fresh codes that may be kept."""
+        if not deterministic:
+            return self._with_codes(inputs, codes, noise, deterministic)
+        return self.chunks(self.density(self.context(inputs)).mode(self.num_candidates))
+
+    def _with_codes(
+        self, inputs: Tensor, codes: Tensor | None, noise: Noise, deterministic: bool
+    ) -> Tensor:
+        """Chunks ``(B, T, A)`` with these codes; deterministic ones without the decoder's noise."""
+        noisy = False if deterministic else None
+        return self.chunks(self.draw(self.context(inputs), codes, noise, noisy))
+
+    def _fresh_codes(self, count: int, noise: Noise) -> Tensor:
+        codes = draw_held_codes(self.density, (count,), noise)
+        return torch.cat((codes[:, :1], codes[:, 1:] * self.latent_temperature), dim=1)
+
+    @property
+    def acts_by_codes(self) -> bool:
+        """Whether a decision that is drawn begins with latent codes of the prior."""
+        return self.density.code_dim > 0
+
+    @property
+    def rhythm(self) -> Rhythm:
+        """Chunks, and latents kept for as long as `latent` says."""
+        hold: int | str = {"decision": 1, "chunk": self.chunk, "episode": EPISODE}[self.latent]
+        held = 0 if self.latent == "decision" else self.density.code_dim
+        return Rhythm(self.history, self.chunk, self.execute, held, hold)
+
+    def decide(self, observations: PyTorchObs, noise: Noise, deterministic: bool = False) -> Tensor:
+        inputs = inputs_of(observations, self.observation_space, self.history)
+        codes = None
+        if self.acts_by_codes and not deterministic:
+            codes = self._fresh_codes(inputs.shape[0], noise)
+        actions = self._choose(inputs, codes, noise, deterministic)
+        return actions.reshape(-1, self.chunk, *self.action_space.shape)
+
+    def answer(self, observations: Any, deterministic: bool = False) -> np.ndarray:
+        rows = inputs_of(observations, self.observation_space, self.history)
+        codes = np.zeros((len(rows), 0), np.float32)
+        if self.density.code_dim:
+            codes = self._fresh_codes(len(rows), self.noise.generator(self.device)).cpu().numpy()
+        actions = self._decide(rows.numpy(), codes, deterministic)
+        return actions.reshape(-1, self.chunk, *self.action_space.shape)
 
     def _codes(
         self, plan: Plan, start: np.ndarray, due: np.ndarray, given: np.ndarray | None
@@ -302,8 +351,7 @@ class ChunkPolicy(DensityPolicy, BasePolicy):
         }[self.latent]
         if not size or not over.any():
             return plan.codes, plan.age
-        fresh = draw_held_codes(self.density, (len(over),), self.noise.generator(self.device))
-        fresh[:, 1:] *= self.latent_temperature
+        fresh = self._fresh_codes(len(over), self.noise.generator(self.device))
         return (
             np.where(over[:, None], fresh.cpu().numpy(), plan.codes),
             np.where(over, 0, plan.age),
@@ -320,17 +368,15 @@ class ChunkPolicy(DensityPolicy, BasePolicy):
         )
 
     def _check_state(self, state: Any, rows: int) -> Plan:
-        expected = [array.shape for array in self._begin(np.zeros((rows, self._width)))]
+        expected = [
+            array.shape for array in self._begin(np.zeros((rows, self.obs_dim // self.history)))
+        ]
         found = [np.shape(array) for array in state] if isinstance(state, tuple | list) else state
         if found != expected:
             raise ValueError(
                 f"state: got {found}, expected arrays {expected} as `predict` returned"
             )
         return Plan(*(np.asarray(array) for array in state))
-
-    @property
-    def _width(self) -> int:
-        return self.obs_dim // self.history
 
     def _flat(self, observation: Observations) -> tuple[np.ndarray, bool]:
         """Observations as rows of numbers ``(B, D)``, and whether they came as a batch."""
@@ -352,12 +398,3 @@ class ChunkPolicy(DensityPolicy, BasePolicy):
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return super()._get_constructor_parameters() | self.options
-
-
-def flatten_rows(observations: Any, batched: bool = True) -> np.ndarray:
-    """Observations as rows of numbers ``(N, D)``; a dict's parts in the order of their keys."""
-    if isinstance(observations, dict):
-        parts = [flatten_rows(observations[key], batched) for key in sorted(observations)]
-        return np.concatenate(parts, axis=1)
-    array = np.asarray(observations, np.float32)
-    return array.reshape(len(array) if batched else 1, -1)

@@ -126,6 +126,11 @@ class ChunkActorCritic(ActorCriticPolicy):
         return self.mlp_extractor.actor  # type: ignore[return-value]
 
     @property
+    def acting(self) -> ChunkPolicy:
+        """The actor, on the ordinary environment."""
+        return self.chunks
+
+    @property
     def decoder_noise(self) -> bool:  # type: ignore[override]
         """Of the actor's `predict`; training always acts with it."""
         return self.chunks.decoder_noise

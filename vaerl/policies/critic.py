@@ -9,11 +9,11 @@ import copy
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
+from vaerl.densities.noise import Noise, exponential, uniform
 from vaerl.densities.options import check_choice, check_positive, check_sizes
 from vaerl.nets import mlp
 from vaerl.policies.chunk import ChunkPolicy
@@ -113,6 +113,7 @@ class BestOfPolicy(CriticPolicy):
     """
 
     draws_prior = False
+    fixed_seed = 0
 
     def __init__(
         self,
@@ -130,26 +131,23 @@ class BestOfPolicy(CriticPolicy):
         self.temperature = temperature
         self.options |= {"draws": draws, "choice": choice, "temperature": temperature}
 
-    @torch.no_grad()
-    def _decide(
-        self, past: np.ndarray, codes: np.ndarray, deterministic: bool, chosen: bool = False
-    ) -> np.ndarray:
-        if chosen:
-            return super()._decide(past, codes, deterministic, chosen)
-        features = self.features(torch.as_tensor(past[:, -1], device=self.device))
-        generator = self.noise.generator(self.device)
-        if deterministic:
-            generator = torch.Generator(self.device).manual_seed(0)
+    @property
+    def acts_by_codes(self) -> bool:
+        """It draws events, not codes."""
+        return False
+
+    def _choose(
+        self, inputs: Tensor, codes: Tensor | None, noise: Noise, deterministic: bool
+    ) -> Tensor:
+        features = self.features(inputs)
         value = self.density(self.trunk(features))
         draw = value.sample if self.decoder_noise else value.sample_mean
-        events = self.inside(draw((self.draws,), generator))
+        events = self.inside(draw((self.draws,), noise))
         q = self._worth(features, events)
-        if deterministic or self.choice == "argmax":
-            best = q.argmax(0)
-        else:
-            shares = torch.softmax(q.T / self.temperature, dim=-1)
-            best = torch.multinomial(shares, 1, generator=generator).squeeze(-1)
-        return self.chunks(events[best, torch.arange(len(best))]).cpu().numpy()
+        if not deterministic and self.choice == "softmax":
+            shares = torch.softmax(q.T / self.temperature, dim=-1).T
+            q = shares / exponential(shares.T.shape, shares, noise).T
+        return self.chunks(picked(events, q.argmax(0)))
 
 
 class LatentPolicy(CriticPolicy):
@@ -213,18 +211,36 @@ class LatentPolicy(CriticPolicy):
         codes = torch.cat((u, noise), dim=-1)
         return self.inside(self.density.value_given_codes(self.trunk(features), codes).mean)
 
-    @torch.no_grad()
-    def _decide(
-        self, past: np.ndarray, codes: np.ndarray, deterministic: bool, chosen: bool = False
-    ) -> np.ndarray:
-        if chosen or not self.frozen:
-            return super()._decide(past, codes, deterministic, chosen)
-        features = self.features(torch.as_tensor(past[:, -1], device=self.device))
-        rows = (self.draws, len(features))
-        u = torch.rand(rows, generator=self.noise.generator(self.device), device=self.device)
+    @property
+    def acts_by_codes(self) -> bool:
+        """Until the decoder is frozen."""
+        return not self.frozen
+
+    def to_trace(self) -> LatentPolicy:
+        """As in `DensityPolicy`; whether the decoder is frozen is then no tensor."""
+        made = super().to_trace()
+        frozen = bool(made.frozen)
+        del made.frozen
+        made.frozen = frozen  # type: ignore[assignment]
+        return made
+
+    def _choose(
+        self, inputs: Tensor, codes: Tensor | None, noise: Noise, deterministic: bool
+    ) -> Tensor:
+        if not self.frozen:
+            return super()._choose(inputs, codes, noise, deterministic)
+        features = self.features(inputs)
+        rows = (self.draws, features.shape[0])
         if deterministic:
             grid = (torch.arange(self.draws, device=self.device) + 0.5) / self.draws
             u = grid.unsqueeze(-1).expand(rows)
-        events = self.act(features.expand(*rows, -1), u)
-        best = self._worth(features, events).argmax(0)
-        return self.chunks(events[best, torch.arange(len(best))]).cpu().numpy()
+        else:
+            u = uniform(rows, features, noise)
+        events = self.act(features.expand(*rows, features.shape[-1]), u)
+        return self.chunks(picked(events, self._worth(features, events).argmax(0)))
+
+
+def picked(candidates: Tensor, index: Tensor) -> Tensor:
+    """One of n candidates ``(n, B, X)`` for each row, by its index ``(B,)``: ``(B, X)``."""
+    at = index[None, :, None].expand(1, *candidates.shape[1:])
+    return candidates.gather(0, at).squeeze(0)

@@ -12,7 +12,7 @@ import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize, unwrap_vec_wrapper
 
-from vaerl.policies.chunk import flatten_rows
+from vaerl.policies.rows import flatten_rows
 
 
 class Several(spaces.Box):

@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import Tensor
 
 from vaerl.densities import ConditionalDensity
+from vaerl.densities.noise import Noise
 from vaerl.policies.builder import building_agent
 from vaerl.policies.noise import NoiseSource
+
+
+class Rhythm(NamedTuple):
+    """When a policy decides and what it keeps between two decisions."""
+
+    history: int = 1
+    """Observations that a decision sees, the newest last."""
+    chunk: int = 1
+    """Actions of a decision, …"""
+    execute: int = 1
+    """… of which so many are carried out."""
+    held: int | None = 0
+    """First numbers of the noise of a decision that are kept; None for all of them."""
+    hold: int | str = 1
+    """Steps through which they are kept, "episode" or "zeta"."""
 
 
 class DensityPolicy:
@@ -29,6 +47,8 @@ class DensityPolicy:
     """Actions in an event of the density."""
     event_units: str = "half widths of the action box"
     """What an event of size 1 means."""
+    fixed_seed: ClassVar[int | None] = None
+    """Seed of the noise that a deterministic decision reads; None if it reads none."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Refuse, in one line, an agent that needs another kind of policy."""
@@ -50,6 +70,38 @@ class DensityPolicy:
     def head(self) -> Any:
         """The module with `density`, `noise` and `context(obs)`."""
         return self
+
+    @property
+    def acting(self) -> Any:
+        """The policy that `predict` asks: this one, or a part of it."""
+        return self
+
+    def to_trace(self) -> Self:
+        """A copy on the CPU whose `decide` can be traced."""
+        made: Any = copy.deepcopy(self)
+        made.to("cpu").set_training_mode(False)
+        return made
+
+    @property
+    def rhythm(self) -> Rhythm:
+        """When it decides and what it keeps."""
+        return Rhythm()
+
+    def decide(self, observations: PyTorchObs, noise: Noise, deterministic: bool = False) -> Tensor:
+        """A decision ``(B, T, *shape)`` in units of the box, by this noise and no other.
+
+        `predict` without its state, as a function that can be traced and exported. Observations
+        come as the environment gives them, ``(B, …)``, or ``(B, H, …)`` for a history.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no decision to trace")
+
+    def answer(self, observations: Any, deterministic: bool = False) -> np.ndarray:
+        """A decision ``(B, T, *shape)`` of `predict` at numpy observations ``(B, H, …)``."""
+        if isinstance(observations, dict):
+            last: Any = {key: x[:, -1] for key, x in observations.items()}
+        else:
+            last = observations[:, -1]
+        return self.predict(last, deterministic=deterministic)[0][:, None]
 
     @property
     def box_units(self) -> tuple[np.ndarray, np.ndarray]:
@@ -91,7 +143,7 @@ class DensityPolicy:
         self,
         context: Tensor,
         codes: Tensor | None,
-        generator: torch.Generator | None = None,
+        generator: Noise = None,
         decoder_noise: bool | None = None,
     ) -> Tensor:
         """One event at each context ``(B, X)``, with fresh or with given codes ``(B, E)``.

@@ -43,14 +43,14 @@ class DensityDistribution(Distribution):
     ) -> None:
         super().__init__()
         assert value.exact, type(value)
-        self.value, self._mode, self._generator = value, mode, generator
+        self.value, self._mode, self.generator = value, mode, generator
         self._entropy_generator = entropy_generator
         self.entropy_samples = entropy_samples
         self.middle, self.half = middle, half
 
     def sample(self) -> Tensor:
         """Actions ``(B, X)``, reparameterised; squashed ones where `log_prob` sees no edge."""
-        x = self.value.inside(self.value.rsample(generator=self._generator()))
+        x = self.value.inside(self.value.rsample(generator=self.generator()))
         return self.middle + self.half * x
 
     def mode(self) -> Tensor:

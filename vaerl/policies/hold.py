@@ -59,9 +59,14 @@ def zeta_lengths(count: int, seed: int) -> np.ndarray:
     >>> float(np.mean(lengths == 1).round(1)), int(lengths.max())
     (0.6, 16)
     """
-    below = 6.0 / (np.pi * np.arange(1, ZETA_CAP)) ** 2
     drawn = np.random.default_rng(seed).random(count)
-    return 1 + np.searchsorted(np.cumsum(below), drawn, side="right")
+    return 1 + np.searchsorted(np.cumsum(zeta_shares()[:-1]), drawn, side="right")
+
+
+def zeta_shares() -> np.ndarray:
+    """P(n) of 1 to `ZETA_CAP` steps; the last takes what is left."""
+    below = 6.0 / (np.pi * np.arange(1, ZETA_CAP)) ** 2
+    return np.append(below, 1.0 - below.sum())
 
 
 def check_holds(

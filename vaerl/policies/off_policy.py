@@ -14,8 +14,9 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor, nn
 
 from vaerl.densities import ConditionalValue
+from vaerl.densities.noise import Noise
 from vaerl.policies.actor import REFUSE_SDE, DensityActor
-from vaerl.policies.density_policy import DensityPolicy
+from vaerl.policies.density_policy import DensityPolicy, Rhythm
 from vaerl.policies.head import check_density_kwargs
 from vaerl.policies.hold import renew
 from vaerl.policies.spaces import (
@@ -143,6 +144,25 @@ class OffPolicyDensity(DensityPolicy, BasePolicy):
                 if scaled is not None:
                     return self._in_box(scaled, single), state
         return super().predict(observation, state, episode_start, deterministic)
+
+    @property
+    def rhythm(self) -> Rhythm:
+        """One action a decision; latent codes or all noise may be held."""
+        holds = self.actor.holds
+        if holds.steps == 1:
+            return Rhythm()
+        return Rhythm(
+            held=self.actor.density.code_dim if holds.noise == 1 else None, hold=holds.steps
+        )
+
+    def decide(self, observations: PyTorchObs, noise: Noise, deterministic: bool = False) -> Tensor:
+        scaled = self.actor.decide(observations, noise, deterministic)
+        low, high = (
+            torch.as_tensor(bound.ravel()).to(scaled)
+            for bound in (self.action_space.low, self.action_space.high)
+        )
+        actions = low + 0.5 * (scaled + 1.0) * (high - low)
+        return actions.reshape(-1, 1, *self.action_space.shape)
 
     def set_training_mode(self, mode: bool) -> None:
         """As in SB3, which does it twice a step: actor and critic, but no target."""

@@ -1,0 +1,97 @@
+"""An exported policy answers as the policy itself, in a program without torch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+
+from tests.policies.common import TinyEnv
+from vaerl.agents import A2C, BC, IDQL, IQL, MBPO, PLAS, PPO, SAC
+from vaerl.data import Demonstrations
+from vaerl.export.loader import Policy
+from vaerl.export.models import export_policy
+
+SMALL: dict[str, Any] = {
+    "gaussian": {},
+    "mixture": {"components": 3},
+    "cvae": {"latent_dims": (2,), "hidden": 8},
+    "flow": {"transforms": 1, "hidden": (8,), "bins": 3},
+}
+COUNT = 40
+
+
+def data(dict_obs: bool = False) -> Demonstrations:
+    rng = np.random.default_rng(0)
+    rows = [rng.normal(size=(9, 2)).astype(np.float32) for _ in range(4)]
+    return Demonstrations.from_arrays(rows, [np.tanh(row[:8]) for row in rows], [np.ones(8)] * 4)
+
+
+def agent_of(kind: str, density: str, **options: Any) -> Any:
+    """A tiny agent; those that learn from data have standardised by it."""
+    small = {"net_arch": [8], "density_kwargs": SMALL[density]}
+    policy_kwargs = small | options.pop("policy_kwargs", {})
+    if kind in ("bc", "iql", "idql", "plas"):
+        cls = {"bc": BC, "iql": IQL, "idql": IDQL, "plas": PLAS}[kind]
+        critics = {} if kind == "bc" else {"critic_arch": [8]}
+        agent = cls(density, TinyEnv(), data(), policy_kwargs=policy_kwargs | critics, **options)
+        return agent.learn(2)
+    cls = {"sac": SAC, "mbpo": MBPO, "ppo": PPO, "a2c": A2C}[kind]
+    off = {"buffer_size": 10} if kind in ("sac", "mbpo") else {}
+    env = options.pop("env", None) or TinyEnv()
+    return cls(density, env, policy_kwargs=policy_kwargs, seed=0, **off, **options)
+
+
+CASES = [
+    *((kind, density) for kind in ("sac", "ppo", "bc", "idql") for density in SMALL),
+    *(("iql", "mixture"), ("a2c", "gaussian"), ("mbpo", "gaussian"), ("plas", "cvae")),
+]
+
+
+@pytest.mark.parametrize(("kind", "density"), CASES)
+def test_answers_are_those_of_the_policy(kind: str, density: str, tmp_path: Path) -> None:
+    """Drawn with the noise that `predict` drew, and deterministic; both models say so."""
+    agent = agent_of(kind, density)
+    if kind == "plas":
+        agent.policy.freeze()
+    found = export_policy(agent, tmp_path, COUNT)
+    assert found.observations == COUNT and found.jumps <= 2
+    for name in ("policy", "deterministic"):
+        model = onnx.load(tmp_path / f"{name}.onnx")
+        onnx.checker.check_model(model)
+        about = json.loads(model.metadata_props[0].value)
+        assert about["check"]["drawn"] == found.drawn <= 1e-5
+        assert str(Path(__file__).parents[2]).encode() not in model.SerializeToString()
+    exported = Policy(tmp_path, seed=0)
+    env = TinyEnv()
+    observation, _ = env.reset(seed=0)
+    drawn = [exported.predict(observation)[0] for _ in range(3)]
+    best = [exported.predict(observation, deterministic=True)[0] for _ in range(2)]
+    assert all(env.action_space.contains(action) for action in (*drawn, *best))
+    assert np.array_equal(best[0], best[1])
+    assert exported.about["noise"] == [] or not np.array_equal(drawn[0], drawn[1])
+    np.testing.assert_allclose(
+        best[0], agent.predict(observation, deterministic=True)[0], rtol=1e-4, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("dict_obs", [False, True])
+def test_normalisation_is_inside(tmp_path: Path, dict_obs: bool) -> None:
+    """The statistics of VecNormalize and those of the policy: raw observations go in."""
+    env = VecNormalize(DummyVecEnv([lambda: TinyEnv(dict_obs)]), clip_obs=2.0)
+    options: dict[str, Any] = {"policy_kwargs": {"normalize_observations": True}}
+    agent = agent_of("sac", "mixture", env=env, **options)
+    agent.learn(30)
+    export_policy(agent, tmp_path, COUNT)
+    exported = Policy(tmp_path, seed=0)
+    raw = env.unwrapped.reset()
+    best = exported.predict(raw, deterministic=True)[0]
+    expected = agent.predict(env.normalize_obs(raw), deterministic=True)[0]
+    np.testing.assert_allclose(best, expected, rtol=1e-4, atol=2e-5)
+    shifted = {k: x + 1 for k, x in raw.items()} if dict_obs else raw + 1
+    assert np.abs(exported.predict(shifted, deterministic=True)[0] - best).max() > 1e-3

@@ -1,0 +1,69 @@
+"""The command `vaerl export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vaerl.cli.arguments import AllowModule, Debug, Run, allow
+from vaerl.cli.options import command_line, of_dataclass
+from vaerl.runs import RunDirectory
+from vaerl.runs.config import TrainConfig
+
+
+def export(
+    run: Run,
+    out: Annotated[Path | None, typer.Option(help="Folder (default: RUN/export).")] = None,
+    push: Annotated[
+        str | None,
+        typer.Option(help="Also upload it to a model hub (extra hub).", metavar="OWNER/NAME"),
+    ] = None,
+    private: Annotated[
+        bool, typer.Option("--private", help="With --push: a repository that is made is private.")
+    ] = False,
+    allow_module: AllowModule = None,
+    debug: Debug = False,
+) -> None:
+    """Export the policy of RUN: ONNX, checked, with a loader that needs no torch, and a card."""
+    allow(allow_module)
+    RunDirectory.open(run)
+    try:
+        from vaerl.export.folder import export_run
+        from vaerl.export.hub import check_repository
+        from vaerl.export.hub import push as upload
+    except ImportError as error:
+        raise ImportError(
+            f"vaerl export needs {error.name}: install it with  pip install 'vaerl[onnx]'"
+        ) from error
+
+    if push is not None:
+        check_repository(push)
+    folder = out or run / "export"
+    found = export_run(run, folder, _command)
+    print(
+        f"{found.observations:,} observations: at most {found.drawn:.1e} apart from the policy "
+        f"(drawn), {found.deterministic:.1e} (deterministic), {found.jumps} jumps"
+    )
+    print(folder)
+    if push is not None:
+        print(upload(folder, push, private))
+
+
+def _command(config: TrainConfig) -> str:
+    """The command line that trains such a run."""
+    named = {
+        name: getattr(config, name)
+        for name in ("env", "agent", "density", "steps", "seed", "data", "from_")
+        if getattr(config, name) != ""
+    }
+    plain = TrainConfig(**named).resolved()
+    same = {"out", "wandb_project", "wandb_group", "wandb_tags", "wandb_mode", "data", "from_"}
+    given = [
+        (option, getattr(config, option.name))
+        for option in of_dataclass(TrainConfig, {})
+        if option.name in named
+        or (option.name not in same and getattr(config, option.name) != getattr(plain, option.name))
+    ]
+    return command_line("vaerl train", given, positional="agent")

@@ -1,0 +1,147 @@
+"""Does the exported policy answer as the policy itself? Asked at thousands of observations.
+
+Reference is `predict` in torch: the noise that it drew is recorded and fed to the model. A
+difference counts in half widths of the action's box. A few answers jump: where two candidates are
+equally likely, or a number lies on the edge between two components, the last digit decides. Such a
+row counts as a jump, not as an error, if the policy itself gives the exported answer once its
+observation or noise has changed in the sixth digit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
+
+from vaerl.export.graph import NOISE, WHOLE, Graph
+from vaerl.export.loader import Policy
+from vaerl.export.noise import Tape, as_columns, recorded
+
+ROWS = 250
+"""Observations looked at together."""
+STEPS = 1000
+"""Of the policy in its environment, which show what it sees."""
+NUDGED, DIGITS = 64, 1e-6
+"""Changed copies of a row that differs, and by how much."""
+
+Parts = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Check:
+    """The answers of the two models against those of the policy."""
+
+    observations: int
+    """Looked at."""
+    drawn: float
+    """Largest difference of a drawn action, in half widths of the box."""
+    deterministic: float
+    """The same of a deterministic one."""
+    jumps: int
+    """Rows of both left out, whose answer the last digit decides."""
+
+
+def observations(env: VecEnv, policy: Policy, count: int, seed: int = 0) -> Parts:
+    """What the policy sees in its environment, and other observations around these.
+
+    Parts ``(count, H, *shape)``.
+    """
+    raw, history = env.unwrapped, policy.about["history"]
+    raw.seed(seed)
+    rows: list[Any] = [raw.reset()]
+    state, start = None, None
+    for _ in range(min(STEPS, count) - 1):
+        actions, state = policy.predict(rows[-1], state, start)
+        seen, _, start, _ = raw.step(actions)
+        rows.append(seen)
+    first = rows[0]
+    keys = [*first] if isinstance(first, dict) else [WHOLE]
+    met = {k: np.array([r[k][0] if isinstance(r, dict) else r[0] for r in rows]) for k in keys}
+    rng = np.random.default_rng(seed)
+    ends = np.concatenate([np.arange(len(rows)), rng.integers(0, len(rows), count - len(rows))])
+    windows = np.maximum(ends[:, None] + np.arange(1 - history, 1), 0)
+    space = raw.observation_space
+    spread = {}
+    for key, seen in met.items():
+        part: Any = space[key] if isinstance(space, spaces.Dict) else space
+        x = seen[windows]
+        if isinstance(part, spaces.Box):
+            scale = seen.std(0, dtype=np.float64) / 4.0
+            noise = scale * rng.standard_normal(x[len(rows) :].shape)
+            around = np.clip(x[len(rows) :] + noise, part.low, part.high)
+            x[len(rows) :] = around.astype(x.dtype)
+        spread[key] = x
+    return spread
+
+
+def check(graph: Graph, agent: Any, exported: Policy, seen: Parts) -> Check:
+    """Compare on observations with parts ``(N, H, *shape)``."""
+    worst, jumps = [0.0, 0.0], 0
+    count = len(next(iter(seen.values())))
+    for place in range(0, count, ROWS):
+        rows = {key: x[place : place + ROWS] for key, x in seen.items()}
+        for kind, deterministic in enumerate((False, True)):
+            expected, noise = _reference(graph, agent, rows, deterministic)
+            feed = rows if graph.rhythm.history > 1 else {k: x[:, 0] for k, x in rows.items()}
+            given = {} if deterministic or not graph.layout else {NOISE: noise}
+            found = exported.sessions[kind].run(None, {**feed, **given})[0]
+            apart = _apart(graph, found, expected)
+            for row in np.flatnonzero(apart > 1e-5):
+                one = {k: x[row : row + 1] for k, x in feed.items()}
+                if _jumps(graph, one, noise[row : row + 1], deterministic, found[row]):
+                    apart[row], jumps = 0.0, jumps + 1
+            worst[kind] = max(worst[kind], float(apart.max()))
+    return Check(count, *worst, jumps)
+
+
+def _apart(graph: Graph, found: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    space = graph.policy.action_space
+    apart = np.abs(found - expected) / (np.asarray(space.high - space.low) / 2)
+    return apart.reshape(len(apart), -1).max(1)
+
+
+def _jumps(
+    graph: Graph, row: Parts, noise: np.ndarray, deterministic: bool, answer: np.ndarray
+) -> bool:
+    """Whether the policy itself gives the answer close by."""
+    rng = np.random.default_rng(0)
+    near = {}
+    for key, x in {**row, NOISE: noise}.items():
+        copies = np.repeat(x, NUDGED, 0)
+        if copies.dtype.kind == "f":
+            copies = copies * (1 + DIGITS * rng.standard_normal(copies.shape)).astype(x.dtype)
+        near[key] = torch.as_tensor(copies)
+    tape = Tape(near.pop(NOISE), graph.layout)
+    with torch.no_grad():
+        answers = graph.decide(near, tape, deterministic).numpy()
+    return bool(_apart(graph, answers, answer[None]).min() < 1e-5)
+
+
+def _reference(
+    graph: Graph, agent: Any, rows: Parts, deterministic: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Decisions of `predict` ``(B, T, *shape)`` and the noise ``(B, N)`` that it drew for them."""
+    policy, count = agent.policy.acting, len(next(iter(rows.values())))
+    wrapper = unwrap_vec_normalize(agent.get_env())
+    raw: Any = rows if isinstance(graph.space, spaces.Dict) else rows[WHOLE]
+    if wrapper is not None:
+        raw = wrapper.normalize_obs(raw)
+    one_by_one = deterministic and policy.fixed_seed is not None  # its noise is for one row
+    answers = []
+    with recorded(policy.head) as draws:
+        for part in np.split(np.arange(count), count if one_by_one else 1):
+            answers.append(policy.answer(_rows(raw, part), deterministic))
+    noise = np.zeros((count, graph.noise_size), np.float32)
+    if not deterministic:
+        noise = as_columns(draws, graph.layout, count).numpy()
+    return np.concatenate(answers), noise
+
+
+def _rows(observations: Any, rows: np.ndarray) -> Any:
+    if isinstance(observations, dict):
+        return {key: x[rows] for key, x in observations.items()}
+    return observations[rows]

@@ -1,0 +1,80 @@
+"""Acts by the policy in this folder: needs numpy and onnxruntime, and no torch.
+
+from policy import load
+policy = load()
+action, state = policy.predict(observation)                # draws an action
+action, state = policy.predict(observation, state)         # the next one, in the same episode
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+
+class Policy:
+    """`predict` as in Stable-Baselines3; the noise is drawn here, from `seed`."""
+
+    def __init__(self, folder, seed=None):
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        self.sessions = [
+            onnxruntime.InferenceSession(Path(folder, name), options, ["CPUExecutionProvider"])
+            for name in ("policy.onnx", "deterministic.onnx")
+        ]
+        about = self.sessions[0].get_modelmeta().custom_metadata_map["vaerl"]
+        self.about = json.loads(about)
+        self.random = np.random.default_rng(seed)
+
+    def predict(self, observation, state=None, episode_start=None, deterministic=False):
+        """Actions for one observation or a batch, and the state for the next call."""
+        about, history = self.about, self.about["history"]
+        given = observation if isinstance(observation, dict) else {"observation": observation}
+        seen = {k: np.asarray(given[k], part["dtype"]) for k, part in about["inputs"].items()}
+        key, part = next(iter(about["inputs"].items()))
+        single = seen[key].ndim == len(part["shape"])
+        seen = {k: x[None] for k, x in seen.items()} if single else seen
+        rows = len(seen[key])
+        start = np.full(rows, state is None) | (False if episode_start is None else episode_start)
+        past = {k: np.repeat(x[:, None], history, 1) for k, x in seen.items()}
+        if state is None:
+            actions = np.zeros((rows, about["chunk"], *about["action"]["shape"]), np.float32)
+            state = (past, actions, np.zeros(rows, int), self.noise(rows), self.ages(rows))
+        old, actions, done, noise, age = state
+        for k, x in past.items():
+            x[~start, :-1] = old[k][~start, 1:]
+        due, limit = start | (done >= about["execute"]), about["limit"]
+        over = start | (due & (age >= limit) if limit else False)
+        if due.any() and not deterministic:
+            fresh, kept = self.noise(rows), np.arange(noise.shape[1]) < about["held"]
+            noise = np.where(due[:, None] & (over[:, None] | ~kept), fresh, noise)
+            age = np.where(over, self.ages(rows), age)
+        if due.any():
+            feed = {k: (x if history > 1 else x[:, 0])[due] for k, x in past.items()}
+            if about["noise"] and not deterministic:
+                feed["noise"] = noise[due]
+            actions, done = actions.copy(), np.where(due, 0, done)
+            actions[due] = self.sessions[deterministic].run(None, feed)[0]
+        action = actions[np.arange(rows), done].astype(about["action"]["dtype"])
+        state = (past, actions, done + 1, noise, age + 1)
+        return (action[0] if single else action), state
+
+    def noise(self, rows):
+        """Fresh noise, one row a decision."""
+        laws = [getattr(self.random, law)((rows, size)) for law, size in self.about["noise"]]
+        return np.concatenate([np.zeros((rows, 0)), *laws], 1).astype(np.float32)
+
+    def ages(self, rows):
+        """Ages at which held noise begins: lengths follow a zeta law if it is so held."""
+        lengths, limit = self.about["lengths"], self.about["limit"]
+        return (
+            limit - self.random.choice(len(lengths), rows, p=lengths) - 1
+            if lengths
+            else 0 * np.arange(rows)
+        )
+
+
+def load(folder=Path(__file__).parent, seed=None):
+    """The policy in a folder; the same seed draws the same noise."""
+    return Policy(folder, seed)
