@@ -1,4 +1,4 @@
-"""The folder that `vaerl export` writes: a run again, a card, a loader for programs without torch."""
+"""The folder that `vaerl export` writes: a run again, a card, a loader that needs no torch."""
 
 from __future__ import annotations
 

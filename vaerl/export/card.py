@@ -53,15 +53,17 @@ def _header(facts: Facts) -> dict[str, Any]:
     scores = (facts.evaluation or {}).get("stochastic")
     if scores:
         reward = f"{scores['return_mean']:.2f} +/- {scores['return_std']:.2f}"
-        metrics = [{"type": "mean_reward", "name": "mean_reward", "value": reward}]
+        metrics: list[dict[str, Any]] = [
+            {"type": "mean_reward", "name": "mean_reward", "value": reward}
+        ]
         if "success_rate" in scores:
             rate = round(float(scores["success_rate"]), 4)
-            metrics.append({"type": "success_rate", "name": "success_rate", "value": rate})
+            metrics.append({"type": "success_rate", "value": rate})
         dataset = {"name": config.env, "type": config.env}
         result = {
             "task": task,
             "dataset": dataset,
-            "metrics": [{**metric, "verified": False} for metric in metrics],
+            "metrics": [{"name": m["type"], **m, "verified": False} for m in metrics],
         }
         header["model-index"] = [{"name": facts.name, "results": [result]}]
     return header

@@ -95,7 +95,7 @@ def check(graph: Graph, agent: Any, exported: Policy, seen: Parts) -> Check:
                 if _jumps(graph, one, noise[row : row + 1], deterministic, found[row]):
                     apart[row], jumps = 0.0, jumps + 1
             worst[kind] = max(worst[kind], float(apart.max()))
-    return Check(count, *worst, jumps)
+    return Check(count, worst[0], worst[1], jumps)
 
 
 def _apart(graph: Graph, found: np.ndarray, expected: np.ndarray) -> np.ndarray:

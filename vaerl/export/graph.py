@@ -83,6 +83,7 @@ class Graph(nn.Module):
         turned: Any = unwrap_vec_wrapper(env, VecTransposeImage)
         turns = turned is not None and not turned.skip
         self.turned = (turned.image_space_keys or [WHOLE]) if turns else []
+        self.fixed: Tensor
         fixed = Recorder(torch.Generator().manual_seed(self.policy.fixed_seed or 0))
         with torch.no_grad():
             self.layout: list[Draw] = layout_of(
@@ -107,7 +108,7 @@ class Graph(nn.Module):
         for key in self.turned:
             parts[key] = parts[key].movedim(-1, -3)
         observations = parts if isinstance(self.space, spaces.Dict) else parts[WHOLE]
-        return self.policy.decide(observations, noise, deterministic)
+        return self.policy.decision(observations, noise, deterministic)
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Parts of the observation in their order, then the noise ``(B, N)`` if N > 0."""

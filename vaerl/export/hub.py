@@ -8,7 +8,7 @@ from pathlib import Path
 from vaerl.disk.errors import RunFailed, one_line
 from vaerl.export.folder import contents
 
-NAME = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}", re.ASCII)
+NAME = re.compile(r"\w([\w.-]{0,94}\w)?/\w([\w.-]{0,94}\w)?", re.ASCII)
 
 
 def check_repository(name: str) -> str:

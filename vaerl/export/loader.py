@@ -8,6 +8,7 @@ action, state = policy.predict(observation, state)         # the next one, in th
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -16,7 +17,7 @@ import onnxruntime
 class Policy:
     """`predict` as in Stable-Baselines3; the noise is drawn here, from `seed`."""
 
-    def __init__(self, folder, seed=None):
+    def __init__(self, folder: Path | str, seed: int | None = None) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         self.sessions = [
@@ -27,7 +28,13 @@ class Policy:
         self.about = json.loads(about)
         self.random = np.random.default_rng(seed)
 
-    def predict(self, observation, state=None, episode_start=None, deterministic=False):
+    def predict(
+        self,
+        observation: Any,
+        state: Any = None,
+        episode_start: Any = None,
+        deterministic: bool = False,
+    ) -> tuple[Any, Any]:
         """Actions for one observation or a batch, and the state for the next call."""
         about, history = self.about, self.about["history"]
         given = observation if isinstance(observation, dict) else {"observation": observation}
@@ -60,12 +67,12 @@ class Policy:
         state = (past, actions, done + 1, noise, age + 1)
         return (action[0] if single else action), state
 
-    def noise(self, rows):
+    def noise(self, rows: int) -> Any:
         """Fresh noise, one row a decision."""
         laws = [getattr(self.random, law)((rows, size)) for law, size in self.about["noise"]]
         return np.concatenate([np.zeros((rows, 0)), *laws], 1).astype(np.float32)
 
-    def ages(self, rows):
+    def ages(self, rows: int) -> Any:
         """Ages at which held noise begins: lengths follow a zeta law if it is so held."""
         lengths, limit = self.about["lengths"], self.about["limit"]
         return (
@@ -75,6 +82,6 @@ class Policy:
         )
 
 
-def load(folder=Path(__file__).parent, seed=None):
+def load(folder: Path | str = Path(__file__).parent, seed: int | None = None) -> Policy:
     """The policy in a folder; the same seed draws the same noise."""
     return Policy(folder, seed)

@@ -75,7 +75,7 @@ def write(folder: Path, models: Any, about: dict[str, Any]) -> None:
 def describe(graph: Graph) -> dict[str, Any]:
     """What the loader must know, as plain data."""
     rhythm, action = graph.rhythm, graph.policy.action_space
-    limit = {EPISODE: 0, ZETA: ZETA_CAP}.get(rhythm.hold, rhythm.hold)  # type: ignore[call-overload]
+    limit = {EPISODE: 0, ZETA: ZETA_CAP}.get(rhythm.hold, rhythm.hold)
     return {
         "inputs": {
             key: {"shape": list(part.shape or ()), "dtype": str(np.dtype(part.dtype))}

@@ -142,7 +142,7 @@ class DensityActor(BasePolicy):
             return value.mode(self.num_candidates)
         return value.rsample(generator=self.noise.generator(self.device))
 
-    def decide(self, obs: PyTorchObs, noise: Noise, deterministic: bool = False) -> Tensor:
+    def decision(self, obs: PyTorchObs, noise: Noise, deterministic: bool = False) -> Tensor:
         """Actions ``(B, X)`` in [−1, 1] by this noise: codes first, if they can be held."""
         if self.holds.latent == 1 or deterministic:
             value = self.action_density(obs)

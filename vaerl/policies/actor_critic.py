@@ -306,8 +306,8 @@ class ActorCriticPolicy(DensityPolicy, SB3ActorCriticPolicy):
         """The density itself at a batch of observations, in units of the box, before codes."""
         return self.density(self.context(obs))
 
-    def decide(self, observations: PyTorchObs, noise: Noise, deterministic: bool = False) -> Tensor:
-        distribution = self._get_action_dist_from_latent(self.context(observations))
+    def decision(self, obs: PyTorchObs, noise: Noise, deterministic: bool = False) -> Tensor:
+        distribution = self._get_action_dist_from_latent(self.context(obs))
         distribution.generator = lambda: noise
         actions = distribution.get_actions(deterministic)
         low, high = (

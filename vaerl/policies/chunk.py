@@ -311,21 +311,21 @@ class ChunkPolicy(DensityPolicy, BasePolicy):
 
     @property
     def acts_by_codes(self) -> bool:
-        """Whether a decision that is drawn begins with latent codes of the prior."""
+        """Whether a drawn decision begins with latent codes."""
         return self.density.code_dim > 0
 
     @property
     def rhythm(self) -> Rhythm:
         """Chunks, and latents kept for as long as `latent` says."""
-        hold: int | str = {"decision": 1, "chunk": self.chunk, "episode": EPISODE}[self.latent]
-        held = 0 if self.latent == "decision" else self.density.code_dim
-        return Rhythm(self.history, self.chunk, self.execute, held, hold)
+        if self.latent == "decision":
+            return Rhythm(self.history, self.chunk, self.execute)
+        hold = self.chunk if self.latent == "chunk" else EPISODE
+        return Rhythm(self.history, self.chunk, self.execute, self.density.code_dim, hold)
 
-    def decide(self, observations: PyTorchObs, noise: Noise, deterministic: bool = False) -> Tensor:
-        inputs = inputs_of(observations, self.observation_space, self.history)
-        codes = None
-        if self.acts_by_codes and not deterministic:
-            codes = self._fresh_codes(inputs.shape[0], noise)
+    def decision(self, obs: PyTorchObs, noise: Noise, deterministic: bool = False) -> Tensor:
+        inputs = inputs_of(obs, self.observation_space, self.history)
+        coded = self.acts_by_codes and not deterministic
+        codes = self._fresh_codes(inputs.shape[0], noise) if coded else None
         actions = self._choose(inputs, codes, noise, deterministic)
         return actions.reshape(-1, self.chunk, *self.action_space.shape)
 

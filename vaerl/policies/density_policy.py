@@ -77,7 +77,7 @@ class DensityPolicy:
         return self
 
     def to_trace(self) -> Self:
-        """A copy on the CPU whose `decide` can be traced."""
+        """A copy on the CPU whose `decision` can be traced."""
         made: Any = copy.deepcopy(self)
         made.to("cpu").set_training_mode(False)
         return made
@@ -87,7 +87,7 @@ class DensityPolicy:
         """When it decides and what it keeps."""
         return Rhythm()
 
-    def decide(self, observations: PyTorchObs, noise: Noise, deterministic: bool = False) -> Tensor:
+    def decision(self, obs: PyTorchObs, noise: Noise, deterministic: bool = False) -> Tensor:
         """A decision ``(B, T, *shape)`` in units of the box, by this noise and no other.
 
         `predict` without its state, as a function that can be traced and exported. Observations

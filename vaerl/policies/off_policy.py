@@ -155,8 +155,8 @@ class OffPolicyDensity(DensityPolicy, BasePolicy):
             held=self.actor.density.code_dim if holds.noise == 1 else None, hold=holds.steps
         )
 
-    def decide(self, observations: PyTorchObs, noise: Noise, deterministic: bool = False) -> Tensor:
-        scaled = self.actor.decide(observations, noise, deterministic)
+    def decision(self, obs: PyTorchObs, noise: Noise, deterministic: bool = False) -> Tensor:
+        scaled = self.actor.decision(obs, noise, deterministic)
         low, high = (
             torch.as_tensor(bound.ravel()).to(scaled)
             for bound in (self.action_space.low, self.action_space.high)
