@@ -78,11 +78,11 @@ def test_answers_are_those_of_the_policy(kind: str, density: str, tmp_path: Path
     exported = Policy(tmp_path, seed=0)
     env = TinyEnv()
     observation, _ = env.reset(seed=0)
-    drawn = [exported.predict(observation)[0] for _ in range(3)]
+    drawn = [exported.predict(observation)[0] for _ in range(20)]
     best = [exported.predict(observation, deterministic=True)[0] for _ in range(2)]
     assert all(env.action_space.contains(action) for action in (*drawn, *best))
     assert np.array_equal(best[0], best[1])
-    assert exported.about["noise"] == [] or not np.array_equal(drawn[0], drawn[1])
+    assert exported.about["noise"] == [] or len(np.unique(drawn, axis=0)) > 1
     np.testing.assert_allclose(
         best[0], agent.predict(observation, deterministic=True)[0], rtol=1e-4, atol=1e-5
     )
