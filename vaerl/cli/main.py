@@ -1,4 +1,4 @@
-"""The command `vaerl`: train, sweep, collect, eval, video, inspect, export, report, list, ….
+"""The command `vaerl`: train, sweep, collect, eval, video, inspect, export, report and others.
 
 Heavy modules are imported inside the commands, so that help is quick.
 """
