@@ -84,7 +84,8 @@ class Wandb:
             self.alerts.append(variables)
             return {"notifyScriptableRunAlert": {"success": True}}
         if name == "Viewer":
-            return {"viewer": {"id": "u", "entity": "someone", "flags": "{}", "teams": {"edges": []}}}
+            viewer = {"id": "u", "entity": "someone", "flags": "{}", "teams": {"edges": []}}
+            return {"viewer": viewer}
         self.unknown.append(name)
         raise KeyError(name)
 
