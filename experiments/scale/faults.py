@@ -63,7 +63,7 @@ def main(out: Path) -> None:
         "notes": [
             f"{sum((out / 'ray' / name / 'evaluation.json').exists() for name in NAMES)} of "
             f"{len(NAMES)} trials ended; {equal} are equal, bit for bit.",
-            f"{len(resumed)} trials had a second owner and went on from their last checkpoint: "
+            "Trials that had a second owner and went on from their last checkpoint: "
             f"{', '.join(resumed)}.",
             f"A finished trial leaves {statistics.median(files):.0f} files and "
             f"{statistics.median(sizes) / 1e6:.1f} MB in its folder.",

@@ -20,7 +20,7 @@ from vaerl.experiments.scale.machines import start_sweep, wait_until
 from vaerl.lab.record import machine_versions, write_record
 from vaerl.sweep.search import JOURNAL
 
-TRIALS, JOBS, KILLS = 16, 4, 3
+TRIALS, JOBS, KILLS = 12, 4, 3
 LIMIT = 3600.0  # seconds from one kill to the next
 WORDS = (
     *("sac", "--env", "Pendulum-v1", "--density", "gaussian", "--steps", "300"),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import pytest
 
 from vaerl.experiments.scale.machines import start_sweep, wait_until
 from vaerl.runs import RunDirectory
-from vaerl.sweep.search import JOURNAL, Search, Taken, open_study, prepare
+from vaerl.sweep.search import JOURNAL, Search, Taken, lock, open_study, prepare
 
 optuna = pytest.importorskip("optuna", reason="the extra optuna is not installed")
 ROOT = Path(__file__).parents[2]
@@ -79,6 +81,20 @@ def test_a_trial_taken_up_again_keeps_what_it_drew(tmp_path: Path) -> None:
     assert len(open_study(search, tmp_path, 0).trials) == 5
     with pytest.raises(ValueError, match=r"made with other settings \(metric: got 'return_mean'"):
         prepare(Search(search.space, metric="success_rate"), tmp_path, 5)
+
+
+def test_a_process_killed_with_the_lock_does_not_keep_it(tmp_path: Path) -> None:
+    """The next one goes on at once."""
+    search = Search(SPACE)
+    prepare(search, tmp_path, 1)
+    code = "import os, sys; from pathlib import Path; from vaerl.sweep.search import lock; "
+    code += "lock(Path(sys.argv[1])).acquire(); os.kill(os.getpid(), 9)"
+    killed = subprocess.run([sys.executable, "-c", code, str(tmp_path)])
+    assert killed.returncode == -signal.SIGKILL
+    with lock(tmp_path).acquire(timeout=1.0):
+        pass
+    Taken(search, tmp_path, 0).tell(1.0)
+    assert open_study(search, tmp_path, 0).trials[0].value == 1.0
 
 
 def test_a_bad_trial_is_pruned(tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from vaerl.disk import files
 from vaerl.lab.record import check_same, plain
 from vaerl.names import check_name
@@ -141,7 +143,8 @@ def prepare(search: Search, out: Path, trials: int) -> None:
         ValueError: the folder holds the study of another search.
     """
     files.make_directory(out)
-    files.LineWriter(out / JOURNAL).close()  # removes a line that a cut of power left incomplete
+    with lock(out):
+        files.LineWriter(out / JOURNAL).close()  # removes a line that a cut left incomplete
     study = open_study(search, out, 0)
     wanted = plain(vars(search))
     if (found := study.user_attrs.get("search")) is None:
@@ -152,10 +155,15 @@ def prepare(search: Search, out: Path, trials: int) -> None:
         study.enqueue_trial({})
 
 
+def lock(out: Path) -> FileLock:
+    """Of the journal. The system frees it with its process; Optuna's own stays after a kill."""
+    return FileLock(out / f"{JOURNAL}.lock")
+
+
 def open_study(search: Search, out: Path, number: int) -> Any:
     """The study, with a sampler for the trial of that number."""
     optuna = load_optuna()
-    backend = optuna.storages.journal.JournalFileBackend(str(out / JOURNAL))
+    backend = optuna.storages.journal.JournalFileBackend(str(out / JOURNAL), lock(out))
     return optuna.create_study(
         storage=optuna.storages.JournalStorage(backend),
         study_name=STUDY,
