@@ -82,7 +82,7 @@ def test_commands_exist(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             command = cli.commands[words[0]]  # type: ignore[attr-defined]
             command.make_context(words[0], words[1:])
         else:
-            assert program in ("pip", "git", "cd", "python"), line
+            assert program in ("pip", "git", "cd", "python", "hf", "wandb"), line
 
 
 def experiment_started(words: list[str], monkeypatch: pytest.MonkeyPatch) -> list[str]:

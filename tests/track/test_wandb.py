@@ -219,3 +219,32 @@ def test_wandb_mode_only_takes_away(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert os.listdir(tmp_path) == []
     with pytest.raises(ValueError, match="mode: got 'onlin', did you mean 'online'"):
         WandbTracker(tmp_path, mode="onlin")
+
+
+def test_files_and_alerts_reach_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files as one artifact named after the run, an alert, and a run that ends as failed."""
+    calls: list[Any] = []
+    module = fake_wandb("", RuntimeError())
+    artifact = types.SimpleNamespace(
+        add_file=lambda path, name: calls.append((Path(path).read_text(), name))
+    )
+    module.Artifact = lambda name, kind: calls.append((name, kind)) or artifact  # type: ignore[attr-defined]
+    run = module.init()  # type: ignore[attr-defined]
+    run.id = "abcd"
+    run.log_artifact = lambda made: calls.append(made is artifact)
+    run.alert = lambda title, text, level: calls.append((title, text, level))
+    run.finish = lambda exit_code: calls.append(exit_code)
+    monkeypatch.setitem(sys.modules, "wandb", module)
+    (tmp_path / "config.json").write_text("{}")
+    tracker = WandbTracker(tmp_path, mode="offline", say=lambda line: None)
+    tracker.start({})
+    tracker.keep("checkpoint", "model", {"config.json": tmp_path / "config.json"})
+    tracker.alert("first failed", "step 7: reward is NaN")
+    tracker.finish()
+    assert calls == [
+        ("checkpoint-abcd", "model"),
+        ("{}", "config.json"),
+        True,
+        ("first failed", "step 7: reward is NaN", "ERROR"),
+        1,
+    ]

@@ -216,6 +216,7 @@ class _Training:
             self._work(details)
         except BaseException as error:
             details["error"] = one_line(f"{type(error).__name__}: {error}")
+            self.callback.trackers.alert(f"{self.run.name} failed", details["error"])
             with contextlib.suppress(OSError, RunFailed):  # the latter: the folder is not ours
                 self.run.set_status("failed", self.agent.num_timesteps, **details)
                 files.write_text(self.run.error_path, traceback.format_exc())
@@ -233,6 +234,7 @@ class _Training:
         except (KeyboardInterrupt, Stopped):
             state = "stopped"
         self.run.set_status(state, self.agent.num_timesteps, **details)
+        self._keep_files()
         if state == "finished" and self.config.video:
             with only_looks("video"):
                 self._film(self.agent.num_timesteps)
@@ -318,6 +320,18 @@ class _Training:
         values = self._scores(drawn, step)
         values["eval/deterministic_return_mean"] = float(best.returns.mean())
         self.callback.trackers.log(values, step)
+
+    def _keep_files(self) -> None:
+        """Give the trackers the last checkpoint, without a replay buffer, and the evaluation."""
+        run, checkpoint = self.run, self.callback.last_checkpoint
+        if checkpoint is not None:
+            own = [path for path in checkpoint.iterdir() if not path.name.startswith("replay-")]
+            at = {f"checkpoints/{checkpoint.name}/{path.name}": path for path in own}
+            files_ = {"config.json": run.config_path, **at}
+            self.callback.trackers.keep("checkpoint", "model", files_)
+        if run.evaluation_path.exists():
+            place = {"evaluation.json": run.evaluation_path}
+            self.callback.trackers.keep("evaluation", "evaluation", place)
 
     def _film(self, step: int) -> None:
         path = record(

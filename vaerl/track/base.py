@@ -43,6 +43,12 @@ class Tracker:
     def video(self, key: str, video: Media, step: int) -> None:
         """Log a video: a path to an mp4 or gif, or frames (T, H, W, 3) of uint8."""
 
+    def keep(self, name: str, kind: str, paths: Mapping[str, Path]) -> None:
+        """Keep files with the run, such as a checkpoint: each under a name of its own."""
+
+    def alert(self, title: str, text: str) -> None:
+        """Tell the user that the training failed."""
+
     def sync(self) -> None:
         """Write everything to the disk, before a checkpoint."""
 
@@ -91,6 +97,14 @@ class Trackers(Tracker):
     def video(self, key: str, video: Media, step: int) -> None:
         """Pass a video to each tracker."""
         self._each("video", key, video, step)
+
+    def keep(self, name: str, kind: str, paths: Mapping[str, Path]) -> None:
+        """Pass files to each tracker."""
+        self._each("keep", name, kind, paths)
+
+    def alert(self, title: str, text: str) -> None:
+        """Pass an alert to each tracker."""
+        self._each("alert", title, text)
 
     def sync(self) -> None:
         """Let each tracker write to the disk."""

@@ -3,6 +3,10 @@
 The client sends from its own process, so that training waits for the server only at the start,
 `init_timeout` seconds at most. If the server does not answer, the run continues offline and one
 line says how to upload it later. Values are logged against `env_steps`, the declared axis.
+
+A resumed training continues the same W&B run. The client may lose the last rows before a kill, and
+what it writes offline begins anew with each process. So a resumed run first logs again the rows of
+metrics.jsonl that the server may not have: the newest offline folder holds the whole curve.
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ from vaerl.disk.reading import read_file
 from vaerl.names import check_name
 from vaerl.track import media
 from vaerl.track.base import Media, Tracker, plain, to_stderr
+from vaerl.track.rows import LIMIT, read_rows
 
 MODES = ("online", "offline", "disabled")  # each uses the network less than the one before
 AXIS = "env_steps"
@@ -68,6 +73,7 @@ class WandbTracker(Tracker):
         self._wandb: Any = None
         self.sync_directory = self.directory / "wandb"
         """The folder that `wandb sync` uploads."""
+        self._failed = False
 
     @classmethod
     def for_run(cls, folder: Path, config: Mapping[str, Any]) -> Self:
@@ -108,6 +114,7 @@ class WandbTracker(Tracker):
                 continue
             self.mode, self.sync_directory = mode, Path(self._run.settings.sync_dir)
             self._say(f"W&B: {'; '.join([*causes, self._address()])}")
+            self._repeat()
             return
         raise RuntimeError("; ".join(dict.fromkeys(causes)))
 
@@ -137,6 +144,18 @@ class WandbTracker(Tracker):
         run.define_metric("*", step_metric=AXIS)
         return run
 
+    def _repeat(self) -> None:
+        """Log the rows of the run so far that the server may not have."""
+        if self._options.get("resume") is None:
+            return
+        known = self._run.summary.get(AXIS, 0) if self.mode == "online" else 0
+        place = self.directory / "metrics.jsonl"
+        rows = read_rows(read_file(place, LIMIT), place.name).rows if place.exists() else []
+        for row in rows:
+            values = {key: row[key] for key in row if key not in ("global_step", "time")}
+            if row["global_step"] >= known:
+                self._send(values, row["global_step"])
+
     def _address(self) -> str:
         upload = f"upload later with: wandb sync {self.sync_directory}"
         return self._run.url if self.mode == "online" else f"offline, {upload}"
@@ -165,6 +184,20 @@ class WandbTracker(Tracker):
                 film, kind = os.fspath(video), Path(video).suffix.lstrip(".")
             self._send({key: self._wandb.Video(film, format=kind)}, step)
 
+    def keep(self, name: str, kind: str, paths: Mapping[str, Path]) -> None:
+        """An artifact NAME-ID of files, each under a name of its own."""
+        if self._run is not None:
+            artifact = self._wandb.Artifact(f"{name}-{self._run.id}", kind)
+            for at, path in paths.items():
+                artifact.add_file(str(path), name=at)
+            self._run.log_artifact(artifact)
+
+    def alert(self, title: str, text: str) -> None:
+        """An alert, as the user's account sends them; the run then ends as failed."""
+        self._failed = True
+        if self._run is not None:
+            self._run.alert(title, text, level="ERROR")
+
     def _send(self, row: Mapping[str, Any], step: int) -> None:
         self._run.log({**row, AXIS: int(step)})
 
@@ -178,7 +211,7 @@ class WandbTracker(Tracker):
         upload = f"upload the rest with: wandb sync {self.sync_directory}"
         run, self._run = self._run, None
         try:
-            run.finish()
+            run.finish(exit_code=int(self._failed))
         except (Exception, SystemExit) as error:
             raise RuntimeError(f"{_first_line(error)}; {upload}") from error
 
