@@ -88,7 +88,7 @@ def test_a_refusal_is_one_line(folder: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["first", "../x", "a/b/c", "a /b", "-a/b", "a/b.", ""])
 def test_names_that_no_hub_takes(name: str) -> None:
-    with pytest.raises(ValueError, match="--push: got .* expected OWNER/NAME"):
+    with pytest.raises(ValueError, match=r"--push: got .* expected OWNER/NAME"):
         check_repository(name)
 
 

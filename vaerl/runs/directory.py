@@ -7,6 +7,7 @@
       metrics.jsonl    the logged numbers, one row per line
       checkpoints/     read by `load_checkpoint`
       episodes/        recorded by `vaerl collect --run`
+      export/          the policy to take along, by `vaerl export`
       figures/ videos/ report.html
       error.txt        the traceback of a run that failed
 
@@ -63,6 +64,7 @@ class RunDirectory:
         self.figures_path = self.path / "figures"
         self.videos_path = self.path / "videos"
         self.episodes_path = self.path / "episodes"
+        self.export_path = self.path / "export"
         self.report_path = self.path / "report.html"
         self.error_path = self.path / "error.txt"
         self._config: dict[str, Any] | None = None
@@ -168,6 +170,7 @@ class RunDirectory:
             self.figures_path,
             self.videos_path,
             self.episodes_path,
+            self.export_path,
             *(self.path / name for name in TRACKERS.names()),
             *(path for path in self.path.glob(".*") if files.is_leftover(path)),
             self.status_path,  # last, so that it can be deleted again
@@ -195,6 +198,7 @@ class RunDirectory:
         """
         folders = (
             *(self.checkpoints_path, self.figures_path, self.videos_path, self.episodes_path),
+            self.export_path,
             *(self.path / name for name in TRACKERS.names()),
         )
         kinds = dict.fromkeys(folders, stat.S_IFDIR)
