@@ -69,7 +69,9 @@ class Hub:
                     self.files[value["path"]] = base64.b64decode(value["content"])
                 elif line["key"] == "lfsFile":
                     self.files[value["path"]] = self.objects[value["oid"]]
-            return {"commitUrl": f"{self.url}/commit", "commitOid": "0" * 40, "success": True}
+            name = path.removeprefix("/api/models/").partition("/commit/")[0]
+            url = f"{self.url}/{name}/commit/{40 * '0'}"
+            return {"commitUrl": url, "commitOid": "0" * 40, "success": True}
         self.unknown.append(path)
         return {}
 
