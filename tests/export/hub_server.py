@@ -19,7 +19,6 @@ class Hub:
         self.files: dict[str, bytes] = {}
         self.objects: dict[str, bytes] = {}
         self.tokens: set[str] = set()
-        self.unknown: list[str] = []
         handler = type("Handler", (_Handler,), {"hub": self})
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self.server.daemon_threads = True
@@ -72,7 +71,6 @@ class Hub:
             name = path.removeprefix("/api/models/").partition("/commit/")[0]
             url = f"{self.url}/{name}/commit/{40 * '0'}"
             return {"commitUrl": url, "commitOid": "0" * 40, "success": True}
-        self.unknown.append(path)
         return {}
 
 
