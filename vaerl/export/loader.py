@@ -43,6 +43,12 @@ class Policy:
         single = seen[key].ndim == len(part["shape"])
         seen = {k: x[None] for k, x in seen.items()} if single else seen
         rows = len(seen[key])
+        if not (history > 1 or about["chunk"] > 1 or about["held"]):  # nothing to keep
+            if about["noise"] and not deterministic:
+                seen["noise"] = self.noise(rows)
+            action = self.sessions[deterministic].run(None, seen)[0][:, 0]
+            action = action.astype(about["action"]["dtype"], copy=False)
+            return (action[0] if single else action), state
         start = np.full(rows, state is None) | (False if episode_start is None else episode_start)
         past = {k: np.repeat(x[:, None], history, 1) for k, x in seen.items()}
         if state is None:
@@ -69,8 +75,10 @@ class Policy:
 
     def noise(self, rows: int) -> Any:
         """Fresh noise, one row a decision."""
-        laws = [getattr(self.random, law)((rows, size)) for law, size in self.about["noise"]]
-        return np.concatenate([np.zeros((rows, 0)), *laws], 1).astype(np.float32)
+        parts = [np.zeros((rows, 0), np.float32)]
+        for law, size in self.about["noise"]:
+            parts.append(getattr(self.random, law)((rows, size), np.float32))
+        return np.concatenate(parts, 1)
 
     def ages(self, rows: int) -> Any:
         """Ages at which held noise begins: lengths follow a zeta law if it is so held."""
