@@ -46,6 +46,13 @@ def test_a_run_records_into_its_folder(tmp_path: Path) -> None:
     np.testing.assert_allclose(found[1].actions, best, rtol=0.0, atol=1e-5)
     with pytest.raises(ValueError, match="with deterministic True, got False"):
         record(CollectConfig(run=str(run.path), episodes=3))
+    for changes in ({"env": None}, {"env": 3}, {"env_options": [1]}):
+        data = {**run.config, **changes}
+        run.config_path.write_text(json.dumps({k: v for k, v in data.items() if v is not None}))
+        with pytest.raises(
+            ValueError, match=r"config.json: got env .* expected a Gymnasium id and"
+        ):
+            CollectConfig(run=str(run.path), episodes=3)
 
 
 @pytest.mark.parametrize(("cls", "name"), [(SAC, "sb3-sac"), (PPO, "sb3-ppo")])

@@ -65,8 +65,13 @@ class CollectConfig:
         """Check that the options go together and fill in what depends on others."""
         if self.run:
             run = RunDirectory.open(self.run)
-            object.__setattr__(self, "env", self.env or str(run.config["env"]))
-            own = run.config.get("env_options", {})
+            env, own = self.env or run.config.get("env"), run.config.get("env_options", {})
+            if not (isinstance(env, str) and isinstance(own, dict)):
+                raise ValueError(
+                    f"{run.config_path}: got env {env!r:.60} and env_options {own!r:.60}, expected "
+                    "a Gymnasium id and an object"
+                )
+            object.__setattr__(self, "env", env)
             object.__setattr__(self, "env_options", {**own, **self.env_options})
             if not (self.out or self.to):
                 object.__setattr__(self, "out", str(run.episodes_path))
