@@ -29,6 +29,7 @@ from vaerl.finite import all_finite
 from vaerl.policies.noise import NoiseSource
 
 FIT = {"steps": 500, "check_every": 50, "patience": 3}
+MOST_ROLLOUTS = 10**7
 """A refit starts from the last one's parameters, so a few hundred updates suffice."""
 
 
@@ -101,7 +102,9 @@ class MBPO(LearnsModel, SAC):
         self._set_model_options(members, elites, propagation, reward, termination, fit_kwargs)
         self.model_train_freq = check_positive("model_train_freq", model_train_freq)
         self.rollout_schedule = check_schedule(rollout_schedule)
-        self.rollout_batch_size = check_positive("rollout_batch_size", rollout_batch_size)
+        self.rollout_batch_size = check_positive(
+            "rollout_batch_size", rollout_batch_size, at_most=MOST_ROLLOUTS
+        )
         self.rollouts_kept = check_positive("rollouts_kept", rollouts_kept)
         self.real_share = check_share("real_share", real_share)
         self.imagined = Imagined(self.rollouts_kept)

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from vaerl.cli import app
@@ -207,6 +208,18 @@ def test_a_fault_of_the_program_is_told_from_a_mistake(monkeypatch: pytest.Monke
     assert result.exit_code == 1
     assert result.stderr.startswith("Traceback")
     assert result.stderr.splitlines()[-1] == line
+
+
+def test_memory_that_runs_out_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As numpy and torch say it, on a CPU."""
+
+    def fail(*arguments: object, **options: object) -> None:
+        torch.empty(2**60)
+
+    monkeypatch.setattr("vaerl.runs.train.train", fail)
+    result = CliRunner().invoke(app, PENDULUM)
+    assert result.exit_code == 1 and result.stderr.count("\n") == 1
+    assert result.stderr.startswith("vaerl: out of memory: ")
 
 
 def test_the_installed_command_answers_without_torch() -> None:

@@ -84,12 +84,12 @@ ON_POLICY = {
     "buffer_size": ["100"],
 }
 DENSITY = {
-    "latent_dims": ["[0]", "[-1]", "x", "0", "[1.5]", '["a"]'],
+    "latent_dims": ["[100000]", "[0]", "[-1]", "x", "0", "[1.5]", '["a"]'],
     "k": ["0", "-1", "x", "1.5", "true"],
     "objective": ["x", "5"],
     "prior": ["x", "5"],
     "latent_dim": ["[2]"],
-    "hidden": ["[0]", "x", "[-5]"],
+    "hidden": ["[0]", "x", "[-5]", "1000000"],
 }
 PLAIN = {
     "--env": ["Pendulmu-v1", "x:Pendulum-v1", "CartPole-v1", "Nothing-v0", ":", "a b", "os:x"],
@@ -134,7 +134,7 @@ PLANNER = {
         '{"elites":-1}',
         '{"alpha":2}',
     ],
-    "members": ["0", "x", "-1"],
+    "members": ["0", "x", "-1", "1000000"],
     "propagation": ["x"],
     "reward": ["x"],
     "termination": ["x"],

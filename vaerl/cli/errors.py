@@ -41,6 +41,9 @@ def print_error(error: BaseException, *, debug: bool) -> int:
     if isinstance(error, MISTAKES | RunFailed):  # a failed run has its traceback in its folder
         print(f"vaerl: {describe(error)}", file=sys.stderr)
         return 1 if isinstance(error, RunFailed) else 2
+    if _is_memory(error):
+        print(f"vaerl: out of memory: {describe(error)}", file=sys.stderr)
+        return 1
     if debug:
         traceback.print_exception(error)
     where = "" if debug else " (add --debug to see where)"
@@ -49,6 +52,12 @@ def print_error(error: BaseException, *, debug: bool) -> int:
         file=sys.stderr,
     )
     return 1
+
+
+def _is_memory(error: BaseException) -> bool:
+    """Whether memory ran out; torch says so in a RuntimeError on the CPU, in its own on a GPU."""
+    told = isinstance(error, RuntimeError) and ("allocate memory" in str(error))
+    return told or isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
 
 
 def _usage(error: Any) -> str:

@@ -25,6 +25,7 @@ from vaerl.densities.layers import (
 from vaerl.densities.noise import Noise, sobol_codes, standard_normal
 from vaerl.densities.normal import GaussianValue
 from vaerl.densities.options import (
+    MOST,
     check_choice,
     check_positive,
     check_range,
@@ -36,8 +37,8 @@ from vaerl.densities.whole import log_sigma_range as decoder_log_sigma_range
 from vaerl.nets import mlp
 
 OBJECTIVES = ("elbo", "vae-k", "iwae-k")
-LATENTS = 3
-"""Default size of the latent layer, where x has no more dimensions."""
+LATENTS, MOST_LATENTS = 3, 4096
+"""Default size of the latent layer, where x has no more dimensions, and the largest one."""
 DECODER_SHARE = 1.0
 """Nats by which a fresh decoder's log σ lies below that of the whole head of a policy."""
 
@@ -129,14 +130,14 @@ class CVAE(ConditionalDensity):
     ) -> None:
         super().__init__(context_dim, event_dim, whole=whole)
         check_choice("prior", prior, PRIORS)
-        check_positive("prior_components", prior_components)
+        check_positive("prior_components", prior_components, at_most=MOST)
         check_choice("prior_weights", prior_weights, ("learned", "equal"))
-        check_positive("hidden", hidden)
+        check_positive("hidden", hidden, at_most=MOST)
         own = min(event_dim, hidden // 2)
         wide = latent_dims is None and not whole and own > LATENTS
         if latent_dims is None:
             latent_dims = (own,) if wide else (LATENTS,)
-        dims = check_sizes("latent_dims", latent_dims)
+        dims = check_sizes("latent_dims", latent_dims, at_most=MOST_LATENTS)
         check_positive("blocks", blocks, at_least=0)
         widths = check_sizes("context_hidden", context_hidden, allow_empty=True)
         decoder_range = decoder_log_sigma_range(log_sigma_bounds, whole)
@@ -194,7 +195,7 @@ class CVAE(ConditionalDensity):
         self.objective = check_choice("objective", objective, OBJECTIVES)
         if k is None:
             k = 1 if objective == "elbo" else 16
-        self.k = check_positive("k", k)
+        self.k = check_positive("k", k, at_most=MOST)
         if objective == "elbo" and k != 1:
             raise ValueError(
                 f"k: got {k}, objective 'elbo' takes 1 sample; use 'vae-k' or 'iwae-k'"

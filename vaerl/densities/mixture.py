@@ -13,7 +13,7 @@ from vaerl.densities.fold import Affine, FoldedDensity, MixtureHead, fold_stack
 from vaerl.densities.kernel import Kernel
 from vaerl.densities.noise import sobol_codes
 from vaerl.densities.normal import MixtureValue, NormalMixture
-from vaerl.densities.options import check_choice, check_positive, check_sizes
+from vaerl.densities.options import MOST, check_choice, check_positive, check_sizes
 from vaerl.densities.whole import WholeMixture, log_sigma_range
 from vaerl.nets import log_shares, mlp, smooth_range, smooth_range_terms
 
@@ -55,7 +55,7 @@ class Mixture(ConditionalDensity):
         whole: bool = False,
     ) -> None:
         super().__init__(context_dim, event_dim, whole=whole)
-        self.components = check_positive("components", components)
+        self.components = check_positive("components", components, at_most=MOST)
         self.weights = check_choice("weights", weights, ("learned", "equal"))
         self.log_sigma_bounds = log_sigma_range(log_sigma_bounds, whole)
         hidden = check_sizes("hidden", hidden, allow_empty=True)

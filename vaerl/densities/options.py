@@ -6,13 +6,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+MOST = 2**16
+"""Largest number of units, components or samples that are kept at once."""
 
-def check_positive(argument: str, value: int, at_least: int = 1) -> int:
-    """A whole number of at least `at_least`."""
+
+def check_positive(argument: str, value: int, at_least: int = 1, at_most: int | None = None) -> int:
+    """A whole number of at least `at_least`; of at most `at_most` where memory grows with it."""
     if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
         raise ValueError(
             f"{argument}: got {value!r}, expected a whole number of at least {at_least}"
         )
+    if at_most is not None and value > at_most:
+        raise ValueError(f"{argument}: got {value:,}, expected at most {at_most:,}")
     return value
 
 
@@ -23,12 +28,16 @@ def check_choice(argument: str, value: str, choices: Sequence[str]) -> str:
     return value
 
 
-def check_sizes(argument: str, value: Sequence[int], allow_empty: bool = False) -> tuple[int, ...]:
+def check_sizes(
+    argument: str, value: Sequence[int], allow_empty: bool = False, at_most: int = MOST
+) -> tuple[int, ...]:
     """A sequence of positive whole numbers."""
     if isinstance(value, str) or not isinstance(value, Sequence):
         raise ValueError(f"{argument}: got {value!r}, expected a list of whole numbers")
     sizes = tuple(value)
     legal = all(isinstance(s, int) and not isinstance(s, bool) and s > 0 for s in sizes)
+    if legal and any(size > at_most for size in sizes):
+        raise ValueError(f"{argument}: got {max(sizes):,}, expected sizes of at most {at_most:,}")
     if not legal or (not sizes and not allow_empty):
         needed = "a list" if allow_empty else "a non-empty list"
         raise ValueError(f"{argument}: got {value!r}, expected {needed} of positive whole numbers")

@@ -37,6 +37,7 @@ Features = Callable[[Tensor], Tensor]
 Completion = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(states, actions, predicted coordinates ``(B, P)``) → next states ``(B, S)``."""
 
+MOST_MEMBERS = 1000
 PROPAGATIONS = ("ts1", "tsinf", "expectation")
 
 WHOLE_ENOUGH = 1e-3
@@ -110,7 +111,7 @@ class Ensemble(nn.Module):
         super().__init__()
         self.state_dim = check_positive("state_dim", state_dim)
         self.action_dim = check_positive("action_dim", action_dim)
-        self.members = check_positive("members", members)
+        self.members = check_positive("members", members, at_most=MOST_MEMBERS)
         kept = members if elites is None else check_positive("elites", elites)
         if kept > members:
             raise ValueError(f"elites: got {kept}, expected at most the {members} members")

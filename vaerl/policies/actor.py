@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from vaerl.densities import ConditionalValue
 from vaerl.densities.codes import draw_held_codes
 from vaerl.densities.noise import Noise
-from vaerl.densities.options import check_positive
+from vaerl.densities.options import MOST, check_positive
 from vaerl.policies.fast import Fast, Trunks
 from vaerl.policies.head import check_density_kwargs, make_head, prepare_mode
 from vaerl.policies.hold import WINDOWS, ZETA, Held, check_holds
@@ -71,8 +71,8 @@ class DensityActor(BasePolicy):
         self.net_arch, self.features_dim = net_arch, features_dim
         self.activation_fn = activation_fn
         self.density_name, self.density_kwargs = density, check_density_kwargs(density_kwargs)
-        self.num_auxiliary = check_positive("num_auxiliary", num_auxiliary, at_least=0)
-        self.num_candidates = check_positive("num_candidates", num_candidates)
+        self.num_auxiliary = check_positive("num_auxiliary", num_auxiliary, 0, MOST)
+        self.num_candidates = check_positive("num_candidates", num_candidates, at_most=MOST)
         self.latent_pi = nn.Sequential(*create_mlp(features_dim, -1, net_arch, activation_fn))
         self.density = make_head(
             density,

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from vaerl.densities import ConditionalDensity, ConditionalValue, density_options
 from vaerl.densities.noise import Noise
-from vaerl.densities.options import check_positive
+from vaerl.densities.options import MOST, check_positive
 from vaerl.finite import check_actions
 from vaerl.policies.actor import REFUSE_SDE
 from vaerl.policies.codes import RolloutCodes
@@ -112,9 +112,9 @@ class ActorCriticPolicy(DensityPolicy, SB3ActorCriticPolicy):
             raise ValueError(REFUSE_SDE)
         check_action_space(action_space)
         self.density_name, self.density_kwargs = density, check_density_kwargs(density_kwargs)
-        self.num_codes = check_positive("num_codes", num_codes)
-        self.num_candidates = check_positive("num_candidates", num_candidates)
-        self.entropy_samples = check_positive("entropy_samples", entropy_samples)
+        self.num_codes = check_positive("num_codes", num_codes, at_most=MOST)
+        self.num_candidates = check_positive("num_candidates", num_candidates, at_most=MOST)
+        self.entropy_samples = check_positive("entropy_samples", entropy_samples, at_most=MOST)
         self.full_std, self.use_expln = full_std, use_expln
         self.entropy_wanted = True  # an agent without entropy bonus skips these samples
         self._fast = Fast()
