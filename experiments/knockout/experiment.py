@@ -41,7 +41,9 @@ from vaerl.runs.train import load_run
 
 PRESETS = ("full", "debug")
 SEEDS = (0, 1, 2, 3, 4)
-DENSITIES = ("gaussian", "mixture", "cvae")
+HEADS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {"gaussian": {}, "mixture": {"components": 32}, "cvae": {"prior_components": 32}}
+)
 EPISODES = {"full": 200, "debug": 6}
 FURTHER = {"full": 1000, "debug": 120}
 """Steps of the adaptation."""
@@ -74,7 +76,7 @@ TASKS: Mapping[str, Task] = MappingProxyType(
                 "final_episodes": 20,
                 "agent_options": {
                     "batch_size": 128,
-                    "ent_coef": "anneal_1_0.02_0.8",
+                    "ent_coef": "anneal_1_0.1_0.8",
                     "gamma": 0.9,
                     "gradient_steps": 4,
                     "learning_rate": "lin_2e-3_1e-5",
@@ -125,7 +127,8 @@ class Run(RunCell):
 def make_run(task: str, density: str, seed: int, preset: str = "full") -> Run:
     """The cell of a density on a task."""
     settings = dict(TASKS[check_name("task", task, TASKS)].settings)
-    settings["density"] = check_name("density", density, DENSITIES)
+    settings["density"] = check_name("density", density, HEADS)
+    settings["density_options"] = dict(HEADS[density])
     return Run(check_seed("seeds", seed), preset, plain(settings), task, density)
 
 
@@ -152,7 +155,7 @@ def run(
         make_run(task, density, seed, preset)
         for seed in seeds or SEEDS[: 1 if debug else None]
         for task in tasks or TASKS
-        for density in densities or DENSITIES
+        for density in densities or HEADS
     ]
     options = {"preset": preset, "tasks": tasks, "densities": densities, "seeds": seeds}
     command = command_line("knockout", run, options)
@@ -240,11 +243,13 @@ def assemble(results: Results) -> dict[str, Any]:
             | {name: value for name, value in r.data.items() if name != "machine"}
             for r in results
         ],
-        "settings": plain({name: dict(task.settings) for name, task in TASKS.items()}),
+        "settings": plain(
+            {"heads": dict(HEADS), **{name: dict(task.settings) for name, task in TASKS.items()}}
+        ),
     }  # fmt: skip
 
 
 def _rank(group: tuple[tuple[str, str, str], Any]) -> tuple[int, int, int]:
     """Tasks, their blocks and densities in the order of this file."""
     (task, block, density), _ = group
-    return [*TASKS].index(task), [*TASKS[task].blocks].index(block), DENSITIES.index(density)
+    return [*TASKS].index(task), [*TASKS[task].blocks].index(block), [*HEADS].index(density)

@@ -87,6 +87,7 @@ def test_densities_differ_in_nothing_else() -> None:
     """An unknown one is refused in one line."""
     settings = [dict(make_run("maze", d, 0).settings) for d in ("gaussian", "cvae")]
     assert [own.pop("density") for own in settings] == ["gaussian", "cvae"]
+    assert [own.pop("density_options") for own in settings] == [{}, {"prior_components": 32}]
     assert settings[0] == settings[1]
     with pytest.raises(ValueError, match="density: got 'cave', did you mean 'cvae'"):
         make_run("maze", "cave", 0)
