@@ -64,7 +64,7 @@ def test_a_second_call_trains_only_what_is_missing(tmp_path: Path) -> None:
     names = ["gaussian-s0", "mixture-s0"]
     found = [RunDirectory.open(tmp_path / name) for name in names]
     assert [run["run"] for run in record(tmp_path)["runs"]] == names
-    assert {run.config["group"] for run in found} == {tmp_path.name}
+    assert {run.config["wandb_group"] for run in found} == {tmp_path.name}
     assert "mixture-s0" in (tmp_path / "report.html").read_text()
 
     times = [run.status_path.stat().st_mtime_ns for run in found]
@@ -79,7 +79,7 @@ def test_a_second_call_trains_only_what_is_missing(tmp_path: Path) -> None:
 
 def _train(run: RunDirectory) -> tuple[dict[str, Any]]:
     """The settings of a run, as a sweep takes them."""
-    left_out = ("seed", "out", "group", "versions")
+    left_out = ("seed", "out", "versions")
     return ({name: value for name, value in run.config.items() if name not in left_out},)
 
 

@@ -21,7 +21,7 @@ from vaerl.runs.config import TrainConfig, check_env_id
 PANEL = "The sweep"
 SEARCH = "Search"
 TRIALS = 20
-LEFT_OUT = ("agent", "seed", "out", "group")
+LEFT_OUT = ("agent", "seed", "out")
 SWEEP_OPTIONS = [o for o in of_dataclass(TrainConfig, TRAIN_PANELS) if o.name not in LEFT_OUT]
 """The options of a training that all trials may share."""
 

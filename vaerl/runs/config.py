@@ -94,15 +94,13 @@ class TrainConfig:
     """Save the replay buffer with checkpoints, so that an off-policy run can continue."""
     track: tuple[str, ...] = ()
     """Trackers besides metrics.jsonl (`vaerl list trackers`)."""
-    group: str = ""
-    """Name of the runs that this one belongs to; a sweep fills it in."""
     wandb_project: str = "vaerl"
     """Project on Weights & Biases."""
     wandb_mode: str = "online"
     """Weights & Biases: online (offline if the server does not answer), offline or disabled."""
     wandb_group: str = ""
-    """Group on Weights & Biases; default: AGENT-DENSITY-ENV, and a digest of options if there are
-    any, so that runs that differ in their seeds share it."""
+    """Group on Weights & Biases; default: the folder of the sweep, otherwise AGENT-DENSITY-ENV, and
+    a digest of options if there are any, so that runs that differ in their seeds share it."""
     wandb_tags: tuple[str, ...] = ()
     """Tags on Weights & Biases."""
 

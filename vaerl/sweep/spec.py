@@ -28,7 +28,7 @@ from vaerl.runs.config import TrainConfig
 
 LIMIT = 2**20  # bytes of a specification
 MOST_SEEDS = 10_000
-OWN = ("seed", "out", "group")
+OWN = ("seed", "out")
 """Fields of a training that the sweep sets."""
 FIELDS = tuple(item.name for item in fields(TrainConfig) if item.name not in OWN)
 NESTED = tuple(item.name for item in fields(TrainConfig) if str(item.type).startswith("Mapping"))

@@ -59,26 +59,25 @@ class Trial(Cell):
         return float(self.config(Path()).steps)
 
     def config(self, out: Path) -> TrainConfig:
-        """The run in its folder, in the group of the sweep's folder."""
+        """The run in its folder."""
         return make_config(self.train, self.values, self.seed, out / self.name, self.debug)
 
 
 def make_config(
     train: Mapping[str, Any], values: Mapping[str, Any], seed: int, out: Path, debug: bool
 ) -> TrainConfig:
-    """The training with these values; its group is named as the folder above it.
+    """The training with these values; on W&B its group is named as the folder above it.
 
     Raises:
         ValueError: illegal values.
     """
-    group = out.parent.resolve().name
-    config = TrainConfig.from_dict(
-        {
-            **{"agent": TrainConfig.agent, "density": TrainConfig.density},
-            **merged(train, values),
-            **{"seed": seed, "out": str(out), "group": group},
-        }
-    )
+    defaults = {
+        "agent": TrainConfig.agent,
+        "density": TrainConfig.density,
+        "wandb_group": out.parent.resolve().name[:128],
+    }
+    own = {"seed": seed, "out": str(out)}
+    config = TrainConfig.from_dict({**defaults, **merged(train, values), **own})
     return config.debug() if debug else config
 
 
