@@ -144,7 +144,7 @@ def _body(facts: Facts) -> list[str]:
         f"At {check.observations:,} observations the models and the policy in torch differ by at "
         f"most {check.drawn:.1e} for drawn and {check.deterministic:.1e} for deterministic "
         "actions, in half widths of the action's box. "
-        f"Left out, because there the policy itself jumps in the sixth digit: {check.jumps}.",
+        f"Left out, because there the last digit decides between two actions: {check.jumps}.",
         "",
         "## Files",
         "",

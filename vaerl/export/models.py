@@ -13,7 +13,7 @@ import onnxruntime
 from gymnasium import spaces
 
 from vaerl.disk import files
-from vaerl.export.check import Check, check, observations
+from vaerl.export.check import TOLERANCE, Check, check, observations
 from vaerl.export.graph import Graph, parts_of
 from vaerl.export.loader import Policy
 from vaerl.policies.density_policy import DensityPolicy
@@ -21,7 +21,6 @@ from vaerl.policies.hold import EPISODE, ZETA, ZETA_CAP, zeta_shares
 
 DRAWN, BEST, LOADER = "policy.onnx", "deterministic.onnx", "policy.py"
 OBSERVATIONS = 10_000
-TOLERANCE = 1e-5
 
 
 def export_policy(agent: Any, folder: Path, count: int = OBSERVATIONS) -> Check:
