@@ -97,12 +97,12 @@ def check(graph: Graph, agent: Any, exported: Policy, seen: Parts) -> Check:
             apart.append(_apart(graph, answers[-1], expected))
             fed.append({**feed, NOISE: noise})
         far = np.concatenate(apart)
-        place = np.flatnonzero(far > TOLERANCE)
-        if len(place):
-            differ = {key: np.concatenate([part[key] for part in fed])[place] for key in fed[0]}
-            near = _nearest(graph, differ, deterministic, np.concatenate(answers)[place])
+        differ = np.flatnonzero(far > TOLERANCE)
+        if len(differ):
+            those = {key: np.concatenate([part[key] for part in fed])[differ] for key in fed[0]}
+            near = _nearest(graph, those, deterministic, np.concatenate(answers)[differ])
             jumps += int((near <= TOLERANCE).sum())
-            far[place] = np.where(near <= TOLERANCE, 0.0, far[place])
+            far[differ] = np.where(near <= TOLERANCE, 0.0, far[differ])
         worst.append(float(far.max()))
     return Check(count, worst[0], worst[1], jumps)
 
