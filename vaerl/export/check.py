@@ -138,6 +138,8 @@ def _nearest(graph: Graph, rows: Parts, deterministic: bool, answers: np.ndarray
     """How near the policy comes to these answers when its operations round differently."""
     tensors = {key: torch.as_tensor(x) for key, x in rows.items()}
     noise, nearest = tensors.pop(NOISE), np.full(len(answers), np.inf)
+    if deterministic and len(graph.fixed):
+        noise = graph.fixed.expand(len(answers), -1)
     with _LastDigits(torch.Generator().manual_seed(0)):
         for _ in range(NUDGES):
             found = graph.decide(tensors, Tape(noise, graph.layout), deterministic).numpy()
