@@ -18,6 +18,9 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 
+from vaerl.densities.options import check_positive
+from vaerl.disk.errors import one_line
+
 Reset = Callable[[Any, np.ndarray], Any]
 """Resets the copies in a mask (num_envs,), given the last observations; returns the new ones."""
 
@@ -41,6 +44,8 @@ def from_vector(venv: VectorEnv) -> VecMonitor:
     >>> SAC("MlpPolicy", env, learning_starts=100).learn(120).num_timesteps
     120
     """
+    if not isinstance(venv, VectorEnv):
+        raise ValueError(f"venv: got {type(venv).__name__}, expected a gymnasium.vector.VectorEnv")
     mode = venv.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP)
     mode = getattr(venv.unwrapped, "autoreset_mode", mode)
     if mode not in (AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP):
@@ -90,6 +95,7 @@ def make_envpool(env_id: str, copies: int, **options: Any) -> VecMonitor:
         import envpool
     except ImportError as error:
         raise ValueError("simulator: EnvPool is missing; pip install 'vaerl[envpool]'") from error
+    check_positive("copies", copies)
     known = envpool.list_all_envs()
     if env_id not in known:
         raise ValueError(f"env: got {env_id!r}, which EnvPool {envpool.__version__} does not have")
@@ -106,7 +112,10 @@ def make_envpool(env_id: str, copies: int, **options: Any) -> VecMonitor:
             old[over] = new
         return last
 
-    one = make([])
+    try:
+        one = make([])
+    except TypeError as error:
+        raise ValueError(f"options: got {options} for {env_id!r}: {one_line(error)}") from error
     pool = _Batched(make, one.observation_space, one.action_space, reset, copies)
     return VecMonitor(pool)
 

@@ -117,6 +117,12 @@ def test_envpool_names_what_it_lacks():
     pytest.importorskip("envpool")
     with pytest.raises(ValueError, match="env: got 'vaerl/Bandit40-v0', which EnvPool"):
         make_envpool("vaerl/Bandit40-v0", 2)
+    with pytest.raises(ValueError, match="copies: got 0"):
+        make_envpool("Pendulum-v1", 0)
+    with pytest.raises(ValueError, match=r"options: got .*foo.* for .Pendulum-v1.: "):
+        make_envpool("Pendulum-v1", 2, foo=3)
+    with pytest.raises(ValueError, match="venv: got Counter, expected a "):
+        from_vector(Counter(3))
 
 
 def _check_equal(found, wanted):

@@ -99,3 +99,22 @@ def test_what_cannot_be_exported_gets_one_line(run: Path, tmp_path: Path) -> Non
 def test_texts_of_a_stranger_stay_texts() -> None:
     """No text of a configuration leaves its code span, its cell or its line."""
     assert code("a`b\n# c|d") == "`a'b # c\\|d`"
+
+
+def test_a_failed_export_leaves_the_last_one(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {name: (run / "export" / name).read_bytes() for name in contents(run / "export")}
+
+    def fail(agent: object, folder: Path) -> None:
+        folder.mkdir(parents=True)
+        (folder / "policy.onnx").write_bytes(b"half")
+        raise ValueError("export: got a difference of 1, expected at most 1e-05")
+
+    monkeypatch.setattr("vaerl.export.folder.export_policy", fail)
+    assert "got a difference of 1" in vaerl("export", run, code=2)
+    assert {n: (run / "export" / n).read_bytes() for n in contents(run / "export")} == before
+    assert not list(run.glob(".export-*"))
+
+
+def test_what_cannot_be_meant_is_refused_before_the_work(run: Path) -> None:
+    assert "the run" in vaerl("export", run, "--out", run, code=2)
+    assert "--private: got it without --push" in vaerl("export", run, "--private", code=2)

@@ -124,3 +124,8 @@ def test_a_bad_trial_is_pruned(tmp_path: Path) -> None:
 def test_illegal_spaces_are_refused(space: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Search(space)
+
+
+def test_a_metric_that_no_evaluation_has_is_refused_before_training() -> None:
+    with pytest.raises(ValueError, match="metric: got 'return', did you mean 'return_mean'"):
+        Search({"agent_options.gamma": [0.9, 0.99]}, metric="return")

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from vaerl.cli import app
 from vaerl.lab.training import finish_run
 from vaerl.runs import RunDirectory
-from vaerl.sweep.spec import Sweep, merged
+from vaerl.sweep.spec import Sweep, check_place, label, merged
 from vaerl.sweep.trials import make_trials
 
 SHORT = (
@@ -158,3 +158,12 @@ def test_options_of_a_grid_do_not_change_the_settings_they_join() -> None:
     shared = {"agent_options": {"gamma": 0.9}}
     assert merged(shared, {"agent_options.tau": 1}) == {"agent_options": {"gamma": 0.9, "tau": 1}}
     assert shared == {"agent_options": {"gamma": 0.9}}
+
+
+def test_typing_errors_get_the_nearest_name_and_signs_stay_in_labels() -> None:
+    with pytest.raises(ValueError, match=r"grid: got 'densty', did you mean 'density'\?"):
+        check_place("grid", "densty")
+    assert [label({"agent_options.target_entropy": value}) for value in (-1, 1)] == [
+        "target_entropy=-1",
+        "target_entropy=1",
+    ]

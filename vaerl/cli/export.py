@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,9 @@ from vaerl.cli.arguments import AllowModule, Debug, Run, allow
 from vaerl.cli.options import command_line, of_dataclass
 from vaerl.runs import RunDirectory
 from vaerl.runs.config import TrainConfig
+
+MODULES = {"onnx": "onnx", "onnxscript": "onnx", "onnxruntime": "onnx"}
+"""What an export imports, with the extras that bring it."""
 
 
 def export(
@@ -28,7 +32,14 @@ def export(
 ) -> None:
     """Export the policy of RUN: ONNX, checked, with a loader that needs no torch, and a card."""
     allow(allow_module)
-    RunDirectory.open(run)
+    opened = RunDirectory.open(run)
+    if private and push is None:
+        raise ValueError("--private: got it without --push OWNER/NAME")
+    for name, extra in {**MODULES, **({"huggingface_hub": "hub"} if push else {})}.items():
+        if find_spec(name) is None:
+            raise ImportError(
+                f"vaerl export needs {name}: install it with  pip install 'vaerl[{extra}]'"
+            )
     try:
         from vaerl.export.folder import export_run
         from vaerl.export.hub import check_repository
@@ -46,6 +57,8 @@ def export(
         f"{found.observations:,} observations: at most {found.drawn:.1e} apart from the policy "
         f"(drawn), {found.deterministic:.1e} (deterministic), {found.jumps} jumps"
     )
+    if (state := opened.status()["state"]) != "finished":
+        print(f"the run has not finished (it is {state}): this is its last checkpoint")
     print(folder)
     if push is not None:
         print(upload(folder, push, private))

@@ -35,8 +35,10 @@ def words_of(error: BaseException) -> str:
 
 
 @contextlib.contextmanager
-def only_looks(what: str) -> Iterator[None]:
+def only_looks(what: str, *, interrupted: bool = True) -> Iterator[None]:
     """Run a body that only looks at a run: whatever fails there is one line on stderr.
+
+    With `interrupted`, Ctrl-C ends the body alone.
 
     >>> with only_looks("picture"):
     ...     raise OSError("no space")
@@ -44,6 +46,8 @@ def only_looks(what: str) -> Iterator[None]:
     try:
         yield
     except (Exception, KeyboardInterrupt) as error:
+        if isinstance(error, KeyboardInterrupt) and not interrupted:
+            raise
         print(f"no {what}: {words_of(error)}", file=sys.stderr)
 
 

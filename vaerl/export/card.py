@@ -24,6 +24,8 @@ class Facts(NamedTuple):
     command: str
     """That made the run."""
     steps: int
+    state: str
+    """Of the run: finished, stopped, …."""
     evaluation: Mapping[str, Any] | None
     """evaluation.json, if the run has one."""
     versions: Mapping[str, str]
@@ -129,6 +131,8 @@ def _body(facts: Facts) -> list[str]:
         '`vaerl.checkpoint.load_checkpoint("FOLDER")`.',
         "",
     ]
+    if facts.state != "finished":
+        lines += [f"The run had not finished: its state was {code(facts.state)}.", ""]
     lines += _scores(facts.evaluation)
     lines += [
         "## How it was made",

@@ -13,6 +13,7 @@ Paths of the machine stay behind, and so do replay buffers and logs.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -61,27 +62,50 @@ def export_run(
     run = RunDirectory.open(path)
     config = read_config(run)
     check_policy(agent_class(config.agent))
-    made = RunDirectory(folder)
+    if folder.resolve() == path.resolve():
+        raise ValueError(f"--out: got the run {str(path)!r} itself, expected another folder")
     _check_free(folder)
-    agent, config, step = load_run(path)
-    made.status_path.unlink(missing_ok=True)
-    for old in (made.checkpoints_path, *folder.glob(f"{VIDEO}.*")):
-        if old.exists() or old.is_symlink():
-            files.remove_tree(old)
+    made = files.make_directory(folder.parent) / f".{folder.name}-{os.getpid()}"
+    try:
+        found = _fill(run, config, made, command)
+        if folder.exists():
+            files.remove_tree(folder)
+        made.rename(folder)
+    finally:
+        if made.exists():
+            files.remove_tree(made)
+    return found
+
+
+def _fill(
+    run: RunDirectory, config: TrainConfig, folder: Path, command: Callable[[TrainConfig], str]
+) -> Check:
+    made = RunDirectory(folder)
+    agent, config, step = load_run(run.path)
     found = export_policy(agent, folder)
     shown = portable(config)
     data = {**shown.to_dict(), "versions": run.config.get("versions", {})}
     files.write_text(made.config_path, jsonio.dumps(data, indent=2) + "\n")
     save_checkpoint(agent, made.checkpoints_path, described=True)
     files.write_bytes(folder / WEIGHTS, to_bytes(weights(agent.policy)))
-    made.set_status(run.status()["state"], step)
+    state = run.status()["state"]
+    made.set_status(state, step)
     evaluation = run.evaluation()
     if evaluation is not None:
         files.write_text(made.evaluation_path, jsonio.dumps(evaluation, indent=1) + "\n")
     video = _video(run, folder)
     listed = [(name, what) for name, what in HOLDS.items() if (folder / name).exists()]
     facts = Facts(
-        run.name, shown, command(shown), step, evaluation, data["versions"], found, video, listed
+        run.name,
+        shown,
+        command(shown),
+        step,
+        state,
+        evaluation,
+        data["versions"],
+        found,
+        video,
+        listed,
     )
     files.write_text(folder / CARD, card(facts))
     return found

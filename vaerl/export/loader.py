@@ -38,7 +38,13 @@ class Policy:
         """Actions for one observation or a batch, and the state for the next call."""
         about, history = self.about, self.about["history"]
         given = observation if isinstance(observation, dict) else {"observation": observation}
+        if given.keys() != about["inputs"].keys():
+            raise ValueError(f"observation: got {list(given)}, expected {list(about['inputs'])}")
         seen = {k: np.asarray(given[k], part["dtype"]) for k, part in about["inputs"].items()}
+        for k, x in seen.items():
+            shape = tuple(about["inputs"][k]["shape"])
+            if x.shape not in (shape, (*x.shape[:1], *shape)):
+                raise ValueError(f"{k}: got shape {x.shape}, expected {shape} or (rows, *{shape})")
         key, part = next(iter(about["inputs"].items()))
         single = seen[key].ndim == len(part["shape"])
         seen = {k: x[None] for k, x in seen.items()} if single else seen

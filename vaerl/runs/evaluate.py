@@ -192,6 +192,13 @@ def evaluate(
     )
 
 
+METRICS = (
+    *("return_mean", "return_std", "length_mean", "success_rate", "goals_reached"),
+    *("goal_share_min", "multi_goal_score", "mode_entropy"),
+)
+"""Scores that a search can look for; those from success_rate on exist in some environments."""
+
+
 def _mode_scores(result: EvalResult) -> dict[str, float]:
     """Score how the episodes spread over the goals, with the score of a perfect policy."""
     goals, modes, count = result.goals, result.num_modes, len(result.goals)

@@ -18,6 +18,7 @@ from filelock import FileLock
 from vaerl.disk import files
 from vaerl.lab.record import check_same, plain
 from vaerl.names import check_name
+from vaerl.runs.evaluate import METRICS
 from vaerl.sweep.spec import check_place
 
 JOURNAL, STUDY = "study.journal", "sweep"
@@ -65,6 +66,7 @@ none)
         """Check names and ranges."""
         check_name("search", self.sampler, SAMPLERS)
         check_name("pruner", self.pruner, PRUNERS)
+        check_name("metric", self.metric, METRICS)
         if not self.space:
             raise ValueError("space: got none, expected fields with a range or with choices")
         for name, own in self.space.items():
@@ -74,7 +76,8 @@ none)
                 numbers = all(type(end) in (int, float) for end in ends)
                 if not numbers or not own.keys() <= RANGE or not ends[0] < ends[1]:
                     raise ValueError(
-                        f"space {name}: got {dict(own)!r}, expected low < high, and perhaps log"
+                        f"space {name}: got {dict(own)!r}, expected two numbers, low < high, and "
+                        "perhaps log"
                     )
                 if own.get("log") and not ends[0] > 0:
                     raise ValueError(f"space {name}: got low {ends[0]}, expected more than 0")

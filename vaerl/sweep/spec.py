@@ -19,6 +19,7 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -107,8 +108,10 @@ density_options.NAME, …
     if name in ("seed", "seeds"):
         raise ValueError(f"{what}: got {name!r}, expected --seeds for seeds")
     if not (first in NESTED and rest if dot else first in FIELDS and first not in NESTED):
+        near = get_close_matches(name, FIELDS, n=1, cutoff=0.7)
+        guess = f"did you mean {near[0]!r}? " if near and near[0] not in NESTED else ""
         raise ValueError(
-            f"{what}: got {name!r}, expected a field of a training, or agent_options.NAME, "
+            f"{what}: got {name!r}, {guess}expected a field of a training, or agent_options.NAME, "
             "density_options.NAME, …"
         )
     return name
@@ -177,5 +180,7 @@ def label(values: Mapping[str, Any]) -> str:
     words = []
     for name, value in values.items():
         text = re.sub(r"[^\w.+=]+", "-", str(value)).strip("-.")
+        if isinstance(value, int | float) and value < 0:
+            text = f"-{text}"
         words.append(text if isinstance(value, str) else f"{name.rpartition('.')[2]}={text}")
     return "-".join(words)

@@ -166,5 +166,5 @@ def write_report(names: Sequence[str], out: Path) -> None:
     """OUT/report.html about the first `REPORTED` of these runs; a fault there is only printed."""
     if len(names) > REPORTED:
         print(f"report: the first {REPORTED} of {len(names)} runs")
-    with only_looks("report"):
+    with only_looks("report", interrupted=False):
         print(report([out / name for name in names[:REPORTED]], out / "report.html"))
