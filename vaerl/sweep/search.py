@@ -76,8 +76,8 @@ none)
                 numbers = all(type(end) in (int, float) for end in ends)
                 if not numbers or not own.keys() <= RANGE or not ends[0] < ends[1]:
                     raise ValueError(
-                        f"space {name}: got {dict(own)!r}, expected two numbers, low < high, and "
-                        "perhaps log"
+                        f"space {name}: got {dict(own)!r}, expected low < high, two numbers, "
+                        "and perhaps log"
                     )
                 if own.get("log") and not ends[0] > 0:
                     raise ValueError(f"space {name}: got low {ends[0]}, expected more than 0")
