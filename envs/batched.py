@@ -39,6 +39,7 @@ def from_vector(venv: VectorEnv) -> VecMonitor:
         ValueError: copies that cannot be reset singly, when they are made or when a first episode
             ends; another mode of reset.
 
+    >>> import gymnasium
     >>> from stable_baselines3 import SAC
     >>> env = from_vector(gymnasium.make_vec("Pendulum-v1", 4))
     >>> SAC("MlpPolicy", env, learning_starts=100).learn(120).num_timesteps

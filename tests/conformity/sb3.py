@@ -23,9 +23,12 @@ NAMES = ("MlpPolicy", "CnnPolicy", "MultiInputPolicy")
 REFUSED = ("use_sde", "action_space: got")
 OTHERS = ("DQN", "TD3", "DDPG", "dqn", "td3")
 
-stable_baselines3.SAC.policy_aliases = dict.fromkeys(NAMES, SACPolicy)
-for agent in (stable_baselines3.PPO, stable_baselines3.A2C):
-    agent.policy_aliases = dict.fromkeys(NAMES, ActorCriticPolicy)
+
+def pytest_configure() -> None:
+    """Put vaerl's policies under SB3's names, in the session that takes this for its conftest."""
+    stable_baselines3.SAC.policy_aliases = dict.fromkeys(NAMES, SACPolicy)
+    for agent in (stable_baselines3.PPO, stable_baselines3.A2C):
+        agent.policy_aliases = dict.fromkeys(NAMES, ActorCriticPolicy)
 
 
 def pytest_collection_modifyitems(items: list[Any]) -> None:

@@ -18,7 +18,8 @@ CUTS = ((0, 5, 1), (4, 9, 1), (8, 12, 1), (10, 14, 0))
 def test_three_kills_and_one_curve(tmp_path: Path) -> None:
     """Rows before a kill that the client lost, and those after the checkpoint, stand once."""
     here = Path(__file__).parents[2]
-    environment = {**os.environ, "WANDB_MODE": "offline", "PYTHONPATH": str(here)}
+    own = {k: v for k, v in os.environ.items() if "WANDB" not in k}  # other tests leave a service
+    environment = {**own, "WANDB_MODE": "offline", "PYTHONPATH": str(here)}
     for part in CUTS:
         command = [sys.executable, "-m", "tests.track.wandb_cut", str(tmp_path), *map(str, part)]
         done = subprocess.run(command, cwd=here, env=environment, capture_output=True, text=True)

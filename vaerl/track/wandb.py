@@ -221,7 +221,7 @@ def group_of(config: Mapping[str, Any]) -> str:
 
     >>> config = {"agent": "sac", "density": "cvae", "env": "Hopper-v5", "n_envs": 1}
     >>> group_of(config), group_of({**config, "n_envs": 4})
-    ('sac-cvae-Hopper-v5', 'sac-cvae-Hopper-v5-d9a3')
+    ('sac-cvae-Hopper-v5', 'sac-cvae-Hopper-v5-4f6e')
     """
     name = f"{config['agent']}-{config['density']}-{config['env']}"
     shape = {key: config[key] for key in SHAPE if config.get(key) not in ("", {}, None)}
