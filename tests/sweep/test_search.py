@@ -127,5 +127,5 @@ def test_illegal_spaces_are_refused(space: Any, message: str) -> None:
 
 
 def test_a_metric_that_no_evaluation_has_is_refused_before_training() -> None:
-    with pytest.raises(ValueError, match="metric: got 'return', did you mean 'return_mean'"):
-        Search({"agent_options.gamma": [0.9, 0.99]}, metric="return")
+    with pytest.raises(ValueError, match="metric: got 'returns_mean', did you mean 'return_mean'"):
+        Search({"agent_options.gamma": [0.9, 0.99]}, metric="returns_mean")
