@@ -29,8 +29,9 @@ from vaerl.finite import all_finite
 from vaerl.policies.noise import NoiseSource
 
 FIT = {"steps": 500, "check_every": 50, "patience": 3}
-MOST_ROLLOUTS = 10**7
 """A refit starts from the last one's parameters, so a few hundred updates suffice."""
+MOST_ROLLOUTS = 10**7
+"""Largest number of roll-outs that are begun at once."""
 
 
 class MBPO(LearnsModel, SAC):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from tests import loopback
 
-class Hub:
+
+class Hub(loopback.Server):
     """The server, with the files of each repository that was pushed."""
 
     def __init__(self, refuse: int = 0) -> None:
@@ -20,15 +20,7 @@ class Hub:
         self.objects: dict[str, bytes] = {}
         self.tokens: set[str] = set()
         handler = type("Handler", (_Handler,), {"hub": self})
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self.server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def close(self) -> None:
-        """Stop."""
-        self.server.shutdown()
-        self.server.server_close()
+        super().__init__(handler)
 
     def answer(self, path: str, body: bytes) -> Any:
         """What the hub says to a request."""
@@ -74,8 +66,7 @@ class Hub:
         return {}
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+class _Handler(loopback.Handler):
     hub: Hub
 
     def do_POST(self) -> None:
@@ -83,12 +74,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = self._body()
         self.hub.tokens.add(self.headers.get("authorization") or "")
         answer = self.hub.answer(self.path, body) if not self.hub.refuse else {"error": "no"}
-        data = json.dumps(answer).encode()
-        self.send_response(self.hub.refuse or 200)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
+        self.send_json(answer, self.hub.refuse or 200)
 
     do_GET = do_PUT = do_POST
 
@@ -101,6 +87,3 @@ class _Handler(BaseHTTPRequestHandler):
             self.rfile.readline()
         self.rfile.readline()
         return b"".join(parts)
-
-    def log_message(self, *arguments: Any) -> None:
-        """Keep quiet."""

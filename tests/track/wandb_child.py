@@ -14,9 +14,10 @@ import socket
 import sys
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+
+from tests import loopback
 
 BUCKET = {
     "id": "aQ==",
@@ -30,10 +31,9 @@ dead = threading.Event()
 received: list[str] = []
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(loopback.Handler):
     """Answers 500, or as much of W&B's protocol as a run needs until `dead` is set."""
 
-    protocol_version = "HTTP/1.1"
     kind = ""
 
     def do_POST(self) -> None:
@@ -47,17 +47,9 @@ class Handler(BaseHTTPRequestHandler):
             answer = {"data": {"upsertBucket": {"bucket": bucket, "inserted": True}}}
         elif self.path.startswith("/graphql"):
             answer = {"data": None, "errors": [{"message": "not here"}]}
-        data = json.dumps(answer).encode()
-        self.send_response(500 if self.kind == "error" else 200)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
+        self.send_json(answer, 500 if self.kind == "error" else 200)
 
     do_GET = do_PUT = do_POST
-
-    def log_message(self, *arguments: Any) -> None:
-        """Keep quiet."""
 
 
 def serve(kind: str) -> int:
@@ -70,10 +62,7 @@ def serve(kind: str) -> int:
             globals()["keep"] = listener
         return listener.getsockname()[1]
     Handler.kind = kind
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    return server.server_address[1]
+    return loopback.Server(Handler).port
 
 
 def main() -> None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import json
 import re
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from tests import loopback
 
 
 class Run:
@@ -49,7 +49,7 @@ class Run:
         }
 
 
-class Wandb:
+class Wandb(loopback.Server):
     """The server and its runs by id."""
 
     def __init__(self) -> None:
@@ -59,15 +59,7 @@ class Wandb:
         self.unknown: list[str] = []
         self.uploads: dict[str, bytes] = {}
         handler = type("Handler", (_Handler,), {"wandb": self})
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self.server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def close(self) -> None:
-        """Stop."""
-        self.server.shutdown()
-        self.server.server_close()
+        super().__init__(handler)
 
     def answer(self, query: str, variables: dict[str, Any]) -> dict[str, Any]:
         """The data of one GraphQL operation."""
@@ -111,8 +103,7 @@ class Wandb:
                     run.summary = line
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+class _Handler(loopback.Handler):
     wandb: Wandb
 
     def do_POST(self) -> None:
@@ -133,14 +124,6 @@ class _Handler(BaseHTTPRequestHandler):
             self.wandb.stream(found[1], json.loads(body))
         elif self.path.startswith("/upload/"):
             self.wandb.uploads[self.path] = body
-        data = json.dumps(answer).encode()
-        self.send_response(200)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
+        self.send_json(answer)
 
     do_GET = do_PUT = do_POST
-
-    def log_message(self, *arguments: Any) -> None:
-        """Keep quiet."""

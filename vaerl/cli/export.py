@@ -40,14 +40,9 @@ def export(
             raise ImportError(
                 f"vaerl export needs {name}: install it with  pip install 'vaerl[{extra}]'"
             )
-    try:
-        from vaerl.export.folder import export_run
-        from vaerl.export.hub import check_repository
-        from vaerl.export.hub import push as upload
-    except ImportError as error:
-        raise ImportError(
-            f"vaerl export needs {error.name}: install it with  pip install 'vaerl[onnx]'"
-        ) from error
+    from vaerl.export.folder import export_run
+    from vaerl.export.hub import check_repository
+    from vaerl.export.hub import push as upload
 
     if push is not None:
         check_repository(push)
