@@ -27,6 +27,8 @@ One file per environment. Ids, with what the policy has to find:
     vaerl/RandomPush-v0        Pendulum with rare hard pushes
     vaerl/PushCartPole-v0      CartPole with rare hard pushes
     vaerl/HiddenFriction-v0    Pendulum whose friction is hidden, drawn once per episode
+    vaerl/CurrencyExchange-v0  sell money at a rate that wanders, for the mean or the worst
+    vaerl/HIVTreatment-v0      doses of two drugs that turn out a little different
 
 Those from Wet-Chicken on are for dynamics models and planning; see `known_law`. Importing this
 package imports gymnasium only; an environment's module is loaded when it is first made.
@@ -132,6 +134,18 @@ _ENTRIES = {
         "Pendulum whose friction is hidden, drawn once per episode",
         "noisy_pendulum:HiddenFrictionEnv",
         200,
+        {},
+    ),
+    "vaerl/CurrencyExchange-v0": _Entry(
+        "sell money at a rate that wanders, for the mean or the worst",
+        "currency_exchange:CurrencyExchangeEnv",
+        None,
+        {},
+    ),
+    "vaerl/HIVTreatment-v0": _Entry(
+        "doses of two drugs that turn out a little different",
+        "hiv_treatment:HIVTreatmentEnv",
+        50,
         {},
     ),
 }

@@ -11,8 +11,9 @@ Log-probabilities are in nats. Which measure they refer to depends on the law:
 | `DiscreteLaw` | the log-probability of the point, counting measure |
 | `UniformLaw` | the density along the coordinates that vary, −inf off the segment or box |
 | `MixedLaw` | at an atom its log-probability, elsewhere the log-density of the rest |
+| `ClippedLaw` | the same, for each coordinate |
 
-The last two have no density in R^D, so the NLL of a model with a density cannot be compared with
+The last three have no density in R^D, so the NLL of a model with a density cannot be compared with
 them: score observations o = s' + N(0, σ² I), whose exact density is `noisy_log_prob`.
 Points within 1e-5 of each other (float32 states) count as the same.
 """
@@ -28,9 +29,9 @@ from numpy.typing import ArrayLike
 from scipy.special import log_ndtr
 
 from vaerl.envs.base import Array
+from vaerl.envs.log_densities import log, log_cdf_difference, log_mixture, log_normal
 
 _SAME = 1e-5
-_LOG_2PI = math.log(2.0 * math.pi)
 
 
 class Law(ABC):
@@ -89,11 +90,11 @@ class DiscreteLaw(Law):
         return _pick(self.support, self.probabilities, count, rng)
 
     def log_prob(self, next_states: ArrayLike) -> Array:
-        return _log(_mass_at(next_states, self.support, self.probabilities))
+        return log(_mass_at(next_states, self.support, self.probabilities))
 
     def noisy_log_prob(self, observed: ArrayLike, sigma: float) -> Array:
         sigma = _positive(sigma)
-        return _log_mixture(observed, self.probabilities, self.support, np.array(sigma))
+        return log_mixture(observed, self.probabilities, self.support, np.array(sigma))
 
     def mean(self) -> Array:
         return (self.probabilities[..., None] * self.support).sum(axis=-2)
@@ -145,13 +146,13 @@ class MixtureLaw(Law):
 
     def log_prob(self, next_states: ArrayLike) -> Array:
         kept = np.asarray(next_states, dtype=np.float64)[..., list(self.scored)]
-        return _log_mixture(kept, self.weights, self.means, self.stds)
+        return log_mixture(kept, self.weights, self.means, self.stds)
 
     def noisy_log_prob(self, observed: ArrayLike, sigma: float) -> Array:
         """Return the log-density of the scored coordinates of s' + N(0, σ² I)."""
         kept = np.asarray(observed, dtype=np.float64)[..., list(self.scored)]
         wider = np.sqrt(self.stds**2 + _positive(sigma) ** 2)
-        return _log_mixture(kept, self.weights, self.means, wider)
+        return log_mixture(kept, self.weights, self.means, wider)
 
     def mean(self) -> Array:
         return (self.weights[..., None] * self.means).sum(axis=-2)
@@ -190,8 +191,8 @@ class UniformLaw(Law):
 
     def noisy_log_prob(self, observed: ArrayLike, sigma: float) -> Array:
         point, sigma = np.asarray(observed, dtype=np.float64), _positive(sigma)
-        constant = _log_normal((point - self.low) / sigma) - math.log(sigma)
-        spread = _log_cdf_difference((point - self.low) / sigma, (point - self.high) / sigma)
+        constant = log_normal((point - self.low) / sigma) - math.log(sigma)
+        spread = log_cdf_difference((point - self.low) / sigma, (point - self.high) / sigma)
         varies = self.high > self.low
         return np.where(varies, spread - np.log(self._widths()), constant).sum(axis=-1)
 
@@ -236,13 +237,13 @@ class MixedLaw(Law):
 
     def log_prob(self, next_states: ArrayLike) -> Array:
         mass = _mass_at(next_states, self.atoms, self.probabilities)
-        elsewhere = _log(self._weights[..., -1]) + self.rest.log_prob(next_states)
-        return np.where(mass > 0.0, _log(mass), elsewhere)
+        elsewhere = log(self._weights[..., -1]) + self.rest.log_prob(next_states)
+        return np.where(mass > 0.0, log(mass), elsewhere)
 
     def noisy_log_prob(self, observed: ArrayLike, sigma: float) -> Array:
-        at_atoms = _log_mixture(observed, self.probabilities, self.atoms, np.array(sigma))
+        at_atoms = log_mixture(observed, self.probabilities, self.atoms, np.array(sigma))
         elsewhere = self.rest.noisy_log_prob(observed, sigma)
-        return np.logaddexp(at_atoms, _log(self._weights[..., -1]) + elsewhere)
+        return np.logaddexp(at_atoms, log(self._weights[..., -1]) + elsewhere)
 
     def mean(self) -> Array:
         return (self._weights[..., None] * self._means()).sum(axis=-2)
@@ -256,6 +257,98 @@ class MixedLaw(Law):
         return np.concatenate([self.atoms, self.rest.mean()[..., None, :]], axis=-2)
 
 
+class ClippedLaw(Law):
+    """Independent Gaussians clipped to [low, high]: every coordinate has an atom at either end.
+
+    Log-probabilities add up over the coordinates: at an atom its log-probability, inside the
+    Gaussian's log-density, −inf beyond.
+
+    Args:
+        means: (*batch, S).
+        stds: above 0, broadcast to the means' shape, as are low and high.
+        low, high: finite ends.
+        scored, complete: as in `MixtureLaw`.
+
+    >>> law = ClippedLaw([0.0], 1.0, 0.0, 2.0)
+    >>> law.log_prob([[0.0], [1.0], [3.0]]).round(3).tolist(), law.mean().round(3).tolist()
+    ([-0.693, -1.419, -inf], [0.39])
+    """
+
+    def __init__(
+        self,
+        means: ArrayLike,
+        stds: ArrayLike,
+        low: ArrayLike,
+        high: ArrayLike,
+        *,
+        scored: tuple[int, ...] | None = None,
+        complete: Callable[[Array], Array] | None = None,
+    ) -> None:
+        self.means = np.asarray(means, dtype=np.float64)
+        shape = self.means.shape
+        self.stds, self.low, self.high = (
+            np.broadcast_to(np.asarray(value, dtype=np.float64), shape)
+            for value in (stds, low, high)
+        )
+        if not (self.stds > 0.0).all():
+            raise ValueError(f"stds: got {float(self.stds.min())!r}, expected above 0")
+        if not (self.low < self.high).all():
+            raise ValueError(f"low: got {self.low.tolist()!r}, expected below {self.high.tolist()}")
+        self.batch_shape = shape[:-1]
+        self.scored = tuple(range(shape[-1])) if scored is None else scored
+        self._complete = complete
+        self._ends = (self.low - self.means) / self.stds, (self.high - self.means) / self.stds
+
+    def sample(self, count: int, rng: np.random.Generator) -> Array:
+        drawn = self.means + self.stds * rng.standard_normal((count, *self.means.shape))
+        drawn = np.clip(drawn, self.low, self.high)
+        return drawn if self._complete is None else self._complete(drawn)
+
+    def log_prob(self, next_states: ArrayLike) -> Array:
+        kept = np.asarray(next_states, dtype=np.float64)[..., list(self.scored)]
+        density = log_normal((kept - self.means) / self.stds) - np.log(self.stds)
+        outside = (kept < self.low) | (kept > self.high)
+        at_ends = np.abs(kept - self.low) <= _SAME, np.abs(kept - self.high) <= _SAME
+        parts = np.select([*at_ends, outside], [*self._log_atoms(), -np.inf], density)
+        return parts.sum(axis=-1)
+
+    def noisy_log_prob(self, observed: ArrayLike, sigma: float) -> Array:
+        """Return the log-density of the scored coordinates of s' + N(0, σ² I)."""
+        kept = np.asarray(observed, dtype=np.float64)[..., list(self.scored)]
+        noise, total = _positive(sigma), np.hypot(self.stds, sigma)
+        middle = (self.means * noise**2 + kept * self.stds**2) / total**2
+        width = self.stds * noise / total
+        inside = log_normal((kept - self.means) / total) - np.log(total)
+        inside += log_cdf_difference((self.high - middle) / width, (self.low - middle) / width)
+        below, above = (
+            atom + log_normal((kept - end) / noise) - math.log(noise)
+            for atom, end in zip(self._log_atoms(), (self.low, self.high), strict=True)
+        )
+        return np.logaddexp(inside, np.logaddexp(below, above)).sum(axis=-1)
+
+    def mean(self) -> Array:
+        return self.means + self.stds * self._moments()[0]
+
+    def covariance(self) -> Array:
+        first, second = self._moments()
+        variance = self.stds**2 * (second - first**2)
+        return variance[..., None] * np.eye(variance.shape[-1])
+
+    def _log_atoms(self) -> tuple[Array, Array]:
+        """Return the log-probabilities of the ends."""
+        low, high = self._ends
+        return log_ndtr(low), log_ndtr(-high)
+
+    def _moments(self) -> tuple[Array, Array]:
+        """Return E z and E z² of z = (x − mean) / std."""
+        low, high = self._ends
+        below, above = (np.exp(atom) for atom in self._log_atoms())
+        at_low, at_high = (np.exp(log_normal(end)) for end in self._ends)
+        first = low * below + high * above + at_low - at_high
+        inside = 1.0 - below - above + low * at_low - high * at_high
+        return first, low**2 * below + high**2 * above + inside
+
+
 def _weights(name: str, value: ArrayLike) -> Array:
     weights = np.asarray(value, dtype=np.float64)
     if not ((weights >= 0.0).all() and np.allclose(weights.sum(axis=-1), 1.0, atol=1e-9)):
@@ -267,12 +360,6 @@ def _positive(sigma: float) -> float:
     if not 0.0 < sigma < math.inf:
         raise ValueError(f"sigma: got {sigma!r}, expected above 0")
     return float(sigma)
-
-
-def _log(value: Array) -> Array:
-    """Logarithm with log 0 = −inf and no warning."""
-    with np.errstate(divide="ignore"):
-        return np.log(value)
 
 
 def _indices(weights: Array, count: int, rng: np.random.Generator) -> np.ndarray:
@@ -301,22 +388,3 @@ def _mass_at(points: ArrayLike, support: Array, probabilities: Array) -> Array:
 def _scatter(weights: Array, offsets: Array) -> Array:
     """Return Σ_k w_k d_k d_kᵀ (*batch, S, S)."""
     return np.einsum("...k,...ki,...kj->...ij", weights, offsets, offsets)
-
-
-def _log_normal(z: Array) -> Array:
-    return -0.5 * (z * z + _LOG_2PI)
-
-
-def _log_mixture(points: ArrayLike, weights: Array, means: Array, stds: Array) -> Array:
-    """Return log Σ_k w_k N(x; μ_k, diag σ_k²) for points (…, *batch, S)."""
-    offset = np.asarray(points, dtype=np.float64)[..., None, :] - means
-    terms = (_log_normal(offset / stds) - np.log(stds)).sum(axis=-1)
-    return np.logaddexp.reduce(_log(weights) + terms, axis=-1)
-
-
-def _log_cdf_difference(upper: Array, lower: Array) -> Array:
-    """Return log(Φ(upper) − Φ(lower)) for upper ≥ lower, exact in both tails."""
-    flip = lower > 0.0
-    high = log_ndtr(np.where(flip, -lower, upper))
-    low = log_ndtr(np.where(flip, -upper, lower))
-    return high + _log(-np.expm1(np.minimum(low - high, 0.0)))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.integrate import quad
 
-from vaerl.envs.laws import DiscreteLaw, MixedLaw, MixtureLaw, UniformLaw
+from vaerl.envs.laws import ClippedLaw, DiscreteLaw, MixedLaw, MixtureLaw, UniformLaw
 
 
 def discrete():
@@ -26,7 +26,12 @@ def mixed():
     return MixedLaw([[0.0, 0.0], [3.0, 0.0]], [0.25, 0.15], uniform())
 
 
-LAWS = [discrete, mixture, uniform, mixed]
+def clipped():
+    """One coordinate with an atom at either end, one that hardly meets its own."""
+    return ClippedLaw([0.2, 1.0], [0.5, 0.1], [0.0, 0.0], [0.6, 2.0])
+
+
+LAWS = [discrete, mixture, uniform, mixed, clipped]
 
 
 @pytest.mark.parametrize("make", LAWS)
@@ -58,6 +63,28 @@ def test_densities_integrate_to_one():
     segment = UniformLaw([0.0], [2.0])
     noisy = quad(lambda x: np.exp(segment.noisy_log_prob([x], 0.05)), -1, 3, limit=200)[0]
     assert noisy == pytest.approx(1.0, abs=1e-6)
+
+
+def test_a_clipped_law_with_its_atoms_sums_to_one():
+    """Both atoms and the density between them; with noise, the density everywhere."""
+    for mean, std in ((0.2, 0.5), (-3.0, 1.0), (0.9, 0.05)):
+        law = ClippedLaw([mean], std, 0.0, 1.0)
+        inside = quad(lambda x, law=law: np.exp(law.log_prob([x])), 0.0, 1.0, epsabs=1e-12)[0]
+        atoms = np.exp(law.log_prob([[0.0], [1.0]]))
+        assert atoms.sum() + inside == pytest.approx(1.0, abs=1e-9)
+        noisy = quad(
+            lambda x, law=law: np.exp(law.noisy_log_prob([x], 0.1)), -1.0, 2.0, epsabs=1e-12
+        )[0]
+        assert noisy == pytest.approx(1.0, abs=1e-9)
+        assert law.log_prob([[-0.1], [1.1]]).tolist() == [-np.inf, -np.inf]
+
+
+def test_atoms_of_a_clipped_law_are_the_tails():
+    """Half of a Gaussian around an end lies at it; far tails keep their digits."""
+    assert np.exp(ClippedLaw([2.0], 0.3, 0.0, 2.0).log_prob([2.0])) == pytest.approx(0.5)
+    far = ClippedLaw([5.0], 0.1, 0.0, 9.0)
+    assert far.log_prob([0.0]) == pytest.approx(-1254.831, abs=0.01)  # log Φ(−50)
+    assert far.mean() == pytest.approx(5.0) and far.covariance() == pytest.approx(0.01)
 
 
 def test_noisy_density_of_a_segment_is_exact_far_in_both_tails():
@@ -113,6 +140,9 @@ def test_scored_coordinates_are_completed():
         (lambda: DiscreteLaw([[0.0]], [0.9]), r"probabilities: got \[0.9\], expected"),
         (lambda: MixtureLaw([1.5, -0.5], [[0.0], [1.0]], 1.0), "weights: got"),
         (lambda: MixtureLaw([1.0], [[0.0]], 0.0), "stds: got 0.0, expected above 0"),
+        (lambda: ClippedLaw([0.0], 1.0, 2.0, 1.0), r"low: got \[2.0\], expected below \[1.0\]"),
+        (lambda: ClippedLaw([0.0], -1.0, 0.0, 1.0), "stds: got -1.0, expected above 0"),
+        (lambda: clipped().noisy_log_prob([0.0, 0.0], -1.0), "sigma: got -1.0, expected above"),
         (lambda: uniform().noisy_log_prob([0.0, 0.0], 0.0), "sigma: got 0.0, expected above 0"),
     ],
 )
