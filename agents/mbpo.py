@@ -19,11 +19,12 @@ from stable_baselines3.common.type_aliases import GymEnv, ReplayBufferSamples
 from torch import Tensor
 
 from vaerl.agents.common import signature_of
-from vaerl.agents.model_based import Imagined, LearnsModel, fit_options
+from vaerl.agents.model_based import Imagined, ImaginedSteps, LearnsModel, fit_options
 from vaerl.agents.sac import SAC
 from vaerl.densities import DENSITIES
 from vaerl.densities.options import check_positive, check_share
 from vaerl.disk.errors import NotFinite
+from vaerl.dynamics import deviation
 from vaerl.dynamics.task import make_model
 from vaerl.finite import all_finite
 from vaerl.policies.noise import NoiseSource
@@ -50,6 +51,9 @@ class MBPO(LearnsModel, SAC):
         rollout_batch_size: states from which roll-outs start, after each fit.
         rollouts_kept: fits whose roll-outs are kept.
         real_share: share of each batch that comes from the environment.
+        weight_by_uncertainty: multiply the critics' squared errors on imagined transitions by
+            1 / (1 + σ), with the deviation σ of the model's prediction over elites and latents
+            (`vaerl.dynamics.deviation`); WIMLE (2026). The update then goes through torch.
         others: as in SAC.
 
     Raises:
@@ -58,7 +62,7 @@ class MBPO(LearnsModel, SAC):
 
     Logged beside SAC's: model/holdout_score (NLL in nats, or the score chosen),
     model/score_spread, model/updates, model/transitions, model/rollout_length,
-    model/rollout_reward (mean).
+    model/rollout_reward (mean), model/rollout_weight (mean, with weights).
 
     >>> MBPO("gaussian", "Pendulum-v1", dynamics="mixture", buffer_size=10).world.density_name
     'mixture'
@@ -95,6 +99,7 @@ class MBPO(LearnsModel, SAC):
         rollout_batch_size: int = 10_000,
         rollouts_kept: int = 4,
         real_share: float = 0.05,
+        weight_by_uncertainty: bool = False,
         policy_kwargs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -108,6 +113,7 @@ class MBPO(LearnsModel, SAC):
         )
         self.rollouts_kept = check_positive("rollouts_kept", rollouts_kept)
         self.real_share = check_share("real_share", real_share)
+        self.weight_by_uncertainty = weight_by_uncertainty
         self.imagined = Imagined(self.rollouts_kept)
         self._fitted_at: int | None = None
         super().__init__(policy, env, *args, policy_kwargs=policy_kwargs, **kwargs)
@@ -146,14 +152,18 @@ class MBPO(LearnsModel, SAC):
             self._fit_model()
         super().train(gradient_steps, batch_size)
 
-    def _update(self, batch: Any, follow: bool = True) -> dict[str, Tensor]:
-        return super()._update(self._mixed(batch), follow)
+    def _update(
+        self, batch: Any, follow: bool = True, weights: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        assert weights is None, "they come from the model"
+        mixed, weights = self._mixed(batch)
+        return super()._update(mixed, follow, weights)
 
-    def _mixed(self, batch: ReplayBufferSamples) -> ReplayBufferSamples:
-        """A share of a real batch, the rest imagined."""
+    def _mixed(self, batch: ReplayBufferSamples) -> tuple[ReplayBufferSamples, Tensor | None]:
+        """A share of a real batch, the rest imagined; and their weights, where these count."""
         real = round(self.real_share * len(batch.rewards))
         if real == len(batch.rewards) or not self.imagined:
-            return batch
+            return batch, None
         count = len(batch.rewards) - real
         drawn = self.imagined.draw(count, self.world_noise.generator(self.device))
         drawn = drawn._replace(
@@ -162,7 +172,10 @@ class MBPO(LearnsModel, SAC):
             rewards=self._as_seen(drawn.rewards, "normalize_reward"),
         )
         pairs = zip(batch[:5], drawn[:5], strict=True)
-        return ReplayBufferSamples(*(torch.cat((own[:real], other)) for own, other in pairs))
+        mixed = ReplayBufferSamples(*(torch.cat((own[:real], other)) for own, other in pairs))
+        if drawn.weights is None:
+            return mixed, None
+        return mixed, torch.cat((torch.ones_like(mixed.rewards[:real]), drawn.weights))
 
     def _as_seen(self, numbers: Tensor, normalize: str = "normalize_obs") -> Tensor:
         """As VecNormalize shows them to the agent, if the environment is in one; the model and its
@@ -190,11 +203,12 @@ class MBPO(LearnsModel, SAC):
         steps = self._imagine(data.states.to(self.device))
         self.imagined.add(steps)
         self.logger.record("model/rollout_length", len(steps))
-        reward = torch.cat([step.rewards for step in steps]).mean()
-        self.logger.record("model/rollout_reward", reward.item())
+        for name in ("reward", "weight") if self.weight_by_uncertainty else ("reward",):
+            mean = torch.cat([getattr(step, f"{name}s") for step in steps]).mean()
+            self.logger.record(f"model/rollout_{name}", mean.item())
 
     @torch.no_grad()
-    def _imagine(self, states: Tensor) -> list[ReplayBufferSamples]:
+    def _imagine(self, states: Tensor) -> list[ImaginedSteps]:
         """Roll the policy out in the model from states drawn from `states`; a batch per step."""
         rows = self.rollout_batch_size
         generator = self.world_noise.generator(self.device)
@@ -202,9 +216,13 @@ class MBPO(LearnsModel, SAC):
         at = states[chosen]
         alive = torch.ones(rows, dtype=torch.bool, device=self.device)
         particles = self.world.begin(rows, generator)
-        steps: list[ReplayBufferSamples] = []
+        steps: list[ImaginedSteps] = []
         for _ in range(self.rollout_length):
             actions = self.actor(self._as_seen(at))
+            weights = None
+            if self.weight_by_uncertainty:
+                apart = deviation(self.world, at[alive], actions[alive], generator=generator)
+                weights = 1.0 / (1.0 + apart.unsqueeze(1))
             after, rewards, dones = particles.step(at, actions, generator)
             assert rewards is not None, "the model learns rewards, or knows them"
             for what, found in (("reward", rewards), ("next state", after)):
@@ -214,12 +232,13 @@ class MBPO(LearnsModel, SAC):
                     )
             ends = torch.zeros_like(alive) if dones is None else dones
             steps.append(
-                ReplayBufferSamples(
+                ImaginedSteps(
                     at[alive],
                     actions[alive],
                     after[alive],
                     ends[alive].float().unsqueeze(1),
                     rewards[alive].float().unsqueeze(1),
+                    weights,
                 )
             )
             alive &= ~ends

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-from stable_baselines3.common.type_aliases import GymEnv, ReplayBufferSamples
+from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
@@ -36,6 +36,18 @@ from vaerl.names import check_name
 from vaerl.policies.noise import NoiseSource
 
 Columns = tuple[Tensor, ...]
+
+
+class ImaginedSteps(NamedTuple):
+    """Transitions of a model, B rows, in the order of SB3's samples."""
+
+    observations: Tensor
+    actions: Tensor
+    next_observations: Tensor
+    dones: Tensor
+    rewards: Tensor
+    weights: Tensor | None = None
+    """Trust in each ``(B, 1)``, where it is asked for."""
 
 
 def fit_options(fit_kwargs: Mapping[str, Any] | None, **others: Any) -> FitOptions:
@@ -134,22 +146,22 @@ class Imagined:
     """
 
     def __init__(self, kept: int) -> None:
-        self._parts: deque[Columns] = deque(maxlen=kept)
+        self._parts: deque[Columns] = deque(maxlen=kept)  # plain tuples, as checkpoints keep them
         self._all: Columns = ()
 
     def __len__(self) -> int:
         return len(self._all[0]) if self._all else 0
 
-    def add(self, steps: list[ReplayBufferSamples]) -> None:
+    def add(self, steps: list[ImaginedSteps]) -> None:
         """Keep the steps of one fit, and forget the oldest."""
-        self._parts.append(_join([tuple(step[:5]) for step in steps]))
+        self._parts.append(_join([tuple(c for c in step if c is not None) for step in steps]))
         self._all = _join(list(self._parts))
 
-    def draw(self, count: int, generator: torch.Generator) -> ReplayBufferSamples:
+    def draw(self, count: int, generator: torch.Generator) -> ImaginedSteps:
         """Some of the steps, drawn uniformly."""
         device = generator.device
         rows = torch.randint(len(self), (count,), generator=generator, device=device)
-        return ReplayBufferSamples(*(column.to(device)[rows] for column in self._all))
+        return ImaginedSteps(*(column.to(device)[rows] for column in self._all))
 
 
 def _join(parts: list[Columns]) -> Columns:

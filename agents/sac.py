@@ -258,11 +258,12 @@ class SAC(Improver, DensityAgent, Collects, SB3SAC):
         if gradient_steps and self._n_updates // self.diagnostics_interval > before:
             self._log_latents(batch.observations)
 
-    def _update(self, batch: Any, follow: bool = True) -> Info:
+    def _update(self, batch: Any, follow: bool = True, weights: Tensor | None = None) -> Info:
         """One update in SB3's order: temperature, critics, actor; the critics alone if the others
-        do not `follow`."""
+        do not `follow`. `weights` ``(B, 1)`` are factors on the critics' losses."""
         beyond = [f"improvement={self.improvement!r}"] if self._improvement.fits else []
         beyond += ["native=False"] if not self.native else []
+        beyond += ["weights of transitions"] if weights is not None else []
         if self.return_scale is not None:
             batch = batch._replace(rewards=self.return_scale(batch.rewards))
         done = self._native(self, batch, follow, ", ".join(beyond))
@@ -284,7 +285,7 @@ class SAC(Improver, DensityAgent, Collects, SB3SAC):
             next_actions, next_log_prob = self.actor.action_log_prob(next_obs)
             cost = alpha * (next_log_prob.reshape(-1, 1) + self._uniform_entropy)
         discount = self.gamma if batch.discounts is None else batch.discounts
-        backup = Backup(batch.rewards, batch.dones, discount, cost)
+        backup = Backup(batch.rewards, batch.dones, discount, cost, weights)
         step = Transition(obs, batch.actions, next_obs, next_actions, backup)
         loss = check_loss("critic_loss", self._critics.regress(step))
         info |= {"ent_coef": alpha, "critic_loss": loss}

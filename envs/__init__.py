@@ -42,6 +42,8 @@ from typing import Any, NamedTuple
 
 import gymnasium
 
+from vaerl.envs.control_suite import register_control_suite
+
 
 class _Entry(NamedTuple):
     line: str
@@ -156,6 +158,8 @@ ENVIRONMENTS: dict[str, str] = {env_id: entry.line for env_id, entry in _ENTRIES
 def register_envs() -> None:
     """Register every id of `ENVIRONMENTS` with Gymnasium, and those of other packages.
 
+    The tasks of DeepMind's Control Suite are dmc/DOMAIN-TASK-v0 (`vaerl.envs.control_suite`).
+
     Another package registers "toy/Walk-v0" by an entry point of the group `vaerl.envs`, whose value
     is "module:Class". Ids that Gymnasium already knows are left alone.
     """
@@ -167,6 +171,7 @@ def register_envs() -> None:
                 max_episode_steps=entry.max_episode_steps,
                 kwargs=dict(entry.kwargs),
             )
+    register_control_suite()
     for point in metadata.entry_points(group="vaerl.envs"):
         if point.name not in gymnasium.registry:
             try:

@@ -59,15 +59,16 @@ def test_batches_are_real_and_imagined_in_the_stated_share() -> None:
     """A quarter of the rows is the real batch's own, the rest was imagined."""
     agent = MBPO("gaussian", Walk(), dynamics="gaussian", real_share=0.25, **FAST).learn(60)
     batch = agent.replay_buffer.sample(20)
-    mixed = agent._mixed(batch)
+    mixed, weights = agent._mixed(batch)
+    assert weights is None
     for own, both in zip(batch[:5], mixed[:5], strict=True):
         assert both.shape == own.shape and both.dtype == own.dtype
         assert torch.equal(both[:5], own[:5])
-    imagined = set(map(tuple, torch.cat(agent.imagined._all, dim=1).tolist()))
+    imagined = set(map(tuple, torch.cat(agent.imagined._all[:5], dim=1).tolist()))
     rows = torch.cat([column[5:] for column in mixed[:5]], dim=1).tolist()
     assert {tuple(row) for row in rows} <= imagined and len(set(map(tuple, rows))) > 5
     agent.real_share = 1.0
-    assert agent._mixed(batch) is batch
+    assert agent._mixed(batch)[0] is batch
 
 
 def test_with_real_batches_only_it_is_sac() -> None:
@@ -160,6 +161,20 @@ def test_the_ends_of_a_mujoco_task_are_known_without_a_method() -> None:
     changed = wrappers.NormalizeObservation(gymnasium.make("InvertedPendulum-v5"))
     with pytest.raises(ValueError, match="termination: got 'known', but NormalizeObservation"):
         MBPO("gaussian", changed, **options)
+
+
+def test_weights_tell_how_far_the_model_agrees() -> None:
+    """1 on real rows, 1 / (1 + σ) on imagined ones; the update goes through torch and says so."""
+    options = {**FAST, "real_share": 0.25, "dynamics": "gaussian"}
+    agent = MBPO("gaussian", Walk(), weight_by_uncertainty=True, **options).learn(60)
+    _, weights = agent._mixed(agent.replay_buffer.sample(20))
+    assert weights is not None and torch.equal(weights[:5], torch.ones(5, 1))
+    assert "weights of transitions" in agent._native._said
+    (step,) = agent._imagine(torch.linspace(-9.0, 9.0, 50).unsqueeze(1))
+    means = agent.world.member_values(step.observations, step.actions).mean
+    wanted = 1.0 / (1.0 + (means[0] - means[1]).abs().mean(-1, keepdim=True) / 2.0)
+    torch.testing.assert_close(step.weights, wanted, rtol=1e-5, atol=1e-6)
+    assert 0.0 < wanted.min() < wanted.max() < 1.0
 
 
 @pytest.mark.parametrize(

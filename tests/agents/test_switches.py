@@ -246,7 +246,7 @@ def test_mbpo_in_vecnormalize_learns_from_steps_as_it_sees_them(tmp_path: Path) 
     raw = set(agent.imagined._all[0][:, 0].tolist())
     assert max(map(abs, raw)) > 0.0
     batch = agent.replay_buffer.sample(20, env=env)
-    mixed = agent._mixed(batch)
+    mixed, _ = agent._mixed(batch)
     shown = {float(env.normalize_obs(np.array([[s]]))[0, 0]) for s in raw}
     assert all(min(abs(s - x) for x in shown) < 1e-5 for s in mixed.observations[10:, 0].tolist())
     rewards = {

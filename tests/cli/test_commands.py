@@ -152,7 +152,7 @@ def test_report_names_the_file_it_wrote(run: Path, tmp_path: Path) -> None:
     ("kind", "words"),
     [
         ("agents", ["sac", "ppo"]),
-        ("densities", ["gaussian", "mixture", "cvae", "flow"]),
+        ("densities", ["gaussian", "mixture", "cvae", "imle", "flow"]),
         ("envs", ["vaerl/PointMass-v0", "Pendulum-v1", "HalfCheetah-v5"]),
         ("experiments", ["density-suite", "demo", "mujoco"]),
         ("planners", ["random", "cem", "icem", "mppi"]),

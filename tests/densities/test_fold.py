@@ -23,6 +23,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "equal prior": ("cvae", {"prior_weights": "equal", "context_hidden": (), "blocks": 1}),
     "two layers": ("cvae", {"latent_dims": (3, 2), "blocks": 3}),
     "two layers, gaussian prior": ("cvae", {"latent_dims": (2, 3), "prior": "gaussian"}),
+    "imle": ("imle", {}),
     "standard prior": ("cvae", {"prior": "standard", "blocks": 0}),
     "two layers, standard prior": ("cvae", {"latent_dims": (2, 1), "prior": "standard"}),
 }

@@ -14,7 +14,7 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-@pytest.mark.parametrize("name", ["gaussian", "mixture", "cvae", "flow"])
+@pytest.mark.parametrize("name", ["gaussian", "mixture", "cvae", "imle", "flow"])
 def test_each_row_draws_what_its_own_generator_gives_a_whole_batch(name: str) -> None:
     """Samples and folded draws of rows with generators of their own do not see each other."""
     torch.manual_seed(0)

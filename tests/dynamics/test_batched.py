@@ -17,6 +17,7 @@ KINDS: list[tuple[str, dict[str, Any]]] = [
     ("cvae", {"latent_dims": (3, 2)}),
     ("cvae", {"prior": "gaussian", "encoder_gradient": "total"}),
     ("cvae", {"prior": "standard", "context_hidden": (), "objective": "vae-k"}),
+    ("imle", {"hidden": 16}),
     ("flow", {}),
     ("flow", {"family": "NICE"}),
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from vaerl.dynamics import DynamicsModel, Rollout, spread
+from vaerl.dynamics import DynamicsModel, Rollout, deviation, spread
 
 DRIFT = torch.tensor([-1.0, 0.0, 4.0])
 SIGMA = 0.5
@@ -124,6 +124,21 @@ def test_spread_divides_into_noise_and_disagreement() -> None:
     pairs = (DRIFT[:, None] - DRIFT[None, :]).abs().mean()
     assert parts.aleatoric.max() < 1e-6
     assert torch.allclose(parts.epistemic, pairs.expand(3), rtol=1e-4)
+
+
+def test_deviation_is_that_of_members_and_latents() -> None:
+    """Of the members' means, whatever their noise; and of what the latents decode to."""
+    rows = torch.zeros(3, 1)
+    wanted = DRIFT.std(correction=0).expand(3)
+    assert torch.allclose(deviation(drifting(), rows, rows, 2), wanted, rtol=1e-5)
+    torch.manual_seed(0)
+    one = DynamicsModel(1, 1, density="imle", members=1, reward=None)
+    generator = torch.Generator().manual_seed(0)
+    means = one.member_values(rows, rows).sample_mean((4000,), generator)
+    found = deviation(one, rows, rows, 4000, generator)
+    assert found.min() > 0.01
+    # a deviation of n normal draws has an error of 1/√2n, here 0.011, and so has the other
+    assert torch.allclose(found, means.std((0, 1)).mean(-1), rtol=0.1)
 
 
 def test_propagation_is_checked() -> None:

@@ -19,7 +19,7 @@ from tests.policies.common import DENSITIES, TinyEnv
 from vaerl.agents import SAC
 from vaerl.agents.critics import Critics, Transition
 from vaerl.policies import SACPolicy
-from vaerl.policies.critic_heads import Backup, CategoricalHead
+from vaerl.policies.critic_heads import Backup, CategoricalHead, ScalarHead
 from vaerl.policies.critic_layers import RENORM_AFTER, BatchNorms, Linears
 from vaerl.policies.critic_net import CRITICS, critic_parts
 
@@ -90,6 +90,19 @@ def contrib_critic(ours: Any) -> Any:
                     other.ra_var.copy_(own.running_var[i, 0])
                     other.steps.copy_(own.steps)
     return theirs
+
+
+@pytest.mark.parametrize("head", [ScalarHead(), CategoricalHead(11, 5.0)])
+def test_weights_are_factors_on_the_losses_of_transitions(head: Any) -> None:
+    """With weight 0 on all but the first rows, the loss is theirs, over the number of all."""
+    backup, few = transition().backup, ROWS // 4
+    now, after = torch.randn(2, 2, ROWS, head.size, generator=torch.Generator().manual_seed(1))
+    weights = 3.0 * (torch.arange(ROWS) < few).float().unsqueeze(1)
+    found = head.loss(now, after, backup._replace(weights=weights))
+    rewards, dones, discount, cost, _ = backup
+    first = Backup(rewards[:few], dones[:few], discount, cost[:few])
+    own = head.loss(now[:, :few], after[:, :few], first)
+    torch.testing.assert_close(found, 3.0 * own * few / ROWS, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("batches", [0, RENORM_AFTER + 1])
@@ -208,7 +221,7 @@ def test_the_categorical_loss_is_the_published_one() -> None:
     head, step = CategoricalHead(11, 5.0), transition()
     generator = torch.Generator().manual_seed(2)
     now, after = torch.randn(2, 2, ROWS, 11, generator=generator)
-    rewards, dones, _, costs = step.backup
+    rewards, dones, _, costs, _ = step.backup
     loss = 0.0
     for row in range(ROWS):
         each = [torch.softmax(after[i, row], dim=0) for i in range(2)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -10,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from vaerl import bounds
-from vaerl.densities.base import ConditionalDensity, Folded, Info, Standardise, check_matrix
+from vaerl.densities.base import ConditionalDensity, Info
 from vaerl.densities.chain import LatentChain, sum_layers
 from vaerl.densities.kernel import Kernel
-from vaerl.densities.latent import FrozenValue, LatentValue
+from vaerl.densities.latent_density import LatentDensity
 from vaerl.densities.layers import (
     PRIORS,
     NormalLayer,
@@ -22,8 +21,7 @@ from vaerl.densities.layers import (
     make_prior,
     near_identity,
 )
-from vaerl.densities.noise import Noise, sobol_codes, standard_normal
-from vaerl.densities.normal import GaussianValue
+from vaerl.densities.noise import Noise, standard_normal
 from vaerl.densities.options import (
     MOST,
     check_choice,
@@ -39,11 +37,9 @@ from vaerl.nets import mlp
 OBJECTIVES = ("elbo", "vae-k", "iwae-k")
 LATENTS, MOST_LATENTS = 3, 4096
 """Default size of the latent layer, where x has no more dimensions, and the largest one."""
-DECODER_SHARE = 1.0
-"""Nats by which a fresh decoder's log σ lies below that of the whole head of a policy."""
 
 
-class CVAE(ConditionalDensity):
+class CVAE(LatentDensity):
     """Conditional VAE: L stochastic layers and a bottom-up recognition network.
 
     p(x | c) = ∫ p(x | h_1, c) Π_l p(h_l | h_{l+1}, c) p(h_L | c) dh
@@ -210,14 +206,6 @@ class CVAE(ConditionalDensity):
             )
         self.defensive = check_share("defensive", defensive)
 
-    def _value(self, context: Tensor) -> LatentValue:
-        return LatentValue(self.chain, context, self.latent_dims, self.event_dim, self.defensive)
-
-    def fold(
-        self, inputs: Standardise | None = None, targets: Standardise | None = None
-    ) -> Folded | None:
-        return self.chain.fold(inputs, targets)
-
     def kernel(self) -> Kernel | None:
         return self.chain.kernel(self.defensive) if type(self) is CVAE else None
 
@@ -319,49 +307,6 @@ class CVAE(ConditionalDensity):
                 for l, (a, b) in enumerate(zip(*halves, strict=True), start=1)
             }
 
-    # -- latent codes ------------------------------------------------------------------------------
-
-    @property
-    def code_dim(self) -> int:
-        """Size of one code: a uniform number for the prior's component, then the noise of every
-        layer."""
-        return 1 + sum(self.latent_dims)
-
-    def draw_codes(self, count: int, seed: int) -> Tensor:
-        """`count` codes ``(count, code_dim)`` that spread well and are each marginally U[0, 1) ×
-        N(0, I)."""
-        check_positive("count", count)
-        return sobol_codes(count, self.code_dim - 1, seed)
-
-    def freeze(self, codes: Tensor) -> Callable[[Tensor], FrozenValue]:
-        """The exact finite mixture (1/K) Σ_k p(x | c, z_k(c)) over fixed codes ``(K, code_dim)``.
-
-        Sampling from it and evaluating it use the same K codes, so its log-density is exact, as PPO
-        requires.
-        """
-        codes = check_matrix("codes", codes, self.code_dim)
-
-        def frozen(context: Tensor) -> FrozenValue:
-            context = check_matrix("context", context, self.context_dim)
-            return FrozenValue(self.chain, codes, context, self.event_dim)
-
-        return frozen
-
-    def value_given_codes(self, context: Tensor, codes: Tensor) -> GaussianValue:
-        """p(x | c, ε) at contexts ``batch + (C,)`` and their codes ``batch + (code_dim,)``: exact.
-
-        The decoder must be normal.
-        """
-        context = self._check_context(context)
-        codes = check_matrix("codes", codes, self.code_dim)
-        if codes.shape[:-1] != context.shape[:-1]:
-            raise ValueError(
-                f"codes: got shape {tuple(codes.shape)}, expected one for each context of shape "
-                f"{tuple(context.shape)}"
-            )
-        p, noise = self.chain.generate(context), codes[..., 1:].split(self.latent_dims, dim=-1)
-        return GaussianValue(self.chain.decode(p, self.chain.place(p, codes[..., 0], noise)))
-
     def recognition_parameters(self) -> list[nn.Parameter]:
         chain = self.chain
         return [*chain.recognition.parameters(), *chain.recognition_context.parameters()]
@@ -373,28 +318,3 @@ class CVAE(ConditionalDensity):
         change: Callable[[Tensor], Tensor] | None = None,
     ) -> Iterator[Tensor]:
         return sleep_losses(self.chain, self.defensive, contexts, generator, change)
-
-    # -- as the head of a policy -------------------------------------------------------------------
-
-    @classmethod
-    def start_options(cls, log_sigma: float) -> dict[str, Any]:
-        return {"initial_log_sigma": log_sigma - DECODER_SHARE}
-
-    @torch.no_grad()
-    def spread_out(self, log_sigma: float, rows: int = 256) -> None:
-        """Scale and centre the decoder's mean so that over the prior's latents the total standard
-        deviation is exp(`log_sigma`); the decoder's own log σ is `DECODER_SHARE` lower.
-
-        Most of a new head's variance then comes from the latents: its modes start apart, each
-        follows the slope of Q at its own place, and none absorbs the others. With a wide decoder
-        all latents decode to one broad mode, which moves as a whole to the first optimum it finds.
-        """
-        spread = math.exp(log_sigma) * math.sqrt(1.0 - math.exp(-2.0 * DECODER_SHARE))
-        generator = torch.Generator().manual_seed(0)  # torch's global stream is not touched
-        chain, size = self.chain, self.event_dim
-        p = chain.generate(torch.randn((rows, self.context_dim), generator=generator))
-        mean = chain.decode(p, chain.sample_prior(p, (16,), generator)).mean.flatten(0, -2)
-        leave: Any = chain.generative[0].get_submodule("net.leave")
-        factor = spread / mean.std(0).clamp_min(1e-6)
-        leave.weight[:size] *= factor.unsqueeze(-1)
-        leave.bias[:size] = (leave.bias[:size] - mean.mean(0)) * factor

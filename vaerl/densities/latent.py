@@ -111,7 +111,7 @@ class LatentValue(ConditionalValue):
 
     def log_prob(self, x: Tensor) -> Tensor:
         raise IntractableError(
-            "log_prob of a cvae is intractable: use log_prob_bounds(x, k) for bounds, "
+            "log_prob of a latent density is intractable: use log_prob_bounds(x, k) for bounds, "
             "rsample_and_log_prob(k) for a sample with its upper bound, or density.freeze(codes) "
             "for an exact finite mixture"
         )

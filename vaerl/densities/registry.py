@@ -17,6 +17,7 @@ DENSITIES = Registry(
         "gaussian": ("vaerl.densities.gaussian:Gaussian", "diagonal Gaussian"),
         "mixture": ("vaerl.densities.mixture:Mixture", "mixture of diagonal Gaussians"),
         "cvae": ("vaerl.densities.cvae:CVAE", "conditional variational autoencoder"),
+        "imle": ("vaerl.densities.imle:IMLE", "latent generator, best of several codes"),
         "flow": ("vaerl.densities.flow:Flow", "neural spline flow (extra: flow)"),
     },
 )
@@ -25,8 +26,8 @@ DENSITIES = Registry(
 def density_names() -> tuple[str, ...]:
     """Names that `make_density` understands.
 
-    >>> density_names()[:4]
-    ('gaussian', 'mixture', 'cvae', 'flow')
+    >>> density_names()[:5]
+    ('gaussian', 'mixture', 'cvae', 'imle', 'flow')
     """
     return DENSITIES.names()
 

@@ -16,7 +16,7 @@ from vaerl.dynamics.ensemble import PROPAGATIONS
 from vaerl.dynamics.fitting import FitOptions, FitReport, fit
 from vaerl.dynamics.model import DynamicsModel
 from vaerl.dynamics.rollout import Rollout
-from vaerl.dynamics.scores import SCORES, Spread, score, spread
+from vaerl.dynamics.scores import SCORES, Spread, deviation, score, spread
 
 __all__ = [
     "PROPAGATIONS",
@@ -30,6 +30,7 @@ __all__ = [
     "Transitions",
     "calibration_error",
     "coverage",
+    "deviation",
     "energy_distance",
     "fit",
     "log_density",

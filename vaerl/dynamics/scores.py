@@ -131,6 +131,25 @@ def _energy(
 
 
 @torch.no_grad()
+def deviation(
+    model: DynamicsModel,
+    states: Tensor,
+    actions: Tensor,
+    draws: int = 4,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Standard deviation of the predicted (Δs, r) over elites and latents ``(B,)``.
+
+    That of E[(Δs, r) | z, member] in standardised units, estimated with `draws` latents z of every
+    elite, and averaged over coordinates. Noise around a latent does not count; without latents it
+    is the disagreement of the elites (WIMLE, 2026).
+    """
+    check_positive("draws", draws)
+    means = model.member_values(states, actions).sample_mean((draws,), generator)
+    return means.std((0, 1), correction=0).mean(-1)
+
+
+@torch.no_grad()
 def spread(
     model: DynamicsModel,
     states: Tensor,

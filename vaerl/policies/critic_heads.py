@@ -22,6 +22,8 @@ class Backup(NamedTuple):
     """γ, or γ^n of n-step returns ``(B, 1)``."""
     cost: Tensor
     """α log π(a' | s') ``(B, 1)``."""
+    weights: Tensor | None = None
+    """Factors on the losses of the transitions ``(B, 1)``, all 1 if not given."""
 
     def target(self, value: Tensor) -> Tensor:
         """y = r + γ (1 − d) (value − α log π(a' | s')), ``(B, K)`` for values ``(B, K)``.
@@ -34,7 +36,7 @@ class Backup(NamedTuple):
 
 
 class ScalarHead(nn.Module):
-    """One output, the value itself; the loss is ½ Σ_i mean_B (Q_i(s, a) − y)²."""
+    """One output, the value itself; the loss is ½ Σ_i mean_B w (Q_i(s, a) − y)²."""
 
     size = 1
 
@@ -44,7 +46,7 @@ class ScalarHead(nn.Module):
 
     def loss(self, now: Tensor, after: Tensor, backup: Backup) -> Tensor:
         """0-d, for outputs at (s, a) and at (s', a'); y takes the lowest Q(s', a')."""
-        return critic_loss(now, backup.target(after.amin(0)))
+        return critic_loss(now, backup.target(after.amin(0)), backup.weights)
 
 
 class CategoricalHead(nn.Module):
@@ -69,7 +71,8 @@ class CategoricalHead(nn.Module):
     def loss(self, now: Tensor, after: Tensor, backup: Backup) -> Tensor:
         """0-d, for outputs at (s, a) and at (s', a')."""
         target = self.target(after, backup)
-        return -(target * torch.log_softmax(now, dim=-1)).sum(-1).mean(1).sum()
+        losses = -(target * torch.log_softmax(now, dim=-1)).sum(-1, keepdim=True)
+        return (losses if backup.weights is None else backup.weights * losses).mean(1).sum()
 
     def target(self, after: Tensor, backup: Backup) -> Tensor:
         """The shares of the values in the target ``(B, K)``.
@@ -94,7 +97,8 @@ class CategoricalHead(nn.Module):
         return target.scatter_add_(1, right_index, shares * right)
 
 
-def critic_loss(q: Tensor, target: Tensor) -> Tensor:
-    """½ Σ_i mean_B (Q_i(s, a) − y)² for q ``(N, B, 1)`` and y ``(B, 1)``."""
+def critic_loss(q: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
+    """½ Σ_i mean_B w (Q_i(s, a) − y)² for q ``(N, B, 1)``, y and w ``(B, 1)``."""
     assert q.shape[1:] == target.shape, (q.shape, target.shape)
-    return 0.5 * (q - target).square().mean((1, 2)).sum()
+    squares = (q - target).square()
+    return 0.5 * (squares if weights is None else weights * squares).mean((1, 2)).sum()
