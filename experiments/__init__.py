@@ -39,6 +39,10 @@ EXPERIMENTS = Registry(
             "vaerl.experiments.demo.experiment:run",
             "a CVAE policy beside simpler ones, cloned and online, in minutes",
         ),
+        "dmc": (
+            "vaerl.experiments.dmc.experiment:run",
+            "a model-based agent by head of its model on the Control Suite",
+        ),
         "dynamics": (
             "vaerl.experiments.dynamics.experiment:run",
             "densities as dynamics models where several things can happen",
@@ -74,6 +78,10 @@ EXPERIMENTS = Registry(
         "mbpo": (
             "vaerl.experiments.mbpo.experiment:run",
             "real steps that a learned model saves on MuJoCo",
+        ),
+        "mbpo-diagnosis": (
+            "vaerl.experiments.mbpo.diagnosis:run",
+            "errors of MBPO's model by horizon, and bias of its critics",
         ),
         "modes": (
             "vaerl.experiments.modes.experiment:run",

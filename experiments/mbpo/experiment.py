@@ -37,14 +37,14 @@ _SHORT: dict[str, Any] = {
     "fit_kwargs": {"steps": 20},
     "rollout_batch_size": 500,
 }
-_HIDDEN: dict[str, dict[str, Any]] = {
+HIDDEN: dict[str, dict[str, Any]] = {
     "gaussian": {"hidden": [200, 200]},
     "cvae": {"hidden": 128, "context_hidden": [128, 128]},
 }
 
 
 def _model_based(density: str) -> partial[MBPO]:
-    wide: dict[str, Any] = {"dynamics": density, "dynamics_kwargs": _HIDDEN[density]}
+    wide: dict[str, Any] = {"dynamics": density, "dynamics_kwargs": HIDDEN[density]}
     return partial(MBPO, "gaussian", **wide, **_POLICY, **_MODEL)
 
 

@@ -14,24 +14,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from time import process_time
 from typing import Any
 
 import gymnasium
 import numpy as np
-from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 
 from vaerl.densities import DENSITIES
 from vaerl.densities.options import check_positive, check_seed
-from vaerl.disk import files
 from vaerl.experiments.returns.rows import GAUSSIAN, ROWS
 from vaerl.experiments.returns.table import assemble, draw
-from vaerl.lab.agents import restore_agent, save_agent
 from vaerl.lab.cells import Cell, Desk, Measured
 from vaerl.lab.experiment import Experiment
 from vaerl.lab.record import plain
+from vaerl.lab.watching import Watch
 from vaerl.names import check_name
 from vaerl.runs.evaluate import own_randomness
 
@@ -136,62 +133,32 @@ def measure(cell: Training, desk: Desk) -> Measured:
         cell.density, env=env, seed=cell.seed, device="cpu", buffer_size=cell.steps,
         **cell.settings,
     )  # fmt: skip
-    judge = _Judge(cell, desk, restore_agent(agent, desk.state, cell))
-    begun = agent.num_timesteps
-    agent.learn(cell.steps - begun, callback=judge, reset_num_timesteps=begun == 0)
+    judge = _Judge(cell, desk)
+    notes = judge.train(agent, cell.steps)
     env.close()
-    if desk.state.exists():
-        files.remove_tree(desk.state)
-    return Measured(judge.notes)
+    judge.env.close()
+    return Measured(notes)
 
 
-class _Judge(BaseCallback):
-    """Judges the best action now and then, notes the training episodes, and saves all of it."""
+class _Judge(Watch):
+    """Judges the best action now and then, too."""
 
-    def __init__(self, cell: Training, desk: Desk, notes: dict[str, Any] | None) -> None:
-        super().__init__()
-        self.cell, self.desk = cell, desk
+    cell: Training
+
+    def __init__(self, cell: Training, desk: Desk) -> None:
+        # judged: [step, mean return of the best action]
+        super().__init__(cell, desk, cell.every, judged=[], judge_seconds=0.0)
         self.env = Monitor(gymnasium.make(cell.env))
-        self.notes: dict[str, Any] = notes or {
-            "judged": [],  # [step, mean return of the best action]
-            "episodes": [],  # [last step, return] of each training episode
-            "train_seconds": 0.0,
-            "judge_seconds": 0.0,
-        }
-
-    def _on_training_start(self) -> None:
-        self.saved = self.model.num_timesteps
-        self.since = process_time()
-
-    def _on_rollout_start(self) -> None:
-        step = self.model.num_timesteps
-        if step % self.cell.every == 0 and step != self.saved:
-            self._lap("train_seconds")
-            save_agent(self.model, self.desk.state, self.cell, self.notes)
-            self.saved, self.since = step, process_time()
 
     def _on_step(self) -> bool:
-        self.desk.tick(self.num_timesteps)
-        for info in self.locals["infos"]:
-            if "episode" in info:
-                self.notes["episodes"].append([self.num_timesteps, float(info["episode"]["r"])])
-        if self.num_timesteps % self.cell.every == 0:
-            self._lap("train_seconds")
+        super()._on_step()
+        if self.num_timesteps % self.every == 0:
+            self.lap("train_seconds")
             with own_randomness(self.model, self.cell.seed):
                 self.env.reset(seed=10_000 + self.cell.seed)
                 returns, _ = evaluate_policy(
                     self.model, self.env, self.cell.episodes, deterministic=True, warn=False
                 )
             self.notes["judged"].append([self.num_timesteps, float(np.mean(returns))])
-            self._lap("judge_seconds")
+            self.lap("judge_seconds")
         return True
-
-    def _on_training_end(self) -> None:
-        self._lap("train_seconds")
-        self.env.close()
-
-    def _lap(self, what: str) -> None:
-        """Add the CPU time since the last lap."""
-        now = process_time()
-        self.notes[what] += now - self.since
-        self.since = now

@@ -10,8 +10,9 @@ import pytest
 from stable_baselines3 import SAC as SB3SAC
 
 from vaerl.experiments.curves.experiment import CURVES, run
-from vaerl.lab.cells import Result
-from vaerl.lab.comparison import Training, assemble
+from vaerl.lab import comparison
+from vaerl.lab.cells import Desk, Result
+from vaerl.lab.comparison import Training, assemble, train_learner
 
 
 def test_learners_share_their_defaults() -> None:
@@ -35,14 +36,47 @@ def test_a_finished_training_is_kept(tmp_path: Path) -> None:
     assert (tmp_path / "figures" / "curves.png").stat().st_size > 1000
 
 
+def test_a_training_that_was_cut_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From its last save, to the numbers of one without a cut."""
+    monkeypatch.setattr(comparison, "SAVE_EVERY", 150)
+    cell = CURVES.training("Pendulum-v1", "vaerl", 0, debug=True)
+
+    def cut(step: float) -> None:
+        if step == 400:
+            raise KeyboardInterrupt
+
+    desks = {name: Desk(tmp_path / f"{name}.json", lambda step: None) for name in ("whole", "cut")}
+    with pytest.raises(KeyboardInterrupt):
+        train_learner(CURVES.learners, 1, cell, desks["cut"]._replace(tick=cut))
+    ticks: list[float] = []
+    desk = desks["cut"]._replace(tick=ticks.append)
+    found = train_learner(CURVES.learners, 1, cell, desk).data
+    assert ticks[0] == 301 and not desk.state.exists()
+    wanted = train_learner(CURVES.learners, 1, cell, desks["whole"]).data
+    assert {k: found[k] for k in ("curve", "evaluation")} == {
+        k: wanted[k] for k in ("curve", "evaluation")
+    }
+
+
+def test_published_returns_stand_beside_those_of_as_many_steps() -> None:
+    """Mean and interval of their seeds; a dash at other steps."""
+    published = ("theirs", {"Pendulum-v1": {"450": [1.0, 2.0, 3.0]}})
+    beside = replace(CURVES, published=published)
+    data = {"curve": [[90.0, 1.0]], "evaluation": 5.0, "cpu_seconds": 1.0}
+    for steps, wanted in ((450, "2 ± 2"), (900, "–")):
+        cell = Training("Pendulum-v1", "vaerl", 0, steps, {})
+        record = assemble(beside, [Result(Path(cell.name), cell.as_data(), data)])
+        assert record["rows"][0][record["columns"].index("theirs")] == wanted
+
+
 def test_full_and_debug_runs_share_a_folder() -> None:
     """Their files differ, and settings of an environment and of debug are those of the cell."""
-    comparison = replace(
+    changed = replace(
         CURVES,
         settings={"Pendulum-v1": {"gamma": 0.5}},
         debug={"vaerl": {"batch_size": 7}},
     )
-    full, debug = (comparison.training("Pendulum-v1", "vaerl", 0, short) for short in (False, True))
+    full, debug = (changed.training("Pendulum-v1", "vaerl", 0, short) for short in (False, True))
     assert full.name != debug.name and full.steps == CURVES.steps["Pendulum-v1"]
     assert full.settings == {"arguments": ["gaussian"], "gamma": 0.5}
     assert debug.settings == {**full.settings, "batch_size": 7}

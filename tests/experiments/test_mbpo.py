@@ -11,6 +11,7 @@ import pytest
 
 from vaerl.agents import MBPO, SAC
 from vaerl.dynamics.fitting import fit
+from vaerl.experiments.mbpo import diagnosis
 from vaerl.experiments.mbpo.experiment import MODEL_BASED, UPDATES, run
 from vaerl.lab.comparison import DEBUG_STEPS
 
@@ -53,3 +54,29 @@ def test_a_short_run_trains_in_the_model_and_makes_the_table(
     points = np.array(record["data"]["Hopper-v5 MBPO gaussian seed 0"])
     assert np.isfinite(points).all() and (points[:, 1] > 0.0).all()
     assert fitted and min(fitted) >= 400, "a model was fitted to the steps so far"
+
+
+def test_a_short_diagnosis_makes_its_table(tmp_path: Path) -> None:
+    """A row for SAC's critics, and one for each of MBPO's models; a second call trains nothing."""
+    path = diagnosis.run(tmp_path, "debug")
+    record = json.loads(path.read_text())
+    assert record["command"] == "vaerl experiment mbpo-diagnosis --preset debug"
+    assert [row[1:3] for row in record["rows"]] == [
+        ["SAC 4 updates", "–"], ["MBPO gaussian", "gaussian"], ["MBPO gaussian", "cvae"]
+    ]  # fmt: skip
+    sac, own, _ = record["rows"]
+    assert sac[4] == "–" and float(own[4]) > 0.0 and np.isfinite(float(sac[-1]))
+    before = [p.stat().st_mtime_ns for p in sorted((tmp_path / "cells").iterdir())]
+    diagnosis.run(tmp_path, "debug")
+    assert before == [p.stat().st_mtime_ns for p in sorted((tmp_path / "cells").iterdir())]
+
+
+def test_a_critic_that_knows_the_return_has_no_bias() -> None:
+    """Where the reward is 1 a step, one that says 1 / (1 − γ) is off by what is cut off."""
+    agent = SAC("gaussian", "InvertedPendulum-v5", buffer_size=10, seed=0, gamma=0.9)
+    agent._critics.lowest = lambda obs, actions: (10.0, None)  # type: ignore[method-assign,assignment]
+    held, bias = diagnosis.act(agent, "InvertedPendulum-v5", 0)
+    assert held.terminations.sum() == 2 and held.rewards.sum() == len(held) - 2
+    lengths = [int((held.episodes == i).sum()) for i in (0, 1)]
+    worth = [10.0 * (1.0 - 0.9**k) for n in lengths for k in range(n)]  # the end gives none
+    assert bias["bias"] == pytest.approx(10.0 - np.mean(worth), abs=1e-6)

@@ -14,6 +14,7 @@ from vaerl.dynamics.diagnostics import (
 )
 from vaerl.dynamics.ensemble import PROPAGATIONS
 from vaerl.dynamics.fitting import FitOptions, FitReport, fit
+from vaerl.dynamics.horizons import HorizonErrors, horizon_errors
 from vaerl.dynamics.model import DynamicsModel
 from vaerl.dynamics.rollout import Rollout
 from vaerl.dynamics.scores import SCORES, Spread, deviation, score, spread
@@ -24,6 +25,7 @@ __all__ = [
     "DynamicsModel",
     "FitOptions",
     "FitReport",
+    "HorizonErrors",
     "ModeScores",
     "Rollout",
     "Spread",
@@ -33,6 +35,7 @@ __all__ = [
     "deviation",
     "energy_distance",
     "fit",
+    "horizon_errors",
     "log_density",
     "mode_scores",
     "pit",

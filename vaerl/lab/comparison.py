@@ -6,12 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from time import process_time
 from typing import Any
 
 import gymnasium
 import numpy as np
-from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 
@@ -19,10 +17,10 @@ from vaerl.densities.options import check_seed
 from vaerl.disk import files
 from vaerl.lab.cells import Cell, Desk, Measured
 from vaerl.lab.experiment import Experiment, Results
-from vaerl.lab.pool import Tick
 from vaerl.lab.record import plain
 from vaerl.lab.stats import ENOUGH, interquartile_mean, interval
 from vaerl.lab.table import command_line
+from vaerl.lab.watching import Watch
 from vaerl.names import check_name
 from vaerl.report.curve_figures import Curve, draw_curves
 from vaerl.report.figures import figure_style, new_figure, save_png
@@ -30,6 +28,7 @@ from vaerl.report.figures import figure_style, new_figure, save_png
 SEEDS = (0, 1, 2)
 PARTS = 10
 EPISODES = 20
+SAVE_EVERY = 2_000  # steps
 PRESETS = ("full", "debug")
 DEBUG_STEPS = 450  # two episodes of Pendulum, and some updates
 
@@ -48,6 +47,8 @@ class Comparison:
         settings: what each environment adds to every learner's settings.
         debug: what that preset adds, by learner.
         notes: below the table.
+        episodes: of the evaluation after a training; 1 in the preset "debug".
+        published: who has published returns, and those of their seeds by environment and steps.
     """
 
     name: str
@@ -58,6 +59,8 @@ class Comparison:
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     debug: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    episodes: int = EPISODES
+    published: tuple[str, Mapping[str, Mapping[str, Sequence[float]]]] | None = None
 
     def training(self, env: str, learner: str, seed: int, debug: bool = False) -> Training:
         """The cell of a learner on an environment.
@@ -82,11 +85,13 @@ class Comparison:
         learners: Sequence[str] | None,
         seeds: Sequence[int] | None,
         jobs: int,
+        table: bool = False,
         **options: Any,
     ) -> Path:
         """Train the unfinished cells, print the table, draw the curves; return results.json.
 
-        `run` is the function behind the command, `options` what it takes besides.
+        `run` is the function behind the command, `options` what it takes besides. With `table`
+        nothing is trained, and the table has all finished cells with seeds below 100.
         """
         debug = check_name("preset", preset, PRESETS) == "debug"
         first = next(iter(self.steps))
@@ -98,11 +103,14 @@ class Comparison:
         ]
         given = {"preset": preset, "envs": envs, "learners": learners, "seeds": seeds, **options}
         experiment = Experiment(
-            measure=partial(train_learner, self.learners),
+            measure=partial(train_learner, self.learners, 1 if debug else self.episodes),
             assemble=partial(assemble, self),
             draw=draw,
         )
-        return experiment.run(cells, out, command=command_line(self.name, run, given), jobs=jobs)
+        return experiment.run(
+            cells, out, command=command_line(self.name, run, given), jobs=jobs, only_table=table,
+            others=(lambda cell: cell["seed"] < 100) if table else None,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -133,24 +141,6 @@ class Training(Cell):
         return float(self.steps)
 
 
-class _Returns(BaseCallback):
-    """Step and return of every finished training episode."""
-
-    def __init__(self, tick: Tick) -> None:
-        super().__init__()
-        self.tick = tick
-        self.steps: list[int] = []
-        self.returns: list[float] = []
-
-    def _on_step(self) -> bool:
-        self.tick(self.num_timesteps)
-        for info in self.locals["infos"]:
-            if "episode" in info:
-                self.steps.append(self.num_timesteps)
-                self.returns.append(float(info["episode"]["r"]))
-        return True
-
-
 def as_command(comparison: Comparison) -> Callable[..., Path]:
     """The function `run` of an experiment that is this comparison."""
 
@@ -178,29 +168,31 @@ def as_command(comparison: Comparison) -> Callable[..., Path]:
     return run
 
 
-def train_learner(learners: Mapping[str, partial[Any]], cell: Training, desk: Desk) -> Measured:
-    """Train and evaluate one learner."""
+def train_learner(
+    learners: Mapping[str, partial[Any]], episodes: int, cell: Training, desk: Desk
+) -> Measured:
+    """Train and evaluate one learner; a training that was cut goes on from its last save."""
     env = Monitor(gymnasium.make(cell.env))
     settings = dict(cell.settings)
     agent = learners[cell.learner].func(
         *settings.pop("arguments"),
         **settings, env=env, seed=cell.seed, device="cpu", buffer_size=cell.steps,
     )  # fmt: skip
-    episodes, start = _Returns(desk.tick), process_time()
-    agent.learn(cell.steps, callback=episodes)
-    seconds = process_time() - start
+    watch = Watch(cell, desk, SAVE_EVERY)
+    notes = watch.train(agent, cell.steps)
     env.reset(seed=cell.seed + 10_000)
-    evaluation, _ = evaluate_policy(agent, env, EPISODES, deterministic=True)
+    evaluation, _ = evaluate_policy(agent, env, episodes, deterministic=True)
+    steps, returns = ([episode[i] for episode in notes["episodes"]] for i in (0, 1))
     return Measured(
         {
-            "curve": curve(episodes.steps, episodes.returns, cell.steps),
+            "curve": curve(steps, returns, cell.steps),
             "evaluation": float(np.mean(evaluation)),
-            "cpu_seconds": seconds,
+            "cpu_seconds": notes["train_seconds"],
         }
     )
 
 
-def curve(steps: Sequence[int], returns: Sequence[float], length: int) -> list[list[float]]:
+def curve(steps: Sequence[float], returns: Sequence[float], length: int) -> list[list[float]]:
     """[last step, mean return] of each tenth of a run in which an episode ended.
 
     >>> curve([10, 20, 95], [1.0, 3.0, 7.0], 100)
@@ -263,6 +255,7 @@ def assemble(comparison: Comparison, results: Results) -> dict[str, Any]:
                 _mean_return([c[c[:, 0] > 0.8 * steps] for c in runs]),
                 interval(scores, 0),
                 *([interquartile_mean([scores]).text(0)] if enough else []),
+                *([_published(comparison, env, steps)] if comparison.published else []),
                 f"{np.mean([data['cpu_seconds'] for data in own]) * 1000 / steps:.1f}",
             ]
         )
@@ -271,11 +264,12 @@ def assemble(comparison: Comparison, results: Results) -> dict[str, Any]:
         "caption": (
             "Mean return with the 95 % interval (Student's t) over seeds: of the training episodes "
             "(each tenth of a run counts the same), of those in the last fifth, and of "
-            f"{EPISODES} episodes with the best action afterwards. {comparison.caption}"
+            f"{comparison.episodes} episodes with the best action afterwards. {comparison.caption}"
         ),
         "columns": [
             "environment", "learner", "steps", "seeds", "whole run", "last fifth", "evaluation",
             *(["evaluation, interquartile mean"] if enough else []),
+            *([comparison.published[0]] if comparison.published else []),
             "CPU seconds per 1000 steps",
         ],
         "rows": rows,
@@ -290,3 +284,10 @@ def _mean_return(runs: Sequence[np.ndarray]) -> str:
     if not all(map(len, runs)):
         return "–"
     return interval([float(rows[:, 1].mean()) for rows in runs], 0)
+
+
+def _published(comparison: Comparison, env: str, steps: int) -> str:
+    """The mean over the seeds of those who published it; a dash where they did not."""
+    assert comparison.published is not None, "only then has the table a column for it"
+    returns = comparison.published[1].get(env, {}).get(str(steps), [])
+    return interval(returns, 0) if returns else "–"

@@ -1,0 +1,60 @@
+"""MBPO on the Control Suite: learners differ in head and weights; a short run makes the table."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from vaerl.experiments.dmc.experiment import HEADS, TASKS, WEIGHTS, compare, run
+
+pytest.importorskip("shimmy")
+pytest.importorskip("dm_control")
+
+
+def test_learners_differ_in_what_their_names_say() -> None:
+    """Head of the model, and weights of what is imagined."""
+    made = compare(TASKS, HEADS, WEIGHTS, 20_000, 2, 64)
+    settings = {name: dict(make.keywords) for name, make in made.learners.items()}
+    for name, own in settings.items():
+        head, kind = name.split(" ")
+        assert own.pop("dynamics") == head
+        assert own.pop("weight_by_uncertainty") is (kind == "weighted")
+    generators = {name: own.pop("dynamics_kwargs") for name, own in settings.items()}
+    assert generators["cvae plain"] == generators["imle weighted"]
+    assert len(settings) == 6
+    assert all(own == settings["imle plain"] for own in settings.values())
+
+
+def test_a_short_run_makes_the_table(tmp_path: Path) -> None:
+    """With the published returns beside; --table then trains nothing."""
+    path = run(tmp_path, "debug", heads=["imle"], weights=["weighted"])
+    record = json.loads(path.read_text())
+    assert (
+        record["command"] == "vaerl experiment dmc --preset debug --heads imle --weights weighted"
+    )
+    (row,) = record["rows"]
+    assert row[:4] == ["dmc/pendulum-swingup-v0", "imle weighted", "450", "1"]
+    assert record["columns"][-2:] == ["WIMLE", "CPU seconds per 1000 steps"] and row[-2] == "–"
+    cells = list((tmp_path / "cells").glob("*.json"))
+    again = json.loads(run(tmp_path, "debug", table=True).read_text())
+    assert again["rows"] == record["rows"] and len(cells) == 1
+
+
+def test_published_returns_are_those_of_ten_seeds() -> None:
+    """676 after 20,000 steps on pendulum-swingup, as the publication's file says."""
+    made = compare(TASKS, HEADS, WEIGHTS, 20_000, 2, 64)
+    assert made.published is not None
+    returns = made.published[1]
+    assert {len(own) for task in returns.values() for own in task.values()} == {10}
+    own = returns["dmc/pendulum-swingup-v0"]["20000"]
+    assert sum(own) / 10 == pytest.approx(676.3, abs=0.1)
+
+
+def test_illegal_options_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="head: got 'imlee', did you mean 'imle'"):
+        run(tmp_path, heads=["imlee"])
+    with pytest.raises(ValueError, match="task: got 'walker-walk', did you mean 'walker-run'"):
+        run(tmp_path, tasks=["walker-walk"])
+    assert not list(tmp_path.iterdir())
