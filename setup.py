@@ -16,7 +16,11 @@ AVX512 = [*AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mprefe
 VARIANTS = {"base": (4, [])}  # name → floats in a vector, flags
 if platform.machine().lower() in ("x86_64", "amd64"):
     VARIANTS |= {"avx2": (8, AVX2), "avx512": (16, AVX512)}
-HEADERS = [f"vaerl/native/{name}.h" for name in ("dense", "film", "head", "mixture", "vector")]
+SOURCES = [f"vaerl/native/{name}.cpp" for name in ("bfloat16", "latent", "product", "sac")]
+HEADERS = [
+    f"vaerl/native/{name}.h"
+    for name in ("dense", "film", "head", "mixture", "pair", "product", "vector")
+]
 OPTIONS = ["-std=c++20", "-O3", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi", "-pthread"]
 
 setup(
@@ -28,7 +32,7 @@ setup(
     ext_modules=[
         Extension(
             f"vaerl.native._{name}",
-            ["vaerl/native/sac.cpp", "vaerl/native/latent.cpp"],
+            SOURCES,
             depends=HEADERS,
             extra_compile_args=[*OPTIONS, f"-DLANES={lanes}", *flags],
             extra_link_args=["-pthread"],

@@ -40,9 +40,9 @@ from vaerl.agents.scaling import ReturnScale
 from vaerl.agents.schedules import make_schedule
 from vaerl.agents.temperature import annealing, entropy_target, temperature_loss
 from vaerl.data import Demonstrations, load_demonstrations
-from vaerl.densities.options import check_positive
+from vaerl.densities.options import check_choice, check_positive
 from vaerl.finite import check_loss
-from vaerl.native.sac import NativeSAC
+from vaerl.native.sac import PRECISIONS, NativeSAC
 from vaerl.policies import SACPolicy
 from vaerl.policies.actor import DensityActor
 from vaerl.policies.critic_heads import Backup
@@ -90,6 +90,9 @@ class SAC(Improver, DensityAgent, Collects, SB3SAC):
             counts in these units (`ReturnScale`).
         policy_delay: updates of the critics for one of actor and temperature.
         native: use the native update where it is built and covers the agent (`vaerl.native`).
+        matmul_precision: "float32", or "bf16" for products in bfloat16 with sums in float32, in
+            less time, where the native update runs on a processor with AVX512-BF16; elsewhere it
+            has no effect, and the log says so. Weights and optimisers stay float32.
         relative_entropy: measure the entropy that the critic is paid for against the uniform law
             over the box, H(π) − X log 2 <= 0 nats, instead of absolutely. Where episodes end at a
             goal, positive entropies pay for staying away from it (Yu, Zhang & Xu 2022).
@@ -147,6 +150,7 @@ class SAC(Improver, DensityAgent, Collects, SB3SAC):
         scale_rewards: bool = False,
         policy_delay: int = 1,
         native: bool = True,
+        matmul_precision: str = "float32",
         **kwargs: Any,
     ) -> None:
         self._data = None if data is None else load_demonstrations(data)
@@ -157,6 +161,7 @@ class SAC(Improver, DensityAgent, Collects, SB3SAC):
         self.diagnostics_interval = check_positive("diagnostics_interval", diagnostics_interval)
         self.scale_rewards = scale_rewards
         self.native = native
+        self.matmul_precision = check_choice("matmul_precision", matmul_precision, PRECISIONS)
         self.policy_delay = check_positive("policy_delay", policy_delay)
         policy, policy_kwargs = resolve_policy(policy, policy_kwargs, self.policy_aliases)
         chosen = {
@@ -348,9 +353,8 @@ class SAC(Improver, DensityAgent, Collects, SB3SAC):
     def _move_target(self) -> None:
         if self.critic_target is self.critic:
             return
-        pairs = self.critic_target.parameters(), self.critic.parameters()
-        target, source = self._native.critics or pairs
-        polyak_(target, source, self.tau)
+        if not self._native.move_target(self.tau):
+            polyak_(self.critic_target.parameters(), self.critic.parameters(), self.tau)
         polyak_(self.batch_norm_stats_target, self.batch_norm_stats, 1.0)
 
     def _create_aliases(self) -> None:

@@ -2,17 +2,11 @@
 // Matrices lie row by row, a row holds one feature of all states.
 #pragma once
 
-#include <cmath>
-
 #ifdef __SANITIZE_ADDRESS__
 #include <sanitizer/asan_interface.h>
 #endif
 
-#include "vector.h"
-
-typedef void (*Sgemm)(const char*, const char*, const int*, const int*, const int*, const float*,
-                      const float*, const int*, const float*, const int*, const float*, float*,
-                      const int*);
+#include "product.h"
 
 // Hands out pieces of a block of memory; without a block it only counts them.
 struct Arena {
@@ -79,17 +73,6 @@ inline Span share(int count, int part, int parts, int unit) {
     return {begin < count ? begin : count, end < count ? end : count};
 }
 
-// c = op(a) op(b) for c (m, n) with k terms in each sum.
-struct Product {
-    Sgemm sgemm;
-
-    void operator()(const char* op_a, const char* op_b, int m, int n, int k, const float* a,
-                    int lda, const float* b, int ldb, float* c, int ldc) const {
-        const float one = 1, zero = 0;  // BLAS counts columns first: it sees the transposed matrices
-        if (m && n) sgemm(op_b, op_a, &n, &m, &k, &one, b, &ldb, a, &lda, &zero, c, &ldc);
-    }
-};
-
 const int MAX_DEPTH = 8;
 
 // Linear layers of the given widths, a ReLU after each but the last. In flat memory: W b W b …
@@ -99,7 +82,7 @@ struct Network {
     int ld;                     // floats from one row of an activation to the next
     float* h[MAX_DEPTH + 2];    // activations: inputs first, outputs last
     float* d[MAX_DEPTH + 2];    // derivatives of the loss in these
-    Product product;
+    bool half;                  // products of factors rounded to bfloat16
 
     int64_t weight(int l) const {  // place of W of layer l in flat memory; its b follows
         int64_t at = 0;
@@ -110,39 +93,36 @@ struct Network {
     int64_t size() const { return weight(depth); }
     static int64_t padded(int64_t count) { return (count + 15) / 16 * 16; }
 
+    void product(const Factors& factors) const {
+        half ? product_bfloat16(factors) : product_float32(factors);
+    }
+
     void forward(const float* flat, Span columns) const {
-        for (int l = 0; l < depth; l++) {
-            product("N", "N", widths[l + 1], columns.size(), widths[l], flat + weight(l), widths[l],
-                    h[l] + columns.begin, ld, h[l + 1] + columns.begin, ld);
-            float floor = l + 1 < depth ? 0 : -INFINITY;
-            for (int r = 0; r < widths[l + 1]; r++) {
-                float *row = h[l + 1] + (int64_t)r * ld, b = flat[bias(l) + r];
-                for (int c = columns.begin; c < columns.end; c++)
-                    row[c] = row[c] + b < floor ? floor : row[c] + b;  // NaN stays
-            }
-        }
+        for (int l = 0; l < depth; l++)
+            product({.m = widths[l + 1], .n = columns.size(), .k = widths[l],
+                     .a = flat + weight(l), .lda = widths[l],
+                     .b = h[l] + columns.begin, .ldb = ld,
+                     .c = h[l + 1] + columns.begin, .ldc = ld,
+                     .bias = flat + bias(l), .floor = l + 1 < depth ? 0 : -INFINITY});
     }
 
     // Derivatives in the activations, from d[depth] down to d[1].
     void back(const float* flat, Span columns) const {
-        for (int l = depth - 1; l > 0; l--) {
-            product("T", "N", widths[l], columns.size(), widths[l + 1], flat + weight(l), widths[l],
-                    d[l + 1] + columns.begin, ld, d[l] + columns.begin, ld);
-            for (int r = 0; r < widths[l]; r++) {
-                float* row = d[l] + (int64_t)r * ld;
-                const float* on = h[l] + (int64_t)r * ld;
-                for (int c = columns.begin; c < columns.end; c++) row[c] = on[c] > 0 ? row[c] : 0;
-            }
-        }
+        for (int l = depth - 1; l > 0; l--)
+            product({.a_across = true, .m = widths[l], .n = columns.size(), .k = widths[l + 1],
+                     .a = flat + weight(l), .lda = widths[l],
+                     .b = d[l + 1] + columns.begin, .ldb = ld,
+                     .c = d[l] + columns.begin, .ldc = ld, .on = h[l] + columns.begin});
     }
 
     // Derivatives in `part` of `parts` of the parameters, summed over columns [0, count).
     void parameters(float* gradient, int count, int part, int parts) const {
         for (int l = 0; l < depth; l++) {
             Span rows = share(widths[l + 1], part, parts, 16);
-            const float* from = d[l + 1] + (int64_t)rows.begin * ld;
-            float* to = gradient + weight(l) + (int64_t)rows.begin * widths[l];
-            product("N", "T", rows.size(), widths[l], count, from, ld, h[l], ld, to, widths[l]);
+            product({.b_across = true, .m = rows.size(), .n = widths[l], .k = count,
+                     .a = d[l + 1] + (int64_t)rows.begin * ld, .lda = ld,
+                     .b = h[l], .ldb = ld,
+                     .c = gradient + weight(l) + (int64_t)rows.begin * widths[l], .ldc = widths[l]});
             for (int r = rows.begin; r < rows.end; r++) {
                 V total{};
                 for (int c = 0; c < count; c += LANES) total += load(d[l + 1] + (int64_t)r * ld + c);

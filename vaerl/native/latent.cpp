@@ -1,10 +1,10 @@
 // Bounds on the log-density of data under a latent density with one layer, and their gradient;
 // vaerl/densities/cvae.py is the definition. With fixed codes the same of the exact log-density.
 #include <algorithm>
-#include <thread>
 
 #include "film.h"
 #include "mixture.h"
+#include "pair.h"
 
 namespace {
 
@@ -209,8 +209,6 @@ void vaerl_latent(const LatentSpec* spec, const LatentCall* call) {
     Worker own(arena, *spec, *call);
     if (spec->threads == 1) return own.run(0);
     Worker others(arena, *spec, *call);
-    std::thread other([&] { others.run(1); });
-    own.run(0);
-    other.join();
+    pair().run([&](int w) { (w ? others : own).run(w); });
 }
 }

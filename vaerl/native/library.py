@@ -64,33 +64,17 @@ def _open(path: Path) -> ctypes.CDLL:
     library.vaerl_sac_layout.restype = ctypes.c_int64
     library.vaerl_sac_update.restype = ctypes.c_int
     library.vaerl_sac_sizes.restype = None
+    library.vaerl_follow.restype = None
+    library.vaerl_follow.argtypes = (
+        ctypes.c_void_p,
+        ctypes.c_void_p,
+        ctypes.c_float,
+        ctypes.c_int64,
+    )
     library.vaerl_latent_layout.restype = ctypes.c_int64
     library.vaerl_latent_work.restype = ctypes.c_int64
     library.vaerl_latent.restype = None
     return library
-
-
-@functools.cache
-def matrix_product() -> tuple[int, int]:
-    """Addresses of BLAS's sgemm, and of MKL's setting of its threads (0 where it has none).
-
-    torch carries one that is exported on Linux; elsewhere SciPy's is used.
-    """
-    (path,) = (Path(torch.__file__).parent / "lib").glob("libtorch_cpu.*")
-    try:
-        library = ctypes.CDLL(str(path))
-        names = (library.sgemm_, library.MKL_Set_Num_Threads_Local)
-        return tuple(ctypes.cast(name, ctypes.c_void_p).value or 0 for name in names)  # type: ignore[return-value]
-    except (OSError, AttributeError):
-        from scipy.linalg import cython_blas
-
-        capsule = cython_blas.__pyx_capi__["sgemm"]
-        api: Any = ctypes.pythonapi
-        api.PyCapsule_GetName.restype = ctypes.c_char_p
-        api.PyCapsule_GetName.argtypes = [ctypes.py_object]
-        api.PyCapsule_GetPointer.restype = ctypes.c_void_p
-        api.PyCapsule_GetPointer.argtypes = [ctypes.py_object, ctypes.c_char_p]
-        return api.PyCapsule_GetPointer(capsule, api.PyCapsule_GetName(capsule)), 0
 
 
 def fields(kind: Any, names: str) -> list[tuple[str, Any]]:

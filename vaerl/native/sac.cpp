@@ -1,9 +1,8 @@
 // One update of soft actor-critic: agents/sac.py is the definition, this the same in one pass.
 #include <algorithm>
-#include <barrier>
-#include <thread>
 
 #include "head.h"
+#include "pair.h"
 
 namespace {
 
@@ -16,14 +15,10 @@ struct Call {
     float gamma, target_entropy, uniform_entropy, alpha;
     int32_t follow;  // whether actor and temperature take a step
     float *work, *info;
-    Sgemm sgemm;
-    int (*set_threads)(int);
 };
 
 enum { CRITIC_LOSS, ACTOR_LOSS, ENTROPY, ALPHA, ALPHA_LOSS };
 enum Done { NOTHING, CRITICS, ALL };
-
-const int MAX_THREADS = 2;
 
 struct Update {
     const Spec& spec;
@@ -44,13 +39,13 @@ struct Update {
     int* places[MAX_THREADS];
     bool finite[MAX_THREADS] = {true, true};
     double critic_loss[MAX_THREADS] = {0, 0};
-    std::barrier<> barrier;
+    Pair* both = nullptr;   // where there are two threads
 
     Update(const Spec& spec, const Call& call)
         : spec(spec), call(call), batch(spec.batch), threads(spec.threads),
           columns((batch + LANES - 1) / LANES * LANES),
           ld(2 * columns + 16),  // not a power of two, whose rows would share cache lines
-          alpha(0), arena{call.work}, barrier(threads) {
+          alpha(0), arena{call.work} {
         for (int w = 0; w < threads; w++) head[w] = Head(arena, spec, call.edges);
         const int inputs = spec.states + spec.actions;
         actor = network(spec.trunk_depth, spec.trunk, spec.states, head[0].rows());
@@ -80,7 +75,7 @@ struct Update {
 
     Network network(int depth, const int32_t* widths, int in, int out) const {
         Network made{};
-        made.depth = depth + 1, made.ld = ld, made.product = {call.sgemm};
+        made.depth = depth + 1, made.ld = ld, made.half = spec.half;
         made.widths[0] = in, made.widths[depth + 1] = out;
         for (int l = 0; l < depth; l++) made.widths[l + 1] = widths[l];
         return made;
@@ -207,8 +202,9 @@ struct Update {
         for (int n = 0; n < mine.end; n++) net.d[net.depth][n] = -1.0f / batch;
         net.back(flat, mine);
         float* to = slopes + (int64_t)i * spec.actions * ld;
-        net.product("T", "N", spec.actions, mine.end, net.widths[1], flat + spec.states,
-                    net.widths[0], net.d[1], ld, to, ld);
+        net.product({.a_across = true, .m = spec.actions, .n = mine.end, .k = net.widths[1],
+                     .a = flat + spec.states, .lda = net.widths[0], .b = net.d[1], .ldb = ld,
+                     .c = to, .ldc = ld});
         for (int j = 0; j < spec.actions; j++, to += ld)
             for (int c = columns - 1, n = mine.end - 1; c >= 0; c--)
                 to[c] = n >= 0 && place[n] == c ? to[n--] : 0;
@@ -290,29 +286,29 @@ struct Update {
         return ALL;
     }
 
-    Done run(int w) {
-        int outer = call.set_threads ? call.set_threads(1) : 0;
-        Done done = share_of(w);
-        if (call.set_threads) call.set_threads(outer);
-        return done;
+    void meet() {
+        if (both) both->meet();
     }
-
-    void meet() { barrier.arrive_and_wait(); }
 
     Done run() {
         const float* log_alpha = call.temperature.value;
         alpha = log_alpha ? std::exp(*log_alpha) : call.alpha;
-        if (threads == 1) return run(0);
-        std::thread other([this] { run(1); });  // lives within the call: nothing to mind at a fork
-        Done done = run(0);
-        other.join();
-        return done;
+        if (threads == 1) return share_of(0);
+        Done done[MAX_THREADS];
+        both = &pair();
+        both->run([&](int w) { done[w] = share_of(w); });
+        return done[0];
     }
 };
 
 }  // namespace
 
 extern "C" {
+
+// target ← target + τ (source − target)
+void vaerl_follow(float* target, const float* source, float tau, int64_t count) {
+    for (int64_t i = 0; i < count; i++) target[i] += tau * (source[i] - target[i]);
+}
 
 // Sizes of both structures, to notice a library of another version.
 int64_t vaerl_sac_layout() { return sizeof(Spec) * 65536 + sizeof(Call); }

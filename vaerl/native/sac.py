@@ -14,11 +14,14 @@ from vaerl.densities.kernel import Kernel
 from vaerl.densities.latent import ROWS_AT_ONCE
 from vaerl.finite import check_loss
 from vaerl.native.flat import Flat, FlatStruct, Uncovered, check_adam
-from vaerl.native.library import Missing, address, field, fields, load, matrix_product
+from vaerl.native.library import Missing, address, field, fields, load
 from vaerl.policies.fast import Trunks
 
 NOTHING, _, ALL = range(3)  # what the library has updated, see sac.cpp
 MAX_DEPTH, MAX_BLOCKS, MAX_THREADS = 8, 4, 2
+BF16 = "bf16"
+PRECISIONS = ("float32", BF16)
+"""Of the factors of matrix products."""
 INFO = ("critic_loss", "actor_loss", "entropy_lower", "ent_coef", "ent_coef_loss")
 
 
@@ -26,7 +29,7 @@ class Spec(ctypes.Structure):
     """`Spec` of head.h."""
 
     _fields_ = (
-        *fields(ctypes.c_int32, "states actions batch critics threads"),
+        *fields(ctypes.c_int32, "states actions batch critics threads half"),
         *fields(ctypes.c_int32, "trunk_depth"),
         *fields(ctypes.c_int32 * MAX_DEPTH, "trunk"),
         *fields(ctypes.c_int32, "critic_depth"),
@@ -53,7 +56,7 @@ class Call(ctypes.Structure):
         *fields(ctypes.c_void_p, "target"),
         *fields(ctypes.c_float, "gamma target_entropy uniform_entropy alpha"),
         *fields(ctypes.c_int32, "follow"),
-        *fields(ctypes.c_void_p, "work info sgemm set_threads"),
+        *fields(ctypes.c_void_p, "work info"),
     )
 
 
@@ -80,21 +83,27 @@ class NativeSAC:
             self._prepare(agent, rows, beyond)
         return None if self._plan is None else self._plan.update(agent, batch, follow)
 
-    @property
-    def critics(self) -> tuple[list[Tensor], list[Tensor]] | None:
-        """All parameters of targets and critics as one tensor each, if the update was native."""
-        plan = self._plan
-        return None if plan is None else ([plan.target.value], [plan.critic.value])
+    def move_target(self, tau: float) -> bool:
+        """Move the targets towards the critics, if the update was native; whether it was."""
+        if self._plan is not None:
+            self._plan.move_target(tau)
+        return self._plan is not None
 
     def _prepare(self, agent: Any, rows: int, beyond: str) -> None:
+        bf16 = agent.matmul_precision == BF16
+        wanted = "matmul_precision='bf16' has no effect" if bf16 else ""
         try:
             if beyond:
                 raise Uncovered(beyond)
             self._plan, self._refused = Plan(agent, rows), None
-            line = f"update: native, {self._plan.variant}, threads: {self._plan.spec.threads}"
+            spec = self._plan.spec
+            line = f"update: native, {self._plan.variant}, threads: {spec.threads}"
+            if wanted:
+                line += ", products: bf16" if spec.half else f"; {wanted}: no AVX512-BF16 here"
         except (Missing, Uncovered) as why:
             self._plan, self._refused = None, (rows, beyond)
             line = f"update: torch, the native one is missing or does not cover it: {why}"
+            line += f"; {wanted}" if wanted else ""
         if line != self._said:
             agent.logger.info(line)
             self._said = line
@@ -137,12 +146,14 @@ class Plan:
         if self._hooked:
             raise Uncovered("hooks")
 
+        self._made_for = self._setting(agent)
         self.spec = Spec(
             states=agent.observation_space.shape[0],
             actions=agent.action_space.shape[0],
             batch=rows,
             critics=len(critics[0]),
-            threads=min(torch.get_num_threads(), MAX_THREADS),
+            threads=self._made_for[0],
+            half=self._made_for[1] == BF16 and self._library.vaerl_has_bfloat16(),
             paths=actor.num_auxiliary if "latent" in kernel.sizes else 0,
             **{k: field(v) for k, v in kernel.sizes.items() if hasattr(Spec, k)},
         )
@@ -169,11 +180,16 @@ class Plan:
         flats = (self.actor, self.critic, self.target, self.temperature)
         return (
             rows == self.spec.batch
-            and min(torch.get_num_threads(), MAX_THREADS) == self.spec.threads
+            and self._setting(agent) == self._made_for
             and all(a is b for a, b in zip(_parts(agent), self._agent, strict=True))
             and all(flat is None or flat.intact for flat in flats)
             and not self._hooked
         )
+
+    @staticmethod
+    def _setting(agent: Any) -> tuple[int, str]:
+        """Number of threads and precision."""
+        return min(torch.get_num_threads(), MAX_THREADS), agent.matmul_precision
 
     @property
     def _hooked(self) -> bool:
@@ -197,6 +213,12 @@ class Plan:
                 memory["share"] = torch.empty(s.paths, s.batch)
         return memory
 
+    def move_target(self, tau: float) -> None:
+        """target ← target + τ (source − target)."""
+        target, source = self.target.value, self.critic.value
+        self._library.vaerl_follow(target.data_ptr(), source.data_ptr(), tau, len(source))
+        torch.autograd.graph.increment_version(self.target.tensors)
+
     def update(self, agent: Any, batch: Any, follow: bool) -> dict[str, Tensor] | None:
         """One update; None, and nothing changed, where torch is to raise its error."""
         noise = agent.actor.noise
@@ -212,7 +234,6 @@ class Plan:
             given[:2] = [self._normalizer(obs.float()) for obs in given[:2]]
         columns = [None if part is None else part.float().contiguous() for part in given]
         info = torch.empty(len(INFO))
-        sgemm, set_threads = matrix_product()
         learned = self.temperature is not None
         call = Call(
             *map(address, columns),
@@ -229,8 +250,6 @@ class Plan:
             follow,
             self._work.data_ptr(),
             info.data_ptr(),
-            sgemm,
-            set_threads,
         )
         done = self._library.vaerl_sac_update(ctypes.byref(self.spec), ctypes.byref(call))
         if done == NOTHING:
