@@ -3,7 +3,7 @@
 An experiment is imported when it is loaded, so that listing the names stays quick.
 
 >>> experiment_names()[:3]
-('captions', 'cloning', 'curves')
+('captions', 'characters', 'cloning')
 """
 
 from __future__ import annotations
@@ -22,6 +22,10 @@ EXPERIMENTS = Registry(
         "captions": (
             "vaerl.experiments.captions.experiment:run",
             "images from captions, also of things never seen together",
+        ),
+        "characters": (
+            "vaerl.experiments.characters.experiment:run",
+            "handwritten characters, and new ones after a single example",
         ),
         "cloning": (
             "vaerl.experiments.cloning.experiment:run",

@@ -217,16 +217,21 @@ def draw_scenes(count: int, generator: torch.Generator, kind: str | None = "seen
 
 
 def flip_scenes(count: int, aspect: str, generator: torch.Generator) -> tuple[Scenes, Scenes]:
-    """Scenes of one digit, and the same with another "colour" or "place"; both seen in training."""
+    """Scenes of one digit, and the same with another "colour", "place" or "digit"; all of them
+    seen in training."""
     scenes = draw_scenes(20 * count, generator)
-    template, colours = scenes.template.clone(), scenes.colours.clone()
+    template, digits, colours = (
+        part.clone() for part in (scenes.template, scenes.digits, scenes.colours)
+    )
+    kinds = {"colour": len(COLOURS), "place": len(CORNERS), "digit": len(DIGITS)}
+    other = torch.randint(1, kinds[aspect], (len(scenes),), generator=generator)
     if aspect == "colour":
-        other = torch.randint(1, len(COLOURS), (len(scenes),), generator=generator)
         colours[:, 0] = (colours[:, 0] + other) % len(COLOURS)
-    else:
-        other = torch.randint(1, len(CORNERS), (len(scenes),), generator=generator)
+    elif aspect == "place":
         template = len(PAIRS) + (template - len(PAIRS) + other) % len(CORNERS)
-    flipped = Scenes(template, scenes.digits, colours)
+    else:
+        digits[:, 0] = (digits[:, 0] + other) % len(DIGITS)
+    flipped = Scenes(template, digits, colours)
     place, colour = flipped.held_out()
     kept = ((scenes.template >= len(PAIRS)) & ~place & ~colour).nonzero()[:count, 0]
     return scenes.rows(kept), flipped.rows(kept)

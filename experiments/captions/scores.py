@@ -26,6 +26,7 @@ from vaerl.experiments.captions.judge import ASPECTS, Judge
 
 ROWS = 1_000  # latent samples at once
 CHOICES = 16  # captions among which the right one is to be found
+FLIPPED = ("colour", "place", "digit")
 SCENES_SEED = 104_729  # added to the seed: the scenes on which models are measured
 
 Sampler = Callable[[Tensor, torch.Generator], Tensor]
@@ -109,13 +110,14 @@ def agreement(
 
 
 def flips(judge: Judge, sample: Sampler, count: int, seed: int) -> dict[str, dict[str, float]]:
-    """One word of a caption changed and the noise kept, "colour" and "place" apart.
+    """One word of a caption changed and the noise kept, each aspect of a digit apart.
 
     "obeyed" is the share of images that then show the new one, "kept" the share whose other facts
-    are those of the image before; both by the classifier, on captions of one digit.
+    are those of the image before; both by the classifier, on captions of one digit. "shown" is the
+    share of the images before that show what is asked for in this aspect.
     """
     result = {}
-    for aspect in ("colour", "place"):
+    for aspect in FLIPPED:
         generator = torch.Generator().manual_seed(SCENES_SEED + seed)
         before, after = flip_scenes(count, aspect, generator)
         found = [
@@ -124,11 +126,12 @@ def flips(judge: Judge, sample: Sampler, count: int, seed: int) -> dict[str, dic
         ]
         columns = list(ASPECTS[aspect])
         others = [c for c in range(found[0].shape[1]) if c not in columns]
-        new = (found[1] == after.facts)[:, columns].all(-1)
+        first, new = (
+            (seen == some.facts)[:, columns].all(-1).float().mean().item()
+            for seen, some in zip(found, (before, after), strict=True)
+        )
         same = (found[1] == found[0])[:, others].all(-1)
-        result[aspect] = {
-            "obeyed": new.float().mean().item(), "kept": same.float().mean().item(),
-        }  # fmt: skip
+        result[aspect] = {"obeyed": new, "kept": same.float().mean().item(), "shown": first}
     return result
 
 

@@ -19,7 +19,12 @@ from vaerl.lab.cells import Cell
 from vaerl.lab.trainer import Trainer
 
 OBJECTIVES = ("vae", "iwae")
-IMAGES = {"mnist": (59_600, 10_000), "mnist-validation": (55_000, 5_000), "drawn": (600, 200)}
+IMAGES = {
+    "mnist": (59_600, 10_000),
+    "mnist-validation": (55_000, 5_000),
+    "characters": (3_146, 1_210),
+    "drawn": (600, 200),
+}
 """Training and test images by data set."""
 PRECISIONS = ("float32", "bfloat16")
 EPOCH_SECONDS = {1: (0.79, 3.3), 2: (1.35, 2.1)}
@@ -138,9 +143,7 @@ class Training(Trainer):
         tick: Callable[[float], None] = lambda cost: None,
     ) -> None:
         self.cell, self.images, self.tick = cell, images.to(device), tick
-        self.density = build_density(
-            cell.layers, f"{cell.objective}-k", cell.k, images.mean(0), cell.seed
-        ).to(device)
+        self.density = self.build(images.mean(0)).to(device)
         matrices = [p for p in self.density.parameters() if p.ndim == 2]
         biases = [p for p in self.density.parameters() if p.ndim != 2]
         muon = torch.optim.Muon(
@@ -163,6 +166,15 @@ class Training(Trainer):
         )
         self.updates_an_epoch = max(1, len(images) // cell.batch_size)
 
+    def build(self, mean_image: Tensor) -> CVAE:
+        """The untrained density."""
+        cell = self.cell
+        return build_density(cell.layers, f"{cell.objective}-k", cell.k, mean_image, cell.seed)
+
+    def batch(self, rows: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Contexts and newly binarised images of an update, for some rows of the images."""
+        return nothing(len(rows), self.images.device), binarise(self.images[rows], generator)
+
     def gflop(self, epochs: int) -> float:
         """Work of the first so many epochs: 6 FLOP per weight, image and pass."""
         each = 6e-9 * self.cell.batch_size * self.updates_an_epoch
@@ -181,17 +193,15 @@ class Training(Trainer):
         for update in range(count):
             self.set_rates((before + update * work) / whole)
             rows = order[update * cell.batch_size :][: cell.batch_size]
-            total += self.update(binarise(self.images[rows], generator), generator)
+            total += self.update(*self.batch(rows, generator), generator)
             self.tick(epoch_cost(cell, number, len(self.images)) / count)
         return total.item() / count
 
-    def update(self, x: Tensor, generator: torch.Generator) -> Tensor:
+    def update(self, context: Tensor, x: Tensor, generator: torch.Generator) -> Tensor:
         """One update of the parameters; minus the mean bound."""
         device, low = x.device, self.cell.precision == "bfloat16"
         with torch.autocast(device.type, torch.bfloat16, enabled=low):
-            loss, _ = self.density.loss(
-                nothing(len(x), device), x, diagnostics=False, generator=generator
-            )
+            loss, _ = self.density.loss(context, x, diagnostics=False, generator=generator)
         mean = loss.mean()
         for optimiser in self.optimisers:
             optimiser.zero_grad(set_to_none=True)
@@ -223,15 +233,15 @@ def measure_seconds(
     """Seconds that an epoch of each phase takes on this machine now, from a few updates."""
     training = Training(cell, train, device)
     generator = torch.Generator(device).manual_seed(0)
-    x = binarise(training.images[: cell.batch_size], generator)
+    pairs = training.batch(torch.arange(min(cell.batch_size, len(train))), generator)
     result = []
     for k, _ in cell.phases:
         training.density.k = k
         for _ in range(2):
-            training.update(x, generator)
+            training.update(*pairs, generator)
         count, start = 0, time.perf_counter()
         while count < 2 or time.perf_counter() - start < seconds:
-            training.update(x, generator).item()  # waits for a GPU
+            training.update(*pairs, generator).item()  # waits for a GPU
             count += 1
         result.append((time.perf_counter() - start) / count * training.updates_an_epoch)
     return result

@@ -68,13 +68,7 @@ def build_density(layers: int, objective: str, k: int, mean_image: Tensor, seed:
             generative.append(TanhLayer(above, hidden, below))
             recognition.append(TanhLayer(below, hidden, above))
         chain = LatentChain(StandardPrior(1, sizes[-1]), generative, recognition)
-        for part in chain.modules():
-            if isinstance(part, nn.Linear):
-                nn.init.xavier_uniform_(part.weight)
-                nn.init.zeros_(part.bias)
-    with torch.no_grad():
-        bias = [part for part in pixels if isinstance(part, nn.Linear)][-1].bias
-        bias.copy_(torch.logit(mean_image.clamp(0.001, 0.999)))
+        start_as_published(chain, pixels, mean_image)
     return CVAE.from_chain(
         chain,
         context_dim=1,
@@ -85,6 +79,17 @@ def build_density(layers: int, objective: str, k: int, mean_image: Tensor, seed:
         encoder_gradient="dreg",
         defensive=0.0,
     )
+
+
+@torch.no_grad()
+def start_as_published(chain: nn.Module, pixels: nn.Sequential, mean_image: Tensor) -> None:
+    """Glorot-uniform weights, zero biases, and as last biases of `pixels` the mean image."""
+    for part in chain.modules():
+        if isinstance(part, nn.Linear):
+            nn.init.xavier_uniform_(part.weight)
+            nn.init.zeros_(part.bias)
+    bias = [part for part in pixels if isinstance(part, nn.Linear)][-1].bias
+    bias.copy_(torch.logit(mean_image.clamp(0.001, 0.999)))
 
 
 def nothing(count: int, device: torch.device | None = None) -> Tensor:

@@ -65,12 +65,15 @@ def lower_bounds(
     k: int,
     generator: torch.Generator,
     tick: Callable[[float], None] | None = None,
+    context: Tensor | None = None,
 ) -> Tensor:
-    """L_k of each image ``(n,)`` in float64, a few images at a time."""
+    """L_k of each image ``(n,)`` in float64, a few images at a time; `context` is one for each."""
     parts = []
     each = SCORE_SECONDS[len(density.latent_dims)]
-    for few in x.split(max(1, ROWS[x.device.type] // k)):
-        value = density(nothing(len(few), x.device))
+    size = max(1, ROWS[x.device.type] // k)
+    given = nothing(len(x), x.device) if context is None else context
+    for few, its in zip(x.split(size), given.split(size), strict=True):
+        value = density(its)
         parts.append(value.log_prob_bounds(few, k, generator=generator).lower.double())
         if tick is not None:
             tick(each * k * len(few))

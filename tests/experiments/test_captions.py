@@ -96,7 +96,7 @@ def test_two_captions_of_one_image_have_the_same_facts() -> None:
     assert same.captions[0] == "the red digit three is on the left of the blue digit five"
 
 
-@pytest.mark.parametrize(("aspect", "columns"), [("place", [0]), ("colour", [2])])
+@pytest.mark.parametrize(("aspect", "columns"), [("place", [0]), ("colour", [2]), ("digit", [1])])
 def test_a_flip_changes_one_fact_among_combinations_of_training(
     aspect: str, columns: list[int]
 ) -> None:
@@ -368,6 +368,7 @@ def test_debug_preset_runs_whole_and_resumes(tmp_path: Path) -> None:
     assert len(record["rows"]) == 3
     assert all(len(row) == len(record["columns"]) for row in record["rows"])
     assert len(list((tmp_path / "figures").glob("*.png"))) == 3
+    assert [*record["data"]["drawing"]["flips"]] == ["colour", "place", "digit"]
     mass = record["data"]["drawing"]["attention"]
     sums = [sum(kind[t] for kind in mass.values()) for t in range(3)]
     assert sums == pytest.approx([1.0] * 3, abs=1e-5)

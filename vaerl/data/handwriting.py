@@ -31,13 +31,14 @@ class Drawing(NamedTuple):
 
     `strokes` are arrays (n, 2) on the sheet with sides of length 1; `image` (28, 28) in [0, 1] is
     Omniglot's own picture, ink 1, or None where the file has none; `character` counts those that
-    were read, in the order of the file.
+    were read, in the order of the file, and `alphabet` counts all that the file has.
     """
 
     character: int
     drawer: int
     strokes: list[np.ndarray]
     image: np.ndarray | None
+    alphabet: int
 
 
 def is_handwriting(path: Path) -> bool:
@@ -137,6 +138,7 @@ def _drawing(arrays: dict[str, np.ndarray], i: int, numbers: dict[tuple, int]) -
         int(arrays["drawer"][i]),
         [sheet[stroke == number] for number in np.unique(stroke)],
         image,
+        int(arrays["alphabet"][i]),
     )
 
 
