@@ -54,6 +54,8 @@ class HIVTreatmentEnv(StateEnv):
     ([4.8, 0.3], [-0.98, -0.99])
     """
 
+    scored = tuple(range(6))
+
     def __init__(self, *, render_mode: str | None = None) -> None:
         super().__init__(
             Box(LOWEST, HIGHEST, (6,), np.float32), Box(-1.0, 1.0, (2,), np.float32), render_mode
@@ -82,8 +84,12 @@ class HIVTreatmentEnv(StateEnv):
         """Return False for every row."""
         return namespace(next_states).zeros_like(next_states[..., 0]) > 0.0
 
+    def start_states(self, count: int, rng: np.random.Generator) -> Array:
+        """Return the sick steady state (count, 6)."""
+        return np.tile(np.log10(SICK), (count, 1))
+
     def _start(self) -> Array:
-        return np.log10(SICK)
+        return self.start_states(1, self.np_random)[0]
 
     def _advance(self, action: Array) -> Outcome:
         steps = self.step_batch(self._state, action, self.np_random)

@@ -51,6 +51,10 @@ EXPERIMENTS = Registry(
             "vaerl.experiments.dynamics.experiment:run",
             "densities as dynamics models where several things can happen",
         ),
+        "early-stop": (
+            "vaerl.experiments.dynamics.stopping:run",
+            "planning that stops when plans no longer improve: passes and regret",
+        ),
         "finetuning": (
             "vaerl.experiments.finetuning.experiment:run",
             "reward improves a clone, and what keeps its ways",
@@ -102,6 +106,10 @@ EXPERIMENTS = Registry(
         "returns": (
             "vaerl.experiments.returns.experiment:run",
             "return and cost on MuJoCo by critic, switches and density",
+        ),
+        "risk": (
+            "vaerl.experiments.risk.experiment:run",
+            "plans for the mean and for the worst outcomes, in learned models and the true one",
         ),
         "temperature": (
             "vaerl.experiments.temperature.experiment:run",

@@ -16,7 +16,7 @@ from vaerl.envs.fork import ForkEnv
 from vaerl.envs.known_law import KnownLawEnv
 from vaerl.envs.wet_chicken import WetChickenEnv
 from vaerl.experiments.dynamics import experiment as dynamics
-from vaerl.experiments.dynamics import planning
+from vaerl.experiments.dynamics import planning, stopping
 from vaerl.experiments.dynamics.episodes import record_episodes
 from vaerl.experiments.dynamics.models import MODELS, Budget, learn, make_world, observe
 from vaerl.experiments.dynamics.scores import law_scores, modes_of
@@ -178,3 +178,10 @@ def test_unknown_names_get_the_nearest() -> None:
     assert only == {"hidden-friction"} and len(TASKS) == 10
     seeds = {cell.seed for cell in dynamics.make_cells("full", ["toy", "ghost-grid"], ["cvae"])}
     assert len(seeds) == 10
+
+
+def test_early_stop_runs_whole(tmp_path: Path) -> None:
+    """Every planner acts both ways; passes are counted, of three at most."""
+    record = json.loads(stopping.run(tmp_path, "debug").read_text())
+    assert [row[0] for row in record["rows"]] == list(stopping.PLANNERS)
+    assert all(1.0 <= float(row[4]) <= 3.0 for row in record["rows"])

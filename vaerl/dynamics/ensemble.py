@@ -26,6 +26,7 @@ from vaerl.densities.noise import code_noise
 from vaerl.densities.options import check_choice, check_positive, check_sizes
 from vaerl.dynamics.batched import batch_members, extract_member, select_members
 from vaerl.dynamics.data import Transitions
+from vaerl.dynamics.ending import FoldedEnding
 from vaerl.dynamics.episodes import LATENTS, EpisodeCode, with_code
 from vaerl.dynamics.normaliser import Normaliser
 from vaerl.nets import mlp
@@ -164,6 +165,7 @@ class Ensemble(nn.Module):
         self.register_buffer("fits", torch.zeros((), dtype=torch.int64))
         self._acting: dict[int, nn.ModuleDict] = {}  # copies for roll-outs: no part of the state
         self._folded: dict[int, Folded | None] = {}
+        self._endings: dict[int, FoldedEnding] = {}
         self.register_load_state_dict_post_hook(lambda module, keys: module.changed())
 
     # -- what goes in and comes out ----------------------------------------------------------------
@@ -280,8 +282,21 @@ class Ensemble(nn.Module):
                 )
         return self._folded[first]
 
+    def folded_ending(self, first: int = 0) -> FoldedEnding | None:
+        """The fast form of their learned termination; None where there is none."""
+        if self.termination != "learned":
+            return None
+        if first not in self._endings:
+            network = self.acting(first)["termination"]
+            with torch.inference_mode(False):
+                self._endings[first] = FoldedEnding(
+                    network, self.input_normaliser, self.target_normaliser, self.change_dim
+                )
+        return self._endings[first]
+
     def changed(self) -> None:
         """Drop these forms after members, elites or their device changed."""
+        self._endings.clear()
         self._acting.clear()
         self._folded.clear()
 

@@ -83,19 +83,17 @@ class Rollout:
         Row i goes through elite (i + offset) mod count.
         """
         shared = self._share_out(raw)
-        targets = self.ensemble.target_normaliser
-        networks: Any = self.ensemble.acting(self._offset)
         folded = None if self._noise is not None else self.ensemble.folded(self._offset)
         if folded is not None:
             event = folded(shared, generator)
-            ending = None
-            if "termination" in networks:
-                context = self.ensemble.input_normaliser(shared)
-                ending = self._ending(networks, context, targets(event))
+            ends = self.ensemble.folded_ending(self._offset)
+            ending = None if ends is None else ends(shared, event)
         else:
+            networks: Any = self.ensemble.acting(self._offset)
             context = self._standardised(shared)
             drawn = self._law(networks, context).sample((), generator)
-            event, ending = targets.inverse(drawn), self._ending(networks, context, drawn)
+            event = self.ensemble.target_normaliser.inverse(drawn)
+            ending = self._ending(networks, context, drawn)
         return self._gather(event), None if ending is None else self._gather(ending)
 
     def _expect(

@@ -64,6 +64,10 @@ class Planner:
             middle of several good plans: between a way left and a way right of a wall, into it.
             Several are begun on different good plans of the first iteration and refitted to their
             own from then on; the best of them is acted on.
+        early_stop: refit only as long as plans improve beyond the noise of their particles. A warm
+            start tries its plan, one step on, and stops after the first pass if the best of those
+            drawn are worth no more; later passes stop where the best are worth no more than those
+            of the pass before. A batch of states goes on until none improves.
         objective: "mean" of the particles' returns, or "cvar", the mean of their worst share
             `alpha`.
         alpha: α in (0, 1].
@@ -84,6 +88,7 @@ class Planner:
         iterations: int = 3,
         particles: int = 5,
         modes: int = 1,
+        early_stop: bool = False,
         objective: str = "mean",
         alpha: float = 0.25,
         discount: float = 1.0,
@@ -98,6 +103,9 @@ class Planner:
             raise ValueError(
                 f"modes: got {modes}, expected at most a quarter of the population of {population}"
             )
+        if not isinstance(early_stop, bool):
+            raise ValueError(f"early_stop: got {early_stop!r}, expected True or False")
+        self.early_stop = early_stop
         self.share = population // modes  # sequences drawn from each law
         rolled = self.horizon * self.population * self.iterations * self.particles
         if rolled > MOST_STEPS:
@@ -153,8 +161,12 @@ class Planner:
 
         law, kept = self._start(states, warm)
         plans = values = states  # replaced below: there is at least one iteration
+        before: Tensor | None = None
         for iteration in range(self.iterations):
             drawn = self._candidates(iteration, law, kept, generator)
+            if self.early_stop and iteration == 0 and warm is not None:
+                last = self.actions.shift_plans(warm.actions.unsqueeze(1))
+                drawn = torch.cat((last.repeat_interleave(self.modes, 0), drawn), dim=1)
             plans = drawn.reshape(len(states), -1, *drawn.shape[2:])
             returns, values = judge(plans, generator)
             best = values.amax(1)
@@ -164,6 +176,13 @@ class Planner:
                 law, kept = self._update(law, *self._split(plans, values))
             else:
                 law, kept = self._update(law, drawn, values.reshape(drawn.shape[:2]))
+            if self.early_stop:
+                if iteration == 0 and warm is not None:
+                    before = values.reshape(len(states), self.modes, -1)[..., 0].mean(1)
+                now = _level(returns, values)
+                if before is not None and bool((now <= before).all()):
+                    break
+                before = now
         actions, value = self._choose(law, plans, values, judge)
         return Plan(actions, law, kept, value)
 
@@ -229,6 +248,19 @@ class Planner:
         own = torch.stack(distances, 1).topk(half // self.modes, dim=2, largest=False).indices
         picked, place = own.flatten(0, 1), rows.repeat_interleave(self.modes).unsqueeze(1)
         return plans[place, picked], values[place, picked]
+
+
+def _level(returns: Tensor, values: Tensor) -> Tensor:
+    """What the best eighth of the plans is worth, ``(B,)``, from returns ``(B, N, P)``.
+
+    The best of many are the lucky ones too: their lead over the middle counts as far as values
+    differ by more than the noise of P particles does, mean + (1 − noise² / spread²) · lead (James &
+    Stein 1961).
+    """
+    lead = values.topk(max(1, values.shape[1] // 8), dim=1).values.mean(1) - values.mean(1)
+    noise = returns.var(2, correction=0).mean(1) / max(1, returns.shape[2] - 1)
+    share = 1.0 - noise / values.var(1, correction=0).clamp_min(1e-12)
+    return values.mean(1) + share.clamp_min(0.0) * lead
 
 
 def _not_finite(returns: Tensor) -> str:

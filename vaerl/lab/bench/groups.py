@@ -191,7 +191,8 @@ def dynamics(density: str, device: str) -> Group:
 
 
 def planning(device: str) -> Group:
-    """iCEM, 64 plans × 8 particles × 15 steps × 3 iterations, cart-pole's sizes, five members."""
+    """iCEM, 64 plans × 8 particles × 15 steps × 3 iterations, cart-pole's sizes, five members; the
+    cvae also where it acts in an episode, each plan begun from the last one."""
     from vaerl.dynamics import DynamicsModel
     from vaerl.planning import BoxActions, make_planner
 
@@ -216,8 +217,44 @@ def planning(device: str) -> Group:
 
     cases = [case(name, name) for name in ("gaussian", "mixture", "cvae")]
     cases.append(case("cvae, light", "cvae", hidden=32, context_hidden=(64,)))
+    cases += _swings(device)
     goals = [Goal(case.name, 20.0) for case in cases]
     return Group("planning", "Planning an action with five members", "action", cases, goals)
+
+
+def _swings(device: str) -> list[Case]:
+    """The same planner in a cvae of RandomPush, each plan begun from the last one of an episode."""
+    from vaerl.dynamics import DynamicsModel, FitOptions, Transitions, fit
+    from vaerl.envs.noisy_pendulum import RandomPushEnv
+    from vaerl.planning import Plan, make_planner
+
+    env, rng = RandomPushEnv(), np.random.default_rng(0)
+    states, actions = env.random_pairs(4000, rng)
+    after: Any = env.step_batch(states, actions, rng).next_states
+    torch.manual_seed(0)
+    model = DynamicsModel(3, 1, density="cvae", members=5, reward=None)
+    data = Transitions(*map(torch.as_tensor, (states, actions, after)))
+    fit(model, data, FitOptions(steps=300, learning_rate=3e-3, check_every=300))
+    model.to(device)
+
+    def case(name: str, early_stop: bool) -> Case:
+        planner = make_planner(
+            "icem", env.action_space, horizon=15, population=64, iterations=3, particles=8,
+            early_stop=early_stop,
+        )  # fmt: skip
+        state, plan = env.start_states(1, rng), None
+
+        def act() -> None:
+            nonlocal state, plan
+            for _ in range(10):
+                at = torch.as_tensor(state, dtype=torch.float32, device=device)
+                found: Plan = planner.plan(model, at, reward=env.reward, warm=plan)
+                action = found.actions[:, 0].double().cpu().numpy()
+                state, plan = env.step_batch(state, action, rng).next_states, found
+
+        return Case(name, act, 10)
+
+    return [case("cvae, RandomPush", False), case("cvae, RandomPush, early stop", True)]
 
 
 def storage(device: str) -> Group:
