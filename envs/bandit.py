@@ -10,6 +10,7 @@ Source of the target: Midgley et al. 2023 (FAB). Arrays of points are (…, 2), 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +18,7 @@ from gymnasium.spaces import Box
 from numpy.typing import NDArray
 
 from vaerl.envs.bandit40_means import MEANS_40
-from vaerl.envs.base import Array, Observation, Outcome, PlanarEnv
+from vaerl.envs.base import Array, Observation, Outcome, PlanarEnv, kept_goals
 from vaerl.envs.laws import MixtureLaw
 from vaerl.envs.metrics import mmd
 
@@ -30,9 +31,17 @@ MEANS: Array = np.array(MEANS_40)
 NUM_MODES = len(MEANS)
 LOG_THRESHOLD_99 = math.log(3.59e-5)  # log p on the border of the 99 % highest-density region
 LOG_THRESHOLD_95 = math.log(1.61e-4)
-_TARGET = MixtureLaw(np.full(NUM_MODES, 1.0 / NUM_MODES), MEANS, STD)
+_ALL = np.arange(NUM_MODES)
 _BANDWIDTHS = (STD, 4.0 * STD, 16.0 * STD)  # one mode, its neighbours, the whole box
 _MMD_POINTS = 2000
+
+
+def _law(kept: NDArray[np.int64]) -> MixtureLaw:
+    """The mixture in equal parts of the means with these indices."""
+    return MixtureLaw(np.full(len(kept), 1.0 / len(kept)), MEANS[kept], STD)
+
+
+_TARGET = _law(_ALL)
 
 
 class Bandit40Env(PlanarEnv):
@@ -40,6 +49,10 @@ class Bandit40Env(PlanarEnv):
 
     Observation: always [0]. Action: a ∈ [−1, 1]². An episode's goal is the nearest mean's index
     if it lies within 3 standard deviations, else −1.
+
+    Args:
+        removed_goals: indices of modes that are missing in p, a mixture of the others in equal
+            parts.
 
     >>> env = Bandit40Env()
     >>> observation, info = env.reset()
@@ -52,11 +65,16 @@ class Bandit40Env(PlanarEnv):
     num_modes = NUM_MODES
     _one_step = True
 
-    def __init__(self, *, render_mode: str | None = None) -> None:
+    def __init__(
+        self, *, removed_goals: Sequence[int] = (), render_mode: str | None = None
+    ) -> None:
         super().__init__(
             Box(-1.0, 1.0, (1,), np.float32), Box(-1.0, 1.0, (2,), np.float32), render_mode
         )
         self.goal_positions: Array = MEANS.copy()
+        self.removed_goals = tuple(removed_goals)
+        self._kept = kept_goals(removed_goals, NUM_MODES)
+        self._law = _law(self._kept)
         self._chosen: Array = np.zeros(2)
 
     def _begin(self) -> None:
@@ -71,8 +89,9 @@ class Bandit40Env(PlanarEnv):
 
     def _advance(self, action: Array) -> Outcome:
         self._chosen = SCALE * action
-        goal = int(modes_hit(self._chosen))
-        return Outcome(float(log_prob(self._chosen)), goal, success=goal >= 0, terminated=True)
+        goal = int(modes_hit(self._chosen, self._kept))
+        reward = float(self._law.log_prob(self._chosen))
+        return Outcome(reward, goal, success=goal >= 0, terminated=True)
 
     def _place(self) -> tuple[float, float]:
         return float(self._chosen[0]), float(self._chosen[1])
@@ -91,7 +110,7 @@ class Bandit40Env(PlanarEnv):
 
         drawing.prepare(ax, (-SCALE, SCALE), (-SCALE, SCALE))
         line = np.linspace(-SCALE, SCALE, 161)
-        values = log_prob(np.stack(np.meshgrid(line, line), axis=-1))
+        values = self._law.log_prob(np.stack(np.meshgrid(line, line), axis=-1))
         ax.imshow(
             np.maximum(values, -14.0),
             vmax=-2.0,
@@ -101,7 +120,14 @@ class Bandit40Env(PlanarEnv):
             interpolation="bilinear",
             zorder=0,
         )
-        ax.plot(*MEANS.T, linestyle="", marker="+", color=drawing.INK, markersize=5, zorder=2)
+        ax.plot(
+            *MEANS[self._kept].T,
+            linestyle="",
+            marker="+",
+            color=drawing.INK,
+            markersize=5,
+            zorder=2,
+        )
 
 
 def log_prob(x: Array) -> Array:
@@ -123,10 +149,14 @@ def sample(count: int, rng: np.random.Generator) -> Array:
     return points[:count]
 
 
-def modes_hit(x: Array) -> NDArray[np.int64]:
-    """Return the index (…) of the mean nearest to each point (…, 2), −1 beyond 3 std of all."""
-    squared = _squared_distances(x)
-    return np.where(squared.min(axis=-1) <= (3.0 * STD) ** 2, squared.argmin(axis=-1), -1)
+def modes_hit(x: Array, among: NDArray[np.int64] = _ALL) -> NDArray[np.int64]:
+    """Return the index (…) of the mean nearest to each point (…, 2), −1 beyond 3 std of all.
+
+    `among` are the indices of the means that count.
+    """
+    offset = np.asarray(x, dtype=np.float64)[..., None, :] - MEANS[among]
+    squared = np.square(offset).sum(axis=-1)
+    return np.where(squared.min(axis=-1) <= (3.0 * STD) ** 2, among[squared.argmin(axis=-1)], -1)
 
 
 def bandit_metrics(x: Array) -> dict[str, float]:
@@ -155,7 +185,3 @@ def bandit_metrics(x: Array) -> dict[str, float]:
         "outside_3std": float((hit < 0).mean()),
         "mmd": mmd(points[:_MMD_POINTS], exact, _BANDWIDTHS),
     }
-
-
-def _squared_distances(x: Array) -> Array:
-    return np.square(np.asarray(x, dtype=np.float64)[..., None, :] - MEANS).sum(axis=-1)

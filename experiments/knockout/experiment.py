@@ -3,13 +3,17 @@
 Protocol. Train once; block the way that the policy prefers; measure before, at once after, and
 after 1,000 more steps there, with an update each and an empty replay buffer. {gaussian, mixture,
 cvae} × tasks × seeds, `vaerl.agents.SAC` with the same critic, budget and settings for all
-densities of a task (`TASKS`); noise is held for several steps for all of them. Actions are drawn.
+densities of a task (`TASKS`); where there are several steps, noise is held for all of them. Actions
+are drawn.
 
 - "plane": `vaerl/PointMass-v0`, four goals in equal distance; the temperature falls, so that a
   policy must choose if it can have only one mode. Blocks: the goal that most episodes reach is
   removed ("goal"); a wall stands before it ("wall"), which holds whoever pushes on.
 - "maze": `vaerl/PointMazeSimple-v0`. Blocks: "goal" as above; the free cell that most episodes
   pass becomes a wall ("door"), along which a body can slide.
+- "bandit": `vaerl/Bandit40-v0`, one decision with 40 good answers, with the policies of `vaerl
+  experiment modes`: mixture and cvae take both improvement steps; the Gaussian takes SAC's own,
+  with which it is better. Block: "goal" as above.
 
 The arm's knock-out is a part of `vaerl experiment kinematics`.
 
@@ -19,7 +23,7 @@ Files: out/<task>-<density>-s<seed>/ (the runs), out/cells/, out/results.json.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -29,6 +33,7 @@ import numpy as np
 from vaerl.densities.options import check_seed
 from vaerl.envs.metrics import goal_counts
 from vaerl.experiments.knockout.blocks import build_wall, close_door, go_on, remove_goal
+from vaerl.experiments.modes.experiment import make_run as make_modes_run
 from vaerl.lab.cells import Desk, Measured
 from vaerl.lab.experiment import Experiment, Results
 from vaerl.lab.record import plain
@@ -42,8 +47,13 @@ from vaerl.runs.train import load_run
 PRESETS = ("full", "debug")
 SEEDS = (0, 1, 2, 3, 4)
 HEADS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
-    {"gaussian": {}, "mixture": {"components": 32}, "cvae": {"prior_components": 32}}
+    {
+        "gaussian": {"density_options": {}},
+        "mixture": {"density_options": {"components": 32}},
+        "cvae": {"density_options": {"prior_components": 32}},
+    }
 )
+"""Settings of each density, unless the task has others."""
 EPISODES = {"full": 200, "debug": 6}
 FURTHER = {"full": 1000, "debug": 120}
 """Steps of the adaptation."""
@@ -60,10 +70,12 @@ class Task:
     Args:
         settings: fields of `TrainConfig`.
         blocks: options of the environment that block what the episodes of a policy prefer.
+        heads: further fields, by density.
     """
 
     settings: Mapping[str, Any]
     blocks: Mapping[str, Callable[[EvalResult], dict[str, Any]]]
+    heads: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: HEADS)
 
 
 TASKS: Mapping[str, Task] = MappingProxyType(
@@ -107,6 +119,16 @@ TASKS: Mapping[str, Task] = MappingProxyType(
             },
             {"goal": remove_goal, "door": close_door},
         ),
+        "bandit": Task(
+            {"final_episodes": 20},
+            {"goal": remove_goal},
+            {
+                density: make_modes_run("bandit", policy, 0, "full").settings
+                for density, policy in zip(
+                    HEADS, ("gaussian", "mixture-both", "cvae-both"), strict=True
+                )
+            },
+        ),
     }
 )
 
@@ -126,9 +148,9 @@ class Run(RunCell):
 
 def make_run(task: str, density: str, seed: int, preset: str = "full") -> Run:
     """The cell of a density on a task."""
-    settings = dict(TASKS[check_name("task", task, TASKS)].settings)
-    settings["density"] = check_name("density", density, HEADS)
-    settings["density_options"] = dict(HEADS[density])
+    where = TASKS[check_name("task", task, TASKS)]
+    own = where.heads[check_name("density", density, HEADS)]
+    settings = {**where.settings, "density": density, **own}
     return Run(check_seed("seeds", seed), preset, plain(settings), task, density)
 
 
@@ -145,7 +167,7 @@ def run(
     Args:
         out: folder of the runs and of the table.
         preset: "full", or "debug", which runs in seconds.
-        tasks: plane, maze; both by default.
+        tasks: plane, maze, bandit; all by default.
         densities: gaussian, mixture, cvae; all by default.
         seeds: 0 to 4 by default ("debug": 0).
         jobs: processes, each with one thread.
@@ -244,7 +266,10 @@ def assemble(results: Results) -> dict[str, Any]:
             for r in results
         ],
         "settings": plain(
-            {"heads": dict(HEADS), **{name: dict(task.settings) for name, task in TASKS.items()}}
+            {
+                name: {"settings": dict(task.settings), "heads": dict(task.heads)}
+                for name, task in TASKS.items()
+            }
         ),
     }  # fmt: skip
 

@@ -1,9 +1,9 @@
 """Which critic and which switches earn return on MuJoCo, and what does a policy class add?
 
 Protocol. Gymnasium's MuJoCo tasks × rows (`rows.py`) × densities × seeds, one thread a run. Every
-10,000 steps the best action is judged on 10 episodes of another copy of the environment; what the
-judging takes is not in the CPU seconds. Settings are chosen on seeds from 100 on, which no table
-shows.
+10,000 steps, five times at least, the best action is judged on 10 episodes of another copy of the
+environment; what the judging takes is not in the CPU seconds. Settings are chosen on seeds from 100
+on, which no table shows.
 
 Files: out/cells/ (a finished run is not repeated; one that was cut goes on from its last 10,000
 steps), out/results.json (the table and all curves), out/figures/.
@@ -77,7 +77,7 @@ def make_cell(
     if density != GAUSSIAN and not chosen.any_density:
         raise ValueError(f"densities: got {density!r} with row {row!r}, expected {GAUSSIAN!r}")
     settings = plain({**chosen.settings, **(DEBUG if debug else {})})
-    every, episodes = (steps // 2, 1) if debug else (EVERY, EPISODES)
+    every, episodes = (steps // 2, 1) if debug else (max(min(EVERY, steps // 5), 1), EPISODES)
     return Training(
         env, row, DENSITIES.check(density), check_seed("seeds", seed), steps, settings, every,
         episodes,

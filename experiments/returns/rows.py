@@ -77,6 +77,9 @@ _FLASH: dict[str, Any] = {
 }
 
 
+_SIMBA: dict[str, Any] = {**SWITCHES, "critic": "simba"}
+
+
 def _contrib(width: int) -> Row:
     settings = {**RANDOM_STEPS, "policy_kwargs": _widths(width, width)}
     return Row(sb3_contrib.CrossQ, settings, any_density=False)
@@ -92,4 +95,5 @@ ROWS: dict[str, Row] = {
     "crossq-512": Row(SAC, {**_CROSSQ, "policy_kwargs": _widths(512, 512) | _HALF_MOMENTUM}),
     "xqc-256": Row(SAC, {**_XQC, "policy_kwargs": _widths(256, 256, 256, 256)}),
     "flash-128": Row(SAC, {**_FLASH, "policy_kwargs": _widths(128, 128)}),
+    "simba-128": Row(SAC, {**_SIMBA, "policy_kwargs": _widths(128, 128)}),
 }

@@ -113,6 +113,23 @@ def test_an_episode_is_one_step_and_pays_the_log_density():
     assert info["goal"] == int(modes_hit(40.0 * action))
 
 
+def test_a_removed_mode_neither_pays_nor_counts():
+    """The others become a mixture in equal parts, and keep their indices."""
+    env, whole = Bandit40Env(removed_goals=(3,)), Bandit40Env()
+    distance = np.linalg.norm(MEANS - MEANS[3], axis=-1)
+    far = int(distance.argmax())
+    rewards = {}
+    for mode in (3, far):
+        for each in (env, whole):
+            each.reset(seed=0)
+            rewards[each, mode], info = (each.step(MEANS[mode] / 40.0)[i] for i in (1, 4))
+            assert info["goal"] == (mode if each is whole or mode == far else -1)
+    assert rewards[env, 3] < rewards[whole, 3] - 10.0
+    assert rewards[env, far] == pytest.approx(rewards[whole, far] + np.log(40 / 39), rel=1e-9)
+    with pytest.raises(ValueError, match=r"removed_goals: got 40, expected 0 to 39"):
+        Bandit40Env(removed_goals=(40,))
+
+
 def test_metrics_refuse_a_wrong_shape():
     with pytest.raises(ValueError, match=r"x: got shape \(3,\), expected \(n, 2\)"):
         bandit_metrics(np.zeros(3))
