@@ -3,8 +3,11 @@
 Protocol. A learner of the comparison is trained for a few thousand steps. Then its policy acts,
 with drawn actions, for two further episodes that nothing was fitted to. On these: errors of
 roll-outs of MBPO's own model and of one with the other head, fitted afresh to the same buffer
-(`vaerl.dynamics.horizon_errors`); and the bias of the critics, min_i Q_i(s, a) less the discounted
-return from (s, a), over states with at least `LEFT` steps to come, or up to an end.
+(`vaerl.dynamics.horizon_errors`); and the bias of the critics, min_i Q_i(s, a) less what followed,
+
+    G_t = r_t + γ (G_{t+1} − α log π(a' | s_{t+1})),   a' ~ π,
+
+over states with at least `LEFT` steps to come, or up to an end.
 """
 
 from __future__ import annotations
@@ -145,9 +148,9 @@ def act(agent: Any, env_id: str, seed: int) -> tuple[Transitions, dict[str, floa
             own.append((state, scaled, after, float(reward), float(terminated), episode))
             state, ended = after, terminated or truncated
         rows += own
-        worth = 0.0
-        for k, (before, action, _, reward, _, _) in reversed([*enumerate(own)]):
-            worth = reward + agent.gamma * worth
+        bonus, worth = _entropy(agent, [row[2] for row in own]), 0.0
+        for k, (before, action, _, reward, ends, _) in reversed([*enumerate(own)]):
+            worth = reward + agent.gamma * (1.0 - ends) * (worth + bonus[k])
             if terminated or len(own) - k > LEFT:
                 obs, taken = (
                     torch.as_tensor(x, dtype=torch.float32)[None] for x in (before, action)
@@ -158,6 +161,13 @@ def act(agent: Any, env_id: str, seed: int) -> tuple[Transitions, dict[str, floa
     columns: list[Any] = [np.stack([np.asarray(row[i]) for row in rows]) for i in range(6)]
     bias = float(np.mean(np.array(values) - returns))
     return Transitions(*columns), {"bias": bias, "relative": bias / (float(np.std(returns)) + 1e-6)}
+
+
+@torch.no_grad()
+def _entropy(agent: Any, states: list[np.ndarray]) -> list[float]:
+    """−α log π(a | s) of an action drawn at each state."""
+    seen = torch.as_tensor(np.stack(states), dtype=torch.float32)
+    return (-agent._alpha() * agent.actor.action_log_prob(seen)[1]).flatten().tolist()
 
 
 def assemble(results: Results) -> dict[str, Any]:
@@ -181,8 +191,8 @@ def assemble(results: Results) -> dict[str, Any]:
             f"After {results[0].cell['steps']:,} steps, on {EPISODES} further episodes with drawn "
             "actions. Error: of the predicted mean state, root mean square in deviations of the "
             "state, after so many steps; spread: of the particles around it; reward: the same of "
-            "the sum of rewards. Bias: of the lowest critic, in deviations of the discounted "
-            "return. Over several seeds with the 95 % interval (Student's t)."
+            "the sum of rewards. Bias: of the lowest critic, in deviations of what followed, "
+            "with entropy. Over several seeds with the 95 % interval (Student's t)."
         ),
         "columns": [
             "environment", "learner", "model", "seeds",

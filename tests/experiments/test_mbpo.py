@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from vaerl.agents import MBPO, SAC
 from vaerl.dynamics.fitting import fit
@@ -72,11 +73,15 @@ def test_a_short_diagnosis_makes_its_table(tmp_path: Path) -> None:
 
 
 def test_a_critic_that_knows_the_return_has_no_bias() -> None:
-    """Where the reward is 1 a step, one that says 1 / (1 − γ) is off by what is cut off."""
-    agent = SAC("gaussian", "InvertedPendulum-v5", buffer_size=10, seed=0, gamma=0.9)
+    """Where the reward is 1 a step, one that says 1 / (1 − γ) is off by what is cut off, less the
+    entropy of all actions to come."""
+    options = {"buffer_size": 10, "seed": 0, "gamma": 0.9, "ent_coef": 0.5}
+    agent = SAC("gaussian", "InvertedPendulum-v5", **options)
+    agent.actor.action_log_prob = lambda obs: (None, -2.0 * torch.ones(len(obs)))  # type: ignore[assignment,method-assign]
     agent._critics.lowest = lambda obs, actions: (10.0, None)  # type: ignore[method-assign,assignment]
     held, bias = diagnosis.act(agent, "InvertedPendulum-v5", 0)
     assert held.terminations.sum() == 2 and held.rewards.sum() == len(held) - 2
     lengths = [int((held.episodes == i).sum()) for i in (0, 1)]
-    worth = [10.0 * (1.0 - 0.9**k) for n in lengths for k in range(n)]  # the end gives none
+    # the end gives no reward; each of the steps before it 1, and α · 2 nats of the next action
+    worth = [10.0 * (1.0 - 0.9**k) * (1.0 + 0.9 * 1.0) for n in lengths for k in range(n)]
     assert bias["bias"] == pytest.approx(10.0 - np.mean(worth), abs=1e-6)
