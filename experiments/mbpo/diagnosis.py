@@ -36,7 +36,12 @@ from vaerl.lab.table import command_line
 from vaerl.lab.watching import Watch
 from vaerl.names import check_name
 
-LEARNERS = ("SAC 4 updates", "MBPO gaussian")
+LEARNERS = (
+    "SAC 4 updates",
+    "MBPO gaussian",
+    "SAC 4 updates with switches",
+    "MBPO gaussian with switches",
+)
 STEPS, HORIZON, EPISODES, LEFT = 5000, 20, 2, 300
 AT = (1, 5, 20)
 SHORT: dict[str, Any] = {"learning_starts": 200, "gradient_steps": 1}
@@ -67,6 +72,7 @@ def run(
     out: Path,
     preset: str = "full",
     envs: list[str] | None = None,
+    learners: list[str] | None = None,
     seeds: list[int] | None = None,
     steps: int = STEPS,
     jobs: int = 1,
@@ -77,6 +83,8 @@ def run(
         out: folder of the results; finished trainings found there are reused.
         preset: "full", or "debug", which runs in seconds.
         envs: of HalfCheetah-v5 and Hopper-v5; both by default ("debug": the latter).
+        learners: of those of `vaerl experiment mbpo` with four updates; all by default ("debug":
+            the first two).
         seeds: 0, 1, 2 by default ("debug": 0).
         steps: environment steps a training.
         jobs: processes, each with one thread.
@@ -87,15 +95,16 @@ def run(
         Diagnosis(env, learner, check_seed("seeds", seed), length, _settings(env, learner, debug))
         for seed in seeds or (0, 1, 2)[: 1 if debug else None]
         for env in envs or (["Hopper-v5"] if debug else ["HalfCheetah-v5", "Hopper-v5"])
-        for learner in LEARNERS
+        for learner in learners or LEARNERS[: 2 if debug else None]
     ]
-    given = {"preset": preset, "envs": envs, "seeds": seeds, "steps": steps}
+    given = {"preset": preset, "envs": envs, "learners": learners, "seeds": seeds, "steps": steps}
     command = command_line("mbpo-diagnosis", run, given)
     return Experiment(measure, assemble).run(cells, Path(out), command=command, jobs=jobs)
 
 
 def _settings(env: str, learner: str, debug: bool) -> dict[str, Any]:
     check_name("env", env, MODEL_BASED.settings)
+    check_name("learner", learner, LEARNERS)
     own = MODEL_BASED.learners[learner].keywords
     short = SHORT if debug else {}
     fits = {"fit_kwargs": {"steps": 5}} if debug and "dynamics" in own else {}
@@ -138,6 +147,8 @@ def act(agent: Any, env_id: str, seed: int) -> tuple[Transitions, dict[str, floa
     """Episodes with drawn actions, and the critics' bias on them: mean, and in deviations of the
     returns."""
     env, rows, values, returns = gymnasium.make(env_id), [], [], []
+    scale = getattr(agent, "return_scale", None)  # then critics count in its units
+    unit = 1.0 if scale is None else 1.0 / float(scale(torch.ones(())))
     for episode in range(EPISODES):
         state, _ = env.reset(seed=seed + episode)
         ended, own = False, []
@@ -150,7 +161,7 @@ def act(agent: Any, env_id: str, seed: int) -> tuple[Transitions, dict[str, floa
         rows += own
         bonus, worth = _entropy(agent, [row[2] for row in own]), 0.0
         for k, (before, action, _, reward, ends, _) in reversed([*enumerate(own)]):
-            worth = reward + agent.gamma * (1.0 - ends) * (worth + bonus[k])
+            worth = reward / unit + agent.gamma * (1.0 - ends) * (worth + bonus[k])
             if terminated or len(own) - k > LEFT:
                 obs, taken = (
                     torch.as_tensor(x, dtype=torch.float32)[None] for x in (before, action)

@@ -4,8 +4,9 @@ Protocol. {Hopper-v5, HalfCheetah-v5}, 20,000 real steps × learners × seeds, o
 have a Gaussian policy, two layers of 128, batches of 128 and the learning rate that worked best for
 SAC on a held-out tuning seed. `vaerl.agents.SAC` takes one update a step, or as many as MBPO, from
 step 400 on. `vaerl.agents.MBPO` learns changes and reward with ensembles of five from step 1,000 on
-and knows when episodes end; half of its batches is real. Scores as in `vaerl.lab.comparison`,
-tuning in results/tuning.csv.
+and knows when episodes end; half of its batches is real. Learners "with switches" have normalised
+observations, scaled rewards and little entropy (`vaerl.experiments.returns`), against critics that
+overestimate. Scores as in `vaerl.lab.comparison`, tuning in results/tuning.csv.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from functools import partial
 from typing import Any
 
 from vaerl.agents import MBPO, SAC
+from vaerl.experiments.returns.rows import SWITCHES
 from vaerl.lab.comparison import Comparison, as_command
 
 UPDATES = 4  # a real step
@@ -43,9 +45,21 @@ HIDDEN: dict[str, dict[str, Any]] = {
 }
 
 
-def _model_based(density: str) -> partial[MBPO]:
+_SWITCHES = {
+    name: value
+    for name, value in SWITCHES.items()
+    if name not in ("learning_rate", "learning_starts")
+}
+
+
+def _model_based(density: str, **more: Any) -> partial[MBPO]:
     wide: dict[str, Any] = {"dynamics": density, "dynamics_kwargs": HIDDEN[density]}
-    return partial(MBPO, "gaussian", **wide, **_POLICY, **_MODEL)
+    return partial(MBPO, "gaussian", **wide, **_POLICY, **_MODEL, **more)
+
+
+def _as_often(**more: Any) -> partial[SAC]:
+    often: dict[str, Any] = {"learning_starts": 400, "gradient_steps": UPDATES}
+    return partial(SAC, "gaussian", **_POLICY, **often, **more)
 
 
 MODEL_BASED = Comparison(
@@ -54,18 +68,18 @@ MODEL_BASED = Comparison(
     caption="Half of MBPO's batches is real.",
     learners={
         "SAC": partial(SAC, "gaussian", **_POLICY, learning_starts=400),
-        f"SAC {UPDATES} updates": partial(
-            SAC, "gaussian", **_POLICY, learning_starts=400, gradient_steps=UPDATES
-        ),
+        f"SAC {UPDATES} updates": _as_often(),
+        f"SAC {UPDATES} updates with switches": _as_often(**_SWITCHES),
         "MBPO gaussian": _model_based("gaussian"),
         "MBPO cvae": _model_based("cvae"),
+        "MBPO gaussian with switches": _model_based("gaussian", **_SWITCHES),
     },
     steps={"Hopper-v5": 20_000, "HalfCheetah-v5": 20_000},
     settings={
         "Hopper-v5": {"learning_rate": 3e-4},
         "HalfCheetah-v5": {"learning_rate": 1e-3},
     },
-    debug={"MBPO gaussian": _SHORT, "MBPO cvae": _SHORT},
+    debug=dict.fromkeys(("MBPO gaussian", "MBPO cvae", "MBPO gaussian with switches"), _SHORT),
 )
 
 run = as_command(MODEL_BASED)

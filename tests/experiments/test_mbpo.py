@@ -29,12 +29,16 @@ def test_learners_differ_in_what_their_names_say() -> None:
     updates = {name: agent.gradient_steps for name, agent in made.items()}
     assert updates.pop("SAC") == 1 and set(updates.values()) == {UPDATES}
     assert {name: agent.learning_starts for name, agent in made.items()} == {
-        "SAC": 400, "SAC 4 updates": 400, "MBPO gaussian": 1000, "MBPO cvae": 1000
+        "SAC": 400, "SAC 4 updates": 400, "SAC 4 updates with switches": 400,
+        "MBPO gaussian": 1000, "MBPO cvae": 1000, "MBPO gaussian with switches": 1000
     }  # fmt: skip
+    switched = {name for name, agent in made.items() if agent.scale_rewards}
+    assert switched == {name for name in made if name.endswith("switches")}
     assert {a.termination for a in made.values() if isinstance(a, MBPO)} == {"known"}
     models = {name: a.world.density_name for name, a in made.items() if isinstance(a, MBPO)}
-    assert models == {"MBPO gaussian": "gaussian", "MBPO cvae": "cvae"}
-    assert sum(type(agent) is SAC for agent in made.values()) == 2
+    wanted = {"MBPO gaussian": "gaussian", "MBPO gaussian with switches": "gaussian"}
+    assert models == {**wanted, "MBPO cvae": "cvae"}
+    assert sum(type(agent) is SAC for agent in made.values()) == 3
 
 
 def test_a_short_run_trains_in_the_model_and_makes_the_table(
@@ -85,3 +89,7 @@ def test_a_critic_that_knows_the_return_has_no_bias() -> None:
     # the end gives no reward; each of the steps before it 1, and α · 2 nats of the next action
     worth = [10.0 * (1.0 - 0.9**k) * (1.0 + 0.9 * 1.0) for n in lengths for k in range(n)]
     assert bias["bias"] == pytest.approx(10.0 - np.mean(worth), abs=1e-6)
+    agent.return_scale = lambda rewards: 0.5 * rewards
+    _, halved = diagnosis.act(agent, "InvertedPendulum-v5", 0)
+    worth = [10.0 * (1.0 - 0.9**k) * (0.5 + 0.9 * 1.0) for n in lengths for k in range(n)]
+    assert halved["bias"] == pytest.approx(10.0 - np.mean(worth), abs=1e-6)
