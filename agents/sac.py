@@ -231,6 +231,16 @@ class SAC(Improver, DensityAgent, Collects, SB3SAC):
             )
         fit_to_clone(cast(DensityActor, self.actor), clone, self._data)
 
+    def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
+        found = super()._setup_learn(*args, **kwargs)
+        if self._n_updates:  # the native update acts as if it had never stopped
+            self._native.prepare(self, self.batch_size, self._beyond())
+        return found
+
+    def _sample_action(self, *args: Any, **kwargs: Any) -> tuple[np.ndarray, np.ndarray]:
+        with self._native.acting(self.actor):
+            return super()._sample_action(*args, **kwargs)
+
     def train(self, gradient_steps: int, batch_size: int = 64) -> None:
         """Take `gradient_steps` updates of critics, actor, temperature and target critics."""
         if not self.policy.training:
@@ -266,12 +276,9 @@ class SAC(Improver, DensityAgent, Collects, SB3SAC):
     def _update(self, batch: Any, follow: bool = True, weights: Tensor | None = None) -> Info:
         """One update in SB3's order: temperature, critics, actor; the critics alone if the others
         do not `follow`. `weights` ``(B, 1)`` are factors on the critics' losses."""
-        beyond = [f"improvement={self.improvement!r}"] if self._improvement.fits else []
-        beyond += ["native=False"] if not self.native else []
-        beyond += ["weights of transitions"] if weights is not None else []
         if self.return_scale is not None:
             batch = batch._replace(rewards=self.return_scale(batch.rewards))
-        done = self._native(self, batch, follow, ", ".join(beyond))
+        done = self._native(self, batch, follow, self._beyond(weights))
         if done is not None:
             return done
         obs, next_obs = batch.observations, batch.next_observations
@@ -315,6 +322,12 @@ class SAC(Improver, DensityAgent, Collects, SB3SAC):
             check_loss("actor_loss", total).backward()
             self.actor.optimizer.step()
         return info
+
+    def _beyond(self, weights: Tensor | None = None) -> str:
+        """What the native update does not know."""
+        beyond = [f"improvement={self.improvement!r}"] if self._improvement.fits else []
+        beyond += ["native=False"] if not self.native else []
+        return ", ".join([*beyond, *(["weights of transitions"] if weights is not None else [])])
 
     @property
     def _uniform_entropy(self) -> float:

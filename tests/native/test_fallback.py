@@ -66,6 +66,20 @@ def test_the_log_says_that_it_is_native(log: Any) -> None:
     assert f"update: native, {library.load()[0]}" in text()
 
 
+def test_a_precision_without_effect_is_named(log: Any) -> None:
+    """Where torch updates; a precision that nobody knows is refused."""
+    logger, text = log
+    options = {"policy_kwargs": {"net_arch": [8]}, "learning_starts": 20, "batch_size": 8}
+    made = SAC("flow", TinyEnv(), matmul_precision="bf16", **options)
+    made.set_logger(logger)
+    made.learn(22)
+    assert "matmul_precision='bf16' has no effect" in text()
+    with pytest.raises(
+        ValueError, match=r"matmul_precision: got 'half', expected one of float32, bf16"
+    ):
+        SAC("gaussian", TinyEnv(), matmul_precision="half")
+
+
 def test_a_broken_library_costs_one_line(tmp_path: Path, monkeypatch: Any) -> None:
     """Files that are no libraries, lack a function or are cut off; and the switch."""
     name = next(iter(library.VARIANTS))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -177,6 +178,40 @@ def test_the_policy_acts_with_the_new_weights() -> None:
             group["lr"] = 0.1
         each._update(batch)
     assert_same_action(native, torch_, obs)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_it_draws_the_actions_of_the_modules(form: str) -> None:
+    """Of one observation and of several, from the same stream; None of another shape's memory."""
+    made = agent(form)
+    made._update(made.replay_buffer.sample(made.batch_size))
+    native = made._native._plan.act
+    for rows in (1, 20, 1):
+        obs = np.stack([made.observation_space.sample() for _ in range(rows)])
+        made.actor.noise.reseed(3)
+        found = native(obs)
+        made.actor.noise.reseed(3)
+        with torch.no_grad():
+            wanted = made.actor(torch.as_tensor(obs))
+        np.testing.assert_allclose(found, wanted.numpy(), rtol=1e-4, atol=1e-5)
+    assert native(np.full_like(obs, np.nan)) is None
+
+
+def test_where_it_acts() -> None:
+    """While `learn` collects; not in `predict`, and not where hooks want to be called."""
+    made, calls = agent("cvae"), []
+    made._update(made.replay_buffer.sample(made.batch_size))
+    found: list[Any] = []
+    plain = made._native._plan.act
+    made._native._plan.act = lambda obs: found.append(plain(obs)) or found[-1]
+    made.learn(1, reset_num_timesteps=False)
+    (drawn,) = found
+    assert drawn is not None
+    made.predict(made._last_obs)
+    assert len(found) == 1 and made.actor._fast.native is None
+    made.actor.latent_pi.register_forward_hook(lambda *_: calls.append(1))
+    made.learn(1, reset_num_timesteps=False)
+    assert calls and len(found) == 1
 
 
 def assert_same_action(one: SAC, other: SAC, obs: Any) -> None:

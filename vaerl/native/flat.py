@@ -69,7 +69,6 @@ class Flat:
         if not bool((self.steps == self.steps[0]).all()):
             raise Uncovered("an optimizer whose parameters have taken different numbers of steps")
         self._state: Any = optimizer.state
-        self._moments = [optimizer.state[t]["exp_avg"].data_ptr() for t in self.tensors]
 
     @property
     def intact(self) -> bool:
@@ -78,11 +77,8 @@ class Flat:
             return False
         if self.optimizer is None:
             return True
-        state = self.optimizer.state
-        return (
-            state is self._state
-            and [state[t]["exp_avg"].data_ptr() for t in self.tensors] == self._moments
-            and all(t.requires_grad and not t._backward_hooks for t in self.tensors)
+        return self.optimizer.state is self._state and not any(
+            not t.requires_grad or t._backward_hooks for t in self.tensors
         )
 
     def before_step(self) -> FlatStruct:

@@ -63,6 +63,7 @@ def _open(path: Path) -> ctypes.CDLL:
     library = ctypes.CDLL(str(path))
     library.vaerl_sac_layout.restype = ctypes.c_int64
     library.vaerl_sac_update.restype = ctypes.c_int
+    library.vaerl_sac_act.restype = ctypes.c_int
     library.vaerl_sac_sizes.restype = None
     library.vaerl_follow.restype = None
     library.vaerl_follow.argtypes = (

@@ -41,29 +41,32 @@ inline V some(const float* from, int count) {
 }
 
 // Packs [0, count) of a factor in panels of `width`, one word for each term of the sums, or for
-// each TERMS of them. `along`: numbers of a panel lie side by side, else the terms do.
+// each TERMS of them. `along`: numbers of a panel lie side by side, else the terms do. What goes
+// beyond a width is overwritten by the next word.
 template <class Word>
 void pack(const float* from, int ld, bool along, int count, int k, int width, float* to) {
     const int words = (k + Word::TERMS - 1) / Word::TERMS;
-    for (int i = 0; i < count; i += width, to += width * words)
-        for (int h = 0; h < width && i + h < count; h += LANES)
+    for (int i = 0; i < count; i += width, to += width * words) {
+        const int rows = count - i < width ? count - i : width;
+        if (along) {
+            for (int w = 0; w < words; w++)
+                for (int h = 0; h < rows; h += LANES)
+                    store(to + w * width + h,
+                          Word::of_rows(from + (int64_t)w * Word::TERMS * ld + i + h, ld,
+                                        count - i - h, k - w * Word::TERMS));
+            continue;
+        }
+        for (int h = 0; h < rows; h += LANES)
             for (int w = 0; w < words; w += LANES) {
                 V block[LANES];
-                const int p = w * Word::TERMS, left = words - w < LANES ? words - w : LANES;
-                for (int q = 0; q < LANES; q++) {
-                    if (along && q < left) {
-                        int at = p + q * Word::TERMS;
-                        block[q] = Word::of_rows(from + (int64_t)at * ld + i + h, ld, count - i - h, k - at);
-                    } else if (!along && h + q < width && i + h + q < count) {
-                        block[q] = Word::of_row(from + (int64_t)(i + h + q) * ld + p, k - p);
-                    } else {
-                        block[q] = V{};
-                    }
-                }
-                if (!along) turn(block);
-                for (int q = 0; q < left; q++)  // beyond the width the next one overwrites it
-                    store(to + (int64_t)(w + q) * width + h, block[q]);
+                for (int q = 0; q < LANES; q++)
+                    block[q] = h + q < rows ? Word::of_row(from + (int64_t)(i + h + q) * ld + w * Word::TERMS,
+                                                           k - w * Word::TERMS) : V{};
+                turn(block);
+                const int left = words - w < LANES ? words - w : LANES;
+                for (int q = 0; q < left; q++) store(to + (int64_t)(w + q) * width + h, block[q]);
             }
+    }
 }
 
 template <class Word, int ROWS>

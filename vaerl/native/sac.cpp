@@ -81,10 +81,11 @@ struct Update {
         return made;
     }
 
-    // Critic i as thread w works on it, from inputs to a row of values.
-    Network critic_of(int i, int w, float* inputs, float* values) const {
+    // Critic i as thread w works on it, from inputs to a row of values, with the activations of
+    // critic `at`: own ones only where they are needed later, since others are in the cache.
+    Network critic_of(int i, int w, int at, float* inputs, float* values) const {
         Network made = critic;
-        float *h = layers + (int64_t)i * hidden_rows() * ld, *d = derivatives[w];
+        float *h = layers + (int64_t)at * hidden_rows() * ld, *d = derivatives[w];
         made.h[0] = inputs, made.h[made.depth] = values + (int64_t)i * ld;
         for (int l = 1; l <= made.depth; l++) {
             if (l < made.depth) made.h[l] = h;
@@ -101,16 +102,10 @@ struct Update {
                 to[(int64_t)j * ld + c] = c < batch ? from[(int64_t)c * size + j] : 0;
     }
 
-    void act(int w) {
+    // Own actions and their log π in the columns of `mine`.
+    void act(int w, Span mine) {
         head[w].read(call.actor.value + actor.size());
-        if (w == 0) {
-            columns_of(call.obs, spec.states, taken, {0, columns});
-            columns_of(call.actions, spec.actions, taken + (int64_t)spec.states * ld, {0, columns});
-        }
         const float* obs[2] = {call.obs, call.next_obs};
-        const int first = call.follow ? 0 : columns;
-        Span mine = share(2 * columns - first, w, threads, LANES);
-        mine = {mine.begin + first, mine.end + first};
         for (int pass = 0; pass < 2; pass++) {
             int begin = std::max(mine.begin - pass * columns, 0);
             int end = std::min(mine.end - pass * columns, columns);
@@ -137,7 +132,7 @@ struct Update {
     }
 
     void value_next(int i, int w) const {
-        critic_of(i, w, actor.h[0] + columns, next_q)
+        critic_of(i, w, w, actor.h[0] + columns, next_q)
             .forward(call.target + i * critic.size(), {0, columns});
     }
 
@@ -152,23 +147,18 @@ struct Update {
         }
     }
 
-    // Adds the loss of critic i.
-    void value_taken(int i, int w) {
-        critic_of(i, w, taken, q).forward(call.critic.value + i * critic.size(), {0, columns});
+    // Adds the loss of critic i, and finds its gradient.
+    void regress(int i, int w) {
+        Network net = critic_of(i, w, w, taken, q);
+        const Flat flat = call.critic.from(i * net.size());
+        net.forward(flat.value, {0, columns});
         double squares = 0;
-        for (int c = 0; c < batch; c++) {
-            double gap = q[(int64_t)i * ld + c] - y[w][c];
+        for (int c = 0; c < columns; c++) {
+            double gap = c < batch ? net.h[net.depth][c] - y[w][c] : 0;
+            net.d[net.depth][c] = gap / batch;
             squares += gap * gap;
         }
         critic_loss[w] += 0.5 * squares / batch;
-    }
-
-    // The gradient of critic i towards y.
-    void regress(int i, int w) const {
-        Network net = critic_of(i, w, taken, q);
-        const Flat flat = call.critic.from(i * net.size());
-        for (int c = 0; c < columns; c++)
-            net.d[net.depth][c] = c < batch ? (q[(int64_t)i * ld + c] - y[w][c]) / batch : 0;
         net.back(flat.value, {0, columns});
         net.parameters(flat.gradient, columns, 0, 1);
     }
@@ -177,7 +167,7 @@ struct Update {
     void step(int i, int w) const {
         const Flat flat = call.critic.from(i * critic.size());
         flat.adam(0, critic.size());
-        if (call.follow) critic_of(i, w, actor.h[0], q).forward(flat.value, {0, columns});
+        if (call.follow) critic_of(i, w, i, actor.h[0], q).forward(flat.value, {0, columns});
     }
 
     int lowest(int c) const {
@@ -188,7 +178,7 @@ struct Update {
     }
 
     void slope(int i, int w) const {
-        Network net = critic_of(i, w, actor.h[0], q);
+        Network net = critic_of(i, w, i, actor.h[0], q);
         const float* flat = call.critic.value + i * net.size();
         Span mine{0, 0};  // the columns where it is the lowest, side by side
         int* place = places[w];
@@ -259,17 +249,21 @@ struct Update {
     // The share of thread w; both meet wherever one reads what the other has written. What is not
     // finite is found before it reaches a parameter.
     Done share_of(int w) {
-        act(w);
+        const int first = call.follow ? 0 : columns;
+        Span mine = share(2 * columns - first, w, threads, LANES);
+        act(w, {mine.begin + first, mine.end + first});
+        if (w == 0) {
+            columns_of(call.obs, spec.states, taken, {0, columns});
+            columns_of(call.actions, spec.actions, taken + (int64_t)spec.states * ld, {0, columns});
+        }
         meet();
         if (!finite[0] || !finite[1]) return NOTHING;
         for (int i = w; i < spec.critics; i += threads) value_next(i, w);
         meet();
         aim(w);
-        for (int i = w; i < spec.critics; i += threads) value_taken(i, w);
-        meet();
-        if (!std::isfinite(critic_loss[0] + critic_loss[1])) return NOTHING;
         for (int i = w; i < spec.critics; i += threads) regress(i, w);
         meet();
+        if (!std::isfinite(critic_loss[0] + critic_loss[1])) return NOTHING;
         if (!call.critic.finite_gradient()) return NOTHING;
         for (int i = w; i < spec.critics; i += threads) step(i, w);
         meet();
@@ -281,7 +275,7 @@ struct Update {
         gather_gradient(w);
         meet();
         if (!call.actor.finite_gradient()) return CRITICS;
-        Span mine = share(actor.size() + head[0].size(), w, threads, 16);
+        mine = share(actor.size() + head[0].size(), w, threads, 16);
         call.actor.adam(mine.begin, mine.end);
         return ALL;
     }
@@ -320,6 +314,16 @@ void vaerl_sac_sizes(const Spec* spec, int64_t* sizes) {
     sizes[0] = update.arena.used;
     sizes[1] = update.actor.size() + update.head[0].size();
     sizes[2] = update.critic.size();
+}
+
+// Draws actions in (−1, 1) at the observations, a row each; whether all are finite.
+int vaerl_sac_act(const Spec* spec, const Call* call, float* actions) {
+    Update update(*spec, *call);
+    update.act(0, {0, update.columns});
+    for (int c = 0; c < spec->batch; c++)
+        for (int j = 0; j < spec->actions; j++)
+            *actions++ = update.actor.h[0][(int64_t)(spec->states + j) * update.ld + c];
+    return update.finite[0];
 }
 
 // What it has updated: less than all where a loss or a gradient is not finite.

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from stable_baselines3.common.policies import ContinuousCritic
 from torch import Tensor, nn
@@ -76,11 +78,7 @@ class NativeSAC:
     def __call__(
         self, agent: Any, batch: Any, follow: bool, beyond: str = ""
     ) -> dict[str, Tensor] | None:
-        rows = len(batch.rewards)
-        if (rows, beyond) == self._refused:
-            return None
-        if beyond or self._plan is None or not self._plan.fits(agent, rows):
-            self._prepare(agent, rows, beyond)
+        self.prepare(agent, len(batch.rewards), beyond)
         return None if self._plan is None else self._plan.update(agent, batch, follow)
 
     def move_target(self, tau: float) -> bool:
@@ -89,7 +87,27 @@ class NativeSAC:
             self._plan.move_target(tau)
         return self._plan is not None
 
-    def _prepare(self, agent: Any, rows: int, beyond: str) -> None:
+    @contextmanager
+    def acting(self, actor: Any) -> Iterator[None]:
+        """Let the library draw the actor's actions in this block.
+
+        They differ from torch's by rounding, so a policy acts in its own way everywhere else.
+        """
+        if self._plan is None:
+            yield
+            return
+        actor._fast.native = self._plan.act
+        try:
+            yield
+        finally:
+            actor._fast.native = None
+
+    def prepare(self, agent: Any, rows: int, beyond: str) -> None:
+        """Take over the parameters, or give them back."""
+        if (rows, beyond) == self._refused:
+            return
+        if not beyond and self._plan is not None and self._plan.fits(agent, rows):
+            return
         bf16 = agent.matmul_precision == BF16
         wanted = "matmul_precision='bf16' has no effect" if bf16 else ""
         try:
@@ -170,10 +188,10 @@ class Plan:
             self.temperature = Flat([[agent.log_ent_coef]], agent.ent_coef_optimizer)
         assert [self.actor.size, self.critic.size] == [sizes[1], len(critics[0]) * sizes[2]]
         self._kernel, self._work = kernel, torch.zeros(sizes[0])
-        self._noise = [self._noise_memory() for _ in range(2)]
-        self._noise_addresses = (NoiseStruct * 2)(
-            *(NoiseStruct(**{k: v.data_ptr() for k, v in memory.items()}) for memory in self._noise)
-        )
+        self._noise = [self._noise_memory(self.spec) for _ in range(2)]
+        self._noise_addresses = _addresses(self._noise)
+        self._parts_acting = actor.latent_pi, actor.density
+        self._acting: _Acting | None = None
 
     def fits(self, agent: Any, rows: int) -> bool:
         """Whether nothing that matters has changed since."""
@@ -197,9 +215,8 @@ class Plan:
         hooks = (hook for hooks in self._before for hook in hooks.values())
         return any(self._hooks) or not all(getattr(hook, "only_checks", False) for hook in hooks)
 
-    def _noise_memory(self) -> dict[str, Tensor]:
+    def _noise_memory(self, s: Spec) -> dict[str, Tensor]:
         """What one pass draws, in torch's order: see `LatentValue.rsample_and_log_prob`."""
-        s = self.spec
         size, paths = (s.latent_dim, 1 + (s.paths if s.share else 0)) if s.latent else (0, 1)
         memory = {}
         if self._kernel.edges is not None:
@@ -207,11 +224,37 @@ class Plan:
         if s.latent:
             memory["prior"] = torch.empty(paths, s.batch, size)
         memory["action"] = torch.empty(s.batch, s.actions)
-        if s.latent:
+        if s.paths:
             memory["posterior"] = torch.empty(s.paths, s.batch, size)
             if s.share:
                 memory["share"] = torch.empty(s.paths, s.batch)
         return memory
+
+    def act(self, obs: np.ndarray) -> np.ndarray | None:
+        """Drawn actions in (−1, 1) ``(B, X)`` at observations ``(B, S)``, for `DensityActor.act`.
+
+        None where torch is to find them.
+        """
+        actor, rows = self._agent[0], len(obs)
+        parts = actor.latent_pi, actor.density
+        same = all(a is b for a, b in zip(parts, self._parts_acting, strict=True))
+        if not (
+            same and rows and obs.dtype.kind in "fiu" and self.actor.intact and not self._hooked
+        ):
+            return None
+        if self._acting is None or self._acting.spec.batch != rows:
+            self._acting = _Acting(self, rows)
+        spec, call, noise = self._acting.spec, self._acting.call, actor.noise
+        seen = torch.from_numpy(np.ascontiguousarray(obs, np.float32))
+        seen = seen if self._normalizer is None else self._normalizer(seen)
+        call.obs, calls = seen.data_ptr(), noise.calls
+        _draw(self._acting.noise, noise.generator("cpu"))
+        actions = np.empty((rows, spec.actions), np.float32)
+        to = ctypes.c_void_p(actions.ctypes.data)
+        if self._library.vaerl_sac_act(ctypes.byref(spec), ctypes.byref(call), to):
+            return actions
+        noise.calls = calls
+        return None
 
     def move_target(self, tau: float) -> None:
         """target ← target + τ (source − target)."""
@@ -224,10 +267,7 @@ class Plan:
         noise = agent.actor.noise
         calls = noise.calls
         for memory in self._noise[0 if follow else 1 :]:
-            generator = noise.generator("cpu")
-            for name, numbers in memory.items():
-                draw = torch.rand if name in ("uniform", "share") else torch.randn
-                draw(numbers.shape, generator=generator, out=numbers)
+            _draw(memory, noise.generator("cpu"))
         names = ("observations", "next_observations", "actions", "rewards", "dones", "discounts")
         given = [getattr(batch, name) for name in names]
         if self._normalizer is not None:
@@ -265,6 +305,38 @@ class Plan:
             self.actor.lend_gradient()
             agent.actor.optimizer.step()
         return dict(zip(INFO if learned else INFO[:-1], info, strict=False))
+
+
+class _Acting:
+    """Sizes and memory for drawing actions at some number of observations."""
+
+    def __init__(self, plan: Plan, rows: int) -> None:
+        self.spec = Spec.from_buffer_copy(plan.spec)
+        self.spec.batch, self.spec.threads, self.spec.half = rows, 1, 0
+        self.spec.paths, self.spec.share = 0, 0.0
+        sizes = (ctypes.c_int64 * 3)()
+        plan._library.vaerl_sac_sizes(ctypes.byref(self.spec), sizes)
+        self.noise, self._work = plan._noise_memory(self.spec), torch.zeros(sizes[0])
+        self.call = Call(
+            edges=address(plan._kernel.edges),
+            noise=_addresses([self.noise] * 2),
+            actor=FlatStruct(value=plan.actor.value.data_ptr()),
+            follow=1,
+            work=self._work.data_ptr(),
+        )
+
+
+def _addresses(memories: Sequence[dict[str, Tensor]]) -> Any:
+    """Of the noise of two passes."""
+    return (NoiseStruct * 2)(
+        *(NoiseStruct(**{k: v.data_ptr() for k, v in memory.items()}) for memory in memories)
+    )
+
+
+def _draw(memory: dict[str, Tensor], generator: torch.Generator) -> None:
+    for name, numbers in memory.items():
+        sampler = torch.rand if name in ("uniform", "share") else torch.randn
+        sampler(numbers.shape, generator=generator, out=numbers)
 
 
 def _parts(agent: Any) -> tuple[Any, ...]:

@@ -93,6 +93,10 @@ class DensityActor(BasePolicy):
 
         They equal those of `forward` up to rounding; None if there is no fast form.
         """
+        if self._fast.native is not None and not deterministic:
+            drawn = self._fast.native(obs)
+            if drawn is not None:
+                return drawn
         fast, calls = self._fast(self, self.density, self._trunks), self.noise.calls
         seen = None if fast is None else fast.rows(obs)
         if fast is None or seen is None:

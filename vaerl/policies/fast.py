@@ -94,6 +94,9 @@ class Fast:
     the policy's own `optimizer` is asked to say so.
     """
 
+    native: Callable[[np.ndarray], np.ndarray | None] | None = None
+    """What draws actions instead where a native update says so; it may return None."""
+
     def __init__(self) -> None:
         self._found: FastPolicy | None = None
         self._watch: _Watch | None = None
@@ -134,7 +137,7 @@ class Fast:
         return Fast()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_found": None, "_watch": None, "_optimizer": None}
+        return {"_found": None, "_watch": None, "_optimizer": None, "native": None}
 
 
 def _fold(

@@ -30,6 +30,8 @@ DENSITIES: dict[str, tuple[str, dict[str, Any]]] = {
     CVAE: ("cvae", {"num_auxiliary": 8}),
     DEEP: ("cvae", {"num_auxiliary": 8, "density_kwargs": {"latent_dims": (4, 4)}}),
 }
+BF16 = ", bf16"
+"""Ends the names of agents whose native update multiplies in bfloat16."""
 PPO_CVAE = "vaerl cvae, 32 codes"
 PPO_DENSITIES: dict[str, tuple[str, dict[str, Any]]] = {
     GAUSSIAN: ("gaussian", {}),
@@ -43,13 +45,17 @@ START = 300
 
 def sac(device: str) -> Group:
     """Whole `learn()` with default networks, batches of 256, one update a step."""
-    agents, missing = _off_policy(device, buffer_size=10_000, learning_starts=START)
+    options: dict[str, Any] = {"buffer_size": 10_000, "learning_starts": START}
+    agents, missing = _off_policy(device, **options)
+    agents |= _in_bfloat16(device, **options)
     steps = 25
     for agent in agents.values():
         agent.learn(START + steps)
     cases = _learning(agents, steps)
-    goals = [Goal(CVAE, 2.0, SB3), Goal(GAUSSIAN, 2.5, SB3)]
-    if SBX in agents:
+    one = torch.get_num_threads() == 1
+    goals = [Goal(CVAE, 1.9 if one else 2.5, SB3), Goal(CVAE + BF16, 2.4 if one else 3.0, SB3)]
+    goals += [] if one else [Goal(GAUSSIAN, 2.5, SB3)]
+    if SBX in agents and not one:
         goals.append(Goal(CVAE, 1.3, SBX))
     return Group("sac", f"SAC, learn() on {TASK}", "environment step", cases, goals, missing)
 
@@ -58,6 +64,7 @@ def update(device: str) -> Group:
     """The update alone: `train()` on a full buffer, without environment; ours also in torch."""
     options = {"buffer_size": 2_000, "learning_starts": START}
     agents, missing = _off_policy(device, sbx=False, **options)
+    agents |= _in_bfloat16(device, **options)
     agents |= {
         f"{name}, torch": make_sac(device, name, native=False, **options)
         for name in (GAUSSIAN, CVAE)
@@ -345,6 +352,12 @@ def _off_policy(
             missing[SBX] = str(error)
     agents |= {name: make_sac(device, name, env, **options) for name in DENSITIES}
     return agents, missing
+
+
+def _in_bfloat16(device: str, **options: Any) -> dict[str, Any]:
+    """Ours with products in bfloat16, where they can be."""
+    options["matmul_precision"] = "bf16"
+    return {name + BF16: make_sac(device, name, **options) for name in (GAUSSIAN, CVAE)}
 
 
 def _sbx_sac(device: str) -> Any:
