@@ -2,7 +2,8 @@
 
 Protocol. {Pendulum-v1, HalfCheetah-v5} × learners × seeds, all with stable-baselines3's defaults,
 one thread a run: `stable_baselines3.SAC` and `vaerl.agents.SAC` with a Gaussian policy, the latter
-also with a CVAE, each with the native update and without. A run's
+also with a CVAE, each with the native update, with factors of its products rounded to bfloat16, and
+in torch. A run's
 curve is the mean return of the training episodes that end in each tenth of it; reported are the
 means over the whole run and over its last fifth, and of 20 episodes with the best action after it.
 For files see `comparison`.
@@ -24,8 +25,10 @@ CURVES = Comparison(
     learners={
         "SB3": partial(SB3SAC, "MlpPolicy"),
         "vaerl": partial(SAC, "gaussian"),
+        "vaerl bf16": partial(SAC, "gaussian", matmul_precision="bf16"),
         "vaerl in torch": partial(SAC, "gaussian", native=False),
         "cvae": partial(SAC, "cvae"),
+        "cvae bf16": partial(SAC, "cvae", matmul_precision="bf16"),
         "cvae in torch": partial(SAC, "cvae", native=False),
     },
     steps={"Pendulum-v1": 8_000, "HalfCheetah-v5": 20_000},
