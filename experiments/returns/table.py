@@ -93,12 +93,14 @@ def draw(results: Results, out: Path) -> Path:
         curve = Curve(label, "", f"seed {r.cell['seed']}", steps, returns)
         panels.setdefault(str(r.cell["env"]), []).append(curve)
     with figure_style():
-        figure = new_figure(5.0 * len(panels), 3.6)
+        figure = new_figure(5.0 * len(panels), 4.2)
         axes = figure.subplots(1, len(panels), squeeze=False)[0]
+        signs: dict[str, Any] = {}
         for ax, (env, members) in zip(axes, panels.items(), strict=True):
             ylabel = "return of the best action"
             draw_curves(ax, members, ylabel=ylabel, title=env, summary=middle_and_interval)
-            ax.legend()
+            signs |= dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
+        figure.legend(signs.values(), signs, loc="outside lower left", ncols=2 * len(panels))
     return save_png(figure, folder / "returns.png")
 
 
