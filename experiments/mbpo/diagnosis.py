@@ -12,8 +12,6 @@ over states with at least `LEFT` steps to come, or up to an end.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +26,8 @@ from vaerl.densities.options import check_positive, check_seed
 from vaerl.dynamics import FitOptions, Transitions, fit, horizon_errors, replay_transitions
 from vaerl.dynamics.task import make_model
 from vaerl.experiments.mbpo.experiment import HIDDEN, MODEL_BASED
-from vaerl.lab.cells import Cell, Desk, Measured
+from vaerl.lab.cells import Desk, Measured
+from vaerl.lab.comparison import Training
 from vaerl.lab.experiment import Experiment, Results
 from vaerl.lab.record import plain
 from vaerl.lab.stats import interval
@@ -47,25 +46,13 @@ AT = (1, 5, 20)
 SHORT: dict[str, Any] = {"learning_starts": 200, "gradient_steps": 1}
 
 
-@dataclass(frozen=True)
-class Diagnosis(Cell):
+class Diagnosis(Training):
     """One training, and what is measured after it."""
-
-    env: str
-    learner: str
-    seed: int
-    steps: int
-    settings: Mapping[str, Any]
 
     @property
     def name(self) -> str:
         """Environment, learner, steps and seed."""
         return f"{self.env}-{self.learner}-{self.steps}-s{self.seed}".replace(" ", "-")
-
-    @property
-    def work(self) -> float:
-        """Environment steps."""
-        return float(self.steps)
 
 
 def run(
