@@ -34,6 +34,7 @@ from vaerl.agents.common import (
     signature_of,
 )
 from vaerl.densities.options import check_positive
+from vaerl.native.ppo import NativePPO
 from vaerl.policies import ActorCriticPolicy
 from vaerl.policies.chunk_actor_critic import ChunkActorCritic, Terms
 from vaerl.policies.decisions import Decisions
@@ -64,6 +65,8 @@ class PPO(Improver, DensityAgent, SB3PPO):
         clone_coef: weight of the divergence from the clone that the agent started from, in nats a
             state (`vaerl.policies.keep`).
         code_coef: weight of the information that actions hold on the codes, in nats a state.
+        native: use the native rollout and update where they are built and cover the agent
+            (`vaerl.native`).
         others: as in SB3; `target_kl` works with every density, since log π is exact.
 
     Raises:
@@ -109,8 +112,10 @@ class PPO(Improver, DensityAgent, SB3PPO):
         recognition_learning_rate: float = 1e-3,
         clone_coef: float = 0.0,
         code_coef: float = 0.0,
+        native: bool = True,
         **kwargs: Any,
     ) -> None:
+        self.native = native
         self.clone_coef, self.code_coef = clone_coef, code_coef
         self.recognition_steps = recognition_steps
         self.recognition_learning_rate = recognition_learning_rate
@@ -185,6 +190,24 @@ class PPO(Improver, DensityAgent, SB3PPO):
             else None
         )
 
+        self._native = NativePPO()
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "_native"]
+
+    def _prepare(self) -> None:
+        """Choose between the native way and torch, for what follows."""
+        beyond = ["native=False"] if not self.native else []
+        beyond += ["an entropy bonus"] if self.ent_coef else []
+        beyond += ["what keeps the ways of a clone"] if self.terms is not None else []
+        self._native.prepare(self, ", ".join(beyond))
+
+    def collect_rollouts(self, *args: Any, **kwargs: Any) -> bool:
+        """As in SB3."""
+        self._prepare()
+        with self._native.acting(self.policy):
+            return super().collect_rollouts(*args, **kwargs)
+
     def _check_options(self) -> None:
         check_positive("recognition_steps", self.recognition_steps, at_least=0)
         for name in ("clone_coef", "code_coef"):
@@ -219,11 +242,13 @@ class PPO(Improver, DensityAgent, SB3PPO):
                 floor = (torch.exp(log_prob - old_log_prob) - 1.0).abs().max()
             self.logger.record("train/latent_kl_floor", floor.item())
         self.policy.entropy_wanted = self.ent_coef != 0.0  # no gradient needs it then
+        self._prepare()
         given = self.ent_coef
         if self.terms is not None:
             self.policy.terms, self.ent_coef = self.terms, 1.0  # SB3 has one place for bonuses
         try:
-            super().train()
+            if not self._native.train(self):
+                super().train()
         finally:
             self.policy.entropy_wanted, self.ent_coef = True, given
         if self.terms is not None:

@@ -257,10 +257,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("options", OPTIONS)
 @pytest.mark.parametrize("density", ["gaussian", "cvae"])
 def test_the_update_is_sb3s(density: str, options: str) -> None:
-    """On one rollout, with the same minibatches: parameters, step count and logged numbers."""
+    """In torch, on one rollout, with the same minibatches: parameters, steps and what is logged."""
     agents = []
     for base in (stable_baselines3.PPO, PPO):
         kwargs = {"policy_kwargs": TINY | {"density": density}} | OPTIONS[options]
+        kwargs |= {"native": False} if base is PPO else {}
         agent = base(ActorCriticPolicy, TinyEnv(), **(FAST | {"batch_size": 16}), **kwargs)
         agent.learn(0)
         nothing = CallbackList([])

@@ -15,5 +15,5 @@ fi
     vaerl/native/*.cpp -o "$library"
 LD_PRELOAD=$("$cxx" -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 VAERL_NATIVE=$library \
     "${PYTHON:-.venv/bin/python}" -m pytest -q -p no:cacheprovider \
-    tests/native/test_update.py tests/native/test_latent.py \
-    -k "draws or bfloat16 or (the_one_in_torch and (2 or bound or codes))"
+    tests/native/test_update.py tests/native/test_latent.py tests/native/test_ppo.py \
+    -k "draws or bfloat16 or (the_one_in_torch and (2 or bound or codes or trunk or clipped))"

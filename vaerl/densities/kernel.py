@@ -37,6 +37,15 @@ class Kernel:
             edges=other.edges if self.edges is None else self.edges,
         )
 
+    def without(self, parameters: Sequence[Tensor]) -> Kernel:
+        """All but these parameters, with sizes as they are."""
+        gone = set(map(id, parameters))
+        weights, biases, network = (
+            [p for p in own if id(p) not in gone]
+            for own in (self.weights, self.biases, self.network)
+        )
+        return replace(self, weights=weights, biases=biases, network=network)
+
 
 def linear(layer: nn.Linear) -> tuple[Tensor, Tensor]:
     """Weight and bias."""

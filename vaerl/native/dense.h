@@ -75,7 +75,8 @@ inline Span share(int count, int part, int parts, int unit) {
 
 const int MAX_DEPTH = 8;
 
-// Linear layers of the given widths, a ReLU after each but the last. In flat memory: W b W b …
+// Linear layers of the given widths, a ReLU or tanh after each but the last. In flat memory:
+// W b W b …
 struct Network {
     int depth;
     int widths[MAX_DEPTH + 2];
@@ -83,6 +84,15 @@ struct Network {
     float* h[MAX_DEPTH + 2];    // activations: inputs first, outputs last
     float* d[MAX_DEPTH + 2];    // derivatives of the loss in these
     bool half;                  // products of factors rounded to bfloat16
+    bool tanh;
+
+    static Network of(int depth, const int32_t* hidden, int in, int out, int ld) {
+        Network made{};
+        made.depth = depth + 1, made.ld = ld;
+        made.widths[0] = in, made.widths[depth + 1] = out;
+        for (int l = 0; l < depth; l++) made.widths[l + 1] = hidden[l];
+        return made;
+    }
 
     int64_t weight(int l) const {  // place of W of layer l in flat memory; its b follows
         int64_t at = 0;
@@ -98,21 +108,40 @@ struct Network {
     }
 
     void forward(const float* flat, Span columns) const {
-        for (int l = 0; l < depth; l++)
+        for (int l = 0; l < depth; l++) {
+            const bool inner = l + 1 < depth;
             product({.m = widths[l + 1], .n = columns.size(), .k = widths[l],
                      .a = flat + weight(l), .lda = widths[l],
                      .b = h[l] + columns.begin, .ldb = ld,
                      .c = h[l + 1] + columns.begin, .ldc = ld,
-                     .bias = flat + bias(l), .floor = l + 1 < depth ? 0 : -INFINITY});
+                     .bias = flat + bias(l), .floor = inner && !tanh ? 0 : -INFINITY});
+            if (inner && tanh)
+                each(h[l + 1], widths[l + 1], columns,
+                     [](float* at) { store(at, hyperbolic_tangent(load(at))); });
+        }
     }
 
     // Derivatives in the activations, from d[depth] down to d[1].
     void back(const float* flat, Span columns) const {
-        for (int l = depth - 1; l > 0; l--)
+        for (int l = depth - 1; l > 0; l--) {
             product({.a_across = true, .m = widths[l], .n = columns.size(), .k = widths[l + 1],
                      .a = flat + weight(l), .lda = widths[l],
                      .b = d[l + 1] + columns.begin, .ldb = ld,
-                     .c = d[l] + columns.begin, .ldc = ld, .on = h[l] + columns.begin});
+                     .c = d[l] + columns.begin, .ldc = ld,
+                     .on = tanh ? nullptr : h[l] + columns.begin});
+            if (tanh)
+                each(d[l], widths[l], columns, [&](float* at) {
+                    V y = load(h[l] + (at - d[l]));
+                    store(at, load(at) * (1.0f - y * y));
+                });
+        }
+    }
+
+    // Calls visit(place) for every vector of some rows in these columns.
+    template <class Visit>
+    void each(float* from, int rows, Span columns, Visit visit) const {
+        for (int r = 0; r < rows; r++)
+            for (int c = columns.begin; c < columns.end; c += LANES) visit(from + (int64_t)r * ld + c);
     }
 
     // Derivatives in `part` of `parts` of the parameters, summed over columns [0, count).

@@ -7,14 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
 
-Groups = Sequence[Sequence[Tensor]]
-"""Tensors that lie side by side; every group begins at a multiple of 16 floats."""
-
-
-class Uncovered(Exception):
-    """The native update does not cover the agent; the message names the part."""
+from vaerl.native.covered import Groups, Uncovered
 
 
 class FlatStruct(ctypes.Structure):
@@ -103,18 +97,3 @@ class Flat:
         """Tell torch what the kernel has changed."""
         self.steps += 1
         torch.autograd.graph.increment_version(self.tensors)
-
-
-def check_adam(optimizer: Any, groups: Groups, name: str) -> None:
-    """Raise `Uncovered` unless it is plain Adam over exactly these tensors, each once."""
-    parameters = [tensor for group in groups for tensor in group]
-    if type(optimizer) is not torch.optim.Adam or len(optimizer.param_groups) != 1:
-        raise Uncovered(f"the {name}'s optimizer {type(optimizer).__name__}")
-    if not all(parameter.requires_grad for parameter in parameters):
-        raise Uncovered(f"frozen parameters of the {name}")
-    group = optimizer.param_groups[0]
-    changed = [key for key in ("weight_decay", "amsgrad", "maximize") if group[key]]
-    if changed:
-        raise Uncovered(f"{changed[0]} of the {name}'s optimizer")
-    if sorted(map(id, group["params"])) != sorted(map(id, parameters)):
-        raise Uncovered(f"the {name}'s optimizer, which steps other parameters")

@@ -2,8 +2,7 @@
 // vaerl/densities/cvae.py is the definition. With fixed codes the same of the exact log-density.
 #include <algorithm>
 
-#include "film.h"
-#include "mixture.h"
+#include "generative.h"
 #include "pair.h"
 
 namespace {
@@ -32,32 +31,29 @@ struct LatentCall {
 struct Worker {
     const LatentSpec& s;
     const LatentCall& call;
-    Film decoder, encoder;
-    Mixture prior;
-    Normal event, posterior;
-    V *route, *inference, *x, *rows, *noise, *component, *log_w, *shares, *dz, *dq;
+    Generative p;
+    Film encoder;
+    Normal posterior;
+    V *inference, *x, *rows, *shares, *dq;
 
     Worker(Arena& arena, const LatentSpec& s, const LatentCall& call) : s(s), call(call) {
         const int Z = s.latent_dim;
-        decoder = Film(arena, Z, s.hidden, 2 * s.events, s.blocks);
+        Mixture prior(arena, s.components, Z, s.learned, range_of(s.prior_range), call.edges,
+                      s.weighted);
+        p = Generative(arena, s.paths, Z, s.hidden, s.events, s.blocks, prior,
+                       range_of(s.action_range));
         encoder = Film(arena, s.events, s.hidden, 2 * Z, s.blocks);
-        prior = Mixture(arena, s.components, Z, s.learned, range_of(s.prior_range), call.edges,
-                        s.weighted);
-        event = Normal(arena, s.events, range_of(s.action_range));
         posterior = Normal(arena, Z, range_of(s.latent_range));
-        route = arena.vectors(s.paths * decoder.step());
         inference = arena.vectors(encoder.step());
         x = arena.vectors(s.events), dq = arena.vectors(2 * Z);
-        rows = arena.vectors(std::max({decoder.rows(), encoder.rows(), prior.rows()}));
-        noise = arena.vectors(s.paths * Z), shares = arena.vectors(s.paths * s.components);
-        component = arena.vectors(s.paths), log_w = arena.vectors(s.paths);
-        dz = arena.vectors(rows_of(std::max(Z, s.events)));
+        rows = arena.vectors(std::max({p.decoder.rows(), encoder.rows(), prior.rows()}));
+        shares = arena.vectors(s.paths * s.components);
     }
 
     // Calls visit(layer, its parameters) for all layers of both networks.
     template <class Visit>
     float* each(float* flat, Visit visit) {
-        return encoder.each(decoder.each(flat, visit), visit);
+        return encoder.each(p.decoder.each(flat, visit), visit);
     }
 
     int64_t size() {
@@ -92,56 +88,53 @@ struct Worker {
     }
 
     void tile(int m, int first) {
-        const int k = s.paths;
         take(call.x, s.events, m, first, x);
-        decoder.load_tile(take(call.decoder, decoder.rows(), m, first, rows), LANES);
-        prior.load_tile(take(call.prior, prior.rows(), m, first, rows), LANES);
-        if (!s.frozen) {
-            encoder.load_tile(take(call.encoder, encoder.rows(), m, first, rows), LANES);
-            for (int j = 0; j < s.events; j++) inference[encoder.x() + j] = x[j];
-            encoder.forward(inference);
-            posterior.read(inference + encoder.y());
-        }
-        V highest = all(-INFINITY), total{}, mean{};
-        for (int i = 0; i < k; i++) {
-            log_w[i] = weigh(i, m, first);
-            highest = larger(log_w[i], highest);
-            mean += log_w[i] / (float)k;
-        }
-        for (int i = 0; i < k; i++) total += log_w[i] = exponential(log_w[i] - highest);
-        for (int i = 0; i < k; i++) log_w[i] = s.average ? all(1.0f / k) : log_w[i] / total;
-        V bound = s.average ? mean : highest + logarithm(total) - std::log((float)k);
+        p.decoder.load_tile(take(call.decoder, p.decoder.rows(), m, first, rows), LANES);
+        p.prior.load_tile(take(call.prior, p.prior.rows(), m, first, rows), LANES);
+        V bound = s.frozen ? p.log_prob(x, call.noise) : weigh(m, first);
         give(&bound, 1, m, first, call.bound);
         if (!call.d_decoder) return;
 
         V upstream = all(1.0f);
         if (call.upstream) take(call.upstream, 1, m, first, &upstream);
         for (int lane = s.batch - first; lane < LANES; lane++) upstream[lane] = 0;
-        back(upstream, m, first);
+        s.frozen ? p.log_prob_back(upstream, x) : back(upstream, m, first);
+        p.decoder.store_tile((float*)rows, LANES);
+        give(rows, p.decoder.rows(), m, first, call.d_decoder);
+        p.prior.store_tile((float*)rows, LANES);
+        give(rows, p.prior.rows(), m, first, call.d_prior);
+    }
+
+    // The bound; p.weight then holds each path's share in its derivative.
+    V weigh(int m, int first) {
+        encoder.load_tile(take(call.encoder, encoder.rows(), m, first, rows), LANES);
+        for (int j = 0; j < s.events; j++) inference[encoder.x() + j] = x[j];
+        encoder.forward(inference);
+        posterior.read(inference + encoder.y());
+        V highest = all(-INFINITY), total{}, mean{};
+        for (int i = 0; i < s.paths; i++) {
+            p.weight[i] = log_weight(i, m, first);
+            highest = larger(p.weight[i], highest);
+            mean += p.weight[i] / (float)s.paths;
+        }
+        for (int i = 0; i < s.paths; i++) total += p.weight[i] = exponential(p.weight[i] - highest);
+        for (int i = 0; i < s.paths; i++)
+            p.weight[i] = s.average ? all(1.0f / s.paths) : p.weight[i] / total;
+        return s.average ? mean : highest + logarithm(total) - std::log((float)s.paths);
     }
 
     // log w of path i.
-    V weigh(int i, int m, int first) {
-        const int Z = s.latent_dim;
-        V *path = route + i * decoder.step(), *z = path + decoder.x(), *e = noise + i * Z;
-        if (s.frozen) {
-            const float* code = call.noise + (int64_t)i * (Z + 1);
-            component[i] = prior.component(all(code[0]));
-            for (int j = 0; j < Z; j++) e[j] = all(code[1 + j]);
-            prior.place(component[i], e, z);
-        } else {
-            take(call.noise, Z, i * s.members + m, first, e);
-            for (int j = 0; j < Z; j++) z[j] = posterior.mean[j] + posterior.sigma[j] * e[j];
-        }
-        decoder.forward(path);
-        event.read(path + decoder.y());
-        V log_x = event.log_prob(x);
-        if (s.frozen) return log_x;
-        V log_p = prior.log_prob(z, shares + i * s.components), log_q = posterior.log_prob(z);
-        V log_w = log_x + call.kl_weight * (log_p - log_q);
-        give(&log_p, 1, i * s.members + m, first, call.log_p);
-        give(&log_q, 1, i * s.members + m, first, call.log_q);
-        give(&log_w, 1, i * s.members + m, first, call.log_w);
+    V log_weight(int i, int m, int first) {
+        const int Z = s.latent_dim, at = i * s.members + m;
+        V *z = p.z(i), *e = p.noise + i * Z;
+        take(call.noise, Z, at, first, e);
+        for (int j = 0; j < Z; j++) z[j] = posterior.mean[j] + posterior.sigma[j] * e[j];
+        p.decode(i);
+        V log_p = p.prior.log_prob(z, shares + i * s.components), log_q = posterior.log_prob(z);
+        V log_w = p.event.log_prob(x) + call.kl_weight * (log_p - log_q);
+        give(&log_p, 1, at, first, call.log_p);
+        give(&log_q, 1, at, first, call.log_q);
+        give(&log_w, 1, at, first, call.log_w);
         return log_w;
     }
 
@@ -149,17 +142,13 @@ struct Worker {
         const int Z = s.latent_dim;
         for (int j = 0; j < 2 * Z; j++) dq[j] = V{};
         for (int i = 0; i < s.paths; i++) {
-            V *path = route + i * decoder.step(), *e = noise + i * Z;
-            V d = upstream * log_w[i], weight = log_w[i];
-            event.read(path + decoder.y());
-            event.log_prob_back(d, x, path + decoder.d_y());
-            decoder.backward(path, dz);
-            if (s.frozen) {
-                prior.place_back(component[i], e, dz);
-                continue;
-            }
+            V *path = p.path(i), *e = p.noise + i * Z, *dz = p.dz;
+            V weight = p.weight[i], d = upstream * weight;
+            p.event.read(path + p.decoder.y());
+            p.event.log_prob_back(d, x, path + p.decoder.d_y());
+            p.decoder.backward(path, dz);
             d *= call.kl_weight;
-            prior.log_prob_back(d, path + decoder.x(), shares + i * s.components, dz);
+            p.prior.log_prob_back(d, p.z(i), shares + i * s.components, dz);
             V through = s.gradient == DREG ? weight : s.gradient == WAKE ? 1.0f - weight : all(1.0f);
             for (int j = 0; j < Z; j++) {
                 V pull = d * e[j] * posterior.precision[j];  // of −log q(z), as a function of z
@@ -172,17 +161,12 @@ struct Worker {
                 }
             }
         }
-        decoder.add(route, s.paths);
-        decoder.store_tile((float*)rows, LANES);
-        give(rows, decoder.rows(), m, first, call.d_decoder);
-        prior.store_tile((float*)rows, LANES);
-        give(rows, prior.rows(), m, first, call.d_prior);
-        if (s.frozen) return;
+        p.decoder.add(p.route, s.paths);
         for (int j = 0; j < Z; j++) {
             inference[encoder.d_y() + j] = dq[j];
             inference[encoder.d_y() + Z + j] = dq[Z + j] * posterior.slope[j];
         }
-        encoder.backward(inference, dz);
+        encoder.backward(inference, p.dz);
         encoder.add(inference, 1);
         encoder.store_tile((float*)rows, LANES);
         give(rows, encoder.rows(), m, first, call.d_encoder);

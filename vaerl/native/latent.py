@@ -17,10 +17,11 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from vaerl.native.covered import MAX_BLOCKS
 from vaerl.native.library import Missing, address, field, fields, load
 
 GRADIENTS = ("total", "stl", "dreg", "wake")
-MAX_BLOCKS, MAX_THREADS = 4, 2
+MAX_THREADS = 2
 MAX_PATHS = 256
 """More at once would not fit into a processor's cache."""
 

@@ -72,6 +72,10 @@ def _open(path: Path) -> ctypes.CDLL:
         ctypes.c_float,
         ctypes.c_int64,
     )
+    library.vaerl_ppo_layout.restype = ctypes.c_int64
+    library.vaerl_ppo_sizes.restype = None
+    library.vaerl_ppo_act.restype = ctypes.c_int
+    library.vaerl_ppo_update.restype = ctypes.c_int
     library.vaerl_latent_layout.restype = ctypes.c_int64
     library.vaerl_latent_work.restype = ctypes.c_int64
     library.vaerl_latent.restype = None

@@ -48,8 +48,9 @@ struct Update {
           alpha(0), arena{call.work} {
         for (int w = 0; w < threads; w++) head[w] = Head(arena, spec, call.edges);
         const int inputs = spec.states + spec.actions;
-        actor = network(spec.trunk_depth, spec.trunk, spec.states, head[0].rows());
-        critic = network(spec.critic_depth, spec.critic, inputs, 1);
+        actor = Network::of(spec.trunk_depth, spec.trunk, spec.states, head[0].rows(), ld);
+        critic = Network::of(spec.critic_depth, spec.critic, inputs, 1, ld);
+        actor.half = critic.half = spec.half;
         actor.h[0] = rows(inputs);  // below the states lie own actions
         for (int l = 1; l <= actor.depth; l++) {
             actor.h[l] = rows(actor.widths[l]);
@@ -71,14 +72,6 @@ struct Update {
         int total = 0;
         for (int l = 1; l < critic.depth; l++) total += critic.widths[l];
         return total;
-    }
-
-    Network network(int depth, const int32_t* widths, int in, int out) const {
-        Network made{};
-        made.depth = depth + 1, made.ld = ld, made.half = spec.half;
-        made.widths[0] = in, made.widths[depth + 1] = out;
-        for (int l = 0; l < depth; l++) made.widths[l + 1] = widths[l];
-        return made;
     }
 
     // Critic i as thread w works on it, from inputs to a row of values, with the activations of

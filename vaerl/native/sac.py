@@ -15,12 +15,21 @@ from torch import Tensor, nn
 from vaerl.densities.kernel import Kernel
 from vaerl.densities.latent import ROWS_AT_ONCE
 from vaerl.finite import check_loss
-from vaerl.native.flat import Flat, FlatStruct, Uncovered, check_adam
+from vaerl.native.covered import (
+    MAX_BLOCKS,
+    MAX_DEPTH,
+    Hooks,
+    Uncovered,
+    check_adam,
+    check_tensors,
+    layers_of,
+)
+from vaerl.native.flat import Flat, FlatStruct
 from vaerl.native.library import Missing, address, field, fields, load
 from vaerl.policies.fast import Trunks
 
 NOTHING, _, ALL = range(3)  # what the library has updated, see sac.cpp
-MAX_DEPTH, MAX_BLOCKS, MAX_THREADS = 8, 4, 2
+MAX_THREADS = 2
 BF16 = "bf16"
 PRECISIONS = ("float32", BF16)
 """Of the factors of matrix products."""
@@ -143,7 +152,7 @@ class Plan:
         actor, critic, _ = networks = self._agent[:3]
         kernel, trunk, self._normalizer = _actor(actor, rows)
         critics = [_critic(each, self._normalizer) for each in networks[1:]]
-        _check_tensors([p for network in networks for p in network.parameters()])
+        check_tensors([p for network in networks for p in network.parameters()])
         learned = agent.ent_coef_optimizer is not None
         below = [[p] for layer in trunk for p in (layer.weight, layer.bias)]
         own = [*below, kernel.weights, kernel.biases, kernel.network]
@@ -155,13 +164,8 @@ class Plan:
         check_adam(critic.optimizer, values, "critic")
         if learned:
             check_adam(agent.ent_coef_optimizer, [[agent.log_ent_coef]], "temperature")
-        self._hooks = [
-            hooks
-            for module in (m for network in networks for m in network.modules())
-            for hooks in (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks)
-        ]
-        self._before = [o._optimizer_step_pre_hooks for o in self._agent[3:] if o is not None]
-        if self._hooked:
+        self._hooks = Hooks(networks, [o for o in self._agent[3:] if o is not None])
+        if self._hooks:
             raise Uncovered("hooks")
 
         self._made_for = self._setting(agent)
@@ -201,19 +205,13 @@ class Plan:
             and self._setting(agent) == self._made_for
             and all(a is b for a, b in zip(_parts(agent), self._agent, strict=True))
             and all(flat is None or flat.intact for flat in flats)
-            and not self._hooked
+            and not self._hooks
         )
 
     @staticmethod
     def _setting(agent: Any) -> tuple[int, str]:
         """Number of threads and precision."""
         return min(torch.get_num_threads(), MAX_THREADS), agent.matmul_precision
-
-    @property
-    def _hooked(self) -> bool:
-        """Whether anything wants to be called in between, besides checks of gradients."""
-        hooks = (hook for hooks in self._before for hook in hooks.values())
-        return any(self._hooks) or not all(getattr(hook, "only_checks", False) for hook in hooks)
 
     def _noise_memory(self, s: Spec) -> dict[str, Tensor]:
         """What one pass draws, in torch's order: see `LatentValue.rsample_and_log_prob`."""
@@ -239,7 +237,7 @@ class Plan:
         parts = actor.latent_pi, actor.density
         same = all(a is b for a, b in zip(parts, self._parts_acting, strict=True))
         if not (
-            same and rows and obs.dtype.kind in "fiu" and self.actor.intact and not self._hooked
+            same and rows and obs.dtype.kind in "fiu" and self.actor.intact and not self._hooks
         ):
             return None
         if self._acting is None or self._acting.spec.batch != rows:
@@ -359,7 +357,7 @@ def _actor(actor: Any, rows: int) -> tuple[Kernel, list[nn.Linear], nn.Module | 
         raise Uncovered("these options of the density")
     if actor.num_auxiliary * rows > ROWS_AT_ONCE:
         raise Uncovered(f"{actor.num_auxiliary} paths for {rows} states")
-    return kernel, _layers(trunks.networks[0]), trunks.normalizer
+    return kernel, layers_of(trunks.networks[0]), trunks.normalizer
 
 
 def _critic(critic: Any, normalizer: nn.Module | None) -> list[list[nn.Linear]]:
@@ -368,28 +366,7 @@ def _critic(critic: Any, normalizer: nn.Module | None) -> list[list[nn.Linear]]:
     trunks = Trunks.of(critic, [critic.features_extractor], critic.q_networks) if plain else None
     if trunks is None or trunks.normalizer is not normalizer:
         raise Uncovered(f"critic {type(critic).__name__} with these options or observations")
-    stacks = [_layers(network) for network in trunks.networks]
+    stacks = [layers_of(network) for network in trunks.networks]
     if len({tuple(layer.out_features for layer in layers) for layers in stacks}) != 1:
         raise Uncovered("critics of different sizes")
     return stacks
-
-
-def _layers(network: nn.Module) -> list[nn.Linear]:
-    """The linear layers of a stack with a ReLU between any two, and maybe behind the last."""
-    linear: list[Any] = list(network.children())[::2]
-    relus = list(network.children())[1::2]
-    plain = type(network) is nn.Sequential and len(linear) <= MAX_DEPTH
-    if not plain or any(type(layer) is not nn.Linear or layer.bias is None for layer in linear):
-        raise Uncovered("networks other than stacks of linear layers and ReLUs")
-    if any(type(layer) is not nn.ReLU for layer in relus):
-        raise Uncovered("activations other than ReLU")
-    return linear
-
-
-def _check_tensors(tensors: Sequence[Tensor]) -> None:
-    if any(t.dtype != torch.float32 or t.device.type != "cpu" for t in tensors):
-        raise Uncovered("parameters other than float32 on a CPU")
-    if len({t.data_ptr() for t in tensors}) != len(tensors):
-        raise Uncovered("shared parameters")
-    if any(t._backward_hooks for t in tensors):
-        raise Uncovered("hooks")

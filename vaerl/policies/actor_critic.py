@@ -253,6 +253,11 @@ class ActorCriticPolicy(DensityPolicy, SB3ActorCriticPolicy):
         graph = torch.compiler.is_compiling() or torch.jit.is_tracing()
         if not self.training and self.codes is not None and not graph:
             self.codes.refresh(self.density, self.noise)
+        step = None if deterministic or self._fast.native is None else self._fast.native(obs)
+        if step is not None:
+            actions, values, log_prob = step
+            check_actions(actions.numpy())
+            return actions.reshape(-1, *self.action_space.shape), values, log_prob
         with torch.inference_mode(not torch.is_grad_enabled()):
             fast = self._fast_step(obs)
             if fast is not None:

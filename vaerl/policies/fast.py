@@ -94,7 +94,7 @@ class Fast:
     the policy's own `optimizer` is asked to say so.
     """
 
-    native: Callable[[np.ndarray], np.ndarray | None] | None = None
+    native: Callable[[Any], Any] | None = None
     """What draws actions instead where a native update says so; it may return None."""
 
     def __init__(self) -> None:
