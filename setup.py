@@ -16,7 +16,9 @@ AVX512 = [*AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mprefe
 VARIANTS = {"base": (4, [])}  # name → floats in a vector, flags
 if platform.machine().lower() in ("x86_64", "amd64"):
     VARIANTS |= {"avx2": (8, AVX2), "avx512": (16, AVX512)}
-SOURCES = [f"vaerl/native/{name}.cpp" for name in ("bfloat16", "latent", "ppo", "product", "sac")]
+SOURCES = [
+    f"vaerl/native/{name}.cpp" for name in ("bfloat16", "latent", "ppo", "product", "sac", "sample")
+]
 HEADERS = [
     f"vaerl/native/{name}.h"
     for name in ("dense", "film", "generative", "head", "mixture", "pair", "product", "vector")

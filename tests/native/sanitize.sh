@@ -16,4 +16,5 @@ fi
 LD_PRELOAD=$("$cxx" -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 VAERL_NATIVE=$library \
     "${PYTHON:-.venv/bin/python}" -m pytest -q -p no:cacheprovider \
     tests/native/test_update.py tests/native/test_latent.py tests/native/test_ppo.py \
+    tests/native/test_sample.py \
     -k "draws or bfloat16 or (the_one_in_torch and (2 or bound or codes or trunk or clipped))"

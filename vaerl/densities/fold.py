@@ -25,12 +25,11 @@ from torch.nn import functional
 from vaerl.densities.base import ConditionalValue, Folded, Standardise
 from vaerl.densities.noise import Noise, candidate_codes, standard_normal, uniform
 from vaerl.densities.normal import DiagonalNormal, GaussianValue, MixtureValue, NormalMixture
+from vaerl.native.sample import Sampler, make_sampler, suits
 from vaerl.nets import FILM_SCALE, FiLMNet, log_shares, smooth_range_terms
 
 Range = tuple[float, float]
 """Bounds of a log σ, in nats."""
-
-
 NARROW = 16
 """Outputs below which a batched product is several times as fast the other way round, Wᵀ xᵀ."""
 
@@ -313,6 +312,20 @@ class FoldedDensity(Folded):
         self._raw = inputs is None
         self._candidates: dict[int, Tensor] = {}
         self._codes: _Codes | None = None
+        self._sampler: Sampler | None = None
+        self._uncovered = len(layers) > 1
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_sampler": None}
+
+    def _native(self, context: Tensor) -> Sampler | None:
+        """The native library's form, where it covers the density and these contexts."""
+        if self._uncovered or not suits(context):
+            return None
+        if self._sampler is None:
+            self._sampler = make_sampler(self._steps, self._head, self._layers)
+            self._uncovered = self._sampler is None
+        return self._sampler
 
     def _given(self, context: Tensor) -> tuple[Tensor, ...]:
         """FiLM coefficients of all layers from the top down, then the inputs of the head."""
@@ -321,6 +334,9 @@ class FoldedDensity(Folded):
         return context.split_with_sizes(self._sizes, dim=-1)
 
     def __call__(self, context: Tensor, generator: Noise = None) -> Tensor:
+        native = self._native(context)
+        if native is not None:
+            return native(context, generator)
         given, depth = self._given(context), len(self._layers)
         x = self._head.draw(given[depth:], context, generator)
         for layer, film in zip(self._layers, given, strict=False):

@@ -6,9 +6,7 @@ k paths, E members, B rows, X event and Z latent dimensions.
 from __future__ import annotations
 
 import ctypes
-import functools
 import os
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -18,7 +16,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from vaerl.native.covered import MAX_BLOCKS
-from vaerl.native.library import Missing, address, field, fields, load
+from vaerl.native.library import Missing, address, field, fields, load, matching, workspace
 
 GRADIENTS = ("total", "stl", "dreg", "wake")
 MAX_THREADS = 2
@@ -142,17 +140,7 @@ def way(kernel: Any) -> str:
 
 def library() -> ctypes.CDLL | None:
     """The native library; None where there is none."""
-    return _library(os.environ.get("VAERL_NATIVE") or None)
-
-
-@functools.cache
-def _library(wanted: str | None) -> ctypes.CDLL | None:
-    try:
-        _, found = load(wanted)
-    except Missing:
-        return None
-    size = ctypes.sizeof(Spec) * 65536 + ctypes.sizeof(Call)
-    return found if found.vaerl_latent_layout() == size else None
+    return matching(os.environ.get("VAERL_NATIVE") or None, "latent", Spec, Call)
 
 
 class _Bound(torch.autograd.Function):
@@ -224,23 +212,12 @@ class _Inputs(NamedTuple):
             *map(address, (self.edges, self.network, upstream)),
             self.kl_weight,
             *map(address, (*outputs, *found)),
-            _workspace(native.vaerl_latent_work(ctypes.byref(s))).data_ptr(),
+            workspace(native.vaerl_latent_work(ctypes.byref(s))).data_ptr(),
         )
         native.vaerl_latent(ctypes.byref(s), ctypes.byref(call))
         if not gradient:
             return outputs, None
         return outputs, (*found[:3], network.sum(0) if s.threads > 1 else network[0])
-
-
-_LOCAL = threading.local()
-
-
-def _workspace(size: int) -> Tensor:
-    """Memory that this thread uses again and again."""
-    kept: Tensor | None = getattr(_LOCAL, "memory", None)
-    if kept is None or len(kept) < size:
-        kept = _LOCAL.memory = torch.zeros(size)
-    return kept
 
 
 def unhooked(modules: Sequence[nn.Module]) -> bool:

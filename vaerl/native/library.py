@@ -10,6 +10,7 @@ import ctypes
 import functools
 import os
 import struct
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -76,10 +77,24 @@ def _open(path: Path) -> ctypes.CDLL:
     library.vaerl_ppo_sizes.restype = None
     library.vaerl_ppo_act.restype = ctypes.c_int
     library.vaerl_ppo_update.restype = ctypes.c_int
+    library.vaerl_sample_layout.restype = ctypes.c_int64
+    library.vaerl_sample_sizes.restype = None
+    library.vaerl_sample.restype = None
     library.vaerl_latent_layout.restype = ctypes.c_int64
     library.vaerl_latent_work.restype = ctypes.c_int64
     library.vaerl_latent.restype = None
     return library
+
+
+@functools.cache
+def matching(wanted: str | None, name: str, spec: Any, call: Any) -> ctypes.CDLL | None:
+    """The library, if it is there and lays out these structures for `name` as Python does."""
+    try:
+        found = load(wanted)[1]
+    except Missing:
+        return None
+    size = ctypes.sizeof(spec) * 65536 + ctypes.sizeof(call)
+    return found if getattr(found, f"vaerl_{name}_layout")() == size else None
 
 
 def fields(kind: Any, names: str) -> list[tuple[str, Any]]:
@@ -95,6 +110,17 @@ def field(value: Any) -> Any:
 def address(tensor: torch.Tensor | None) -> int | None:
     """Where its numbers lie."""
     return None if tensor is None else tensor.data_ptr()
+
+
+_LOCAL = threading.local()
+
+
+def workspace(size: int) -> torch.Tensor:
+    """Memory that this thread uses again and again."""
+    kept: torch.Tensor | None = getattr(_LOCAL, "memory", None)
+    if kept is None or len(kept) < size:
+        kept = _LOCAL.memory = torch.zeros(size)
+    return kept
 
 
 def lines() -> list[tuple[str, str]]:

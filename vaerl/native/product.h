@@ -69,22 +69,22 @@ void pack(const float* from, int ld, bool along, int count, int k, int width, fl
     }
 }
 
-template <class Word, int ROWS>
+template <class Word, int ROWS, int VECTORS>
 void tile(const Factors& f, int row, int column, const float* a, const float* b) {
-    V total[ROWS][WIDE] = {};
+    V total[ROWS][VECTORS] = {};
     for (int k = 0; k < f.k; k += Word::TERMS, a += TALL, b += WIDE * LANES) {
-        V factor[WIDE];
-        for (int j = 0; j < WIDE; j++) factor[j] = load(b + j * LANES);
+        V factor[VECTORS];
+        for (int j = 0; j < VECTORS; j++) factor[j] = load(b + j * LANES);
         for (int i = 0; i < ROWS; i++)
-            for (int j = 0; j < WIDE; j++) total[i][j] = Word::add(total[i][j], a[i], factor[j]);
+            for (int j = 0; j < VECTORS; j++) total[i][j] = Word::add(total[i][j], a[i], factor[j]);
     }
     for (int i = 0; i < ROWS; i++)
-        for (int j = 0; j < WIDE; j++) {
+        for (int j = 0; j < VECTORS; j++) {
             const int left = f.n - column - j * LANES;
             const int64_t at = (int64_t)(row + i) * f.ldc + column + j * LANES;
             V value = total[i][j];
             if (f.bias) value += f.bias[row + i];
-            value = value < f.floor ? all(f.floor) : value;  // NaN stays
+            if (f.floor > -INFINITY) value = value < f.floor ? all(f.floor) : value;  // NaN stays
             if (f.on) value = some(f.on + at, left) > 0.0f ? value : V{};
             if (left >= LANES) store(f.c + at, value);
             else if (left > 0) memcpy(f.c + at, &value, left * sizeof(float));
@@ -93,7 +93,8 @@ void tile(const Factors& f, int row, int column, const float* a, const float* b)
 
 template <class Word, int ROWS>
 void tile_of(int rows, const Factors& f, int row, int column, const float* a, const float* b) {
-    if (rows >= ROWS) return tile<Word, ROWS>(f, row, column, a, b);
+    if (rows >= ROWS && f.n - column > LANES) return tile<Word, ROWS, WIDE>(f, row, column, a, b);
+    if (rows >= ROWS) return tile<Word, ROWS, 1>(f, row, column, a, b);
     if constexpr (ROWS > 1) tile_of<Word, ROWS - 1>(rows, f, row, column, a, b);
 }
 
