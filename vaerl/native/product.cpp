@@ -28,3 +28,9 @@ void vaerl_product(int bfloat16, const int* across, const int* sizes, const floa
     bfloat16 ? product_bfloat16(factors) : product_float32(factors);
 }
 }
+
+int64_t packed_size(int m, int k) { return (panels(m, k) + 15) / 16 * 16; }
+
+void pack_float32(const Factors& f, float* to) {
+    pack<Float32>(f.a, f.lda, f.a_across, f.m, f.k, TALL, to);
+}

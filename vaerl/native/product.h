@@ -11,19 +11,22 @@
 // below floor, and 0 where `on` (laid out as c) is not positive. `across` factors are transposed.
 struct Factors {
     bool a_across = false, b_across = false;
-    int m, n, k;
-    const float* a;
-    int lda;
-    const float* b;
-    int ldb;
-    float* c;
-    int ldc;
+    int m = 0, n = 0, k = 0;
+    const float* a = nullptr;
+    int lda = 0;
+    const float* b = nullptr;
+    int ldb = 0;
+    float* c = nullptr;
+    int ldc = 0;
     const float* bias = nullptr;
     float floor = -INFINITY;
     const float* on = nullptr;
+    const float* packed = nullptr;  // a, as `pack_float32` leaves it
 };
 
 void product_float32(const Factors& f);
+int64_t packed_size(int m, int k);
+void pack_float32(const Factors& f, float* to);  // of its a
 bool has_bfloat16();
 void product_bfloat16(const Factors& f);  // of factors rounded to bfloat16, sums in float32
 
@@ -39,6 +42,9 @@ inline V some(const float* from, int count) {
     if (count > 0) memcpy(&value, from, count * sizeof(float));
     return value;
 }
+
+// Floats of a packed factor with m rows.
+inline int64_t panels(int m, int words) { return (int64_t)(m + TALL - 1) / TALL * TALL * words + LANES; }
 
 // Packs [0, count) of a factor in panels of `width`, one word for each term of the sums, or for
 // each TERMS of them. `along`: numbers of a panel lie side by side, else the terms do. What goes
@@ -102,10 +108,11 @@ template <class Word>
 void multiply(const Factors& f) {
     thread_local std::vector<float> memory;
     const int width = WIDE * LANES, words = (f.k + Word::TERMS - 1) / Word::TERMS;
-    const int64_t size = (int64_t)(f.m + TALL - 1) / TALL * TALL * words + LANES;
+    const int64_t size = f.packed ? 0 : panels(f.m, words);
     if ((int64_t)memory.size() < size + width * words) memory.resize(size + width * words);
-    float *a = memory.data(), *b = a + size;
-    pack<Word>(f.a, f.lda, f.a_across, f.m, f.k, TALL, a);
+    float *b = memory.data() + size, *own = memory.data();
+    const float* a = f.packed ? f.packed : own;
+    if (!f.packed) pack<Word>(f.a, f.lda, f.a_across, f.m, f.k, TALL, own);
     for (int column = 0; column < f.n; column += width) {
         const int64_t from = f.b_across ? (int64_t)column * f.ldb : column;
         pack<Word>(f.b + from, f.ldb, !f.b_across, f.n - column < width ? f.n - column : width, f.k, width, b);

@@ -20,7 +20,7 @@ struct Spec {
 // What one call reads and writes. Contexts are `member_step` and `row_step` floats apart, all else
 // lies in rows, member by member.
 struct Call {
-    const float *context, *flat, *uniform, *head_noise, *layer_noise;
+    const float *context, *packed, *uniform, *head_noise, *layer_noise;
     int64_t member_step, row_step;
     float *out, *work;
 };
@@ -51,22 +51,30 @@ struct Sampler {
     float* rows(int count) { return arena.take((int64_t)count * ld); }
     int out() const { return s.layer ? s.events : s.size; }
 
-    int64_t numbers() const {  // of one member
+    // Calls matrix(inputs, outputs) and vector(size) for the parameters of a member.
+    template <class Matrix, class Vector>
+    static void each_part(const Spec& s, Matrix matrix, Vector vector) {
+        for (int l = 0; l < s.depth; l++) matrix(s.widths[l], s.widths[l + 1]), vector(s.widths[l + 1]);
+        if (s.head != FIXED) vector(s.size);
+        if (!s.layer) return;
+        matrix(s.size, s.hidden);
+        for (int b = 0; b < s.blocks; b++)
+            matrix(s.hidden, s.hidden), vector(s.hidden), matrix(s.hidden, s.hidden);
+        matrix(s.hidden, 2 * s.events), vector(2 * s.events), vector(s.events);
+    }
+
+    static int64_t packed(const Spec& s) {  // floats of a member
         int64_t total = 0;
-        for (int l = 0; l < s.depth; l++) total += (s.widths[l] + 1) * s.widths[l + 1];
-        total += s.head == FIXED ? 0 : s.size;
-        if (s.layer)
-            total += s.size * s.hidden + s.blocks * (2 * s.hidden + 1) * s.hidden +
-                     (s.hidden + 1) * 2 * s.events + s.events;
-        return total;
+        each_part(s, [&](int in, int out) { total += packed_size(out, in); },
+                  [&](int count) { total += count; });
+        return (total + 15) / 16 * 16;
     }
 
     // to = from W, and + b
     void affine(Reader& p, int in, int out, const float* from, float* to, int columns, bool biased) const {
-        const float* w = p.next((int64_t)in * out);
-        product_float32({.a_across = true, .m = out, .n = columns, .k = in, .a = w, .lda = out,
-                         .b = from, .ldb = ld, .c = to, .ldc = ld,
-                         .bias = biased ? p.next(out) : nullptr});
+        const float* w = p.next(packed_size(out, in));
+        product_float32({.m = out, .n = columns, .k = in, .b = from, .ldb = ld, .c = to, .ldc = ld,
+                         .bias = biased ? p.next(out) : nullptr, .packed = w});
     }
 
     template <class Change>
@@ -84,7 +92,7 @@ struct Sampler {
     void run(int m, int first, int count) const {
         const int columns = (count + LANES - 1) / LANES * LANES;
         const int64_t row = (int64_t)m * s.rows + first;
-        Reader p{call.flat + m * numbers()};
+        Reader p{call.packed + m * packed(s)};
         float *from = one, *to = two;
         for (int j = 0; j < s.widths[0]; j++)
             for (int c = 0; c < columns; c++)
@@ -187,11 +195,23 @@ extern "C" {
 // Sizes of both structures, to notice a library of another version.
 int64_t vaerl_sample_layout() { return sizeof(Spec) * 65536 + sizeof(Call); }
 
-// Floats in the workspace of one thread, and in the parameters of one member.
+// Floats in the workspace of one thread, and in the packed parameters of one member.
 void vaerl_sample_sizes(const Spec* spec, int64_t* sizes) {
-    Call call{};
-    Sampler sampler(*spec, call, nullptr);
-    sizes[0] = sampler.arena.used, sizes[1] = sampler.numbers();
+    sizes[0] = Sampler(*spec, Call{}, nullptr).arena.used, sizes[1] = Sampler::packed(*spec);
+}
+
+// Packs the parameters of all members, W (inputs × outputs) and b in the order of `each_part`.
+void vaerl_sample_pack(const Spec* spec, const float* from, float* to) {
+    for (int m = 0; m < spec->members; m++) {
+        float* at = to + m * Sampler::packed(*spec);
+        Sampler::each_part(*spec, [&](int in, int out) {
+            pack_float32({.a_across = true, .m = out, .k = in, .a = from, .lda = out}, at);
+            from += (int64_t)in * out, at += packed_size(out, in);
+        }, [&](int count) {
+            memcpy(at, from, sizeof(float) * count);
+            from += count, at += count;
+        });
+    }
 }
 
 void vaerl_sample(const Spec* spec, const Call* call) {

@@ -17,6 +17,8 @@ from vaerl.native.library import address, fields, matching, workspace
 ACTIVATIONS = (nn.SiLU, nn.ReLU, nn.Tanh)
 FIXED, NORMAL, MIXTURE, WEIGHTED = range(4)
 MAX_THREADS = 2
+ROWS_EACH = 64
+"""Fewer are not worth a second thread."""
 
 
 class Spec(ctypes.Structure):
@@ -34,7 +36,7 @@ class Call(ctypes.Structure):
     """`Call` of sample.cpp."""
 
     _fields_ = (
-        *fields(ctypes.c_void_p, "context flat uniform head_noise layer_noise"),
+        *fields(ctypes.c_void_p, "context packed uniform head_noise layer_noise"),
         *fields(ctypes.c_int64, "member_step row_step"),
         *fields(ctypes.c_void_p, "out work"),
     )
@@ -53,17 +55,18 @@ class Sampler:
         members = spec.members
         rows = [part.detach().expand(members, *part.shape[-2:]).reshape(members, -1)
                 for part in parts]  # fmt: skip
-        self._flat = torch.cat(rows, 1).contiguous()
-        sizes = (ctypes.c_int64 * 2)()
+        flat, sizes = torch.cat(rows, 1).contiguous(), (ctypes.c_int64 * 2)()
         library.vaerl_sample_sizes(ctypes.byref(spec), sizes)
-        assert self._flat.shape[1] == sizes[1], (self._flat.shape, sizes[1])
-        self._work_size = sizes[0]
+        self._work_size, self._packed = sizes[0], torch.zeros(members * sizes[1])
+        pointers = (ctypes.c_void_p(each.data_ptr()) for each in (flat, self._packed))
+        library.vaerl_sample_pack(ctypes.byref(spec), *pointers)
 
     def __call__(self, context: Tensor, generator: Noise = None) -> Tensor:
         """One draw at each context ``(B, C)``, or ``(E, B, C)`` with E members, from the noise that
         torch's form reads."""
         s, batch = Spec.from_buffer_copy(self._spec), context.shape[:-1]
-        s.rows, s.threads = context.shape[-2], min(torch.get_num_threads(), MAX_THREADS)
+        s.rows, many = context.shape[-2], context.shape[:-1].numel() >= ROWS_EACH * MAX_THREADS
+        s.threads = min(torch.get_num_threads(), MAX_THREADS) if many else 1
         seen = context if context.stride(-1) == 1 else context.contiguous()
         u = uniform(batch, seen, generator) if s.head >= MIXTURE else None
         head = standard_normal((*batch, s.size), seen, generator)
@@ -71,7 +74,7 @@ class Sampler:
         drawn = torch.empty((*batch, s.events if s.layer else s.size))
         call = Call(
             seen.data_ptr(),
-            self._flat.data_ptr(),
+            self._packed.data_ptr(),
             *map(address, (u, head, layer)),
             seen.stride(0) if seen.ndim == 3 else 0,
             seen.stride(-2),
