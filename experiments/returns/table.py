@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,23 +19,31 @@ MARKS = (30_000, 50_000, 100_000)
 
 
 def assemble(results: Results) -> dict[str, Any]:
-    """The record: a row for each environment, row and density; all curves are its data."""
-    groups: dict[tuple[str, int, str, str], list[Mapping[str, Any]]] = {}
-    for result in results:
+    """The record: a row for each environment, row and density; all curves are its data.
+
+    A run does not depend on its length, so a longer one counts at the earlier steps too, and
+    stands for a shorter one of the same seed.
+    """
+    groups: dict[tuple[str, str, str], dict[int, Mapping[str, Any]]] = {}
+    lengths: dict[tuple[str, str, str], int] = {}
+    for result in sorted(results, key=lambda result: result.cell["steps"]):
         cell = result.cell
-        key = (cell["env"], cell["steps"], cell["row"], cell["density"])
-        groups.setdefault(key, []).append(result.data)
+        key = (cell["env"], cell["row"], cell["density"])
+        groups.setdefault(key, {})[cell["seed"]] = result.data
+        lengths[key] = cell["steps"]
     rows = []
-    for (env, steps, row, density), own in groups.items():
-        last = [data["judged"][-1][1] for data in own]
-        seconds = np.mean([data["train_seconds"] for data in own])
+    for (env, row, density), seeds in groups.items():
+        own, steps = list(seeds.values()), lengths[env, row, density]
+        whole = [data for data in own if data["judged"][-1][0] == steps]
+        last = np.mean([data["judged"][-1][1] for data in whole])
+        seconds = sum(data["train_seconds"] for data in own)
+        taken = sum(data["judged"][-1][0] for data in own)
         rows.append(
             [
                 env, row, density, f"{steps:,}", str(len(own)),
-                *(_at(own, mark) for mark in MARKS),
-                middle(last, 0),
-                f"{1000 * seconds / steps:.1f}",
-                f"{np.mean(last) / seconds:.2f}",
+                *(_at(own, mark) for mark in (*MARKS, steps)),
+                f"{1000 * seconds / taken:.1f}",
+                f"{last / np.mean([data['train_seconds'] for data in whole]):.2f}",
             ]
         )  # fmt: skip
     first = results[0].cell
@@ -44,7 +52,8 @@ def assemble(results: Results) -> dict[str, Any]:
         "caption": (
             f"Mean return of {first['episodes']} episodes with the best action. Over {ENOUGH} or "
             "more seeds: interquartile mean [95 % interval, stratified bootstrap]; else mean "
-            "± half of the 95 % interval (Student's t). CPU seconds of one thread, without judging."
+            "± half of the 95 % interval (Student's t); in brackets how many seeds have come so "
+            "far. CPU seconds of one thread, without judging."
         ),
         "columns": [
             "environment", "row", "density", "steps", "seeds",
@@ -75,10 +84,11 @@ def commands(results: Results) -> str:
     )
 
 
-def _at(own: list[Mapping[str, Any]], step: int) -> str:
-    """Mean return at a step, a dash where no run has reached it."""
+def _at(own: Sequence[Mapping[str, Any]], step: int) -> str:
+    """Mean return at a step, and of how many runs where not all have reached it; else a dash."""
     found = [value for data in own for at, value in data["judged"] if at == step]
-    return middle(found, 0) if found else "–"
+    fewer = f" ({len(found)})" if len(found) < len(own) else ""
+    return middle(found, 0) + fewer if found else "–"
 
 
 def draw(results: Results, out: Path) -> Path:

@@ -97,3 +97,16 @@ def test_the_table_of_five_seeds_has_interquartile_means() -> None:
     assert row[9:] == ["2.0", "0.51"]
     (row,) = assemble(results[:3])["rows"]
     assert row[5].startswith("31 ±")
+
+
+def test_a_long_run_counts_at_earlier_steps() -> None:
+    """And stands for a shorter one of the same seed."""
+    results = []
+    for seed, steps in ((0, 50_000), (1, 50_000), (1, 100_000)):
+        cell = make_cell("Hopper-v5", "switches", "gaussian", seed, steps)
+        judged = [[step, float(step // 1000)] for step in range(10_000, steps + 1, 10_000)]
+        data = {"judged": judged, "train_seconds": steps / 1000.0}
+        results.append(Result(Path(f"{cell.name}"), cell.as_data(), data))
+    (row,) = assemble(results)["rows"]
+    expected = ["100,000", "2", "30 ± 0", "50 ± 0", "100 (1)", "100 (1)", "1.0", "1.00"]
+    assert row[3:] == expected

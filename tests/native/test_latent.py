@@ -118,7 +118,7 @@ def test_members_and_shares_of_rows(mean: bool, monkeypatch: Any) -> None:
 def test_every_variant_gives_the_same(variant: str, monkeypatch: Any) -> None:
     """Those that this processor can run, with their own number of lanes."""
     monkeypatch.setenv("VAERL_NATIVE", variant)
-    if made().chain.rows(torch.zeros(5, 3), torch.zeros(5, 2), 4) is None:
+    if made().chain.conditioned(torch.zeros(5, 3), torch.zeros(5, 2), 4) is None:
         pytest.skip(f"no {variant} here")
     assert_alike(*(fitted("odd sizes, warm-up", way, monkeypatch) for way in (variant, TORCH)))
 
@@ -153,23 +153,56 @@ def test_the_density_of_fixed_codes_is_the_one_in_torch(
     assert_alike(*found)
 
 
+class Waves(nn.Module):
+    """An embedding that the library does not know."""
+
+    def forward(self, context: Tensor) -> Tensor:
+        return torch.cat((context.sin(), context.cos()), dim=-1)[..., :3]
+
+
+@pytest.mark.parametrize("embedding", ["plain", "other"])
+@pytest.mark.parametrize("members", [0, 2])
+def test_the_gradient_reaches_what_the_context_comes_from(
+    embedding: str, members: int, monkeypatch: Any
+) -> None:
+    """As the trunk of a policy, through both embeddings, or from one that torch computes."""
+    batch, found = [members] if members else [], []
+    context, x = torch.randn(*batch, 70, 3), torch.randn(*batch, 70, 2)
+    for way in (NATIVE, TORCH):
+        monkeypatch.setenv("VAERL_NATIVE", way)
+        own = made(context_hidden=(9,) if embedding == "plain" else ())
+        if embedding == "other":
+            own.chain.generative_context = Waves()
+        density: Any = batch_members([own] * members) if members else own
+        seen = context.clone().requires_grad_()
+        losses, _ = density.loss(
+            seen, x, diagnostics=False, generator=torch.Generator().manual_seed(1)
+        )
+        assert ("_BoundBackward" in names_of(losses)) == (way != TORCH)
+        losses.mean(-1).sum().backward()
+        found.append(seen.grad)
+    assert (found[0] - found[1]).norm() <= 1e-4 * found[1].norm()
+
+
 def test_what_is_not_covered_goes_through_torch() -> None:
     """Two layers, float64, a gradient in x, hooks; other calls go on as before."""
     context, x = torch.randn(5, 3), torch.randn(5, 2)
     density = made()
-    assert density.chain.rows(context, x, 4) is not None
-    assert made(latent_dims=(2, 2)).chain.rows(context, x, 4) is None
-    assert density.chain.rows(context, x.clone().requires_grad_(), 4) is None
-    assert density.chain.rows(context, x, 1000) is None
-    assert made().double().chain.rows(context.double(), x.double(), 4) is None
+    assert density.chain.conditioned(context, x, 4) is not None
+    assert made(latent_dims=(2, 2)).chain.conditioned(context, x, 4) is None
+    assert density.chain.conditioned(context, x.clone().requires_grad_(), 4) is None
+    assert density.chain.conditioned(context, x, 1000) is None
+    assert made().double().chain.conditioned(context.double(), x.double(), 4) is None
     calls: list[int] = []
     layer: Any = density.chain.generative[0]
-    handle = layer.net.leave.register_forward_hook(lambda *_: calls.append(1))
-    density.loss(context, x)
-    assert calls
-    handle.remove()
-    assert density.chain.rows(context, x, 4) is not None
-    assert made(prior_weights="learned").chain.rows(context, x, 4, torch.rand(4, 4)) is None
+    for hooked in (layer.net.leave, density.chain.recognition_context, density.chain.prior):
+        handle = hooked.register_forward_hook(lambda *_: calls.append(1))
+        density.loss(context, x)
+        assert calls
+        calls.clear()
+        handle.remove()
+    assert density.chain.conditioned(context, x, 4) is not None
+    assert made(prior_weights="learned").chain.conditioned(context, x, 4, torch.rand(4, 4)) is None
 
 
 def test_the_log_says_which_way_is_taken(monkeypatch: Any, tmp_path: Path) -> None:

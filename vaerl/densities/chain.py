@@ -21,7 +21,7 @@ from vaerl.densities.fold import FoldedDensity, fold_stack
 from vaerl.densities.kernel import Kernel, kernel_of
 from vaerl.densities.noise import Noise, Shape
 from vaerl.densities.normal import DiagonalNormal, NormalMixture
-from vaerl.native.latent import Rows, covers, unhooked
+from vaerl.native.latent import Conditioned, Conditioning, covers, unhooked
 from vaerl.nets import smooth_range_terms
 
 Path = tuple[Tensor, ...]
@@ -86,44 +86,54 @@ class LatentChain(nn.Module):
             return None
         return FoldedDensity(steps, prior, layers, inputs, targets)
 
-    def kernel(self, defensive: float) -> Kernel | None:
-        """The form for the native library, of a chain with one layer."""
+    def _kernels(self) -> tuple[Kernel, Kernel, Kernel] | None:
+        """Those of decoder, encoder and prior, of a chain with one layer."""
         if type(self) is not LatentChain or self.depth != 1:
             return None
-        contexts = (self.generative_context, self.recognition_context)
         parts: list[Any] = [self.generative[0], self.recognition[0], self.prior]
         decoder, encoder, prior = (kernel_of(part) for part in parts)
         if decoder is None or encoder is None or prior is None or decoder.sizes != encoder.sizes:
             return None
-        return decoder.beside(encoder).beside(
-            prior,
-            latent=1,
-            embedded=any(list(context.children()) for context in contexts),
-            latent_dim=parts[1].child_dim,
-            share=defensive,
-            action_range=smooth_range_terms(*parts[0].log_sigma_bounds),
-            latent_range=smooth_range_terms(*parts[1].log_sigma_bounds),
-        )
+        return decoder, encoder, prior
 
-    def rows(
+    def kernel(self, defensive: float) -> Kernel | None:
+        """The form for the native library, of a chain with one layer."""
+        kernels = self._kernels()
+        if kernels is None:
+            return None
+        decoder, encoder, prior = kernels
+        return decoder.beside(encoder).beside(prior, share=defensive, **self._sizes())
+
+    def _sizes(self) -> dict[str, Any]:
+        contexts = (self.generative_context, self.recognition_context)
+        generative, recognition = cast(Any, self.generative[0]), cast(Any, self.recognition[0])
+        return {
+            "latent": 1,
+            "embedded": any(list(context.children()) for context in contexts),
+            "latent_dim": recognition.child_dim,
+            "action_range": smooth_range_terms(*generative.log_sigma_bounds),
+            "latent_range": smooth_range_terms(*recognition.log_sigma_bounds),
+        }
+
+    def conditioned(
         self, context: Tensor, x: Tensor, paths: int, codes: Tensor | None = None
-    ) -> Rows | None:
+    ) -> Conditioned | None:
         """The chain at each context for the native library, if it covers it and this number of
         paths; with fixed `codes` without q."""
-        kernel = self.kernel(0.0)
-        if kernel is None or not covers(kernel, context, x, paths, codes):
+        kernels = self._kernels()
+        if kernels is None:
             return None
-        generative, recognition, prior = self.generative[0], self.recognition[0], self.prior
-        if not unhooked([*generative.modules(), *recognition.modules(), prior]):
+        decoder, encoder, prior = kernels
+        sizes = {**decoder.sizes, **prior.sizes, **self._sizes()}
+        networks = [*decoder.network, *([] if codes is not None else encoder.network)]
+        if not covers(sizes, networks, context, x, paths, codes) or not unhooked(self):
             return None
-        if codes is not None and kernel.sizes.get("weighted"):
-            return None
-        embedding = self.generative_context(context)
-        encoder = None
+        parts = [Conditioning.of(self.generative_context, context, decoder.beside(prior))]
         if codes is None:
-            encoder = cast(Any, recognition).condition(self.recognition_context(context))
-        decoder = cast(Any, generative).condition(embedding)
-        return Rows(decoder, encoder, cast(Any, prior).raw(embedding), kernel)
+            parts.append(Conditioning.of(self.recognition_context, context, encoder))
+        if parts[0].widths != parts[-1].widths:
+            return None
+        return Conditioned(parts, networks, sizes, prior.edges)
 
     # -- p(x, z | c) -------------------------------------------------------------------------------
 

@@ -259,10 +259,10 @@ class CVAE(LatentDensity):
         gradient = bounds.EncoderGradient(
             "stl" if average and self.encoder_gradient == "dreg" else self.encoder_gradient
         )
-        rows = chain.rows(context, x, self.k)
-        if rows is not None:
+        native = chain.conditioned(context, x, self.k)
+        if native is not None:
             noise = standard_normal((self.k, *x.shape[:-1], *self.latent_dims), x, generator)
-            found = rows.bound(x, noise, kl_weight, average, gradient.name)
+            found = native.bound(x, noise, kl_weight, average, gradient.name)
             return found.bound, [found.log_p], [found.log_q], found.log_w
         p, q = chain.condition(context)
         path, laws = chain.infer(q, x, (self.k,), generator)

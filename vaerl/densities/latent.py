@@ -279,8 +279,8 @@ class FrozenValue(MixtureValue):
 
     def log_prob(self, x: Tensor) -> Tensor:
         x = self._check_event(x)
-        rows = self._chain.rows(self._context, x, len(self._codes), self._codes)
-        return self.mixture.log_prob(x) if rows is None else rows.log_prob(x, self._codes)
+        native = self._chain.conditioned(self._context, x, len(self._codes), self._codes)
+        return self.mixture.log_prob(x) if native is None else native.log_prob(x, self._codes)
 
     def rsample(self, sample_shape: Shape = (), generator: Noise = None) -> Tensor:
         """As from the mixture, with the same noise; only the codes drawn are decoded."""

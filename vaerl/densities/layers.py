@@ -180,9 +180,6 @@ class StandardPrior(nn.Module):
         """The prior for drawing without gradients."""
         return NormalHead(self.latent_dim)
 
-    def raw(self, context: Tensor) -> None:
-        """Nothing."""
-
     def kernel(self) -> Kernel:
         """The prior for the native update."""
         return Kernel(sizes={"components": 1, "prior_range": (1.0, 0.0, 1.0, 0.0)})
@@ -204,10 +201,6 @@ class GaussianPrior(nn.Module):
     def fold(self) -> NormalHead:
         """The prior for drawing without gradients."""
         return NormalHead(self.latent_dim, Affine.of(self.head), PRIOR_LOG_SIGMA)
-
-    def raw(self, context: Tensor) -> Tensor:
-        """Means and raw log σ at each context."""
-        return self.head(context)
 
     def kernel(self) -> Kernel:
         """The prior for the native update."""
@@ -264,20 +257,15 @@ class MixturePrior(nn.Module):
         head = Affine.of(self.head)
         return MixtureHead(head, logits, self.components, self.latent_dim, PRIOR_LOG_SIGMA)
 
-    def raw(self, context: Tensor) -> Tensor:
-        """Means, raw log σ and learned log-weights at each context."""
-        head = self.head(context)
-        if self.logits is None:
-            return head
-        return torch.cat((head, log_shares(self.logits(context))), dim=-1)
-
     def kernel(self) -> Kernel:
         """The prior for the native update."""
-        terms, equal = smooth_range_terms(*PRIOR_LOG_SIGMA), self.logits is None
+        terms: Any = smooth_range_terms(*PRIOR_LOG_SIGMA)
+        heads = [self.head] if self.logits is None else [self.head, self.logits]
+        equal = self.logits is None
         sizes = {"components": self.components, "learned": 1, "prior_range": terms}
         return Kernel(
-            [self.head.weight],
-            [self.head.bias],
+            [head.weight for head in heads],
+            [head.bias for head in heads],
             sizes=sizes | {"weighted": int(not equal)},
             edges=equal_edges(self.components) if equal else None,
         )

@@ -75,7 +75,9 @@ inline Span share(int count, int part, int parts, int unit) {
 
 const int MAX_DEPTH = 8;
 
-// Linear layers of the given widths, a ReLU or tanh after each but the last. In flat memory:
+enum Activation { RELU, TANH, SILU };
+
+// Linear layers of the given widths, an activation after each but the last. In flat memory:
 // W b W b …
 struct Network {
     int depth;
@@ -84,7 +86,8 @@ struct Network {
     float* h[MAX_DEPTH + 2];    // activations: inputs first, outputs last
     float* d[MAX_DEPTH + 2];    // derivatives of the loss in these
     bool half;                  // products of factors rounded to bfloat16
-    bool tanh;
+    Activation activation;
+    float* slope[MAX_DEPTH + 2];  // of SiLUs
 
     static Network of(int depth, const int32_t* hidden, int in, int out, int ld) {
         Network made{};
@@ -114,10 +117,17 @@ struct Network {
                      .a = flat + weight(l), .lda = widths[l],
                      .b = h[l] + columns.begin, .ldb = ld,
                      .c = h[l + 1] + columns.begin, .ldc = ld,
-                     .bias = flat + bias(l), .floor = inner && !tanh ? 0 : -INFINITY});
-            if (inner && tanh)
+                     .bias = flat + bias(l),
+                     .floor = inner && activation == RELU ? 0 : -INFINITY});
+            if (inner && activation == TANH)
                 each(h[l + 1], widths[l + 1], columns,
                      [](float* at) { store(at, hyperbolic_tangent(load(at))); });
+            if (inner && activation == SILU)
+                each(h[l + 1], widths[l + 1], columns, [&](float* at) {
+                    V x = load(at), s = sigmoid(x), y = x * s;
+                    store(at, y);
+                    store(slope[l + 1] + (at - h[l + 1]), s + y * (1.0f - s));
+                });
         }
     }
 
@@ -128,12 +138,12 @@ struct Network {
                      .a = flat + weight(l), .lda = widths[l],
                      .b = d[l + 1] + columns.begin, .ldb = ld,
                      .c = d[l] + columns.begin, .ldc = ld,
-                     .on = tanh ? nullptr : h[l] + columns.begin});
-            if (tanh)
-                each(d[l], widths[l], columns, [&](float* at) {
-                    V y = load(h[l] + (at - d[l]));
-                    store(at, load(at) * (1.0f - y * y));
-                });
+                     .on = activation == RELU ? h[l] + columns.begin : nullptr});
+            if (activation == RELU) continue;
+            each(d[l], widths[l], columns, [&](float* at) {
+                V y = load((activation == SILU ? slope[l] : h[l]) + (at - d[l]));
+                store(at, load(at) * (activation == SILU ? y : 1.0f - y * y));
+            });
         }
     }
 
@@ -144,18 +154,26 @@ struct Network {
             for (int c = columns.begin; c < columns.end; c += LANES) visit(from + (int64_t)r * ld + c);
     }
 
-    // Derivatives in `part` of `parts` of the parameters, summed over columns [0, count).
-    void parameters(float* gradient, int count, int part, int parts) const {
+    // Derivatives in the inputs, from d[1].
+    void inputs(const float* flat, int count, float* to) const {
+        product({.a_across = true, .m = widths[0], .n = count, .k = widths[1], .a = flat,
+                 .lda = widths[0], .b = d[1], .ldb = ld, .c = to, .ldc = ld});
+    }
+
+    // Derivatives in `part` of `parts` of the parameters, summed over columns [0, count); `add`:
+    // to what is there.
+    void parameters(float* gradient, int count, int part, int parts, bool add = false) const {
         for (int l = 0; l < depth; l++) {
             Span rows = share(widths[l + 1], part, parts, 16);
             product({.b_across = true, .m = rows.size(), .n = widths[l], .k = count,
                      .a = d[l + 1] + (int64_t)rows.begin * ld, .lda = ld,
                      .b = h[l], .ldb = ld,
-                     .c = gradient + weight(l) + (int64_t)rows.begin * widths[l], .ldc = widths[l]});
+                     .c = gradient + weight(l) + (int64_t)rows.begin * widths[l],
+                     .ldc = widths[l], .add = add});
             for (int r = rows.begin; r < rows.end; r++) {
                 V total{};
                 for (int c = 0; c < count; c += LANES) total += load(d[l + 1] + (int64_t)r * ld + c);
-                gradient[bias(l) + r] = sum(total);
+                gradient[bias(l) + r] = sum(total) + (add ? gradient[bias(l) + r] : 0);
             }
         }
     }

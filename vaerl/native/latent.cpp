@@ -9,34 +9,42 @@ namespace {
 
 enum Gradient { TOTAL, STL, DREG, WAKE };  // of the encoder, see vaerl/bounds.py
 
+const int COLUMNS = 64;  // states that go through all layers at once
+
 // Laid out as `Spec` in vaerl/native/latent.py.
 struct LatentSpec {
     int32_t members, batch, events, latent_dim, hidden, blocks, components, learned, weighted;
     int32_t paths, threads, frozen, average, gradient;
+    int32_t context[2], depth, embedding[MAX_DEPTH];
     float action_range[4], latent_range[4], prior_range[4];
 };
 
 // What one call reads and writes: members outermost, then a row a state. `noise` and the log-weights
-// have the paths before both; with fixed codes, `noise` is a row a code.
+// have the paths before both; with fixed codes, `noise` is a row a code. Of contexts and their
+// networks that of p comes first; with fixed codes there is no q.
 struct LatentCall {
-    const float *x, *decoder, *encoder, *prior, *noise, *edges, *network;
+    const float *x, *context[2], *noise, *edges, *network;
     const float* upstream;  // derivatives of the loss in the bounds; null: all 1
     float kl_weight;
     float *bound, *log_w, *log_p, *log_q;
-    float *d_decoder, *d_encoder, *d_prior, *d_network;  // null: only bounds are wanted
+    float *d_context[2], *d_network;  // null: not wanted
     float* work;
 };
 
-// The share of one thread: some of the tiles of every member.
+// The share of one thread: some of the states of every member.
 struct Worker {
     const LatentSpec& s;
     const LatentCall& call;
+    const int ld = COLUMNS + 16, nets;
     Generative p;
     Film encoder;
     Normal posterior;
-    V *inference, *x, *rows, *shares, *dq;
+    Network net[2];  // from contexts to what decoder and prior, and the encoder, take of them
+    float* d_inputs;
+    V *inference, *x, *shares, *dq;
 
-    Worker(Arena& arena, const LatentSpec& s, const LatentCall& call) : s(s), call(call) {
+    Worker(Arena& arena, const LatentSpec& s, const LatentCall& call)
+        : s(s), call(call), nets(s.frozen ? 1 : 2) {
         const int Z = s.latent_dim;
         Mixture prior(arena, s.components, Z, s.learned, range_of(s.prior_range), call.edges,
                       s.weighted);
@@ -46,32 +54,69 @@ struct Worker {
         posterior = Normal(arena, Z, range_of(s.latent_range));
         inference = arena.vectors(encoder.step());
         x = arena.vectors(s.events), dq = arena.vectors(2 * Z);
-        rows = arena.vectors(std::max({p.decoder.rows(), encoder.rows(), prior.rows()}));
         shares = arena.vectors(s.paths * s.components);
+        const int rows[2] = {p.decoder.rows() + prior.rows(), encoder.rows()};
+        for (int i = 0; i < nets; i++) {
+            net[i] = Network::of(s.depth, s.embedding, s.context[i], rows[i], ld);
+            net[i].activation = SILU;
+            for (int l = 0; l <= net[i].depth; l++)
+                for (float** part : {net[i].h, net[i].d, net[i].slope})
+                    part[l] = arena.take((int64_t)net[i].widths[l] * ld);
+        }
+        d_inputs = arena.take((int64_t)std::max(s.context[0], s.context[1]) * ld);
     }
 
-    // Calls visit(layer, its parameters) for all layers of both networks.
+    // Calls visit(layer, its parameters) for the layers of decoder and encoder, which follow those
+    // of the contexts.
     template <class Visit>
     float* each(float* flat, Visit visit) {
-        return encoder.each(p.decoder.each(flat, visit), visit);
+        flat = p.decoder.each(flat, visit);
+        return s.frozen ? flat : encoder.each(flat, visit);
     }
 
+    int64_t before(int i) const { return i ? net[0].size() : 0; }
+    int64_t embedding() const { return before(1) + (nets > 1 ? net[1].size() : 0); }
     int64_t size() {
-        int64_t total = 0;
+        int64_t total = embedding();
         each(nullptr, [&](Linear& layer, float*) { total += layer.size(); });
         return total;
     }
 
     void run(int w) {
         const int64_t numbers = size();
-        const int tiles = (s.batch + LANES - 1) / LANES;
-        const Span mine = share(tiles, w, s.threads, 1);
+        int block = 0;
         for (int m = 0; m < s.members; m++) {
-            each((float*)call.network + m * numbers, [](Linear& layer, float* at) { layer.read(at); });
-            for (int t = mine.begin; t < mine.end; t++) tile(m, t * LANES);
-            if (!call.d_network) continue;
-            each(call.d_network + (w * s.members + m) * numbers,
-                 [](Linear& layer, float* at) { layer.write(at); });
+            const float* flat = call.network + m * numbers;
+            float* gradient = call.d_network ? call.d_network + (w * s.members + m) * numbers : nullptr;
+            each((float*)flat + embedding(), [](Linear& layer, float* at) { layer.read(at); });
+            for (int first = 0; first < s.batch; first += COLUMNS)
+                if (block++ % s.threads == w) states(flat, gradient, m, first);
+            if (gradient)
+                each(gradient + embedding(), [](Linear& layer, float* at) { layer.write(at); });
+        }
+    }
+
+    // Up to COLUMNS states of member m from `first` on.
+    void states(const float* flat, float* gradient, int m, int first) {
+        const int count = std::min(COLUMNS, s.batch - first);
+        const int columns = (count + LANES - 1) / LANES * LANES;
+        for (int i = 0; i < nets; i++) {
+            const float* from = call.context[i] + ((int64_t)m * s.batch + first) * s.context[i];
+            for (int j = 0; j < s.context[i]; j++)
+                for (int c = 0; c < columns; c++)
+                    net[i].h[0][(int64_t)j * ld + c] = c < count ? from[c * s.context[i] + j] : 0;
+            net[i].forward(flat + before(i), {0, columns});
+        }
+        for (int c = 0; c < columns; c += LANES) tile(m, first, c, gradient);
+        for (int i = 0; gradient && i < nets; i++) {
+            net[i].back(flat + before(i), {0, columns});
+            net[i].parameters(gradient + before(i), columns, 0, 1, true);
+            if (!call.d_context[i]) continue;
+            net[i].inputs(flat + before(i), columns, d_inputs);
+            float* to = call.d_context[i] + ((int64_t)m * s.batch + first) * s.context[i];
+            for (int c = 0; c < count; c++)
+                for (int j = 0; j < s.context[i]; j++)
+                    to[c * s.context[i] + j] = d_inputs[(int64_t)j * ld + c];
         }
     }
 
@@ -87,27 +132,30 @@ struct Worker {
             for (int j = 0; j < size; j++) *to++ = from[j][lane];
     }
 
-    void tile(int m, int first) {
+    // The states of a tile, which begins at column c of its block.
+    void tile(int m, int block, int c, bool wanted) {
+        const int first = block + c;
+        const float *head = net[0].h[net[0].depth] + c, *prior = head + (int64_t)p.decoder.rows() * ld;
         take(call.x, s.events, m, first, x);
-        p.decoder.load_tile(take(call.decoder, p.decoder.rows(), m, first, rows), LANES);
-        p.prior.load_tile(take(call.prior, p.prior.rows(), m, first, rows), LANES);
+        p.decoder.load_tile(head, ld);
+        p.prior.load_tile(prior, ld);
+        if (!s.frozen) encoder.load_tile(net[1].h[net[1].depth] + c, ld);
         V bound = s.frozen ? p.log_prob(x, call.noise) : weigh(m, first);
         give(&bound, 1, m, first, call.bound);
-        if (!call.d_decoder) return;
+        if (!wanted) return;
 
         V upstream = all(1.0f);
         if (call.upstream) take(call.upstream, 1, m, first, &upstream);
         for (int lane = s.batch - first; lane < LANES; lane++) upstream[lane] = 0;
-        s.frozen ? p.log_prob_back(upstream, x) : back(upstream, m, first);
-        p.decoder.store_tile((float*)rows, LANES);
-        give(rows, p.decoder.rows(), m, first, call.d_decoder);
-        p.prior.store_tile((float*)rows, LANES);
-        give(rows, p.prior.rows(), m, first, call.d_prior);
+        s.frozen ? p.log_prob_back(upstream, x) : back(upstream);
+        float* d_head = net[0].d[net[0].depth] + c;
+        p.decoder.store_tile(d_head, ld);
+        p.prior.store_tile(d_head + (int64_t)p.decoder.rows() * ld, ld);
+        if (!s.frozen) encoder.store_tile(net[1].d[net[1].depth] + c, ld);
     }
 
     // The bound; p.weight then holds each path's share in its derivative.
     V weigh(int m, int first) {
-        encoder.load_tile(take(call.encoder, encoder.rows(), m, first, rows), LANES);
         for (int j = 0; j < s.events; j++) inference[encoder.x() + j] = x[j];
         encoder.forward(inference);
         posterior.read(inference + encoder.y());
@@ -138,7 +186,7 @@ struct Worker {
         return log_w;
     }
 
-    void back(V upstream, int m, int first) {
+    void back(V upstream) {
         const int Z = s.latent_dim;
         for (int j = 0; j < 2 * Z; j++) dq[j] = V{};
         for (int i = 0; i < s.paths; i++) {
@@ -168,8 +216,6 @@ struct Worker {
         }
         encoder.backward(inference, p.dz);
         encoder.add(inference, 1);
-        encoder.store_tile((float*)rows, LANES);
-        give(rows, encoder.rows(), m, first, call.d_encoder);
     }
 };
 
@@ -180,12 +226,12 @@ extern "C" {
 // Sizes of both structures, to notice a library of another version.
 int64_t vaerl_latent_layout() { return sizeof(LatentSpec) * 65536 + sizeof(LatentCall); }
 
-// Floats in the workspace.
-int64_t vaerl_latent_work(const LatentSpec* spec) {
+// Floats in the workspace, and in the parameters of one member.
+void vaerl_latent_sizes(const LatentSpec* spec, int64_t* sizes) {
     LatentCall call{};
     Arena arena{nullptr};
-    for (int w = 0; w < spec->threads; w++) Worker(arena, *spec, call);
-    return arena.used;
+    for (int w = 0; w < spec->threads; w++) sizes[1] = Worker(arena, *spec, call).size();
+    sizes[0] = arena.used;
 }
 
 void vaerl_latent(const LatentSpec* spec, const LatentCall* call) {

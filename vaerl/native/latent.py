@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from vaerl.native.covered import MAX_BLOCKS
+from vaerl.native.covered import MAX_BLOCKS, MAX_DEPTH
 from vaerl.native.library import Missing, address, field, fields, load, matching, workspace
 
 GRADIENTS = ("total", "stl", "dreg", "wake")
@@ -30,6 +30,9 @@ class Spec(ctypes.Structure):
     _fields_ = (
         *fields(ctypes.c_int32, "members batch events latent_dim hidden blocks components"),
         *fields(ctypes.c_int32, "learned weighted paths threads frozen average gradient"),
+        *fields(ctypes.c_int32 * 2, "context"),
+        *fields(ctypes.c_int32, "depth"),
+        *fields(ctypes.c_int32 * MAX_DEPTH, "embedding"),
         *fields(ctypes.c_float * 4, "action_range latent_range prior_range"),
     )
 
@@ -38,10 +41,13 @@ class Call(ctypes.Structure):
     """`LatentCall` of latent.cpp."""
 
     _fields_ = (
-        *fields(ctypes.c_void_p, "x decoder encoder prior noise edges network upstream"),
+        *fields(ctypes.c_void_p, "x"),
+        *fields(ctypes.c_void_p * 2, "context"),
+        *fields(ctypes.c_void_p, "noise edges network upstream"),
         *fields(ctypes.c_float, "kl_weight"),
         *fields(ctypes.c_void_p, "bound log_w log_p log_q"),
-        *fields(ctypes.c_void_p, "d_decoder d_encoder d_prior d_network work"),
+        *fields(ctypes.c_void_p * 2, "d_context"),
+        *fields(ctypes.c_void_p, "d_network work"),
     )
 
 
@@ -57,19 +63,63 @@ class Bound(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Rows:
-    """A latent density at given contexts, as its linear maps of the context give it.
+class Conditioning:
+    """A context and what is computed from it.
 
     Args:
-        decoder, encoder: FiLM coefficients ``batch + (R,)``; no encoder with fixed codes.
-        prior: its parameters, and log-weights where they are learned.
-        kernel: sizes and all other parameters.
+        context: ``batch + (C,)``.
+        embedding: linear layers with SiLUs behind them.
+        heads: what is linear in their output, as `vaerl.densities.kernel.Kernel` has it.
     """
 
-    decoder: Tensor
-    encoder: Tensor | None
-    prior: Tensor | None
-    kernel: Any
+    context: Tensor
+    embedding: Sequence[Any]
+    heads: Any
+
+    @classmethod
+    def of(cls, network: nn.Module, context: Tensor, heads: Any) -> Conditioning:
+        """With an embedding, which torch computes if it is not a plain stack."""
+        layers = list(network.children()) if type(network) in (nn.Sequential, nn.Identity) else None
+        if layers is not None and _plain(layers) and len(layers) <= 2 * (MAX_DEPTH - 1):
+            return cls(context, layers[::2], heads)
+        return cls(network(context), [], heads)
+
+    @property
+    def widths(self) -> list[int]:
+        """Of the embedding's layers."""
+        return [layer.bias.shape[-1] for layer in self.embedding]
+
+    @property
+    def parameters(self) -> list[list[Tensor]]:
+        """Those of all layers, weights and biases by turns; what lies side by side is a list."""
+        below = [[p] for layer in self.embedding for p in (layer.weight, layer.bias)]
+        return [*below, list(self.heads.weights), list(self.heads.biases)]
+
+
+def _plain(layers: Sequence[Any]) -> bool:
+    """Whether these are linear layers and SiLUs by turns."""
+    linear = all(
+        getattr(layer, "bias", None) is not None and getattr(layer, "mask", None) is None
+        for layer in layers[::2]
+    )
+    return linear and all(type(layer) is nn.SiLU for layer in layers[1::2]) and not len(layers) % 2
+
+
+@dataclass(frozen=True)
+class Conditioned:
+    """A latent density at given contexts.
+
+    Args:
+        conditionings: of p, and of q but with fixed codes.
+        networks: all other parameters, of p and of q.
+        sizes: of the density, see `vaerl.densities.kernel.Kernel`.
+        edges: between the prior's components, where its weights are equal.
+    """
+
+    conditionings: Sequence[Conditioning]
+    networks: Sequence[Tensor]
+    sizes: Mapping[str, Any]
+    edges: Tensor | None
 
     def bound(
         self, x: Tensor, noise: Tensor, kl_weight: float, average: bool, gradient: str
@@ -89,43 +139,68 @@ class Rows:
         return self._apply(x, codes, 1.0, {"frozen": 1}).bound
 
     def _apply(self, x: Tensor, noise: Tensor, kl_weight: float, options: dict[str, int]) -> Bound:
-        network = self.kernel.network
-        members = len(network[0]) if network[0].ndim == 3 else 1
+        contexts = [each.context for each in self.conditionings]
+        widths, members = self.conditionings[0].widths, _members(self.networks)
         spec = Spec(
             members=members,
             batch=x[..., 0].numel() // members,
             events=x.shape[-1],
             paths=len(noise),
             threads=min(torch.get_num_threads(), MAX_THREADS),
-            **{k: field(v) for k, v in self.kernel.sizes.items() if hasattr(Spec, k)},
+            depth=len(widths),
+            **{k: field(v) for k, v in self.sizes.items() if hasattr(Spec, k)},
             **options,
         )
-        rows = (self.decoder, self.encoder, self.prior)
-        given = [t for t in (*rows, *network) if t is not None]
-        wanted = torch.is_grad_enabled() and any(t.requires_grad for t in given)
-        common = (spec, kl_weight, wanted, self.kernel.edges, x, noise)
-        return Bound(*_Bound.apply(*common, *rows, *network))
+        spec.embedding[: len(widths)] = widths
+        spec.context[: len(contexts)] = [context.shape[-1] for context in contexts]
+        network = self._flat(members)
+        given = (network, *contexts)
+        wanted = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in given)
+        return Bound(*_Bound.apply(spec, kl_weight, wanted, self.edges, x, noise, *given))
+
+    def _flat(self, members: int) -> Tensor:
+        """All parameters ``(members, N)`` as the library takes them: those of the layers of the
+        contexts begin at multiples of 16."""
+        parts: list[Tensor] = []
+        for group in (group for each in self.conditionings for group in each.parameters if group):
+            rows = [parameter.reshape(members, -1) for parameter in group]
+            missing = -sum(row.shape[1] for row in rows) % 16
+            parts += [*rows, rows[0].new_zeros(members, missing)] if missing else rows
+        return torch.cat([*parts, *(p.reshape(members, -1) for p in self.networks)], 1)
 
 
-def covers(kernel: Any, context: Tensor, x: Tensor, paths: int, codes: Tensor | None) -> bool:
+def _members(networks: Sequence[Tensor]) -> int:
+    return len(networks[0]) if networks[0].ndim == 3 else 1
+
+
+def covers(
+    sizes: Mapping[str, Any],
+    networks: Sequence[Tensor],
+    context: Tensor,
+    x: Tensor,
+    paths: int,
+    codes: Tensor | None,
+) -> bool:
     """Whether the library is there and knows everything about a density at these contexts.
 
     Args:
-        kernel: the density's.
+        sizes, networks: see `Conditioned`.
         codes: where they are fixed.
     """
     fixed = [x] if codes is None else [x, codes]
-    tensors = (context, *fixed, *kernel.network)
+    tensors = (context, *fixed, *networks)
     if any(t.dtype != torch.float32 or t.device.type != "cpu" for t in tensors):
         return False
     if any(t.requires_grad for t in fixed) or x.shape[:-1] != context.shape[:-1] or not len(x):
         return False
     if paths > MAX_PATHS or torch.jit.is_tracing() or torch.compiler.is_compiling():
         return False
-    ranks = {p.ndim for p in kernel.network}
-    members = context.ndim > 2 and len(kernel.network[0]) == len(context)
+    if codes is not None and sizes.get("weighted"):
+        return False
+    ranks = {p.ndim for p in networks}
+    members = context.ndim > 2 and _members(networks) == len(context)
     plain = members if ranks == {3} else ranks <= {1, 2}
-    return plain and kernel.sizes["blocks"] <= MAX_BLOCKS and library() is not None
+    return plain and sizes["blocks"] <= MAX_BLOCKS and library() is not None
 
 
 def way(kernel: Any) -> str:
@@ -151,12 +226,9 @@ class _Bound(torch.autograd.Function):
     def forward(
         ctx: Any, spec: Spec, kl_weight: float, wanted: bool, edges: Any, *tensors: Any
     ) -> Any:
-        x, noise, decoder, encoder, prior, *network = tensors
-        flat = torch.cat([p.reshape(spec.members, -1) for p in network], 1)
-        given = (edges, x, noise, decoder, encoder, prior, flat)
-        dense: list[Any] = [None if t is None else t.contiguous() for t in given]
-        inputs = _Inputs(spec, kl_weight, *dense)
-        ctx.inputs, ctx.shapes = inputs, [p.shape for p in network]
+        x, noise, network, *contexts = (t.contiguous() for t in tensors)
+        needed = ctx.needs_input_grad[-len(contexts) :]
+        ctx.inputs = inputs = _Inputs(spec, kl_weight, edges, x, noise, network, contexts, needed)
         outputs, ctx.gradients = inputs.run(gradient=wanted and not spec.frozen)
         ctx.mark_non_differentiable(*outputs[1:])
         return outputs
@@ -174,10 +246,7 @@ class _Bound(torch.autograd.Function):
         else:
             _, gradients = inputs.run(gradient=True, upstream=upstream.contiguous())
         ctx.gradients = None
-        *rows, network = gradients
-        parts = network.split([s.numel() // members for s in ctx.shapes], 1)
-        parts = [part.reshape(shape) for part, shape in zip(parts, ctx.shapes, strict=True)]
-        return (None,) * 6 + (*rows, *parts)
+        return (None,) * 6 + tuple(gradients)
 
 
 class _Inputs(NamedTuple):
@@ -188,41 +257,48 @@ class _Inputs(NamedTuple):
     edges: Tensor | None
     x: Tensor
     noise: Tensor
-    decoder: Tensor
-    encoder: Tensor | None
-    prior: Tensor | None
     network: Tensor
+    contexts: Sequence[Tensor]
+    needed: Sequence[bool]
+    """Whether derivatives in the contexts are."""
 
     def run(
         self, gradient: bool, upstream: Tensor | None = None
-    ) -> tuple[tuple[Tensor, ...], tuple[Tensor | None, ...] | None]:
-        """The outputs of a `Bound`, and the gradients in decoder, encoder, prior and network."""
+    ) -> tuple[tuple[Tensor, ...], list[Tensor | None] | None]:
+        """The outputs of a `Bound`, and the gradients in the network and in the contexts."""
         s, batch = self.spec, self.x.shape[:-1]
         shape = (0,) if s.frozen else (s.paths, *batch)
         outputs = (self.x.new_empty(batch), *(self.x.new_empty(shape) for _ in range(3)))
-        found: tuple[Tensor | None, ...] = (None,) * 4
+        found: list[Tensor | None] = [None] * len(self.contexts)
+        network = None
         if gradient:
-            rows = (self.decoder, self.encoder, self.prior)
+            given = zip(self.contexts, self.needed, strict=True)
+            found = [torch.empty_like(c) if needed else None for c, needed in given]
             network = self.network.new_zeros(s.threads, *self.network.shape)
-            found = (*(None if t is None else torch.empty_like(t) for t in rows), network)
-        native = library()
+        native, sizes = library(), (ctypes.c_int64 * 2)()
         assert native is not None, "covers() has seen it"
+        native.vaerl_latent_sizes(ctypes.byref(s), sizes)
+        assert self.network.shape == (s.members, sizes[1]), (self.network.shape, sizes[1])
+        pair = ctypes.c_void_p * 2
         call = Call(
-            *map(address, (self.x, self.decoder, self.encoder, self.prior, self.noise)),
-            *map(address, (self.edges, self.network, upstream)),
+            address(self.x),
+            pair(*map(address, self.contexts)),
+            *map(address, (self.noise, self.edges, self.network, upstream)),
             self.kl_weight,
-            *map(address, (*outputs, *found)),
-            workspace(native.vaerl_latent_work(ctypes.byref(s))).data_ptr(),
+            *map(address, outputs),
+            pair(*map(address, found)),
+            address(network),
+            workspace(sizes[0]).data_ptr(),
         )
         native.vaerl_latent(ctypes.byref(s), ctypes.byref(call))
-        if not gradient:
+        if network is None:
             return outputs, None
-        return outputs, (*found[:3], network.sum(0) if s.threads > 1 else network[0])
+        return outputs, [network.sum(0) if s.threads > 1 else network[0], *found]
 
 
-def unhooked(modules: Sequence[nn.Module]) -> bool:
-    """Whether nobody wants to be called when these modules are."""
+def unhooked(network: nn.Module) -> bool:
+    """Whether nobody wants to be called when a part of a network is."""
     return not any(
         m._forward_hooks or m._forward_pre_hooks or m._backward_hooks or m._backward_pre_hooks
-        for m in modules
+        for m in network.modules()
     )

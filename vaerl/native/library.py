@@ -82,7 +82,7 @@ def _open(path: Path) -> ctypes.CDLL:
     library.vaerl_sample_pack.restype = None
     library.vaerl_sample.restype = None
     library.vaerl_latent_layout.restype = ctypes.c_int64
-    library.vaerl_latent_work.restype = ctypes.c_int64
+    library.vaerl_latent_sizes.restype = None
     library.vaerl_latent.restype = None
     return library
 

@@ -62,10 +62,11 @@ struct Normal {
 struct Mixture {
     int count, size;
     bool learned;        // from the head's rows; else N(0, I)
-    bool weighted;       // log-weights follow in these rows; else all are equal
+    bool weighted;       // logits of the weights follow in these rows; else all are equal
     Range range;
     const float* edges;  // of the components' shares of [0, 1)
-    V *mean, *sigma, *precision, *slope, *constant, *d_mean, *d_log_sigma, *d_constant;
+    V *mean, *sigma, *precision, *slope, *constant, *d_mean, *d_log_sigma, *d_constant,
+        *log_weight;
 
     Mixture() = default;
     Mixture(Arena& arena, int count, int size, bool learned, Range range, const float* edges,
@@ -74,17 +75,16 @@ struct Mixture {
           edges(edges) {
         for (V** part : {&mean, &sigma, &precision, &slope, &d_mean, &d_log_sigma})
             *part = arena.vectors(count * size);
-        constant = arena.vectors(count), d_constant = arena.vectors(count);
+        for (V** part : {&constant, &d_constant, &log_weight}) *part = arena.vectors(count);
     }
 
-    // That it takes of the head: means, raw log σ, log-weights.
+    // That it takes of the head: means, raw log σ, logits.
     int rows() const { return (learned ? 2 * count * size : 0) + (weighted ? count : 0); }
 
     void load_tile(const float* head, int ld) {
+        if (weighted) weigh(head + (int64_t)2 * count * size * ld, ld);
         for (int m = 0; m < count; m++) {
-            V weight = all(-std::log((float)count));
-            if (weighted) weight = load(head + (int64_t)(2 * count * size + m) * ld);
-            constant[m] = weight - size * HALF_LOG_TWO_PI;
+            constant[m] = (weighted ? log_weight[m] : all(-std::log((float)count))) - size * HALF_LOG_TWO_PI;
             d_constant[m] = V{};
             for (int i = m * size; i < (m + 1) * size; i++) {
                 V log_sigma{};
@@ -105,8 +105,22 @@ struct Mixture {
             store(d_head + (int64_t)i * ld, d_mean[i]);
             store(d_head + (int64_t)(count * size + i) * ld, d_log_sigma[i] * slope[i]);
         }
+        V total{};
+        for (int m = 0; weighted && m < count; m++) total += d_constant[m];
         for (int m = 0; weighted && m < count; m++)
-            store(d_head + (int64_t)(2 * count * size + m) * ld, d_constant[m]);
+            store(d_head + (int64_t)(2 * count * size + m) * ld, d_constant[m] - exponential(log_weight[m]) * total);
+    }
+
+    // Log-weights from their logits.
+    void weigh(const float* logits, int ld) {
+        V highest = load(logits), total{};
+        for (int m = 0; m < count; m++) {
+            log_weight[m] = load(logits + (int64_t)m * ld);
+            highest = larger(log_weight[m], highest);
+        }
+        for (int m = 0; m < count; m++) total += exponential(log_weight[m] - highest);
+        total = highest + logarithm(total);
+        for (int m = 0; m < count; m++) log_weight[m] -= total;
     }
 
     // Number of the component whose share of [0, 1) holds u.

@@ -57,7 +57,7 @@ struct Minibatch {
 
     Network network(int depth, const int32_t* hidden, float* states, int out) {
         Network made = Network::of(depth, hidden, spec.states, out, ld);
-        made.tanh = spec.tanh, made.h[0] = states;
+        made.activation = spec.tanh ? TANH : RELU, made.h[0] = states;
         for (int l = 1; l <= made.depth; l++)
             for (float** rows : {made.h, made.d}) rows[l] = arena.take((int64_t)made.widths[l] * ld);
         return made;

@@ -22,6 +22,7 @@ struct Factors {
     float floor = -INFINITY;
     const float* on = nullptr;
     const float* packed = nullptr;  // a, as `pack_float32` leaves it
+    bool add = false;               // to what c holds
 };
 
 void product_float32(const Factors& f);
@@ -90,6 +91,7 @@ void tile(const Factors& f, int row, int column, const float* a, const float* b)
             const int64_t at = (int64_t)(row + i) * f.ldc + column + j * LANES;
             V value = total[i][j];
             if (f.bias) value += f.bias[row + i];
+            if (f.add) value += some(f.c + at, left);
             if (f.floor > -INFINITY) value = value < f.floor ? all(f.floor) : value;  // NaN stays
             if (f.on) value = some(f.on + at, left) > 0.0f ? value : V{};
             if (left >= LANES) store(f.c + at, value);

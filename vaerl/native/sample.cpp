@@ -6,7 +6,6 @@
 
 namespace {
 
-enum Activation { SILU, RELU, TANH };
 enum Head { FIXED, NORMAL, MIXTURE, WEIGHTED };  // N(0, I), learned, of equal or learned weights
 const int COLUMNS = 128;                         // states that go through all layers at once
 

@@ -14,7 +14,7 @@ from vaerl.densities.noise import Noise, standard_normal, uniform
 from vaerl.native.covered import MAX_DEPTH
 from vaerl.native.library import address, fields, matching, workspace
 
-ACTIVATIONS = (nn.SiLU, nn.ReLU, nn.Tanh)
+ACTIVATIONS = (nn.ReLU, nn.Tanh, nn.SiLU)
 FIXED, NORMAL, MIXTURE, WEIGHTED = range(4)
 MAX_THREADS = 2
 ROWS_EACH = 64
