@@ -165,8 +165,14 @@ class Agent(Checked):
 
     def learn(self, *args: Any, **kwargs: Any) -> Any:
         """As in SB3; a number that is not finite ends it and is named, see `NotFinite`."""
-        with named(self):  # type: ignore[arg-type]
-            return super().learn(*args, **kwargs)  # type: ignore[misc]
+        try:
+            with named(self):  # type: ignore[arg-type]
+                return super().learn(*args, **kwargs)  # type: ignore[misc]
+        finally:
+            self._after_learning()
+
+    def _after_learning(self) -> None:
+        """Called when a training ends, however it does."""
 
     def _init_callback(self, callback: MaybeCallback, progress_bar: bool = False) -> BaseCallback:
         given = callback if isinstance(callback, list) else [callback]

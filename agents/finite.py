@@ -158,7 +158,7 @@ def named(agent: BaseAlgorithm) -> Iterator[None]:
 class _CheckGradients:
     """A hook of optimizers. The native update, which looks at gradients itself, does without it."""
 
-    only_checks = True
+    unneeded_natively = True
 
     def __init__(self, names: dict[int, str]) -> None:
         self.names = names

@@ -33,7 +33,7 @@ from vaerl.agents.common import (
     resolve_policy,
     signature_of,
 )
-from vaerl.densities.options import check_positive
+from vaerl.densities.options import check_flag, check_positive
 from vaerl.native.ppo import NativePPO
 from vaerl.policies import ActorCriticPolicy
 from vaerl.policies.chunk_actor_critic import ChunkActorCritic, Terms
@@ -115,7 +115,7 @@ class PPO(Improver, DensityAgent, SB3PPO):
         native: bool = True,
         **kwargs: Any,
     ) -> None:
-        self.native = native
+        self.native = check_flag("native", native)
         self.clone_coef, self.code_coef = clone_coef, code_coef
         self.recognition_steps = recognition_steps
         self.recognition_learning_rate = recognition_learning_rate
@@ -201,6 +201,9 @@ class PPO(Improver, DensityAgent, SB3PPO):
         beyond += ["an entropy bonus"] if self.ent_coef else []
         beyond += ["what keeps the ways of a clone"] if self.terms is not None else []
         self._native.prepare(self, ", ".join(beyond))
+
+    def _after_learning(self) -> None:
+        self._native.release()
 
     def collect_rollouts(self, *args: Any, **kwargs: Any) -> bool:
         """As in SB3."""

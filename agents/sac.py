@@ -40,7 +40,7 @@ from vaerl.agents.scaling import ReturnScale
 from vaerl.agents.schedules import make_schedule
 from vaerl.agents.temperature import annealing, entropy_target, temperature_loss
 from vaerl.data import Demonstrations, load_demonstrations
-from vaerl.densities.options import check_choice, check_positive
+from vaerl.densities.options import check_choice, check_flag, check_positive
 from vaerl.finite import check_loss
 from vaerl.native.sac import PRECISIONS, NativeSAC
 from vaerl.policies import SACPolicy
@@ -160,7 +160,7 @@ class SAC(Improver, DensityAgent, Collects, SB3SAC):
         self.relative_entropy = relative_entropy
         self.diagnostics_interval = check_positive("diagnostics_interval", diagnostics_interval)
         self.scale_rewards = scale_rewards
-        self.native = native
+        self.native = check_flag("native", native)
         self.matmul_precision = check_choice("matmul_precision", matmul_precision, PRECISIONS)
         self.policy_delay = check_positive("policy_delay", policy_delay)
         policy, policy_kwargs = resolve_policy(policy, policy_kwargs, self.policy_aliases)
@@ -374,6 +374,9 @@ class SAC(Improver, DensityAgent, Collects, SB3SAC):
         super()._create_aliases()
         self._critics = Critics(self.critic, self.critic_target)
         self._native = NativeSAC()
+
+    def _after_learning(self) -> None:
+        self._native.release()
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         names, variables = super()._get_torch_save_params()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 import pytest
@@ -50,6 +51,16 @@ def test_folded_draws_are_those_of_the_density(density_kwargs: dict[str, Any]) -
         expected = model.target_normaliser.inverse(plain)
         size = expected.std(dim=(0, 1))
         assert ((folded - expected).abs() / size).max() < 1e-3, size
+
+
+def test_a_pickle_that_has_been_rolled_out_draws_the_same() -> None:
+    """As a process that plans elsewhere gets it."""
+    model, raw = fitted(), torch.randn(3, 5, 3)
+    draws = []
+    for each in (model, pickle.loads(pickle.dumps(model))):
+        folded: Any = each.folded()
+        draws.append(folded(raw, torch.Generator().manual_seed(0)))
+    assert torch.equal(*draws)
 
 
 def test_a_fit_is_seen_by_the_next_roll_out() -> None:

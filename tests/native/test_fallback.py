@@ -16,6 +16,7 @@ from tests.policies.common import TinyEnv
 from tests.speed import in_plain_shell
 from vaerl.agents import SAC
 from vaerl.agents.finite import named
+from vaerl.densities import make_density
 from vaerl.disk.errors import NotFinite
 from vaerl.native import library
 from vaerl.threads import limit_threads
@@ -93,7 +94,13 @@ def test_a_broken_library_costs_one_line(tmp_path: Path, monkeypatch: Any) -> No
         with pytest.raises(library.Missing, match=rf"_{name}.x.so does not load"):
             library.load(name, folder)
     monkeypatch.setenv("VAERL_NATIVE", "0")
-    assert library.lines() == [("none", "SAC updates in torch: switched off by VAERL_NATIVE=0")]
+    off = "all computations in torch: switched off by VAERL_NATIVE=0"
+    assert library.lines() == [("none", off)]
+    monkeypatch.setenv("VAERL_NATIVE", str(tmp_path / "none.so"))
+    with pytest.raises(library.Missing, match=r"none\.so does not load"):
+        library.load()
+    folded: Any = make_density("cvae", context_dim=2, event_dim=1).fold()
+    assert folded(torch.zeros(3, 2)).shape == (3, 1)
 
 
 def test_hooks_and_frozen_parameters_end_it(log: Any) -> None:

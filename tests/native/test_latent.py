@@ -205,6 +205,39 @@ def test_what_is_not_covered_goes_through_torch() -> None:
     assert made(prior_weights="learned").chain.conditioned(context, x, 4, torch.rand(4, 4)) is None
 
 
+def test_what_would_be_wrong_is_refused() -> None:
+    """Second derivatives, and the gradient at events that have changed since."""
+    density, x = made(), torch.randn(9, 2)
+    seen = torch.randn(9, 3, requires_grad=True)
+    loss = density.loss(seen, x)[0].mean()
+    with pytest.raises(RuntimeError, match="create_graph: got True, expected False"):
+        torch.autograd.grad(loss, seen, create_graph=True)
+    loss = (density.loss(seen, x)[0] * torch.rand(9)).sum()
+    x.zero_()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
+@pytest.mark.parametrize("part", ["prior", "generative", "recognition", "generative_context"])
+def test_a_parameter_that_is_not_a_number_gives_no_number(part: str) -> None:
+    density = made(prior_weights="learned")
+    parameter = next(getattr(density.chain, part).parameters())
+    with torch.no_grad():
+        parameter.view(-1)[0] = torch.nan
+    assert not torch.isfinite(density.loss(torch.randn(9, 3), torch.randn(9, 2))[0]).all()
+
+
+def test_autocast_leaves_the_native_way_as_it_is() -> None:
+    density, context, x = made(), torch.randn(9, 3), torch.randn(9, 2)
+    found = []
+    for enabled in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled):
+            loss = density.loss(context, x, generator=torch.Generator().manual_seed(0))[0].mean()
+        loss.backward()
+        found.append(loss.detach())
+    assert torch.equal(*found)
+
+
 def test_the_log_says_which_way_is_taken(monkeypatch: Any, tmp_path: Path) -> None:
     """Once a training; the weights follow either way to the same place."""
     data = Demonstrations.from_arrays([np.zeros((9, 3))], [np.zeros((8, 1))])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -132,16 +133,67 @@ def test_it_draws_the_actions_of_torch(form: str) -> None:
     [
         ({"native": False}, "native=False"),
         ({"ent_coef": 0.01}, "an entropy bonus"),
-        ({"policy_kwargs": {"squash_output": True}}, "these options"),
+        ({"policy_kwargs": {"squash_output": True}}, "squashed actions"),
         ({"policy_kwargs": {"optimizer_class": torch.optim.RMSprop}}, "optimizer RMSprop"),
-        ({"policy_kwargs": {"activation_fn": nn.ELU}}, "activations other than ReLU"),
+        ({"policy_kwargs": {"activation_fn": nn.ELU}}, "activations other than Tanh or ReLU"),
         ({"policy_kwargs": {"density_kwargs": {"latent_dims": (2, 2)}}}, "with these options"),
     ],
 )
 def test_what_it_does_not_cover_goes_through_torch(options: dict[str, Any], reason: str) -> None:
     made = PPO("cvae", TinyEnv(), n_steps=8, batch_size=8, n_epochs=1, **options).learn(8)
+    assert reason in made._native._said and "torch" in made._native._said
+
+
+CHANGES: dict[str, Callable[[Any], Any]] = {
+    "an option of Adam": lambda policy: policy.optimizer.param_groups[0].update(weight_decay=0.5),
+    "an activation": lambda policy: policy.mlp_extractor.policy_net.__setitem__(1, nn.ELU()),
+    "a hook after steps": lambda policy: policy.optimizer.register_step_post_hook(print),
+    "a hook of gradients": lambda policy: policy.value_net.register_full_backward_pre_hook(print),
+    "a hook of a parameter": lambda policy: policy.value_net.bias.register_hook(print),
+    "a step of one's own": lambda policy: setattr(policy.optimizer, "step", print),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_change_on_the_way_is_noticed(change: str) -> None:
+    made = prepared("default")
+    assert made._native._plan is not None
+    CHANGES[change](made.policy)
+    made._prepare()
     assert made._native._plan is None
-    assert reason in made._native._said
+
+
+def test_replaced_moments_are_those_of_the_next_step() -> None:
+    made = prepared("default")
+    state = made.policy.optimizer.state[made.policy.value_net.bias]
+    state["exp_avg"] = torch.full_like(state["exp_avg"], 7.0)
+    made._prepare()
+    assert made._native._plan is not None
+    assert 7.0 in made._native._plan.flat.mean
+
+
+def test_all_numbers_have_their_own_memory_after_a_training() -> None:
+    """So that copies, pickles and other formats hold nothing else; and the training goes on."""
+    made = agent().learn(100)
+    for parameter in made.policy.parameters():
+        assert parameter.untyped_storage().nbytes() == 4 * parameter.numel()
+    for each in (made, copy.deepcopy(made)):
+        each.learn(100, reset_num_timesteps=False)
+        assert each.num_timesteps == 200 and "native" in each._native._said
+
+
+def test_the_default_type_of_torch_does_not_matter() -> None:
+    found, before = [], torch.get_default_dtype()
+    for kind in (torch.float32, torch.float64):
+        each = prepared("default")
+        torch.set_default_dtype(kind)
+        try:
+            with each._native.acting(each.policy), torch.no_grad():
+                actions, _, _ = each.policy(torch.ones(2, 3, dtype=torch.float32))
+        finally:
+            torch.set_default_dtype(before)
+        found.append(actions)
+    assert found[1].dtype == torch.float32 and torch.equal(*found)
 
 
 def test_a_hook_on_the_policy_is_called() -> None:

@@ -107,6 +107,32 @@ def test_every_variant_gives_the_same(variant: str, monkeypatch: pytest.MonkeyPa
     torch.testing.assert_close(found, drawn(own.fold(), context), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("shape", [(5, 7), (5, 1), (4, 5, 3), (3,), (2, 20, 3), (20, 3)])
+def test_contexts_of_other_shapes_go_through_torch(
+    shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which broadcasts them or raises its own error; so does a wanted gradient."""
+    for members in (0, 5):
+        folded = density("cvae", members).fold()
+        found: list[Any] = []
+        for way in ("", TORCH):
+            monkeypatch.setenv("VAERL_NATIVE", way)
+            try:
+                found.append(drawn(copy.deepcopy(folded), torch.ones(shape)))
+            except (IndexError, RuntimeError) as error:
+                found.append(type(error))
+        assert type(found[0]) is type(found[1])
+        if isinstance(found[0], Tensor):
+            torch.testing.assert_close(*found, rtol=1e-4, atol=1e-4)
+        else:
+            assert found[0] is found[1]
+    monkeypatch.setenv("VAERL_NATIVE", "")
+    folded = density("cvae").fold()
+    assert folded(torch.ones(2, 3, requires_grad=True)).requires_grad
+    each = torch.vmap(folded, randomness="different")(torch.ones(4, 2, 3))
+    assert each.shape == (4, 2, 2)
+
+
 def test_what_it_does_not_cover_goes_through_torch() -> None:
     two_layers = make_density("cvae", context_dim=3, event_dim=2, latent_dims=(2, 2)).fold()
     doubles = density("cvae").double().fold()

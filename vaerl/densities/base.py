@@ -21,7 +21,7 @@ from torch.distributions import Distribution
 
 from vaerl.densities.kernel import Kernel
 from vaerl.densities.noise import Noise, Shape
-from vaerl.densities.options import check_positive
+from vaerl.densities.options import check_flag, check_positive
 from vaerl.disk.errors import NotFinite
 
 Latents = tuple[Tensor, ...]
@@ -226,9 +226,7 @@ class ConditionalDensity(nn.Module):
                 raise ValueError(f"{argument}: got {size!r}, expected a whole number of at least 1")
         self.context_dim = context_dim
         self.event_dim = event_dim
-        if not isinstance(whole, bool):
-            raise ValueError(f"whole: got {whole!r}, expected True or False")
-        self.whole = whole
+        self.whole = check_flag("whole", whole)
 
     @abstractmethod
     def _value(self, context: Tensor) -> ConditionalValue:

@@ -22,6 +22,7 @@ from vaerl.densities.kernel import Kernel, kernel_of
 from vaerl.densities.noise import Noise, Shape
 from vaerl.densities.normal import DiagonalNormal, NormalMixture
 from vaerl.native.latent import Conditioned, Conditioning, covers, unhooked
+from vaerl.native.library import plain
 from vaerl.nets import smooth_range_terms
 
 Path = tuple[Tensor, ...]
@@ -131,7 +132,7 @@ class LatentChain(nn.Module):
         parts = [Conditioning.of(self.generative_context, context, decoder.beside(prior))]
         if codes is None:
             parts.append(Conditioning.of(self.recognition_context, context, encoder))
-        if parts[0].widths != parts[-1].widths:
+        if parts[0].widths != parts[-1].widths or not all(plain(part.context) for part in parts):
             return None
         return Conditioned(parts, networks, sizes, prior.edges)
 

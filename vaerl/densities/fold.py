@@ -25,7 +25,8 @@ from torch.nn import functional
 from vaerl.densities.base import ConditionalValue, Folded, Standardise
 from vaerl.densities.noise import Noise, candidate_codes, standard_normal, uniform
 from vaerl.densities.normal import DiagonalNormal, GaussianValue, MixtureValue, NormalMixture
-from vaerl.native.sample import Sampler, make_sampler, suits
+from vaerl.native.library import plain
+from vaerl.native.sample import Sampler, make_sampler
 from vaerl.nets import FILM_SCALE, FiLMNet, log_shares, smooth_range_terms
 
 Range = tuple[float, float]
@@ -320,12 +321,12 @@ class FoldedDensity(Folded):
 
     def _native(self, context: Tensor) -> Sampler | None:
         """The native library's form, where it covers the density and these contexts."""
-        if self._uncovered or not suits(context):
+        if self._uncovered or not plain(context):
             return None
         if self._sampler is None:
             self._sampler = make_sampler(self._steps, self._head, self._layers)
             self._uncovered = self._sampler is None
-        return self._sampler
+        return self._sampler if self._sampler and self._sampler.takes(context) else None
 
     def _given(self, context: Tensor) -> tuple[Tensor, ...]:
         """FiLM coefficients of all layers from the top down, then the inputs of the head."""

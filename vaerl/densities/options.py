@@ -21,6 +21,13 @@ def check_positive(argument: str, value: int, at_least: int = 1, at_most: int | 
     return value
 
 
+def check_flag(argument: str, value: bool) -> bool:
+    """Return a flag, or raise one line."""
+    if not isinstance(value, bool):
+        raise ValueError(f"{argument}: got {value!r}, expected True or False")
+    return value
+
+
 def check_choice(argument: str, value: str, choices: Sequence[str]) -> str:
     """One of the named choices."""
     if value not in choices:

@@ -6,6 +6,7 @@ import inspect
 from typing import Any
 
 from vaerl.densities.base import ConditionalDensity
+from vaerl.densities.options import check_flag
 from vaerl.densities.squash import Squashed
 from vaerl.names import did_you_mean
 from vaerl.registry import Registry
@@ -69,7 +70,6 @@ def make_density(
         if option not in legal:
             near = did_you_mean(option, legal)
             raise ValueError(f"{option}: unknown option of density {name!r}, {near}")
-    if not isinstance(squash, bool):
-        raise ValueError(f"squash: got {squash!r}, expected True or False")
+    squashed = check_flag("squash", squash)
     density = density_class(name)(context_dim, event_dim, **options)
-    return Squashed(density) if squash else density
+    return Squashed(density) if squashed else density

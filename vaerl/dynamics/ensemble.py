@@ -166,7 +166,7 @@ class Ensemble(nn.Module):
         self._acting: dict[int, nn.ModuleDict] = {}  # copies for roll-outs: no part of the state
         self._folded: dict[int, Folded | None] = {}
         self._endings: dict[int, FoldedEnding] = {}
-        self.register_load_state_dict_post_hook(lambda module, keys: module.changed())
+        self.register_load_state_dict_post_hook(_after_loading)
 
     # -- what goes in and comes out ----------------------------------------------------------------
 
@@ -385,3 +385,7 @@ def _check_predicted(
             f"predicted: got {places!r}, expected different coordinates from 0 to {state_dim - 1}"
         )
     return places
+
+
+def _after_loading(model: Ensemble, keys: Any) -> None:
+    model.changed()

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from vaerl.native.covered import Groups, Uncovered
+from vaerl.native.covered import Groups, Uncovered, changed_options
 
 
 class FlatStruct(ctypes.Structure):
@@ -40,7 +41,7 @@ class Flat:
                 places.append(slice(self.size, self.size + tensor.numel()))
                 self.size += tensor.numel()
             self.size += -self.size % 16
-        self.value = torch.zeros(self.size)
+        self.value = torch.zeros(self.size, dtype=torch.float32)
         for tensor, place in zip(self.tensors, places, strict=True):
             view = self.value[place].view(tensor.shape)
             tensor.data = view.copy_(tensor.data)
@@ -51,8 +52,10 @@ class Flat:
 
     def _adopt(self, optimizer: torch.optim.Optimizer, places: Sequence[slice]) -> None:
         """Replace Adam's state, made here where it has not stepped yet."""
-        self.gradient, self.mean, self.square = (torch.zeros(self.size) for _ in range(3))
-        self.steps = torch.zeros(len(places))
+        self.gradient, self.mean, self.square = (
+            torch.zeros(self.size, dtype=torch.float32) for _ in range(3)
+        )
+        self.steps = torch.zeros(len(places), dtype=torch.float32)
         for number, (tensor, place) in enumerate(zip(self.tensors, places, strict=True)):
             state = optimizer.state[tensor]
             for name, memory in (("exp_avg", self.mean), ("exp_avg_sq", self.square)):
@@ -63,17 +66,44 @@ class Flat:
         if not bool((self.steps == self.steps[0]).all()):
             raise Uncovered("an optimizer whose parameters have taken different numbers of steps")
         self._state: Any = optimizer.state
+        self._moments = self._places_of_moments()
+
+    def _places_of_moments(self) -> list[int]:
+        assert self.optimizer is not None
+        state, names = self.optimizer.state, ("exp_avg", "exp_avg_sq", "step")
+        return [
+            tensor.data_ptr() for t in self.tensors if t in state for name in names
+            if isinstance(tensor := state[t].get(name), Tensor)
+        ]  # fmt: skip
+
+    @property
+    def in_place(self) -> bool:
+        """Whether all tensors still are these views."""
+        return [t.data_ptr() for t in self.tensors] == self._pointers
 
     @property
     def intact(self) -> bool:
-        """Whether all tensors still are these views, and none is frozen."""
-        if [t.data_ptr() for t in self.tensors] != self._pointers:
+        """Whether, besides, none is frozen, and the optimizer goes on as it was."""
+        if not self.in_place:
             return False
         if self.optimizer is None:
             return True
-        return self.optimizer.state is self._state and not any(
-            not t.requires_grad or t._backward_hooks for t in self.tensors
-        )
+        if self.optimizer.state is not self._state or changed_options(self.optimizer):
+            return False
+        if any(
+            not t.requires_grad or t._backward_hooks or t._post_accumulate_grad_hooks
+            for t in self.tensors
+        ):
+            return False
+        return self._places_of_moments() == self._moments
+
+    def release(self) -> None:
+        """Give all tensors and the optimizer's state memory of their own again."""
+        for tensor in self.tensors:
+            tensor.data = tensor.data.clone()
+            state = {} if self.optimizer is None else self.optimizer.state.get(tensor, {})
+            for name, value in state.items():
+                state[name] = value.clone() if isinstance(value, Tensor) else value
 
     def before_step(self) -> FlatStruct:
         """The memory for the kernel, which is to take one step."""

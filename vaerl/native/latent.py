@@ -13,10 +13,9 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from vaerl.native.covered import MAX_BLOCKS, MAX_DEPTH
-from vaerl.native.library import Missing, address, field, fields, load, matching, workspace
+from vaerl.native.library import Missing, address, field, fields, load, matching, plain, workspace
 
 GRADIENTS = ("total", "stl", "dreg", "wake")
 MAX_THREADS = 2
@@ -189,18 +188,18 @@ def covers(
     """
     fixed = [x] if codes is None else [x, codes]
     tensors = (context, *fixed, *networks)
-    if any(t.dtype != torch.float32 or t.device.type != "cpu" for t in tensors):
+    if not all(map(plain, tensors)):
         return False
     if any(t.requires_grad for t in fixed) or x.shape[:-1] != context.shape[:-1] or not len(x):
         return False
-    if paths > MAX_PATHS or torch.jit.is_tracing() or torch.compiler.is_compiling():
+    if paths > MAX_PATHS:
         return False
     if codes is not None and sizes.get("weighted"):
         return False
     ranks = {p.ndim for p in networks}
     members = context.ndim > 2 and _members(networks) == len(context)
-    plain = members if ranks == {3} else ranks <= {1, 2}
-    return plain and sizes["blocks"] <= MAX_BLOCKS and library() is not None
+    alike = members if ranks == {3} else ranks <= {1, 2}
+    return alike and sizes["blocks"] <= MAX_BLOCKS and library() is not None
 
 
 def way(kernel: Any) -> str:
@@ -208,9 +207,12 @@ def way(kernel: Any) -> str:
     if kernel is None or not kernel.sizes.get("latent"):
         return "torch, the native one is for latent densities with one layer"
     try:
-        return f"native, {load()[0]}, threads: {min(torch.get_num_threads(), MAX_THREADS)}"
+        variant = load()[0]
     except Missing as why:
         return f"torch, the native one is missing: {why}"
+    if library() is None:
+        return "torch, the native one was built from other sources: install vaerl again"
+    return f"native, {variant}, threads: {min(torch.get_num_threads(), MAX_THREADS)}"
 
 
 def library() -> ctypes.CDLL | None:
@@ -226,17 +228,22 @@ class _Bound(torch.autograd.Function):
     def forward(
         ctx: Any, spec: Spec, kl_weight: float, wanted: bool, edges: Any, *tensors: Any
     ) -> Any:
-        x, noise, network, *contexts = (t.contiguous() for t in tensors)
-        needed = ctx.needs_input_grad[-len(contexts) :]
-        ctx.inputs = inputs = _Inputs(spec, kl_weight, edges, x, noise, network, contexts, needed)
+        needed = ctx.needs_input_grad[-(len(tensors) - 3) :]  # in the contexts
+        ctx.save_for_backward(*tensors)
+        ctx.common = spec, kl_weight, edges, needed
+        inputs = _Inputs.of(ctx.common, tensors)
         outputs, ctx.gradients = inputs.run(gradient=wanted and not spec.frozen)
         ctx.mark_non_differentiable(*outputs[1:])
         return outputs
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, upstream: Tensor, *_: Any) -> Any:
-        inputs, gradients = ctx.inputs, ctx.gradients
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                "create_graph: got True, expected False: the native library gives no second "
+                "derivatives of a bound; VAERL_NATIVE=0 switches it off"
+            )
+        inputs, gradients = _Inputs.of(ctx.common, ctx.saved_tensors), ctx.gradients
         members = inputs.spec.members
         slope = upstream.reshape(members, -1)
         if gradients is not None and bool((slope == slope[:, :1]).all()):
@@ -261,6 +268,13 @@ class _Inputs(NamedTuple):
     contexts: Sequence[Tensor]
     needed: Sequence[bool]
     """Whether derivatives in the contexts are."""
+
+    @classmethod
+    def of(cls, common: tuple[Any, ...], tensors: Sequence[Tensor]) -> _Inputs:
+        """Of what a call has in common with its gradient."""
+        spec, kl_weight, edges, needed = common
+        x, noise, network, *contexts = (t.contiguous() for t in tensors)
+        return cls(spec, kl_weight, edges, x, noise, network, contexts, needed)
 
     def run(
         self, gradient: bool, upstream: Tensor | None = None

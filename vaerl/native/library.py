@@ -39,7 +39,10 @@ def _load(wanted: str | None, folder: Path) -> tuple[str, ctypes.CDLL]:
     if wanted == "0":
         raise Missing("switched off by VAERL_NATIVE=0")
     if wanted is not None and wanted.endswith(".so"):
-        return Path(wanted).stem, _open(Path(wanted))
+        try:
+            return Path(wanted).stem, _open(Path(wanted))
+        except (OSError, AttributeError) as error:
+            raise Missing(f"VAERL_NATIVE: {_reason(wanted, error)}") from None
     if wanted is not None and wanted not in VARIANTS:
         raise Missing(f"VAERL_NATIVE: got {wanted!r}, expected 0 or one of {', '.join(VARIANTS)}")
     here = torch.backends.cpu.get_cpu_capability()
@@ -52,8 +55,12 @@ def _load(wanted: str | None, folder: Path) -> tuple[str, ctypes.CDLL]:
             try:
                 return name, _open(path)
             except (OSError, AttributeError) as error:
-                failures.append(f"{path.name} does not load ({str(error).splitlines()[0]})")
+                failures.append(_reason(path.name, error))
     raise Missing("; ".join(failures) or "not built: there was no compiler at installation")
+
+
+def _reason(name: str, error: Exception) -> str:
+    return f"{name} does not load ({str(error).splitlines()[0]})"
 
 
 def _open(path: Path) -> ctypes.CDLL:
@@ -108,6 +115,14 @@ def field(value: Any) -> Any:
     return (ctypes.c_float * 4)(*value) if isinstance(value, tuple) else value
 
 
+def plain(tensor: torch.Tensor) -> bool:
+    """Whether it holds float32 numbers of its own on the CPU, and nothing records what is done."""
+    if torch.jit.is_tracing() or torch.compiler.is_compiling():
+        return False
+    wrapped = torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+    return tensor.dtype == torch.float32 and tensor.device.type == "cpu" and not wrapped
+
+
 def address(tensor: torch.Tensor | None) -> int | None:
     """Where its numbers lie."""
     return None if tensor is None else tensor.data_ptr()
@@ -120,7 +135,7 @@ def workspace(size: int) -> torch.Tensor:
     """Memory that this thread uses again and again."""
     kept: torch.Tensor | None = getattr(_LOCAL, "memory", None)
     if kept is None or len(kept) < size:
-        kept = _LOCAL.memory = torch.zeros(size)
+        kept = _LOCAL.memory = torch.zeros(size, dtype=torch.float32)
     return kept
 
 
@@ -129,4 +144,4 @@ def lines() -> list[tuple[str, str]]:
     try:
         return [(load()[0], "active")]
     except Missing as why:
-        return [("none", f"SAC updates in torch: {why}")]
+        return [("none", f"all computations in torch: {why}")]

@@ -22,8 +22,8 @@ from vaerl.finite import check_loss
 from vaerl.native.covered import (
     MAX_BLOCKS,
     MAX_DEPTH,
-    Hooks,
     Uncovered,
+    Untouched,
     check_adam,
     check_tensors,
     layers_of,
@@ -33,8 +33,8 @@ from vaerl.native.library import Missing, address, field, fields, load
 
 NOT_FINITE, STOPPED, _ = range(3)  # what became of a minibatch, see ppo.cpp
 INFO = ("policy_gradient_loss", "value_loss", "log_prob", "loss", "clip_fraction", "approx_kl")
-LIMIT = 1e4
-"""Sizes beyond it are refused, so that no sum of them leaves 32 bits."""
+LIMIT = 1 << 24
+"""Most vectors of all codes together, so that no place among them leaves 32 bits."""
 
 
 class Spec(ctypes.Structure):
@@ -103,6 +103,15 @@ class NativePPO:
         finally:
             policy._fast.native = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_plan": None, "_said": ""}
+
+    def release(self) -> None:
+        """Give the parameters memory of their own again."""
+        if self._plan is not None:
+            self._plan.flat.release()
+        self._plan = None
+
     def train(self, agent: Any) -> bool:
         """SB3's update on the rollout; whether it was native."""
         if self._plan is None:
@@ -130,16 +139,25 @@ class Plan:
         kernel = None if trunks is None or codes is None else policy.density.kernel()
         if trunks is None or codes is None or kernel is None or trunks.normalizer is not None:
             name = getattr(policy, "density_name", type(policy).__name__)
-            raise Uncovered(f"policy {name} with these options or observations")
+            raise Uncovered(
+                f"policy {name} with these options or observations" if codes is not None
+                else f"density {name}, which has no codes"
+            )  # fmt: skip
         sizes, count = kernel.sizes, len(codes.codes)
         embedded = sizes.get("embedded") or sizes.get("weighted")
-        if policy.squash_output or embedded or sizes["blocks"] > MAX_BLOCKS or count > LIMIT:
+        vectors = count * (sizes["hidden"] + 8) * (6 * sizes["blocks"] + 6)
+        if embedded or sizes["blocks"] > MAX_BLOCKS or vectors > LIMIT:
             raise Uncovered("these options of the density")
+        if policy.squash_output:
+            raise Uncovered("squashed actions")
         if type(agent.rollout_buffer) is not RolloutBuffer:
             raise Uncovered(f"a {type(agent.rollout_buffer).__name__}")
-        tanh = policy.activation_fn is nn.Tanh
-        activation = nn.Tanh if tanh else nn.ReLU
-        trunk, value = (layers_of(network, activation) for network in trunks.networks)
+        known = (nn.Tanh, nn.ReLU)
+        trunk, activation = layers_of(trunks.networks[0], known, closed=True)
+        value, other = layers_of(trunks.networks[1], known, closed=False)
+        if len(trunk) and len(value) > 1 and other is not activation:
+            raise Uncovered("different activations in policy and value")
+        activation = activation if len(trunk) else other
         self._other = policy.recognition_parameters()
         kernel = kernel.without(self._other)
         below, above = (
@@ -149,8 +167,8 @@ class Plan:
         own = [*below, kernel.weights, kernel.biases, kernel.network, *above]
         check_tensors(list(policy.parameters()))
         check_adam(policy.optimizer, own, "policy")
-        self._hooks = Hooks([policy], [policy.optimizer])
-        if self._hooks:
+        self._untouched = Untouched([policy], [policy.optimizer])
+        if not self._untouched:
             raise Uncovered("hooks")
 
         self.spec = Spec(
@@ -158,7 +176,7 @@ class Plan:
             actions=len(policy.box_half),
             batch=1,
             codes=count,
-            tanh=tanh,
+            tanh=activation is nn.Tanh,
             trunk_depth=len(trunk),
             value_depth=len(value) - 1,
             **{k: field(v) for k, v in sizes.items() if hasattr(Spec, k)},
@@ -169,13 +187,13 @@ class Plan:
         self.flat = Flat(own, policy.optimizer)
         assert self.flat.size == size, (self.flat.size, size)
         self._edges, self._code_edges = kernel.edges, equal_edges(count)
-        self._work = torch.zeros(0)
+        self._work = torch.zeros(0, dtype=torch.float32)
         self._specs: dict[int, Spec] = {}
 
     def fits(self, agent: Any) -> bool:
         """Whether nothing that matters has changed since."""
         same = all(a is b for a, b in zip(_parts(agent), self._agent, strict=True))
-        return same and self.flat.intact and not self._hooks
+        return same and self.flat.intact and bool(self._untouched)
 
     def _sizes(self, spec: Spec) -> Any:
         sizes = (ctypes.c_int64 * 2)()
@@ -188,7 +206,7 @@ class Plan:
             self._specs[rows] = spec = Spec.from_buffer_copy(self.spec)
             spec.batch = rows
             if (needed := self._sizes(spec)[0]) > len(self._work):
-                self._work = torch.zeros(needed)
+                self._work = torch.zeros(needed, dtype=torch.float32)
         return self._specs[rows]
 
     def _call(self, **more: Any) -> Call:
@@ -209,14 +227,15 @@ class Plan:
         The noise is that of torch. None, and no noise drawn, where torch is to find them.
         """
         policy, rows = self._agent[0], len(obs)
-        if not (obs.ndim == 2 and rows and self.flat.intact) or self._hooks:
+        if not (obs.ndim == 2 and rows and self.flat.in_place and self._untouched):
             return None
         spec, seen, noise = self._spec(rows), obs.float().contiguous(), policy.noise
         calls, generator = noise.calls, noise.generator("cpu")
-        uniform = torch.rand(rows, generator=generator)
-        normal = torch.randn(rows, spec.actions, generator=generator)
-        found = torch.empty(rows, spec.actions), torch.empty(rows, 1), torch.empty(rows)
-        actions, values, log_prob = found
+        options: Any = {"generator": generator, "dtype": torch.float32}
+        uniform = torch.rand(rows, **options)
+        normal = torch.randn(rows, spec.actions, **options)
+        shapes = (rows, spec.actions), (rows, 1), (rows,)
+        actions, values, log_prob = (torch.empty(s, dtype=torch.float32) for s in shapes)
         call = self._call(
             obs=seen.data_ptr(),
             uniform=uniform.data_ptr(),
@@ -227,7 +246,7 @@ class Plan:
             out_log_prob=log_prob.data_ptr(),
         )
         if self._library.vaerl_ppo_act(ctypes.byref(spec), ctypes.byref(call)):
-            return found
+            return actions, values, log_prob
         noise.calls = calls
         return None
 
@@ -289,7 +308,7 @@ class Plan:
         settings: dict[str, Any],
     ) -> tuple[int, Tensor]:
         """What became of a minibatch, and its `INFO` with what gradients were multiplied by."""
-        spec, info = self._spec(len(rows)), torch.zeros(len(INFO) + 1)
+        spec, info = self._spec(len(rows)), torch.zeros(len(INFO) + 1, dtype=torch.float32)
         call = self._call(
             **{name: array.ctypes.data for name, array in data.items()},
             rows=rows.ctypes.data,

@@ -18,8 +18,8 @@ from vaerl.finite import check_loss
 from vaerl.native.covered import (
     MAX_BLOCKS,
     MAX_DEPTH,
-    Hooks,
     Uncovered,
+    Untouched,
     check_adam,
     check_tensors,
     layers_of,
@@ -89,6 +89,15 @@ class NativeSAC:
     ) -> dict[str, Tensor] | None:
         self.prepare(agent, len(batch.rewards), beyond)
         return None if self._plan is None else self._plan.update(agent, batch, follow)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_plan": None, "_refused": None, "_said": ""}
+
+    def release(self) -> None:
+        """Give the parameters memory of their own again."""
+        if self._plan is not None:
+            self._plan.release()
+        self._plan = None
 
     def move_target(self, tau: float) -> bool:
         """Move the targets towards the critics, if the update was native; whether it was."""
@@ -164,8 +173,8 @@ class Plan:
         check_adam(critic.optimizer, values, "critic")
         if learned:
             check_adam(agent.ent_coef_optimizer, [[agent.log_ent_coef]], "temperature")
-        self._hooks = Hooks(networks, [o for o in self._agent[3:] if o is not None])
-        if self._hooks:
+        self._untouched = Untouched(networks, [o for o in self._agent[3:] if o is not None])
+        if not self._untouched:
             raise Uncovered("hooks")
 
         self._made_for = self._setting(agent)
@@ -191,11 +200,17 @@ class Plan:
         if learned:
             self.temperature = Flat([[agent.log_ent_coef]], agent.ent_coef_optimizer)
         assert [self.actor.size, self.critic.size] == [sizes[1], len(critics[0]) * sizes[2]]
-        self._kernel, self._work = kernel, torch.zeros(sizes[0])
+        self._kernel, self._work = kernel, _floats(sizes[0])
         self._noise = [self._noise_memory(self.spec) for _ in range(2)]
         self._noise_addresses = _addresses(self._noise)
         self._parts_acting = actor.latent_pi, actor.density
         self._acting: _Acting | None = None
+
+    def release(self) -> None:
+        """Give the parameters memory of their own again."""
+        for flat in (self.actor, self.critic, self.target, self.temperature):
+            if flat is not None:
+                flat.release()
 
     def fits(self, agent: Any, rows: int) -> bool:
         """Whether nothing that matters has changed since."""
@@ -205,7 +220,7 @@ class Plan:
             and self._setting(agent) == self._made_for
             and all(a is b for a, b in zip(_parts(agent), self._agent, strict=True))
             and all(flat is None or flat.intact for flat in flats)
-            and not self._hooks
+            and bool(self._untouched)
         )
 
     @staticmethod
@@ -218,14 +233,14 @@ class Plan:
         size, paths = (s.latent_dim, 1 + (s.paths if s.share else 0)) if s.latent else (0, 1)
         memory = {}
         if self._kernel.edges is not None:
-            memory["uniform"] = torch.empty(paths, s.batch)
+            memory["uniform"] = _floats(paths, s.batch)
         if s.latent:
-            memory["prior"] = torch.empty(paths, s.batch, size)
-        memory["action"] = torch.empty(s.batch, s.actions)
+            memory["prior"] = _floats(paths, s.batch, size)
+        memory["action"] = _floats(s.batch, s.actions)
         if s.paths:
-            memory["posterior"] = torch.empty(s.paths, s.batch, size)
+            memory["posterior"] = _floats(s.paths, s.batch, size)
             if s.share:
-                memory["share"] = torch.empty(s.paths, s.batch)
+                memory["share"] = _floats(s.paths, s.batch)
         return memory
 
     def act(self, obs: np.ndarray) -> np.ndarray | None:
@@ -237,7 +252,7 @@ class Plan:
         parts = actor.latent_pi, actor.density
         same = all(a is b for a, b in zip(parts, self._parts_acting, strict=True))
         if not (
-            same and rows and obs.dtype.kind in "fiu" and self.actor.intact and not self._hooks
+            same and rows and obs.dtype.kind in "fiu" and self.actor.in_place and self._untouched
         ):
             return None
         if self._acting is None or self._acting.spec.batch != rows:
@@ -271,7 +286,7 @@ class Plan:
         if self._normalizer is not None:
             given[:2] = [self._normalizer(obs.float()) for obs in given[:2]]
         columns = [None if part is None else part.float().contiguous() for part in given]
-        info = torch.empty(len(INFO))
+        info = _floats(len(INFO))
         learned = self.temperature is not None
         call = Call(
             *map(address, columns),
@@ -314,7 +329,7 @@ class _Acting:
         self.spec.paths, self.spec.share = 0, 0.0
         sizes = (ctypes.c_int64 * 3)()
         plan._library.vaerl_sac_sizes(ctypes.byref(self.spec), sizes)
-        self.noise, self._work = plan._noise_memory(self.spec), torch.zeros(sizes[0])
+        self.noise, self._work = plan._noise_memory(self.spec), _floats(sizes[0])
         self.call = Call(
             edges=address(plan._kernel.edges),
             noise=_addresses([self.noise] * 2),
@@ -329,6 +344,10 @@ def _addresses(memories: Sequence[dict[str, Tensor]]) -> Any:
     return (NoiseStruct * 2)(
         *(NoiseStruct(**{k: v.data_ptr() for k, v in memory.items()}) for memory in memories)
     )
+
+
+def _floats(*shape: int) -> Tensor:
+    return torch.zeros(shape, dtype=torch.float32)
 
 
 def _draw(memory: dict[str, Tensor], generator: torch.Generator) -> None:
@@ -357,7 +376,7 @@ def _actor(actor: Any, rows: int) -> tuple[Kernel, list[nn.Linear], nn.Module | 
         raise Uncovered("these options of the density")
     if actor.num_auxiliary * rows > ROWS_AT_ONCE:
         raise Uncovered(f"{actor.num_auxiliary} paths for {rows} states")
-    return kernel, layers_of(trunks.networks[0]), trunks.normalizer
+    return kernel, layers_of(trunks.networks[0], (nn.ReLU,), closed=True)[0], trunks.normalizer
 
 
 def _critic(critic: Any, normalizer: nn.Module | None) -> list[list[nn.Linear]]:
@@ -366,7 +385,7 @@ def _critic(critic: Any, normalizer: nn.Module | None) -> list[list[nn.Linear]]:
     trunks = Trunks.of(critic, [critic.features_extractor], critic.q_networks) if plain else None
     if trunks is None or trunks.normalizer is not normalizer:
         raise Uncovered(f"critic {type(critic).__name__} with these options or observations")
-    stacks = [layers_of(network) for network in trunks.networks]
+    stacks = [layers_of(network, (nn.ReLU,), closed=False)[0] for network in trunks.networks]
     if len({tuple(layer.out_features for layer in layers) for layers in stacks}) != 1:
         raise Uncovered("critics of different sizes")
     return stacks

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from vaerl.densities.noise import Noise, standard_normal, uniform
 from vaerl.native.covered import MAX_DEPTH
-from vaerl.native.library import address, fields, matching, workspace
+from vaerl.native.library import address, fields, matching, plain, workspace
 
 ACTIVATIONS = (nn.ReLU, nn.Tanh, nn.SiLU)
 FIXED, NORMAL, MIXTURE, WEIGHTED = range(4)
@@ -51,15 +51,26 @@ class Sampler:
     """
 
     def __init__(self, library: ctypes.CDLL, spec: Spec, parts: Sequence[Tensor]) -> None:
-        self._library, self._spec = library, spec
+        self._library, self._spec, self._batched = library, spec, parts[0].ndim == 3
         members = spec.members
         rows = [part.detach().expand(members, *part.shape[-2:]).reshape(members, -1)
                 for part in parts]  # fmt: skip
         flat, sizes = torch.cat(rows, 1).contiguous(), (ctypes.c_int64 * 2)()
         library.vaerl_sample_sizes(ctypes.byref(spec), sizes)
-        self._work_size, self._packed = sizes[0], torch.zeros(members * sizes[1])
+        self._work_size, self._packed = (
+            sizes[0],
+            torch.zeros(members * sizes[1], dtype=torch.float32),
+        )
         pointers = (ctypes.c_void_p(each.data_ptr()) for each in (flat, self._packed))
         library.vaerl_sample_pack(ctypes.byref(spec), *pointers)
+
+    def takes(self, context: Tensor) -> bool:
+        """Whether these are contexts of all members, and no gradient is wanted."""
+        s = self._spec
+        members = (s.members,) if self._batched else ()
+        wanted = context.requires_grad and torch.is_grad_enabled()
+        shape = (*members, *context.shape[-2:-1], s.widths[0])
+        return tuple(context.shape) == shape and len(shape) == 2 + len(members) and not wanted
 
     def __call__(self, context: Tensor, generator: Noise = None) -> Tensor:
         """One draw at each context ``(B, C)``, or ``(E, B, C)`` with E members, from the noise that
@@ -71,7 +82,7 @@ class Sampler:
         u = uniform(batch, seen, generator) if s.head >= MIXTURE else None
         head = standard_normal((*batch, s.size), seen, generator)
         layer = standard_normal((*batch, s.events), seen, generator) if s.layer else None
-        drawn = torch.empty((*batch, s.events if s.layer else s.size))
+        drawn = context.new_empty((*batch, s.events if s.layer else s.size))
         call = Call(
             seen.data_ptr(),
             self._packed.data_ptr(),
@@ -85,12 +96,6 @@ class Sampler:
         return drawn
 
 
-def suits(context: Tensor) -> bool:
-    """Whether the library takes these contexts."""
-    plain = context.dtype == torch.float32 and context.device.type == "cpu" and len(context)
-    return bool(plain) and not (torch.jit.is_tracing() or torch.compiler.is_compiling())
-
-
 def make_sampler(steps: Sequence[Any], head: Any, layers: Sequence[Any]) -> Sampler | None:
     """The sampler of a density, as `vaerl.densities.fold.FoldedDensity` holds its parts.
 
@@ -100,8 +105,11 @@ def make_sampler(steps: Sequence[Any], head: Any, layers: Sequence[Any]) -> Samp
     library = matching(os.environ.get("VAERL_NATIVE") or None, "sample", Spec, Call)
     affines, between = list(steps[::2]), list(steps[1::2])
     kinds = {type(step) for step in between}
-    plain = all(hasattr(a, "weight") for a in affines) and len(affines) <= MAX_DEPTH
-    if library is None or not plain or len(kinds) > 1 or not kinds <= set(ACTIVATIONS):
+    known = all(hasattr(a, "weight") for a in affines) and len(affines) <= MAX_DEPTH
+    if library is None or not known or len(kinds) > 1 or not kinds <= set(ACTIVATIONS):
+        return None
+    tensors = [t for a in (*affines, *head.heads) for t in (a.weight, a.bias)]
+    if not all(map(plain, tensors)):
         return None
     if len(between) != len(affines) - 1 or len(layers) > 1 or affines[0].weight.ndim > 3:
         return None

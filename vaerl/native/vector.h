@@ -51,7 +51,7 @@ inline V exponential(V x) {
     return (p * r * r + r + 1.0f) * (V)power;
 }
 
-// log x of positive normal floats to 1e-7 (Cephes).
+// log x of positive normal floats to 1e-7 (Cephes); of NaN, NaN.
 inline V logarithm(V x) {
     I bits = (I)x;
     I small = ((bits & 0x007fffff) | 0x3f000000);
@@ -64,7 +64,8 @@ inline V logarithm(V x) {
                     -1.6668057665e-1f, 2.0000714765e-1f, -2.4999993993e-1f, 3.3333331174e-1f})
         p = p * m + c;
     V square = m * m;
-    return m + (p * m * square - e * 2.12194440e-4f - 0.5f * square) + e * 0.693359375f;
+    V found = m + (p * m * square - e * 2.12194440e-4f - 0.5f * square) + e * 0.693359375f;
+    return x == x ? found : x;
 }
 
 inline V sigmoid(V x) { return 1.0f / (1.0f + exponential(-x)); }

@@ -14,7 +14,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from vaerl.densities.options import check_choice, check_positive, check_share
+from vaerl.densities.options import check_choice, check_flag, check_positive, check_share
 from vaerl.disk.errors import NotFinite
 from vaerl.planning.actions import Actions, Law
 from vaerl.planning.evaluation import Function, plan_returns
@@ -103,9 +103,7 @@ class Planner:
             raise ValueError(
                 f"modes: got {modes}, expected at most a quarter of the population of {population}"
             )
-        if not isinstance(early_stop, bool):
-            raise ValueError(f"early_stop: got {early_stop!r}, expected True or False")
-        self.early_stop = early_stop
+        self.early_stop = check_flag("early_stop", early_stop)
         self.share = population // modes  # sequences drawn from each law
         rolled = self.horizon * self.population * self.iterations * self.particles
         if rolled > MOST_STEPS:

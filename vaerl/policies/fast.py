@@ -133,6 +133,8 @@ class Fast:
     def _forget(self, *_: Any) -> None:
         self._found = None
 
+    _forget.unneeded_natively = True  # type: ignore[attr-defined]
+
     def __deepcopy__(self, memo: Any) -> Fast:
         return Fast()
 
