@@ -102,13 +102,16 @@ def draw(results: Results, out: Path) -> Path:
         label = f"{r.cell['row']} {r.cell['density']}"
         curve = Curve(label, "", f"seed {r.cell['seed']}", steps, returns)
         panels.setdefault(str(r.cell["env"]), []).append(curve)
+    labels = sorted({curve.agent for members in panels.values() for curve in members})
     with figure_style():
         figure = new_figure(5.0 * len(panels), 4.2)
         axes = figure.subplots(1, len(panels), squeeze=False)[0]
         signs: dict[str, Any] = {}
         for ax, (env, members) in zip(axes, panels.items(), strict=True):
             ylabel = "return of the best action"
-            draw_curves(ax, members, ylabel=ylabel, title=env, summary=middle_and_interval)
+            draw_curves(
+                ax, members, ylabel=ylabel, title=env, summary=middle_and_interval, agents=labels
+            )
             signs |= dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
         figure.legend(signs.values(), signs, loc="outside lower left", ncols=2 * len(panels))
     return save_png(figure, folder / "returns.png")

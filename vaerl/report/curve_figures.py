@@ -138,8 +138,11 @@ def draw_curves(
     ylabel: str,
     title: str = "",
     summary: Summary = mean_and_interval,
+    agents: Sequence[str] = (),
 ) -> None:
     """Draw curves of one quantity into `ax`, grouped by agent and density.
+
+    With the `agents` of several panels each has its colour in all of them.
 
     Raises ValueError without a curve.
     """
@@ -148,7 +151,8 @@ def draw_curves(
     groups: dict[tuple[str, str], list[Curve]] = {}
     for curve in curves:
         groups.setdefault((curve.agent, curve.density), []).append(curve)
-    for number, (agent, density) in enumerate(sorted(groups, key=_group_rank)):
+    for place, (agent, density) in enumerate(sorted(groups, key=_group_rank)):
+        number = agents.index(agent) if agents else place
         _draw_group(ax, agent, density, groups[agent, density], number, summary)
     _limit_to_data(ax, curves)
     ax.grid(axis="y")
