@@ -7,7 +7,9 @@ import secrets
 import signal
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -129,3 +131,26 @@ def test_a_missing_extra_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(sys.modules, "ray.tune", None)
     with pytest.raises(ImportError, match=r"^--executor ray: .*pip install 'vaerl\[ray\]'$"):
         OnRay(1, "", tmp_path)
+
+
+def test_a_trial_that_a_machine_took_with_it_runs_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tune may give it up at once, without its settings; what never ends is named at last."""
+    done = SimpleNamespace(metrics={"ended": True, "value": 7}, error=None)
+    lost = SimpleNamespace(metrics=None, error=RuntimeError("first line\nthe actor is unavailable"))
+    asked: list[list[int]] = []
+
+    def fit(self: OnRay, work: Any, items: Any, places: list[int], show: Any) -> list[Any]:
+        asked.append(list(places))
+        return [
+            lost if place == 2 or (place == 1 and len(asked) == 1) else done for place in places
+        ]
+
+    monkeypatch.setattr(OnRay, "_fit", fit)
+    monkeypatch.setattr(OnRay, "_cluster", lambda self: nullcontext())
+    (tmp_path / ".ray").mkdir()
+    ends = list(OnRay(1, "", tmp_path).run(lambda item, tick: item, "abc", lambda *_: None))
+    assert asked == [[0, 1, 2], [1, 2], [2]]
+    assert [end.place for end in ends] == [0, 1, 2] and ends[1].value == 7
+    assert "died again and again: the actor is unavailable" in str(ends[2].error)

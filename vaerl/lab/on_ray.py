@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from vaerl.disk import files
@@ -28,6 +28,8 @@ TOKEN_FILE = Path("~/.ray/auth_token")
 """Where Ray looks for a token that the environment does not give."""
 TRIES = 5
 """How often a trial runs again after its worker died."""
+TURNS = 3
+"""How often trials run that Tune gives up, as it does with one that fails twice at once."""
 STARTS = 3
 """How often a cluster on this machine is started: Ray gives it half a minute."""
 REPORT = 2.0  # seconds between two reports of a trial's progress
@@ -71,15 +73,21 @@ class OnRay:
         """See `Executor.run`; the items that ended are given once all have."""
         if not items:
             return
+        ends: dict[int, Ended | None] = {}
         with self._cluster():
-            grid = self._fit(work, items, show)
-        stopped = False
-        for result in grid:
-            end = _read(result)
-            stopped |= end is None
-            if end is not None:
+            for _ in range(TURNS):
+                left = [place for place in range(len(items)) if place not in ends]
+                given = zip(left, self._fit(work, items, left, show), strict=True)
+                found = {place: _read(place, result) for place, result in given}
+                ends |= {p: end for p, end in found.items() if not isinstance(end, Lost)}
+                if len(ends) == len(items):
+                    break
+            else:
+                ends |= {p: end.ended(p) for p, end in found.items() if isinstance(end, Lost)}
+        for place in range(len(items)):
+            if (end := ends[place]) is not None:
                 yield end
-        if stopped:
+        if None in ends.values():
             raise KeyboardInterrupt
         files.remove_tree(self.storage)
 
@@ -97,7 +105,8 @@ class OnRay:
         finally:
             ray.shutdown()
 
-    def _fit(self, work: Work, items: Sequence[Any], show: Show) -> Any:
+    def _fit(self, work: Work, items: Sequence[Any], places: Sequence[int], show: Show) -> Any:
+        """The results of the work of some places, in their order."""
         tune = importlib.import_module("ray.tune")
 
         class Watch(tune.Callback):  # type: ignore[name-defined]
@@ -119,7 +128,7 @@ class OnRay:
 
         return tune.Tuner(
             tune.with_resources(tune.with_parameters(trial, work=work, items=items), {"cpu": 1}),
-            param_space={"place": tune.grid_search(list(range(len(items))))},
+            param_space={"place": tune.grid_search(list(places))},
             tune_config=tune.TuneConfig(max_concurrent_trials=self.jobs, reuse_actors=True),
             run_config=tune.RunConfig(
                 name=f"{time.time_ns():x}",
@@ -177,16 +186,25 @@ def _in_turn(work: Any) -> Any:
             time.sleep(1.0)
 
 
-def _read(result: Any) -> Ended | None:
-    """How a trial ended; None if it was interrupted."""
-    metrics, place = result.metrics or {}, result.config["place"]
+class Lost(NamedTuple):
+    """A trial whose worker died too often; what it died of."""
+
+    cause: str
+
+    def ended(self, place: int) -> Ended:
+        """As the error of the trial at a place."""
+        return Ended(place, None, RunFailed(f"its workers died again and again: {self.cause}"))
+
+
+def _read(place: int, result: Any) -> Ended | Lost | None:
+    """How the trial of a place ended; None if it was interrupted."""
+    metrics = result.metrics or {}
     if metrics.get("ended"):
         error = metrics.get("error")
         return Ended(place, metrics.get("value"), None if error is None else RunFailed(error))
     if result.error is None:
         return None
-    cause = one_line(str(result.error).strip().splitlines()[-1], 200)
-    return Ended(place, None, RunFailed(f"its worker died {TRIES + 1} times: {cause}"))
+    return Lost(one_line(str(result.error).strip().splitlines()[-1], 200))
 
 
 def load_ray() -> ModuleType:
