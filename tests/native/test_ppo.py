@@ -150,6 +150,9 @@ CHANGES: dict[str, Callable[[Any], Any]] = {
     "a hook after steps": lambda policy: policy.optimizer.register_step_post_hook(print),
     "a hook of gradients": lambda policy: policy.value_net.register_full_backward_pre_hook(print),
     "a hook of a parameter": lambda policy: policy.value_net.bias.register_hook(print),
+    "a hook behind a gradient": lambda policy: (
+        policy.value_net.bias.register_post_accumulate_grad_hook(print)
+    ),
     "a step of one's own": lambda policy: setattr(policy.optimizer, "step", print),
 }
 
@@ -161,6 +164,8 @@ def test_a_change_on_the_way_is_noticed(change: str) -> None:
     CHANGES[change](made.policy)
     made._prepare()
     assert made._native._plan is None
+    bias = made.policy.value_net.bias  # has its own memory again
+    assert bias.untyped_storage().nbytes() == 4 * bias.numel()
 
 
 def test_replaced_moments_are_those_of_the_next_step() -> None:

@@ -63,11 +63,12 @@ def layers_of(
 
 
 def check_tensors(tensors: Sequence[Tensor]) -> None:
+    """Raise `Uncovered` unless they are float32 numbers of their own on the CPU, without hooks."""
     if any(t.dtype != torch.float32 or t.device.type != "cpu" for t in tensors):
         raise Uncovered("parameters other than float32 on a CPU")
     if len({t.data_ptr() for t in tensors}) != len(tensors):
         raise Uncovered("shared parameters")
-    if any(t._backward_hooks for t in tensors):
+    if any(t._backward_hooks or t._post_accumulate_grad_hooks for t in tensors):
         raise Uncovered("hooks")
 
 

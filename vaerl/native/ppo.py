@@ -81,11 +81,10 @@ class NativePPO:
             if beyond:
                 raise Uncovered(beyond)
             if self._plan is None or not self._plan.fits(agent):
-                self._plan = None
                 self._plan = Plan(agent)
             line = f"update: native, {self._plan.variant}, threads: 1"
         except (Missing, Uncovered) as why:
-            self._plan = None
+            self.release()
             line = f"update: torch, the native one is missing or does not cover it: {why}"
         if line != self._said:
             agent.logger.info(line)

@@ -137,7 +137,8 @@ class NativeSAC:
             if wanted:
                 line += ", products: bf16" if spec.half else f"; {wanted}: no AVX512-BF16 here"
         except (Missing, Uncovered) as why:
-            self._plan, self._refused = None, (rows, beyond)
+            self.release()
+            self._refused = (rows, beyond)
             line = f"update: torch, the native one is missing or does not cover it: {why}"
             line += f"; {wanted}" if wanted else ""
         if line != self._said:

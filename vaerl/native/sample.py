@@ -57,10 +57,8 @@ class Sampler:
                 for part in parts]  # fmt: skip
         flat, sizes = torch.cat(rows, 1).contiguous(), (ctypes.c_int64 * 2)()
         library.vaerl_sample_sizes(ctypes.byref(spec), sizes)
-        self._work_size, self._packed = (
-            sizes[0],
-            torch.zeros(members * sizes[1], dtype=torch.float32),
-        )
+        self._work_size = sizes[0]
+        self._packed = torch.zeros(members * sizes[1], dtype=torch.float32)
         pointers = (ctypes.c_void_p(each.data_ptr()) for each in (flat, self._packed))
         library.vaerl_sample_pack(ctypes.byref(spec), *pointers)
 
