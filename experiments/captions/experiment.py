@@ -1,10 +1,11 @@
-"""Does a chain of conditional VAEs draw what a caption says, even for unseen combinations?
+"""Do conditional VAEs draw what a caption says, even for unseen combinations?
 
-alignDRAW (Mansimov, Parisotto, Ba & Salakhutdinov 2016) in small: T steps, each a conditional VAE
-with one stochastic layer and weights shared by the steps, a learned sequential prior, a
-deterministic recurrent recognition network, attention over the words. To the core it is a `CVAE`
-over captions whose latent is the whole path; bounds and gradients are the core's. Beside it a fully
-connected and a convolutional CVAE (also the core's) and a Laplacian pyramid of GANs.
+Two ways to draw. alignDRAW (Mansimov, Parisotto, Ba & Salakhutdinov 2016) in small: T steps, each a
+conditional VAE with one stochastic layer and weights shared by the steps, a learned sequential
+prior, a recurrent recognition network, attention over the words (`chain.py`). And a CVAE that
+composes things, each with place, colour and shape from words of their own (`composer.py`), with
+ablations. To the core both are a `CVAE` over captions; bounds and gradients are the core's. Beside
+them a fully connected and a convolutional CVAE (also the core's) and a Laplacian pyramid of GANs.
 
 Measured: the bound log P(image | caption) with right, wrong and empty captions; the right caption
 among 16; whether samples show what the caption says, by a classifier trained on real images, for
@@ -16,30 +17,17 @@ out/results.json (the table of all finished models), out/figures/.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, ClassVar
-
-import torch
-from torch import Tensor
+from statistics import fmean
+from typing import Any
 
 from vaerl.densities import ConditionalDensity
 from vaerl.densities.options import check_positive, check_seed
-from vaerl.experiments.captions.chain import Sizes, build_drawer
-from vaerl.experiments.captions.data import (
-    HELD_OUT,
-    Glyphs,
-    draw_scenes,
-    load_glyphs,
-    paint,
-)
+from vaerl.experiments.captions.data import HELD_OUT, load_glyphs
 from vaerl.experiments.captions.figures import draw_figures
-from vaerl.experiments.captions.gan import LaplacianGAN
-from vaerl.experiments.captions.judge import ASPECTS, Judge
-from vaerl.experiments.captions.rivals import build_rival
+from vaerl.experiments.captions.judge import ASPECTS
 from vaerl.experiments.captions.scores import (
     Sampler,
     agreement,
@@ -50,76 +38,22 @@ from vaerl.experiments.captions.scores import (
     density_sampler,
     flips,
     measured_scenes,
+    reading_mass,
 )
-from vaerl.lab.cells import Cell, Desk, Measured
+from vaerl.experiments.captions.training import (
+    ALL,
+    CURVE,
+    MODELS,
+    PRESETS,
+    TITLES,
+    Model,
+    make_cell,
+    make_trainer,
+)
+from vaerl.lab.cells import Desk, Measured
 from vaerl.lab.experiment import Experiment, Results
 from vaerl.lab.table import command_line
-from vaerl.lab.trainer import Trainer
 from vaerl.names import check_name
-
-MODELS = ("drawing", "connected", "convolutional", "laplacian-gan")
-TITLES = {
-    "drawing": "chain of CVAEs with attention",
-    "connected": "fully connected CVAE",
-    "convolutional": "conv-deconv CVAE",
-    "laplacian-gan": "Laplacian-pyramid GAN",
-}
-CLIP = 20.0  # norm of a gradient
-CURVE = 50  # updates a point of the learning curve
-
-
-@dataclass(frozen=True)
-class Preset:
-    """Sizes and budgets of one run."""
-
-    #: "mnist" or "drawn"
-    images: str
-    sizes: Sizes
-    batch_size: int
-    #: by model, about the same CPU time each, and of the judge
-    updates: Mapping[str, int]
-    #: learning rates of Adam
-    rates: Mapping[str, float]
-    #: scenes of each kind on which models are measured
-    scenes: int
-    #: samples of the bound, and of the choice among captions
-    k: int
-    choice_k: int
-    choices: int
-
-
-_RATES = MappingProxyType(
-    {
-        "judge": 1e-3, "drawing": 4e-3, "connected": 1e-3, "convolutional": 1e-3,
-        "laplacian-gan": 5e-4,
-    }
-)  # fmt: skip
-
-PRESETS: Mapping[str, Preset] = MappingProxyType(
-    {
-        "full": Preset(
-            "mnist", Sizes(), 100,
-            {
-                "judge": 3_000, "drawing": 5_000, "connected": 14_000, "convolutional": 9_500,
-                "laplacian-gan": 2_000,
-            },
-            _RATES, 400, 20, 5, 100,
-        ),
-        "short": Preset(
-            "mnist", Sizes(), 100,
-            {
-                "judge": 3_000, "drawing": 1_600, "connected": 4_500, "convolutional": 3_000,
-                "laplacian-gan": 640,
-            },
-            _RATES, 300, 10, 5, 60,
-        ),
-        "debug": Preset(
-            "drawn", Sizes(3, 4, 16, 8, 8, 4, 4), 20,
-            {"judge": 4, "drawing": 4, "connected": 4, "convolutional": 4, "laplacian-gan": 4},
-            _RATES, 20, 2, 2, 3,
-        ),
-    }
-)  # fmt: skip
 
 
 def run(
@@ -138,11 +72,12 @@ def run(
             seconds on drawn digits.
         seed: of initialisation, training and the scenes measured.
         data: folder of MNIST's IDX files, images and labels; VAERL_DATA if None.
-        models: which to train: "drawing", "connected", "convolutional", "laplacian-gan"; all if
-            None. The table shows all finished ones in the folder.
+        models: which to train: "composer", "drawing", "connected", "convolutional",
+            "laplacian-gan", by default these; or an ablation of the first, "composer-states",
+            "composer-wide", "composer-sharp", "composer-even". The table shows all finished ones.
         threads: of the numerical libraries.
     """
-    asked = [check_name("model", name, MODELS) for name in models or MODELS]
+    asked = [check_name("model", name, ALL) for name in models or MODELS]
     check_name("preset", preset, PRESETS)
     check_positive("threads", threads)
     check_seed("seed", seed)
@@ -154,116 +89,6 @@ def run(
     experiment = Experiment(partial(measure, data), partial(table_of, preset), partial(draw, data))
     cells = [make_cell(name, preset, seed) for name in ("judge", *asked)]
     return experiment.run(cells, out, threads=threads, others=is_alike)
-
-
-@dataclass(frozen=True)
-class Model(Cell):
-    """A model, or the judge: its training and the size of its measurement."""
-
-    remeasured: ClassVar[tuple[str, ...]] = ("scenes", "k", "choice_k", "choices")
-
-    model: str
-    preset: str
-    seed: int
-    images: str
-    updates: int
-    rate: float
-    batch_size: int
-    sizes: Sizes
-    scenes: int
-    k: int
-    choice_k: int
-    choices: int
-
-    @classmethod
-    def from_data(cls, data: Mapping[str, Any]) -> Model:
-        """The cell that `as_data` describes."""
-        return cls(**{**data, "sizes": Sizes(**data["sizes"])})
-
-    @property
-    def name(self) -> str:
-        """The model's name."""
-        return self.model
-
-    @property
-    def work(self) -> float:
-        """Updates."""
-        return float(self.updates)
-
-
-def make_cell(name: str, preset: str, seed: int) -> Model:
-    """The cell of a model, or of the judge."""
-    budget = PRESETS[preset]
-    return Model(
-        name, preset, seed, budget.images, budget.updates[name], budget.rates[name],
-        budget.batch_size, budget.sizes, budget.scenes, budget.k, budget.choice_k, budget.choices,
-    )  # fmt: skip
-
-
-def make_trainer(cell: Model, glyphs: Glyphs) -> Trainer:
-    """The training of one model, or of the judge; every update paints new images."""
-    mean = paint(*_mean_scenes(glyphs)).mean(0)
-    name, seed, rate, size = cell.model, cell.seed, cell.rate, cell.batch_size
-    step: Callable[[torch.Generator], Tensor]
-    if name == "judge":
-        module: Any = Judge(seed)
-        optimisers: Any = (torch.optim.Adam(module.parameters(), rate),)
-
-        def step(generator: torch.Generator) -> Tensor:
-            scenes = draw_scenes(size, generator, None)  # it has to judge all combinations
-            images = paint(scenes, glyphs, generator)
-            with torch.random.fork_rng(devices=[]):  # its dropout has no generator
-                torch.manual_seed(generator.initial_seed())
-                _descend(loss := module.loss(images, scenes), optimisers[0])
-            return loss.detach()
-
-    elif name == "laplacian-gan":
-        module = LaplacianGAN(cell.sizes.words, seed=seed)
-        optimisers = module.optimisers(rate)
-
-        def step(generator: torch.Generator) -> Tensor:
-            scenes = draw_scenes(size, generator)
-            images, tokens = paint(scenes, glyphs, generator), scenes.tokens
-            _descend(module.judging_loss(images, tokens, generator), optimisers[1])
-            loss = module.drawing_loss(images, tokens, generator)
-            _descend(loss, optimisers[0])
-            return loss.detach()
-
-    else:
-        if name == "drawing":
-            # The total derivative needs one pass of recognition, the others a second one.
-            module = build_drawer(
-                cell.sizes, mean, seed, objective="elbo", encoder_gradient="total"
-            )
-        else:
-            module = build_rival(
-                name, mean, seed, cell.sizes.words, objective="elbo", encoder_gradient="stl"
-            )
-        optimisers = (torch.optim.Adam(module.parameters(), rate),)
-
-        def step(generator: torch.Generator) -> Tensor:
-            scenes = draw_scenes(size, generator)
-            images = paint(scenes, glyphs, generator)
-            loss, _ = module.loss(scenes.tokens, images, diagnostics=False, generator=generator)
-            _descend(loss.mean(), optimisers[0])
-            return loss.detach().mean()
-
-    return Trainer(
-        module, optimisers, step, cell.updates, cell.as_data(), seed=seed, free=cell.remeasured
-    )
-
-
-def _mean_scenes(glyphs: Glyphs) -> tuple[Any, Glyphs, torch.Generator]:
-    generator = torch.Generator().manual_seed(0)
-    return draw_scenes(1_000, generator), glyphs, generator
-
-
-def _descend(loss: Tensor, optimiser: torch.optim.Optimizer) -> None:
-    optimiser.zero_grad(set_to_none=True)
-    loss.backward()
-    for group in optimiser.param_groups:
-        torch.nn.utils.clip_grad_norm_(group["params"], CLIP)
-    optimiser.step()
 
 
 def _sampler(model: Any) -> Sampler:
@@ -304,6 +129,8 @@ def measure(data: str | None, cell: Model, desk: Desk) -> Measured:
         )
     if cell.model == "drawing":
         result["attention"] = attention_mass(model, scenes["seen"][0], cell.seed)
+    if cell.model.startswith("composer"):
+        result["attention"] = reading_mass(model, scenes["seen"][0])
     return Measured(result)
 
 
@@ -319,17 +146,16 @@ def draw(data: str | None, results: Results, out: Path) -> None:
     cell = cells["judge"][0]
     scenes = measured_scenes(load_glyphs(cell.images, "test", data), cell.scenes, cell.seed)
     samplers = {TITLES[name]: _sampler(model) for name, model in models.items()}
-    draw_figures(out, samplers, models.get("drawing"), scenes, cell.seed)
+    draw_figures(out, samplers, models.get("composer"), models.get("drawing"), scenes, cell.seed)
 
 
 def table_of(preset: str, results: Results) -> dict[str, Any]:
     """The table of all finished models, and its command."""
     found = {result.cell["model"]: result.data for result in results}
-    models = {name: found[name] for name in MODELS if name in found}
+    models = {name: found[name] for name in ALL if name in found}
     cell = results[0].cell
-    options = {
-        "preset": preset, "seed": cell["seed"], "models": [*models] if len(models) < 4 else None
-    }  # fmt: skip
+    names = None if [*models] == [*MODELS] else [*models]
+    options = {"preset": preset, "seed": cell["seed"], "models": names}
     return {
         **assemble(models, found["judge"]["agreement"], cell),
         "settings": {result.cell["model"]: result.cell for result in results},
@@ -362,18 +188,27 @@ def assemble(
         )
     rows.append(["real images", "", "", "", *shares(real), ""])
     notes = []
-    if "drawing" in results:
-        chain = results["drawing"]
+    for name in ("composer", "drawing"):
+        if name not in results:
+            continue
         bounds = ", ".join(
             f"{kind}: right {b['right']['mean']:.1f} ± {b['right']['error']:.1f}, "
             f"shuffled {b['shuffled']['mean']:.1f}, empty {b['empty']['mean']:.1f}"
-            for kind, b in chain["bounds"].items()
+            for kind, b in results[name]["bounds"].items()
         )
-        notes.append(f"Bounds of the chain in nats, by kind of scene: {bounds}.")
-        mass = ", ".join(
-            f"{kind} {sum(each) / len(each):.2f}" for kind, each in chain["attention"].items()
-        )
-        notes.append(f"Attention of the chain by kind of word, mean over the steps: {mass}.")
+        notes.append(f"Bounds in nats, by kind of scene ({TITLES[name]}): {bounds}.")
+    for name, result in results.items():
+        if name == "drawing":
+            mass = ", ".join(f"{kind} {fmean(m):.2f}" for kind, m in result["attention"].items())
+            notes.append(
+                f"Attention by kind of word, mean over the steps ({TITLES[name]}): {mass}."
+            )
+        elif "attention" in result:
+            mass = "; ".join(
+                f"{aspect} reads " + ", ".join(f"{kind} {m:.2f}" for kind, m in masses.items())
+                for aspect, masses in result["attention"].items()
+            )
+            notes.append(f"Attention by kind of word ({TITLES[name]}): {mass}.")
     for name, result in results.items():
         told = "; ".join(
             f"{aspect} obeyed {share['obeyed']:.2f}, the rest kept {share['kept']:.2f}"

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from vaerl.densities.cvae import CVAE
+from vaerl.experiments.captions.composer import ASPECTS_READ
 from vaerl.experiments.captions.data import (
     COLOURS,
     HELD_OUT,
@@ -31,17 +32,20 @@ SAMPLES = 2  # a caption and model
 def draw_figures(
     out: Path,
     samplers: Mapping[str, Sampler],
+    composer: CVAE | None,
     drawer: CVAE | None,
     scenes: Mapping[str, tuple[Scenes, Tensor]],
     seed: int,
 ) -> list[Path]:
-    """Draw the pictures into out/figures; those of flips and attention need the drawing chain."""
+    """Draw the pictures into out/figures; but for samples, each is of one of the two models."""
     folder = out / "figures"
     folder.mkdir(parents=True, exist_ok=True)
     drawn = {"samples": _samples(samplers, scenes, seed)}
+    if composer is not None:
+        drawn["flips"] = _flips(composer, seed)
+        drawn["reading"] = _reading(composer, seed)
     if drawer is not None:
-        drawn["flips"] = _flips(drawer, seed)
-        drawn["attention"] = _attention(drawer, scenes, seed)
+        drawn["attention"] = _attention(drawer, seed)
     for name, figure in drawn.items():
         figure.savefig(folder / f"captions-{name}.png", dpi=80)
     return [folder / f"captions-{name}.png" for name in drawn]
@@ -96,7 +100,7 @@ def _samples(
     return figure
 
 
-def _flips(drawer: CVAE, seed: int) -> Figure:
+def _flips(model: CVAE, seed: int) -> Figure:
     """One word changed, the noise kept: colours in the first row, places in the second, then the
     digit."""
     base = (4, 3, 0)  # template, digit, colour: "the red digit three is at the top left …"
@@ -112,7 +116,7 @@ def _flips(drawer: CVAE, seed: int) -> Figure:
             torch.tensor([[case[1], 0] for case in cases]),
             torch.tensor([[case[2], 0] for case in cases]),
         )
-        for axis, case, image in zip(line, cases, _same_noise(drawer, scenes, seed), strict=True):
+        for axis, case, image in zip(line, cases, _same_noise(model, scenes, seed), strict=True):
             words = caption(case[0], case[1:], (0, 0)).split()
             alone = Scenes(*(torch.tensor(v) for v in ([case[0]], [[case[1], 0]], [[case[2], 0]])))
             unseen = "\n(never seen)" if any(map(bool, alone.held_out())) else ""
@@ -121,25 +125,51 @@ def _flips(drawer: CVAE, seed: int) -> Figure:
 
 
 @torch.no_grad()
-def _same_noise(drawer: CVAE, scenes: Scenes, seed: int) -> Tensor:
+def _same_noise(model: CVAE, scenes: Scenes, seed: int) -> Tensor:
     """p(x | z, caption) of the paths from the same noise under every caption."""
-    p = drawer.chain.generate(scenes.tokens)
+    p = model.chain.generate(scenes.tokens)
     generator = torch.Generator().manual_seed(seed)
-    noise = torch.randn(1, drawer.latent_dims[0], generator=generator)
+    noise = torch.randn(1, model.latent_dims[0], generator=generator)
     noise = noise.expand(len(scenes), -1).contiguous()
-    path = drawer.chain.place(p, noise[:, 0], (noise,))
-    return drawer.chain.decode(p, path).moments()[0]
+    path = model.chain.place(p, noise[:, 0], (noise,))
+    return model.chain.decode(p, path).moments()[0]
 
 
 @torch.no_grad()
-def _attention(
-    drawer: CVAE, scenes: Mapping[str, tuple[Scenes, Tensor]], seed: int, shown: int = 3
-) -> Figure:
-    """Weights α of every step over the words, beside the canvas after the step."""
-    some = Scenes(
-        torch.tensor([0, 3, 5]), torch.tensor([[2, 5], [8, 3], [9, 0]]),
+def _reading(composer: CVAE, seed: int) -> Figure:
+    """A sample beside the words that place, colour and shape of each thing are read from."""
+    some = _told()
+    reading: Any = composer.chain.generative_context(some.tokens)
+    images = composer(some.tokens).sample_mean(generator=torch.Generator().manual_seed(seed))
+    figure = _figure(3.4 * len(some), 5.2)
+    parts: Any = figure.subfigures(1, len(some), squeeze=False)[0]
+    for n, part in enumerate(parts):
+        words = words_of(some.tokens[n])
+        image, axis = part.subplots(2, 1, height_ratios=[1.0, 2.2])
+        _show(image, images[n])
+        weights = reading.attention[n, :, :, : len(words)].flatten(0, 1)
+        names = [
+            f"{aspect} {t + 1}" for t in range(weights.shape[0] // 3) for aspect in ASPECTS_READ
+        ]
+        axis.imshow(weights.T.numpy(), aspect="auto", cmap="magma", vmin=0.0, vmax=1.0)
+        axis.set_yticks(range(len(words)), words, fontsize=7)
+        axis.set_xticks(range(len(names)), names, fontsize=7, rotation=45, ha="right")
+    return figure
+
+
+def _told() -> Scenes:
+    """Two scenes of two things, and one of one."""
+    return Scenes(
+        torch.tensor([0, 3, 5]),
+        torch.tensor([[2, 5], [8, 3], [9, 0]]),
         torch.tensor([[0, 2], [3, 1], [0, 0]]),
-    ).rows(slice(shown))  # fmt: skip
+    )
+
+
+@torch.no_grad()
+def _attention(drawer: CVAE, seed: int) -> Figure:
+    """Weights α of every step over the words, beside the canvas after the step."""
+    some = _told()
     reading = drawer.chain.generative_context(some.tokens)
     noise = torch.randn(
         len(some), drawer.latent_dims[0], generator=torch.Generator().manual_seed(seed)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 from vaerl.densities import ConditionalDensity
 from vaerl.densities.cvae import CVAE
 from vaerl.experiments.captions.chain import Reading
+from vaerl.experiments.captions.composer import ASPECTS_READ
 from vaerl.experiments.captions.data import (
     HELD_OUT,
     KINDS,
@@ -146,10 +147,29 @@ def attention_mass(density: CVAE, scenes: Scenes, seed: int) -> dict[str, list[f
     weights = reading.along(z).attention
     mass: dict[str, Any] = {}
     for kind, words in KINDS.items():
-        ids = torch.tensor([float(WORD[word]) for word in words])
-        mass[kind] = (weights * torch.isin(tokens, ids).unsqueeze(1)).sum(-1).mean(0)
+        mass[kind] = (weights * _is_one_of(tokens, words).unsqueeze(1)).sum(-1).mean(0)
     mass["other"] = 1.0 - sum(mass.values())
     return {kind: value.tolist() for kind, value in mass.items()}
+
+
+@torch.no_grad()
+def reading_mass(density: CVAE, scenes: Scenes) -> dict[str, dict[str, float]]:
+    """Mean attention of each aspect of the composer's first thing, by kind of word."""
+    tokens = scenes.tokens
+    reading: Any = density.chain.generative_context(tokens)
+    mass: dict[str, dict[str, float]] = {}
+    for place, aspect in enumerate(ASPECTS_READ):
+        weights = reading.attention[:, 0, place]
+        shares = {
+            kind: float((weights * _is_one_of(tokens, words)).sum(-1).mean())
+            for kind, words in KINDS.items()
+        }
+        mass[aspect] = {**shares, "other": 1.0 - sum(shares.values())}
+    return mass
+
+
+def _is_one_of(tokens: Tensor, words: Iterable[str]) -> Tensor:
+    return torch.isin(tokens, torch.tensor([float(WORD[word]) for word in words]))
 
 
 def words_of(tokens: Tensor) -> list[str]:

@@ -38,7 +38,6 @@ SEEDS = (0, 1, 2, 3, 4)
 STEPS = 100_000
 EVERY = 10_000
 EPISODES = 10
-DEBUG = {"learning_starts": 40, "batch_size": 16}
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ def make_cell(
     chosen = ROWS[check_name("row", row, ROWS)]
     if density != GAUSSIAN and not chosen.any_density:
         raise ValueError(f"densities: got {density!r} with row {row!r}, expected {GAUSSIAN!r}")
-    settings = plain({**chosen.settings, **(DEBUG if debug else {})})
+    settings = plain(chosen.options(env, density, debug))
     every, episodes = (steps // 2, 1) if debug else (max(min(EVERY, steps // 5), 1), EPISODES)
     return Training(
         env, row, DENSITIES.check(density), check_seed("seeds", seed), steps, settings, every,
@@ -101,7 +100,8 @@ def run(
         out: folder of the results; finished runs found there are reused.
         preset: "full", or "debug", which runs in seconds.
         envs: Gymnasium ids; the five MuJoCo tasks by default ("debug": Pendulum-v1).
-        rows: such as crossq-256; all by default.
+        rows: such as crossq-256; by default all but tuned-sac, tuned-crossq and tuned-ppo, which take
+            the settings that ship for the environment.
         densities: of the policy; gaussian by default.
         seeds: 0 to 4 by default ("debug": 0). Those from 100 on are for tuning and in no table.
         steps: environment steps a run.
@@ -114,7 +114,7 @@ def run(
         make_cell(env, row, density, seed, length, debug)
         for seed in seeds or SEEDS[: 1 if debug else None]
         for env in envs or (["Pendulum-v1"] if debug else ENVS)
-        for row in rows or ROWS
+        for row in rows or [name for name, row in ROWS.items() if not row.recipe]
         for density in densities or [GAUSSIAN]
     ]
     return Experiment(measure, assemble, draw).run(
@@ -130,8 +130,7 @@ def measure(cell: Training, desk: Desk) -> Measured:
     """Train one agent and judge it on the way; a training that was cut goes on."""
     env = Monitor(gymnasium.make(cell.env))
     agent = ROWS[cell.row].make(
-        cell.density, env=env, seed=cell.seed, device="cpu", buffer_size=cell.steps,
-        **cell.settings,
+        cell.density, cell.steps, env=env, seed=cell.seed, device="cpu", **cell.settings
     )  # fmt: skip
     judge = _Judge(cell, desk)
     notes = judge.train(agent, cell.steps)

@@ -8,8 +8,10 @@ from typing import Any
 
 import sb3_contrib
 import stable_baselines3
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
-from vaerl.agents import SAC
+from vaerl.agents import PPO, SAC
+from vaerl.agents.tuned import tuned
 
 GAUSSIAN = "gaussian"
 RANDOM_STEPS = {"learning_starts": 5000}
@@ -25,15 +27,29 @@ class Row:
         settings: arguments of its constructor.
         any_density: whether it takes the name of a density for a policy; otherwise the policy is
             that library's Gaussian.
+        recipe: of the settings that ship for the environment, which then are its arguments.
     """
 
     agent: Any
     settings: Mapping[str, Any] = field(default_factory=dict)
     any_density: bool = True
+    recipe: str = ""
 
-    def make(self, density: str, **options: Any) -> Any:
-        """The agent, on the environment among `options`."""
-        return self.agent(density if self.any_density else "MlpPolicy", **options)
+    @property
+    def keeps_steps(self) -> bool:
+        """Whether the agent learns from old steps too."""
+        return issubclass(self.agent, OffPolicyAlgorithm)
+
+    def options(self, env: str, density: str, debug: bool = False) -> dict[str, Any]:
+        """The constructor's arguments on an environment; `debug`: for some hundred steps."""
+        given = tuned(env, "", density, self.recipe).options if self.recipe else self.settings
+        begin = {"learning_starts": 40} if self.keeps_steps else {"n_steps": 32}
+        return {**given, **({**begin, "batch_size": 16} if debug else {})}
+
+    def make(self, density: str, steps: int, **options: Any) -> Any:
+        """The agent, on the environment among `options`, for a training of so many steps."""
+        memory = {"buffer_size": steps} if self.keeps_steps else {}
+        return self.agent(density if self.any_density else "MlpPolicy", **memory, **options)
 
 
 def _widths(*critic: int) -> dict[str, Any]:
@@ -96,4 +112,7 @@ ROWS: dict[str, Row] = {
     "xqc-256": Row(SAC, {**_XQC, "policy_kwargs": _widths(256, 256, 256, 256)}),
     "flash-128": Row(SAC, {**_FLASH, "policy_kwargs": _widths(128, 128)}),
     "simba-128": Row(SAC, {**_SIMBA, "policy_kwargs": _widths(128, 128)}),
+    "tuned-sac": Row(SAC, recipe="sac"),
+    "tuned-crossq": Row(SAC, recipe="crossq"),
+    "tuned-ppo": Row(PPO, recipe="ppo"),
 }

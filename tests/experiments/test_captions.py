@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from vaerl.densities.normal import DiagonalNormal
 from vaerl.experiments.captions.chain import Reading, Sizes, Window, build_drawer
+from vaerl.experiments.captions.composer import Composition, build_composer
 from vaerl.experiments.captions.data import (
     COLOURS,
     HELD_OUT,
@@ -28,11 +30,12 @@ from vaerl.experiments.captions.data import (
     load_glyphs,
     paint,
 )
-from vaerl.experiments.captions.experiment import make_cell, make_trainer, run
+from vaerl.experiments.captions.experiment import run
 from vaerl.experiments.captions.gan import LaplacianGAN
 from vaerl.experiments.captions.judge import Judge
 from vaerl.experiments.captions.rivals import RIVALS, build_rival
 from vaerl.experiments.captions.scores import caption_choice, lower_bounds
+from vaerl.experiments.captions.training import make_cell, make_trainer
 
 TINY = Sizes(steps=3, latent=2, state=6, words=3, alignment=3, pen=3, eye=3)
 
@@ -277,6 +280,110 @@ def test_windows_read_what_they_write() -> None:
     torch.testing.assert_close(even, torch.full((2, 75), 0.7), rtol=1e-4, atol=1e-4)
 
 
+# -- the composer ----------------------------------------------------------------------------------
+
+SMALL = Composition(latent=3, vector=6, words=4, width=16, window=8)
+
+
+def composer(**changes: Any) -> Any:
+    """In double precision and evaluation mode, far from its start."""
+    sizes = replace(SMALL, **changes)
+    density = build_composer(sizes, 0, objective="elbo", encoder_gradient="total").double().eval()
+    with torch.no_grad():
+        for number, parameter in enumerate(density.parameters()):
+            noise = torch.randn(parameter.shape, generator=generator(number), dtype=torch.float64)
+            parameter.add_(0.3 * noise)
+    return density
+
+
+def reading(density: Any, tokens: Tensor, **changes: Any) -> Any:
+    found = density.chain.generative_context(tokens)._replace(**changes)
+    return found
+
+
+def lit(density: Any, z: Tensor, read: Any) -> Tensor:
+    """P(pixel is lit) as channels ``(B, 3, 28, 28)``."""
+    return as_channels(torch.sigmoid(density.chain.generative[0](z, read).logits))
+
+
+@torch.no_grad()
+def test_a_thing_moves_with_its_place_and_changes_with_nothing_else() -> None:
+    """The image at a centre some pixels on is the same image, so many pixels on; so is what is
+    recognised there."""
+    density, (tokens, images) = composer(), some(2)
+    z = torch.randn(2, 6, generator=generator(), dtype=torch.float64)
+    centre = torch.full((2, 2, 2), 13.3, dtype=torch.float64)
+    moved = centre + torch.tensor([2.0, -3.0])
+    here, there = (reading(density, tokens, centre=at) for at in (centre, moved))
+    torch.testing.assert_close(
+        lit(density, z, there), lit(density, z, here).roll((2, -3), (-2, -1)), rtol=0, atol=1e-9
+    )
+    inner = torch.zeros(2, 3, SIDE, SIDE, dtype=torch.float64)
+    inner[..., 8:20, 8:20] = as_channels(images)[..., 8:20, 8:20]
+    seen = (
+        density.chain.recognition[0](as_rows(shown), read).mean
+        for shown, read in ((inner, here), (inner.roll((2, -3), (-2, -1)), there))
+    )
+    torch.testing.assert_close(*seen)
+
+
+@torch.no_grad()
+def test_things_are_painted_over_each_other_and_a_gate_takes_one_away() -> None:
+    """P(dark) of both is the product of P(dark) of each; colours scale the channels."""
+    density, (tokens, _) = composer(), some(2)
+    z = torch.randn(3, 2, 6, generator=generator(), dtype=torch.float64)
+    full = reading(density, tokens, centre=torch.full((2, 2, 2), 13.3, dtype=torch.float64))
+    gates = [full.gate * torch.tensor(keep) for keep in ([1.0, 0.0], [0.0, 1.0], [0.0, 0.0])]
+    dark = [1.0 - torch.sigmoid(density.chain.generative[0](z, read).logits)
+            for read in (full, *(full._replace(gate=gate) for gate in gates))]  # fmt: skip
+    torch.testing.assert_close(dark[0] * dark[3], dark[1] * dark[2])
+    assert (dark[3] - torch.sigmoid(-density.chain.generative[0].empty)).abs().max() < 1e-12
+    red = full._replace(colour=torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64).expand(2, 2, 3))
+    other = lit(density, z[0], red)[:, 1:]
+    assert (other - other.amin()).abs().max() < 1e-12, "only red is lit"
+
+
+@torch.no_grad()
+def test_a_word_means_the_same_in_every_sentence() -> None:
+    """A read is a mean of the words' own vectors, by weights that depend on the sentence."""
+    density, (tokens, _) = composer(), some(4)
+    read = density.chain.generative_context(tokens)
+    vectors = density.chain.generative_context.encoder.embed.weight[tokens.long()]
+    torch.testing.assert_close(read.shape, read.attention[..., 2, :] @ vectors)
+    torch.testing.assert_close(read.attention.sum(-1), torch.ones(4, 2, 3, dtype=torch.float64))
+    assert not density.chain.generative_context(0.0 * tokens).attention.any()
+    assert not read.attention[(tokens == 0)[:, None, None].expand_as(read.attention)].any()
+    assert composer(own_vectors=False).chain.generative_context(tokens).shape.shape[-1] == 8
+
+
+@torch.no_grad()
+def test_attention_is_even_at_first_and_the_kl_weighs_more() -> None:
+    """β grows from 0, and what it was in training does not count afterwards."""
+    density, (tokens, _) = composer(), some(3)
+    chain = density.chain
+    trained = chain.generative_context(tokens).attention
+    weights = [chain.prepare(share) for share in (0.0, 0.25, 0.5, 1.0)]
+    assert weights == [4.0, 2.5, 1.0, 1.0]
+    assert chain.prepare(0.1) == pytest.approx(3.4)
+    assert (chain.generative_context(tokens).attention == trained).all()
+    words = (tokens != 0).double()
+    even = words / words.sum(-1, keepdim=True)
+    torch.testing.assert_close(
+        chain.train().generative_context(tokens).attention, even[:, None, None].expand_as(trained)
+    )
+    chain.prepare(0.7)
+    torch.testing.assert_close(chain.generative_context(tokens).attention, trained)
+    assert composer(even=0.0, sharpen=0.0, kl=1.0).chain.prepare(0.0) == 1.0
+
+
+def test_every_parameter_of_the_composer_learns() -> None:
+    """Also those that only codes or only words reach."""
+    density = composer()
+    loss, _ = density.loss(*some(6), diagnostics=False, generator=generator())
+    loss.mean().backward()
+    assert [n for n, p in density.named_parameters() if p.grad is None or not p.grad.any()] == []
+
+
 # -- beside it -------------------------------------------------------------------------------------
 
 
@@ -341,7 +448,7 @@ def test_the_judge_learns_place_and_colour() -> None:
 # -- training and the experiment -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["connected", "judge"])
+@pytest.mark.parametrize("name", ["composer", "connected", "judge"])
 def test_an_interrupted_training_ends_where_a_whole_one_does(name: str, tmp_path: Path) -> None:
     """Stopped after two of four updates: the same parameters; the judge's dropout too."""
     glyphs = load_glyphs("drawn", "train")
@@ -358,16 +465,22 @@ def test_an_interrupted_training_ends_where_a_whole_one_does(name: str, tmp_path
 
 
 def test_debug_preset_runs_whole_and_resumes(tmp_path: Path) -> None:
-    """A table with its command and three pictures; trained models are not trained again."""
+    """A table with its command and four pictures; trained models are not trained again."""
     run(tmp_path, preset="debug", models=["laplacian-gan"])
-    run(tmp_path, preset="debug", models=["drawing"])  # the table is of all that is finished
+    run(tmp_path, preset="debug", models=["composer-even", "drawing"])
+    run(tmp_path, preset="debug", models=["composer"])  # the table is of all that is finished
     record = json.loads((tmp_path / "results.json").read_text())
     assert record["command"] == (
-        "vaerl experiment captions --preset debug --models drawing,laplacian-gan"
+        "vaerl experiment captions --preset debug "
+        "--models composer,composer-even,drawing,laplacian-gan"
     )
-    assert len(record["rows"]) == 3
+    assert len(record["rows"]) == 5
     assert all(len(row) == len(record["columns"]) for row in record["rows"])
-    assert len(list((tmp_path / "figures").glob("*.png"))) == 3
+    assert len(list((tmp_path / "figures").glob("*.png"))) == 4
+    kl = {name: cell["composition"]["kl"] for name, cell in record["settings"].items()}
+    assert kl["composer"] == kl["drawing"] == 4.0 and kl["composer-even"] == 1.0
+    for read in record["data"]["composer"]["attention"].values():
+        assert sum(read.values()) == pytest.approx(1.0, abs=1e-5)
     assert [*record["data"]["drawing"]["flips"]] == ["colour", "place", "digit"]
     mass = record["data"]["drawing"]["attention"]
     sums = [sum(kind[t] for kind in mass.values()) for t in range(3)]

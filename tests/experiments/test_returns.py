@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from vaerl.agents.tuned import tuned
 from vaerl.experiments.returns.experiment import make_cell, measure, run
 from vaerl.experiments.returns.rows import ROWS
 from vaerl.experiments.returns.table import assemble
@@ -62,8 +63,19 @@ def test_every_row_makes_its_agent() -> None:
     """With a density of ours where the row takes one."""
     for name, row in ROWS.items():
         density = "cvae" if row.any_density else "gaussian"
-        agent = row.make(density, env="Pendulum-v1", device="cpu", buffer_size=10, **row.settings)
-        assert hasattr(agent.actor, "density") == row.any_density, name
+        options = row.options("Swimmer-v5", density)
+        agent = row.make(density, 10, env="Swimmer-v5", device="cpu", **options)
+        assert hasattr(getattr(agent, "actor", agent.policy), "density") == row.any_density, name
+
+
+def test_a_recipe_takes_what_ships_for_the_environment(tmp_path: Path) -> None:
+    """Its settings are those of the cell, which an agent without a replay buffer takes too."""
+    cell = make_cell("Swimmer-v5", "tuned-sac", "cvae", 0, 1000)
+    assert cell.settings == tuned("Swimmer-v5", recipe="sac").options
+    record = json.loads(run(tmp_path, "debug", rows=["tuned-ppo"]).read_text())
+    (data,) = record["data"].values()
+    assert data["cell"]["settings"]["gae_lambda"] == 0.95
+    assert [step for step, _ in data["judged"]] == [60, 120]
 
 
 def test_illegal_options_are_refused(tmp_path: Path) -> None:
