@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -30,6 +28,7 @@ from vaerl.native.covered import (
 )
 from vaerl.native.flat import Flat, FlatStruct
 from vaerl.native.library import Missing, address, field, fields, load
+from vaerl.native.update import NativeUpdate
 
 NOT_FINITE, STOPPED, _ = range(3)  # what became of a minibatch, see ppo.cpp
 INFO = ("policy_gradient_loss", "value_loss", "log_prob", "loss", "clip_fraction", "approx_kl")
@@ -64,15 +63,11 @@ class Call(ctypes.Structure):
     )
 
 
-class NativePPO:
+class NativePPO(NativeUpdate):
     """The native rollout and update of an agent, as long as it covers the agent."""
 
-    def __init__(self) -> None:
-        self._plan: Plan | None = None
-        self._said = ""
-
     def prepare(self, agent: Any, beyond: str = "") -> None:
-        """Take over the parameters, or give them back; the log says which.
+        """Take over the parameters, or give them back.
 
         Args:
             beyond: names what only torch's update knows.
@@ -84,32 +79,8 @@ class NativePPO:
                 self._plan = Plan(agent)
             line = f"update: native, {self._plan.variant}, threads: 1"
         except (Missing, Uncovered) as why:
-            self.release()
-            line = f"update: torch, the native one is missing or does not cover it: {why}"
-        if line != self._said:
-            agent.logger.info(line)
-            self._said = line
-
-    @contextmanager
-    def acting(self, policy: Any) -> Iterator[None]:
-        """Let the library take the policy's steps of a rollout in this block."""
-        if self._plan is None:
-            yield
-            return
-        policy._fast.native = self._plan.act
-        try:
-            yield
-        finally:
-            policy._fast.native = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"_plan": None, "_said": ""}
-
-    def release(self) -> None:
-        """Give the parameters memory of their own again."""
-        if self._plan is not None:
-            self._plan.flat.release()
-        self._plan = None
+            line = self.give_up(why)
+        self.say(agent, line)
 
     def train(self, agent: Any) -> bool:
         """SB3's update on the rollout; whether it was native."""
@@ -188,6 +159,10 @@ class Plan:
         self._edges, self._code_edges = kernel.edges, equal_edges(count)
         self._work = torch.zeros(0, dtype=torch.float32)
         self._specs: dict[int, Spec] = {}
+
+    def release(self) -> None:
+        """Give the parameters memory of their own again."""
+        self.flat.release()
 
     def fits(self, agent: Any) -> bool:
         """Whether nothing that matters has changed since."""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -26,6 +25,7 @@ from vaerl.native.covered import (
 )
 from vaerl.native.flat import Flat, FlatStruct
 from vaerl.native.library import Missing, address, field, fields, load
+from vaerl.native.update import NativeUpdate
 from vaerl.policies.fast import Trunks
 
 NOTHING, _, ALL = range(3)  # what the library has updated, see sac.cpp
@@ -71,18 +71,17 @@ class Call(ctypes.Structure):
     )
 
 
-class NativeSAC:
+class NativeSAC(NativeUpdate):
     """The native update of an agent, as long as it covers the agent.
 
     Called with the agent and a batch it takes one update (of the critics alone unless the others
-    `follow`) and returns its losses, or does nothing and returns None. The log says which. `beyond`
-    names what only the agent's own update knows.
+    `follow`) and returns its losses, or does nothing and returns None. `beyond` names what only the
+    agent's own update knows.
     """
 
     def __init__(self) -> None:
-        self._plan: Plan | None = None
+        super().__init__()
         self._refused: tuple[int, str] | None = None  # for this batch size and this reason
-        self._said = ""
 
     def __call__(
         self, agent: Any, batch: Any, follow: bool, beyond: str = ""
@@ -90,35 +89,11 @@ class NativeSAC:
         self.prepare(agent, len(batch.rewards), beyond)
         return None if self._plan is None else self._plan.update(agent, batch, follow)
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"_plan": None, "_refused": None, "_said": ""}
-
-    def release(self) -> None:
-        """Give the parameters memory of their own again."""
-        if self._plan is not None:
-            self._plan.release()
-        self._plan = None
-
     def move_target(self, tau: float) -> bool:
         """Move the targets towards the critics, if the update was native; whether it was."""
         if self._plan is not None:
             self._plan.move_target(tau)
         return self._plan is not None
-
-    @contextmanager
-    def acting(self, actor: Any) -> Iterator[None]:
-        """Let the library draw the actor's actions in this block.
-
-        They differ from torch's by rounding, so a policy acts in its own way everywhere else.
-        """
-        if self._plan is None:
-            yield
-            return
-        actor._fast.native = self._plan.act
-        try:
-            yield
-        finally:
-            actor._fast.native = None
 
     def prepare(self, agent: Any, rows: int, beyond: str) -> None:
         """Take over the parameters, or give them back."""
@@ -137,13 +112,9 @@ class NativeSAC:
             if wanted:
                 line += ", products: bf16" if spec.half else f"; {wanted}: no AVX512-BF16 here"
         except (Missing, Uncovered) as why:
-            self.release()
             self._refused = (rows, beyond)
-            line = f"update: torch, the native one is missing or does not cover it: {why}"
-            line += f"; {wanted}" if wanted else ""
-        if line != self._said:
-            agent.logger.info(line)
-            self._said = line
+            line = self.give_up(why) + (f"; {wanted}" if wanted else "")
+        self.say(agent, line)
 
 
 class Plan:
