@@ -1,20 +1,23 @@
-"""Images from captions, thing by thing: place, colour and shape come from words of their own.
+"""Images from captions, thing by thing: colour and shape come from the words that name them.
 
 A conditional VAE whose latent is z = (z_1, …, z_K), one code for each of K things:
 
-    words        h_k = biLSTM(caption)_k, which depends on the sentence; v_k, on the word alone
-    reading      α_ta = softmax_k(β q_ta · W h_k),  r_ta = Σ_k α_tak v_k   for thing t and aspect a
-    place        m_t, g_t = MLP(r_t,place, e_t): a centre, and whether the thing is there at all
-    colour       c_t = σ(W r_t,colour), a share of each channel
-    shape        s_t = σ(MLP(r_t,shape, z_t)), N × N pixels of ink, painted at m_t + W z_t
-    image        x ~ Bern(1 − (1 − ε) Π_t (1 − g_t c_t s_t))
-    recognition  q(z_t | x, caption) = N(MLP(N × N pixels of x at m_t, r_t,shape)),  p(z) = N(0, I)
+    words        h_k = biLSTM(caption)_k, which knows the sentence; v_k, which knows the word alone
+    reading      α_ta = softmax_k(β q_ta · (U h_k + b)),  r_ta = Σ_k α_tak v_k
+                 for each thing t and aspect a: place, colour, shape
+    place        m_t, o_t = MLP(r_t,place, e_t): centre and opacity; e_t is learned for each t
+    colour       c_t = σ(V r_t,colour + b'), a share of each channel
+    shape        s_t = σ(MLP(r_t,shape, z_t)): ink of N × N pixels
+    image        x ~ Bern(1 − (1 − ε) Π_t (1 − o_t c_t min(1, F_yᵀ s_t F_x)))
+                 with filters F at m_t + W z_t and ε of the background
+    recognition  q(z_t | x, caption) = N(MLP(F_y x F_xᵀ at m_t, r_t,shape)),  p(z) = N(0, I)
 
-Where a word is found depends on the sentence, and what it means does not: a shape that was never
-seen at a place, or in a colour, is drawn there like everywhere else. The window is as small as a
+A thing that the caption does not name gets an empty shape. A read is a mean of words' own vectors,
+so it can tell little of the sentence. How the weights are spread still tells something, and place
+makes use of it: this is a bias towards new combinations, no guarantee. The window is as small as a
 digit, so that the shape cannot tell the place. Two schedules keep the words from being ignored
-(`schedule`): attention is even at first, so that words mean something before one is chosen, and the
-KL weighs more at first, so that a digit is cheaper to read than to encode.
+(`Composition.schedule`): attention is uniform at first, so that words mean something before one is
+chosen, and the KL weighs more at first, so that a digit is cheaper to read than to encode.
 """
 
 from __future__ import annotations
@@ -38,7 +41,7 @@ from vaerl.words import WordEncoder
 ASPECTS_READ = ("place", "colour", "shape")
 CHANNELS = 3
 SOFTNESS = 0.5
-"""Deviation of the filters that paint and look, in pixels."""
+"""Standard deviation of the filters that paint and look, in pixels."""
 OPAQUE = 1.0 - 1e-3
 """The most that a thing covers of a pixel."""
 
@@ -60,15 +63,16 @@ class Composition:
     own_vectors: bool = True
     #: β of a trained reader
     sharpness: float = 3.0
-    #: share of the training in which attention is even, β = 0, and in which β then grows
-    even: float = 0.1
+    #: share of the training in which attention is uniform, β = 0, and in which β then grows
+    uniform: float = 0.1
     sharpen: float = 0.6
     #: weight of the KL at the start; it falls to 1 over the first half
     kl: float = 4.0
 
     def schedule(self, share: float) -> tuple[float, float]:
         """The sharpness β of attention, and the weight of the KL, after a share of the training."""
-        grown = (share - self.even) / self.sharpen if self.sharpen else 1.0
+        later = share - self.uniform
+        grown = later / self.sharpen if self.sharpen else float(later >= 0.0)
         weight = self.kl - (self.kl - 1.0) * 2.0 * share
         return self.sharpness * min(1.0, max(0.0, grown)), max(1.0, weight)
 
@@ -77,8 +81,8 @@ ABLATIONS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "composer-states": {"own_vectors": False},
         "composer-wide": {"window": 16},
-        "composer-sharp": {"even": 0.0, "sharpen": 0.0},
-        "composer-even": {"kl": 1.0},
+        "composer-sharp": {"uniform": 0.0, "sharpen": 0.0},
+        "composer-kl": {"kl": 1.0},
     }
 )
 """What each ablation has instead."""
@@ -89,7 +93,7 @@ class Reading(NamedTuple):
 
     #: (*batch, K, 2) row and column, and (*batch, K)
     centre: Tensor
-    gate: Tensor
+    opacity: Tensor
     #: (*batch, K, CHANNELS)
     colour: Tensor
     #: (*batch, K, V)
@@ -164,7 +168,7 @@ class Prior(nn.Module):
 
     def forward(self, reading: Reading) -> DiagonalNormal:
         """For each caption ``(*batch, K·Z)``."""
-        zero = reading.gate.new_zeros(*reading.gate.shape[:-1], self.size)
+        zero = reading.opacity.new_zeros(*reading.opacity.shape[:-1], self.size)
         return DiagonalNormal(zero, zero)
 
 
@@ -178,7 +182,7 @@ class Painter(nn.Module):
         self.code = nn.Linear(sizes.latent, sizes.width)
         self.ink = mlp(sizes.width, (sizes.width,), sizes.window**2, "relu")
         self.shift = nn.Linear(sizes.latent, 2, bias=False)
-        self.empty = nn.Parameter(torch.tensor(-6.0))
+        self.background = nn.Parameter(torch.tensor(-6.0))
         last: Any = self.ink[-1]
         with torch.no_grad():
             last.bias.fill_(-2.0)
@@ -195,10 +199,10 @@ class Painter(nn.Module):
         ink = torch.sigmoid(self.ink(hidden)).unflatten(-1, (self.sizes.window, -1))
         rows, columns = filters(reading.centre + self.shift(codes), self.sizes.window)
         painted = (rows.mT @ ink @ columns).clamp(max=1.0)
-        colour = (reading.gate.unsqueeze(-1) * reading.colour)[..., None, :, None]
+        colour = (reading.opacity.unsqueeze(-1) * reading.colour)[..., None, :, None]
         covered = (painted.unsqueeze(-2) * colour).clamp(max=OPAQUE)  # (…, K, SIDE, CHANNELS, SIDE)
-        off = (1.0 - covered).prod(-4) * torch.sigmoid(-self.empty)
-        return Bernoulli((torch.log1p(-off) - off.log()).flatten(-3))
+        log_off = torch.log1p(-covered).sum(-4) + nn.functional.logsigmoid(-self.background)
+        return Bernoulli((torch.log(-torch.expm1(log_off)) - log_off).flatten(-3))
 
 
 class Recogniser(nn.Module):
@@ -207,6 +211,7 @@ class Recogniser(nn.Module):
     def __init__(self, sizes: Composition, read_dim: int) -> None:
         super().__init__()
         self.sizes = sizes
+        self.child_dim = sizes.things * sizes.latent
         inputs = sizes.window**2 + read_dim
         self.look = mlp(inputs, (sizes.width, sizes.width), 2 * sizes.latent, "relu")
 

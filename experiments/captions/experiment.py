@@ -3,7 +3,7 @@
 Two ways to draw. alignDRAW (Mansimov, Parisotto, Ba & Salakhutdinov 2016) in small: T steps, each a
 conditional VAE with one stochastic layer and weights shared by the steps, a learned sequential
 prior, a recurrent recognition network, attention over the words (`chain.py`). And a CVAE that
-composes things, each with place, colour and shape from words of their own (`composer.py`), with
+composes an image of things, whose places, colours and shapes are read apart (`composer.py`), with
 ablations. To the core both are a `CVAE` over captions; bounds and gradients are the core's. Beside
 them a fully connected and a convolutional CVAE (also the core's) and a Laplacian pyramid of GANs.
 
@@ -68,13 +68,13 @@ def run(
 
     Args:
         out: folder of the results; trained models found there are reused.
-        preset: "full" (some 40 minutes of one core), "short" (15), or "debug", which runs whole in
+        preset: "full" (some 45 minutes of one core), "short" (15), or "debug", which runs whole in
             seconds on drawn digits.
         seed: of initialisation, training and the scenes measured.
         data: folder of MNIST's IDX files, images and labels; VAERL_DATA if None.
         models: which to train: "composer", "drawing", "connected", "convolutional",
             "laplacian-gan", by default these; or an ablation of the first, "composer-states",
-            "composer-wide", "composer-sharp", "composer-even". The table shows all finished ones.
+            "composer-wide", "composer-sharp", "composer-kl". The table shows all finished ones.
         threads: of the numerical libraries.
     """
     asked = [check_name("model", name, ALL) for name in models or MODELS]
@@ -129,13 +129,13 @@ def measure(data: str | None, cell: Model, desk: Desk) -> Measured:
         )
     if cell.model == "drawing":
         result["attention"] = attention_mass(model, scenes["seen"][0], cell.seed)
-    if cell.model.startswith("composer"):
+    if cell.composition is not None:
         result["attention"] = reading_mass(model, scenes["seen"][0])
     return Measured(result)
 
 
 def draw(data: str | None, results: Results, out: Path) -> None:
-    """Pictures of all finished models, from their saved states."""
+    """Pictures of all finished models but ablations, from their saved states."""
     cells = {r.cell["model"]: (Model.from_data(r.cell), r.path) for r in results}
     models: dict[str, Any] = {}
     for name in (name for name in MODELS if name in cells):
@@ -208,7 +208,7 @@ def assemble(
                 f"{aspect} reads " + ", ".join(f"{kind} {m:.2f}" for kind, m in masses.items())
                 for aspect, masses in result["attention"].items()
             )
-            notes.append(f"Attention by kind of word ({TITLES[name]}): {mass}.")
+            notes.append(f"Attention in captions of two things ({TITLES[name]}): {mass}.")
     for name, result in results.items():
         told = "; ".join(
             f"{aspect} obeyed {share['obeyed']:.2f}, the rest kept {share['kept']:.2f}"

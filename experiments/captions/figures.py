@@ -40,7 +40,7 @@ def draw_figures(
     """Draw the pictures into out/figures; but for samples, each is of one of the two models."""
     folder = out / "figures"
     folder.mkdir(parents=True, exist_ok=True)
-    drawn = {"samples": _samples(samplers, scenes, seed)}
+    drawn = {"samples": _samples(samplers, scenes, seed)} if samplers else {}
     if composer is not None:
         drawn["flips"] = _flips(composer, seed)
         drawn["reading"] = _reading(composer, seed)

@@ -15,6 +15,7 @@ from vaerl.experiments.captions.composer import ASPECTS_READ
 from vaerl.experiments.captions.data import (
     HELD_OUT,
     KINDS,
+    PAIRS,
     VOCABULARY,
     WORD,
     Glyphs,
@@ -154,12 +155,15 @@ def attention_mass(density: CVAE, scenes: Scenes, seed: int) -> dict[str, list[f
 
 @torch.no_grad()
 def reading_mass(density: CVAE, scenes: Scenes) -> dict[str, dict[str, float]]:
-    """Mean attention of each aspect of the composer's first thing, by kind of word."""
-    tokens = scenes.tokens
+    """Mean attention of the composer's reads by aspect and kind of word, in captions of two things.
+
+    In the others a thing is left over, and it does not matter what is read of it.
+    """
+    tokens = scenes.rows(scenes.template < len(PAIRS)).tokens
     reading: Any = density.chain.generative_context(tokens)
     mass: dict[str, dict[str, float]] = {}
     for place, aspect in enumerate(ASPECTS_READ):
-        weights = reading.attention[:, 0, place]
+        weights = reading.attention[..., place, :].mean(1)
         shares = {
             kind: float((weights * _is_one_of(tokens, words)).sum(-1).mean())
             for kind, words in KINDS.items()

@@ -13,7 +13,6 @@ from torch import Tensor
 from vaerl.experiments.captions.chain import Sizes, build_drawer
 from vaerl.experiments.captions.composer import (
     ABLATIONS,
-    Composer,
     Composition,
     build_composer,
 )
@@ -31,7 +30,7 @@ TITLES = {
     "composer-states": "– reads word states",
     "composer-wide": "– wide window",
     "composer-sharp": "– sharp attention at once",
-    "composer-even": "– even weight of the KL",
+    "composer-kl": "– weight 1 of the KL throughout",
     "drawing": "chain of CVAEs with attention",
     "connected": "fully connected CVAE",
     "convolutional": "conv-deconv CVAE",
@@ -52,7 +51,7 @@ class Preset:
     sizes: Sizes
     composition: Composition
     batch_size: int
-    #: by model, about the same CPU time each, and of the judge
+    #: by model, and of the judge; the rivals get more CPU time than the composer
     updates: Mapping[str, int]
     #: learning rates of Adam
     rates: Mapping[str, float]
@@ -112,7 +111,8 @@ class Model(Cell):
     rate: float
     batch_size: int
     sizes: Sizes
-    composition: Composition
+    #: of the composer and its ablations
+    composition: Composition | None
     scenes: int
     k: int
     choice_k: int
@@ -121,10 +121,8 @@ class Model(Cell):
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> Model:
         """The cell that `as_data` describes."""
-        parts = {
-            "sizes": Sizes(**data["sizes"]), "composition": Composition(**data["composition"])
-        }  # fmt: skip
-        return cls(**{**data, **parts})
+        composition = data["composition"] and Composition(**data["composition"])
+        return cls(**{**data, "sizes": Sizes(**data["sizes"]), "composition": composition})
 
     @property
     def name(self) -> str:
@@ -139,12 +137,13 @@ class Model(Cell):
 
 def make_cell(name: str, preset: str, seed: int) -> Model:
     """The cell of a model, or of the judge."""
-    budget, changes = PRESETS[preset], ABLATIONS.get(name)
-    like = name if changes is None else "composer"
+    budget, composes = PRESETS[preset], name == "composer" or name in ABLATIONS
+    like = "composer" if composes else name
+    composition = replace(budget.composition, **ABLATIONS.get(name, {})) if composes else None
     return Model(
         name, preset, seed, budget.images, budget.updates[like], budget.rates[like],
-        budget.batch_size, budget.sizes, replace(budget.composition, **(changes or {})),
-        budget.scenes, budget.k, budget.choice_k, budget.choices,
+        budget.batch_size, budget.sizes, composition, budget.scenes, budget.k, budget.choice_k,
+        budget.choices,
     )  # fmt: skip
 
 
@@ -180,8 +179,10 @@ def make_trainer(cell: Model, glyphs: Glyphs) -> Trainer:
     else:
         # The total derivative needs one pass of a network that p and q share, others a second one.
         shared = {"objective": "elbo", "encoder_gradient": "total"}
-        if name.startswith("composer"):
+        prepare: Callable[[float], float] | None = None
+        if cell.composition is not None:
             module = build_composer(cell.composition, seed, **shared)
+            prepare = module.chain.prepare
         elif name == "drawing":
             module = build_drawer(cell.sizes, mean, seed, **shared)
         else:
@@ -192,9 +193,8 @@ def make_trainer(cell: Model, glyphs: Glyphs) -> Trainer:
 
         def step(generator: torch.Generator) -> Tensor:
             scenes = draw_scenes(size, generator)
-            images, weight = paint(scenes, glyphs, generator), 1.0
-            if isinstance(module.chain, Composer):
-                weight = module.chain.prepare(trainer.done / trainer.rounds)
+            images = paint(scenes, glyphs, generator)
+            weight = prepare(trainer.done / trainer.rounds) if prepare else 1.0
             loss, info = module.loss(
                 scenes.tokens, images, diagnostics=False, kl_weight=weight, generator=generator
             )

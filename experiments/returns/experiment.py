@@ -75,11 +75,10 @@ def make_cell(
     chosen = ROWS[check_name("row", row, ROWS)]
     if density != GAUSSIAN and not chosen.any_density:
         raise ValueError(f"densities: got {density!r} with row {row!r}, expected {GAUSSIAN!r}")
-    settings = plain(chosen.options(env, density, debug))
+    settings = plain(chosen.options(env, DENSITIES.check(density), debug))
     every, episodes = (steps // 2, 1) if debug else (max(min(EVERY, steps // 5), 1), EPISODES)
     return Training(
-        env, row, DENSITIES.check(density), check_seed("seeds", seed), steps, settings, every,
-        episodes,
+        env, row, density, check_seed("seeds", seed), steps, settings, every, episodes
     )  # fmt: skip
 
 
@@ -100,8 +99,8 @@ def run(
         out: folder of the results; finished runs found there are reused.
         preset: "full", or "debug", which runs in seconds.
         envs: Gymnasium ids; the five MuJoCo tasks by default ("debug": Pendulum-v1).
-        rows: such as crossq-256; by default all but tuned-sac, tuned-crossq and tuned-ppo, which take
-            the settings that ship for the environment.
+        rows: such as crossq-256; by default those with settings of their own, without tuned-sac,
+            tuned-crossq and tuned-ppo, which take what ships for the environment.
         densities: of the policy; gaussian by default.
         seeds: 0 to 4 by default ("debug": 0). Those from 100 on are for tuning and in no table.
         steps: environment steps a run.

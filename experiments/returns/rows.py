@@ -27,7 +27,7 @@ class Row:
         settings: arguments of its constructor.
         any_density: whether it takes the name of a density for a policy; otherwise the policy is
             that library's Gaussian.
-        recipe: of the settings that ship for the environment, which then are its arguments.
+        recipe: name of the settings in `agents/tuned.toml` that replace `settings`.
     """
 
     agent: Any

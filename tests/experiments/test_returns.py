@@ -35,9 +35,12 @@ def test_a_finished_run_is_kept(tmp_path: Path) -> None:
     assert (tmp_path / "figures" / "returns.png").stat().st_size > 1000
 
 
-@pytest.mark.parametrize("row", ["contrib-crossq-256", "flash-128"])
-def test_a_run_that_was_cut_goes_on(tmp_path: Path, row: str) -> None:
-    """From its last save, to the numbers of a run without a cut."""
+@pytest.mark.parametrize(
+    ("row", "saved"), [("contrib-crossq-256", 60), ("flash-128", 60), ("tuned-ppo", 64)]
+)
+def test_a_run_that_was_cut_goes_on(tmp_path: Path, row: str, saved: int) -> None:
+    """From its last save, before the first roll-out after so many steps, to the numbers of a run
+    without a cut."""
     cell = make_cell("Pendulum-v1", row, "gaussian", 0, 120, debug=True)
 
     def cut(step: float) -> None:
@@ -51,7 +54,7 @@ def test_a_run_that_was_cut_goes_on(tmp_path: Path, row: str) -> None:
         measure(replace(cell, seed=1), desks["cut"])
     ticks: list[float] = []
     found = measure(cell, desks["cut"]._replace(tick=ticks.append)).data
-    assert ticks[0] == 61
+    assert ticks[0] == saved + 1
     assert not desks["cut"].state.exists()
     wanted = measure(cell, desks["whole"]).data
     assert {k: found[k] for k in ("judged", "episodes")} == {

@@ -19,7 +19,7 @@ class Watch(BaseCallback):
     Args:
         cell: that the agent belongs to.
         desk: of the cell.
-        every: steps between two saves.
+        every: steps between two saves, at least; they are made before a roll-out.
         notes: what a subclass adds to them, at the start.
 
     Attributes:
@@ -58,7 +58,7 @@ class Watch(BaseCallback):
 
     def _on_rollout_start(self) -> None:
         step = self.model.num_timesteps
-        if step % self.every == 0 and step != self.saved:
+        if step - self.saved >= self.every:
             self.lap("train_seconds")
             save_agent(self.model, self.desk.state, self.cell, self.notes)
             self.saved, self.since = step, process_time()
