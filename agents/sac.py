@@ -42,7 +42,8 @@ from vaerl.agents.temperature import annealing, entropy_target, temperature_loss
 from vaerl.data import Demonstrations, load_demonstrations
 from vaerl.densities.options import check_choice, check_flag, check_positive
 from vaerl.finite import check_loss
-from vaerl.native.sac import PRECISIONS, NativeSAC
+from vaerl.native.library import PRECISIONS
+from vaerl.native.sac import NativeSAC
 from vaerl.policies import SACPolicy
 from vaerl.policies.actor import DensityActor
 from vaerl.policies.critic_heads import Backup

@@ -120,6 +120,17 @@ def test_saved_and_loaded_it_plans_the_same(tmp_path: Path) -> None:
     assert int(loaded[1].world.fits) == int(agent.world.fits) + 1
 
 
+def test_the_precision_of_roll_outs_is_that_of_the_agent(tmp_path: Path) -> None:
+    """Also after it was saved and loaded, and in the forms that plans use."""
+    MPC("cvae", Walk(), matmul_precision="bf16", **TINY).learn(30).save(tmp_path / "agent")
+    loaded = MPC.load(tmp_path / "agent", env=Walk())
+    loaded.predict(states())
+    assert loaded.matmul_precision == "bf16"
+    folded = loaded.world.folded()
+    assert folded is not None and folded.matmul_precision == "bf16"
+    assert MPC("cvae", Walk(), **TINY).world.matmul_precision == "float32"
+
+
 def test_callbacks_are_called_and_can_stop_it() -> None:
     """As in SB3: one call a step, and False ends the training."""
 
@@ -248,6 +259,10 @@ def test_a_known_reward_needs_its_environment(tmp_path: Path) -> None:
         (
             ("cvae", Walk(), {"fit_kwargs": {"patiense": 3}}),
             "fit_kwargs: option: got 'patiense', did you mean 'patience'?",
+        ),
+        (
+            ("cvae", Walk(), {"matmul_precision": "half"}),
+            "matmul_precision: got 'half', expected one of float32, bf16",
         ),
         (("cvae", Walk(), {"members": 0}), "members: got 0, expected a whole number of at least 1"),
         (("cvae", VecNormalize(DummyVecEnv([Walk]))), "env: got one in VecNormalize"),

@@ -91,6 +91,27 @@ def test_contexts_may_lie_anywhere() -> None:
     assert torch.equal(drawn(folded, column), drawn(folded, column.contiguous()))
 
 
+@pytest.mark.parametrize("form", ["cvae", "learned weights", "normal"])
+def test_products_in_bfloat16_change_draws_by_their_rounding(form: str) -> None:
+    """Behind the first layer, which sees contexts in their own units, with members and without; by
+    nothing where the processor has no such products."""
+    has = library.load()[1].vaerl_has_bfloat16()
+    for members in (0, 3):
+        own: Any = density(form, members)
+        batch = [members] if members else []
+        far = torch.full((3,), 1000.0), torch.ones(3)
+        exact, rounded = own.fold(inputs=far), own.fold(inputs=far)
+        rounded.matmul_precision = "bf16"
+        context = 1000.0 + torch.randn(*batch, 300, 3)
+        expected, found = drawn(exact, context), drawn(rounded, context)
+        apart = (found - expected).abs() / expected.std()
+        assert rounded._sampler._spec.half == has
+        if not has:
+            assert torch.equal(found, expected)
+        else:  # 2^-9 for each factor, some products one behind the other
+            assert 0.0 < apart.mean() < 0.02 and apart.quantile(0.99) < 0.1, apart.max()
+
+
 @pytest.mark.parametrize("variant", library.VARIANTS)
 def test_every_variant_gives_the_same(variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those that this processor can run."""

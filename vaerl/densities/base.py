@@ -181,6 +181,9 @@ class Folded(ABC):
     A snapshot of the parameters: fold again after they have changed.
     """
 
+    matmul_precision = "float32"
+    """Of the factors of matrix products in native draws; set it before the first."""
+
     @abstractmethod
     def __call__(self, context: Tensor, generator: Noise = None) -> Tensor:
         """One draw at each context, ``batch + (X,)``, from the noise that the modules use."""

@@ -324,7 +324,9 @@ class FoldedDensity(Folded):
         if self._uncovered or not plain(context):
             return None
         if self._sampler is None:
-            self._sampler = make_sampler(self._steps, self._head, self._layers)
+            self._sampler = make_sampler(
+                self._steps, self._head, self._layers, self.matmul_precision
+            )
             self._uncovered = self._sampler is None
         return self._sampler if self._sampler and self._sampler.takes(context) else None
 

@@ -72,6 +72,10 @@ class Ensemble(nn.Module):
             `latent_dim` through a roll-out, fitted with `latent_k` importance samples.
         latent_dim, latent_k: see `latent`.
 
+    Attributes:
+        matmul_precision: of native roll-outs, "float32" or "bf16" (behind the first layer, where
+            the processor has AVX512-BF16); no part of the state, and to be set before the first.
+
     Raises:
         ValueError: an illegal option, in one line.
 
@@ -163,6 +167,7 @@ class Ensemble(nn.Module):
         self.register_buffer("state_low", torch.full((state_dim,), -torch.inf))
         self.register_buffer("state_high", torch.full((state_dim,), torch.inf))
         self.register_buffer("fits", torch.zeros((), dtype=torch.int64))
+        self.matmul_precision = "float32"
         self._acting: dict[int, nn.ModuleDict] = {}  # copies for roll-outs: no part of the state
         self._folded: dict[int, Folded | None] = {}
         self._endings: dict[int, FoldedEnding] = {}
@@ -277,9 +282,10 @@ class Ensemble(nn.Module):
             density: Any = self.acting(first)["density"]
             seen, drawn = self.input_normaliser, self.target_normaliser
             with torch.inference_mode(False):
-                self._folded[first] = density.fold(
-                    (seen.mean, seen.scale), (drawn.mean, drawn.scale)
-                )
+                folded = density.fold((seen.mean, seen.scale), (drawn.mean, drawn.scale))
+            if folded is not None:
+                folded.matmul_precision = self.matmul_precision
+            self._folded[first] = folded
         return self._folded[first]
 
     def folded_ending(self, first: int = 0) -> FoldedEnding | None:

@@ -42,9 +42,13 @@ struct Bfloat16 {
 
 bool has_bfloat16() { return __builtin_cpu_supports("avx512bf16"); }
 void product_bfloat16(const Factors& f) { multiply<Bfloat16>(f); }
+void pack_bfloat16(const Factors& f, float* to) {
+    pack<Bfloat16>(f.a, f.lda, f.a_across, f.m, f.k, TALL, to);
+}
 #else
 #include "product.h"
 
 bool has_bfloat16() { return false; }
 void product_bfloat16(const Factors& f) { product_float32(f); }
+void pack_bfloat16(const Factors& f, float* to) { pack_float32(f, to); }
 #endif

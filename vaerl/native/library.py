@@ -19,6 +19,9 @@ import torch
 FOLDER = Path(__file__).parent
 VARIANTS = {"avx512": ("AVX512",), "avx2": ("AVX512", "AVX2"), "base": None}
 """Variant → what torch calls processors that can run it (None: all), the fastest first."""
+BF16 = "bf16"
+PRECISIONS = ("float32", BF16)
+"""Of the factors of matrix products."""
 
 
 class Missing(Exception):

@@ -21,7 +21,7 @@ struct Factors {
     const float* bias = nullptr;
     float floor = -INFINITY;
     const float* on = nullptr;
-    const float* packed = nullptr;  // a, as `pack_float32` leaves it
+    const float* packed = nullptr;  // a, as the product's own `pack_…` leaves it
     bool add = false;               // to what c holds
 };
 
@@ -30,6 +30,7 @@ int64_t packed_size(int m, int k);
 void pack_float32(const Factors& f, float* to);  // of its a
 bool has_bfloat16();
 void product_bfloat16(const Factors& f);  // of factors rounded to bfloat16, sums in float32
+void pack_bfloat16(const Factors& f, float* to);
 
 namespace {
 

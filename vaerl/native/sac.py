@@ -24,15 +24,12 @@ from vaerl.native.covered import (
     layers_of,
 )
 from vaerl.native.flat import Flat, FlatStruct
-from vaerl.native.library import Missing, address, field, fields, load
+from vaerl.native.library import BF16, Missing, address, field, fields, load
 from vaerl.native.update import NativeUpdate
 from vaerl.policies.fast import Trunks
 
 NOTHING, _, ALL = range(3)  # what the library has updated, see sac.cpp
 MAX_THREADS = 2
-BF16 = "bf16"
-PRECISIONS = ("float32", BF16)
-"""Of the factors of matrix products."""
 INFO = ("critic_loss", "actor_loss", "entropy_lower", "ent_coef", "ent_coef_loss")
 
 

@@ -11,7 +11,8 @@ const int COLUMNS = 128;                         // states that go through all l
 
 // Laid out as `Spec` in vaerl/native/sample.py.
 struct Spec {
-    int32_t members, rows, threads, depth, widths[MAX_DEPTH + 1], activation;
+    int32_t members, rows, threads, half;  // half: products in bfloat16 behind the first layer
+    int32_t depth, widths[MAX_DEPTH + 1], activation;
     int32_t head, components, size, layer, hidden, blocks, events;
     float head_width, layer_width;  // of the range of log σ
 };
@@ -69,11 +70,13 @@ struct Sampler {
         return (total + 15) / 16 * 16;
     }
 
-    // to = from W, and + b
-    void affine(Reader& p, int in, int out, const float* from, float* to, int columns, bool biased) const {
+    // to = from W, and + b; `exact`: in float32, since contexts come in their own units
+    void affine(Reader& p, int in, int out, const float* from, float* to, int columns, bool biased,
+                bool exact = false) const {
         const float* w = p.next(packed_size(out, in));
-        product_float32({.m = out, .n = columns, .k = in, .b = from, .ldb = ld, .c = to, .ldc = ld,
-                         .bias = biased ? p.next(out) : nullptr, .packed = w});
+        const Factors factors{.m = out, .n = columns, .k = in, .b = from, .ldb = ld, .c = to, .ldc = ld,
+                              .bias = biased ? p.next(out) : nullptr, .packed = w};
+        s.half && !exact ? product_bfloat16(factors) : product_float32(factors);
     }
 
     template <class Change>
@@ -99,7 +102,7 @@ struct Sampler {
                     ? call.context[m * call.member_step + (first + c) * call.row_step + j] : 0;
         for (int l = 0; l < s.depth; l++) {
             const bool last = l + 1 == s.depth;
-            affine(p, s.widths[l], s.widths[l + 1], from, last ? given : to, columns, true);
+            affine(p, s.widths[l], s.widths[l + 1], from, last ? given : to, columns, true, l == 0);
             if (last) break;
             each(to, s.widths[l + 1], columns, [&](V x, int, int) {
                 return s.activation == SILU ? silu(x) : s.activation == RELU ? larger(x, V{})
@@ -203,8 +206,11 @@ void vaerl_sample_sizes(const Spec* spec, int64_t* sizes) {
 void vaerl_sample_pack(const Spec* spec, const float* from, float* to) {
     for (int m = 0; m < spec->members; m++) {
         float* at = to + m * Sampler::packed(*spec);
+        bool exact = true;
         Sampler::each_part(*spec, [&](int in, int out) {
-            pack_float32({.a_across = true, .m = out, .k = in, .a = from, .lda = out}, at);
+            const Factors factors{.a_across = true, .m = out, .k = in, .a = from, .lda = out};
+            spec->half && !exact ? pack_bfloat16(factors, at) : pack_float32(factors, at);
+            exact = false;
             from += (int64_t)in * out, at += packed_size(out, in);
         }, [&](int count) {
             memcpy(at, from, sizeof(float) * count);

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from vaerl.densities.noise import Noise, standard_normal, uniform
 from vaerl.native.covered import MAX_DEPTH
-from vaerl.native.library import address, fields, matching, plain, workspace
+from vaerl.native.library import BF16, address, fields, matching, plain, workspace
 
 ACTIVATIONS = (nn.ReLU, nn.Tanh, nn.SiLU)
 FIXED, NORMAL, MIXTURE, WEIGHTED = range(4)
@@ -25,7 +25,7 @@ class Spec(ctypes.Structure):
     """`Spec` of sample.cpp."""
 
     _fields_ = (
-        *fields(ctypes.c_int32, "members rows threads depth"),
+        *fields(ctypes.c_int32, "members rows threads half depth"),
         *fields(ctypes.c_int32 * (MAX_DEPTH + 1), "widths"),
         *fields(ctypes.c_int32, "activation head components size layer hidden blocks events"),
         *fields(ctypes.c_float, "head_width layer_width"),
@@ -94,11 +94,13 @@ class Sampler:
         return drawn
 
 
-def make_sampler(steps: Sequence[Any], head: Any, layers: Sequence[Any]) -> Sampler | None:
+def make_sampler(
+    steps: Sequence[Any], head: Any, layers: Sequence[Any], precision: str
+) -> Sampler | None:
     """The sampler of a density, as `vaerl.densities.fold.FoldedDensity` holds its parts.
 
     None without a library, or for other parts than plain stacks, normals or mixtures, and at most
-    one layer.
+    one layer. `precision` is that of the factors of matrix products, where the processor has it.
     """
     library = matching(os.environ.get("VAERL_NATIVE") or None, "sample", Spec, Call)
     affines, between = list(steps[::2]), list(steps[1::2])
@@ -119,6 +121,7 @@ def make_sampler(steps: Sequence[Any], head: Any, layers: Sequence[Any]) -> Samp
         members=len(first) if first.ndim == 3 else 1,
         rows=1,
         threads=1,
+        half=precision == BF16 and library.vaerl_has_bfloat16(),
         depth=len(affines),
         activation=ACTIVATIONS.index(kinds.pop()) if kinds else 0,
         head=head_kind,

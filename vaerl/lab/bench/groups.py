@@ -199,7 +199,8 @@ def dynamics(density: str, device: str) -> Group:
 
 def planning(device: str) -> Group:
     """iCEM, 64 plans × 8 particles × 15 steps × 3 iterations, cart-pole's sizes, five members; the
-    cvae also where it acts in an episode, each plan begun from the last one."""
+    cvae also with products in bfloat16, and where it acts in an episode, each plan begun from the
+    last one."""
     from vaerl.dynamics import DynamicsModel
     from vaerl.planning import BoxActions, make_planner
 
@@ -215,14 +216,16 @@ def planning(device: str) -> Group:
         for _ in range(3):
             planner.plan(model, state, reward=upright)
 
-    def case(name: str, density: str, **options: Any) -> Case:
+    def case(name: str, density: str, precision: str = "float32", **options: Any) -> Case:
         torch.manual_seed(0)
         model = DynamicsModel(
             4, 1, density=density, density_kwargs=options, members=5, reward=None
         ).to(device)
+        model.matmul_precision = precision
         return Case(name, partial(plan, model), 3)
 
     cases = [case(name, name) for name in ("gaussian", "mixture", "cvae")]
+    cases.append(case("cvae" + BF16, "cvae", "bf16"))
     cases.append(case("cvae, light", "cvae", hidden=32, context_hidden=(64,)))
     cases += _swings(device)
     goals = [Goal(case.name, 20.0) for case in cases]
