@@ -181,7 +181,7 @@ def test_unknown_names_get_the_nearest() -> None:
 
 
 def test_early_stop_runs_whole(tmp_path: Path) -> None:
-    """Every planner acts both ways; passes are counted, of three at most."""
+    """Every planner acts each way; passes are counted, of three at most."""
     record = json.loads(stopping.run(tmp_path, "debug").read_text())
     assert [row[0] for row in record["rows"]] == list(stopping.PLANNERS)
-    assert all(1.0 <= float(row[4]) <= 3.0 for row in record["rows"])
+    assert all(1.0 <= float(row[3]) <= 3.0 for row in record["rows"])
