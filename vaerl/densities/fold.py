@@ -324,9 +324,8 @@ class FoldedDensity(Folded):
         if self._uncovered or not plain(context):
             return None
         if self._sampler is None:
-            self._sampler = make_sampler(
-                self._steps, self._head, self._layers, self.matmul_precision
-            )
+            parts = self._steps, self._head, self._layers
+            self._sampler = make_sampler(*parts, self.matmul_precision)
             self._uncovered = self._sampler is None
         return self._sampler if self._sampler and self._sampler.takes(context) else None
 
@@ -381,8 +380,7 @@ class FoldedDensity(Folded):
         return NormalMixture(log_weights, mean, log_sigma)
 
     def _prepare(self, codes: Tensor) -> _Codes:
-        """Codes in parts, with a last product that gives only the outputs they pick."""
-        # a column of u, then the noise of the chain's layers upwards
+        """Codes in parts (u, then noise from h_1 up), and a last product of the outputs they pick."""
         sizes = [1, *(layer.size for layer in self._layers[-2::-1]), self._head.size]
         u, *noises = codes.split(sizes, dim=-1)
         picked = self._head.at_codes(u.squeeze(-1)) if self._raw else None
