@@ -380,7 +380,7 @@ class FoldedDensity(Folded):
         return NormalMixture(log_weights, mean, log_sigma)
 
     def _prepare(self, codes: Tensor) -> _Codes:
-        """Codes in parts (u, then noise from h_1 up), and a last product of the outputs they pick."""
+        """Codes in parts (u, then noise from h_1 up), and a last product of what they pick."""
         sizes = [1, *(layer.size for layer in self._layers[-2::-1]), self._head.size]
         u, *noises = codes.split(sizes, dim=-1)
         picked = self._head.at_codes(u.squeeze(-1)) if self._raw else None
