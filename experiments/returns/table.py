@@ -14,6 +14,8 @@ from vaerl.lab.stats import ENOUGH, middle, middle_and_interval
 from vaerl.report.curve_figures import Curve, draw_curves
 from vaerl.report.figures import figure_style, new_figure, save_png
 
+PANELS = 3
+"""In a row of the figure."""
 MARKS = (30_000, 50_000, 100_000)
 """Steps at which the table reports, beside the end; public tables have the last two."""
 
@@ -104,16 +106,20 @@ def draw(results: Results, out: Path) -> Path:
         panels.setdefault(str(r.cell["env"]), []).append(curve)
     labels = sorted({curve.agent for members in panels.values() for curve in members})
     with figure_style():
-        figure = new_figure(5.0 * len(panels), 4.2)
-        axes = figure.subplots(1, len(panels), squeeze=False)[0]
+        columns = min(len(panels), PANELS)
+        rows = -(-len(panels) // columns)
+        figure = new_figure(5.0 * columns, 3.6 * rows + 0.6)
+        axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+        for ax in axes[len(panels) :]:
+            ax.remove()
         signs: dict[str, Any] = {}
-        for ax, (env, members) in zip(axes, panels.items(), strict=True):
+        for ax, (env, members) in zip(axes, panels.items(), strict=False):
             ylabel = "return of the best action"
             draw_curves(
                 ax, members, ylabel=ylabel, title=env, summary=middle_and_interval, agents=labels
             )
             signs |= dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
-        figure.legend(signs.values(), signs, loc="outside lower left", ncols=2 * len(panels))
+        figure.legend(signs.values(), signs, loc="outside lower left", ncols=2 * columns)
     return save_png(figure, folder / "returns.png")
 
 
