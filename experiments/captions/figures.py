@@ -148,9 +148,8 @@ def _reading(composer: CVAE, seed: int) -> Figure:
         image, axis = part.subplots(2, 1, height_ratios=[1.0, 2.2])
         _show(image, images[n])
         weights = reading.attention[n, :, :, : len(words)].flatten(0, 1)
-        names = [
-            f"{aspect} {t + 1}" for t in range(weights.shape[0] // 3) for aspect in ASPECTS_READ
-        ]
+        things = range(1, reading.attention.shape[1] + 1)
+        names = [f"{aspect} {thing}" for thing in things for aspect in ASPECTS_READ]
         axis.imshow(weights.T.numpy(), aspect="auto", cmap="magma", vmin=0.0, vmax=1.0)
         axis.set_yticks(range(len(words)), words, fontsize=7)
         axis.set_xticks(range(len(names)), names, fontsize=7, rotation=45, ha="right")
