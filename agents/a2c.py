@@ -16,15 +16,19 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv
 
 from vaerl.agents.common import DensityAgent, check_env, resolve_policy, signature_of
+from vaerl.agents.rollouts import Rollouts
+from vaerl.densities.options import check_flag
 from vaerl.policies import ActorCriticPolicy
 
 
-class A2C(DensityAgent, SB3A2C):
+class A2C(DensityAgent, Rollouts, SB3A2C):
     """`stable_baselines3.A2C` over a density.
 
     Args:
         policy: a density's name ("cvae", "gaussian", "mixture", "flow"), an alias of SB3 or a
             policy class.
+        normalize_observations, scale_rewards: running statistics as in `SAC`, which stand still
+            through a rollout and its update (`vaerl.agents.rollouts`).
         others: as in SB3.
 
     Raises:
@@ -48,9 +52,15 @@ class A2C(DensityAgent, SB3A2C):
         env: GymEnv | str | None,
         *args: Any,
         policy_kwargs: dict[str, Any] | None = None,
+        normalize_observations: bool = False,
+        scale_rewards: bool = False,
         **kwargs: Any,
     ) -> None:
-        policy, kwargs["policy_kwargs"] = resolve_policy(policy, policy_kwargs, self.policy_aliases)
+        self.scale_rewards = check_flag("scale_rewards", scale_rewards)
+        policy, policy_kwargs = resolve_policy(policy, policy_kwargs, self.policy_aliases)
+        if check_flag("normalize_observations", normalize_observations):
+            policy_kwargs["normalize_observations"] = True
+        kwargs["policy_kwargs"] = policy_kwargs
         super().__init__(policy, check_env(env), *args, **kwargs)  # type: ignore[arg-type]
 
     def train(self) -> None:
@@ -60,3 +70,4 @@ class A2C(DensityAgent, SB3A2C):
             super().train()
         finally:
             self.policy.entropy_wanted = True
+        self._gather()

@@ -33,6 +33,7 @@ from vaerl.agents.common import (
     resolve_policy,
     signature_of,
 )
+from vaerl.agents.rollouts import Rollouts
 from vaerl.densities.options import check_flag, check_positive
 from vaerl.native.ppo import NativePPO
 from vaerl.policies import ActorCriticPolicy
@@ -53,7 +54,7 @@ ROWS = 256
 """Observations of a rollout from which the first ratio and the latents are measured."""
 
 
-class PPO(Improver, DensityAgent, SB3PPO):
+class PPO(Improver, DensityAgent, Rollouts, SB3PPO):
     """`stable_baselines3.PPO` over a density.
 
     Args:
@@ -65,6 +66,8 @@ class PPO(Improver, DensityAgent, SB3PPO):
         clone_coef: weight of the divergence from the clone that the agent started from, in nats a
             state (`vaerl.policies.keep`).
         code_coef: weight of the information that actions hold on the codes, in nats a state.
+        normalize_observations, scale_rewards: running statistics as in `SAC`, which stand still
+            through a rollout and its update (`vaerl.agents.rollouts`).
         native: use the native rollout and update where they are built and cover the agent
             (`vaerl.native`).
         others: as in SB3; `target_kl` works with every density, since log π is exact.
@@ -89,7 +92,7 @@ class PPO(Improver, DensityAgent, SB3PPO):
     'cvae'
     """
 
-    carried: ClassVar[tuple[str, ...]] = ("recognition_gradients",)
+    carried: ClassVar[tuple[str, ...]] = (*Rollouts.carried, "recognition_gradients")
     debug_options: ClassVar[Mapping[str, Any]] = {"n_steps": 64, "batch_size": 32, "n_epochs": 2}
     env_defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "vaerl/": {"n_steps": 1024, "ent_coef": 0.01}
@@ -112,6 +115,8 @@ class PPO(Improver, DensityAgent, SB3PPO):
         recognition_learning_rate: float = 1e-3,
         clone_coef: float = 0.0,
         code_coef: float = 0.0,
+        normalize_observations: bool = False,
+        scale_rewards: bool = False,
         native: bool = True,
         **kwargs: Any,
     ) -> None:
@@ -126,7 +131,15 @@ class PPO(Improver, DensityAgent, SB3PPO):
                     f"{name}: got {policy_kwargs[name]!r}, expected none: PPO draws among codes "
                     "that stay fixed for a rollout; vaerl.agents.SAC can hold one"
                 )
+        self.scale_rewards = check_flag("scale_rewards", scale_rewards)
+        if check_flag("normalize_observations", normalize_observations):
+            policy_kwargs["normalize_observations"] = True
         if "chunk" in policy_kwargs:
+            if policy_kwargs.get("normalize_observations"):
+                raise ValueError(
+                    "normalize_observations: got True with a chunk, expected False: such a policy "
+                    "standardises observations as its clone does"
+                )
             policy = self.policy_aliases["ChunkPolicy"]
         kwargs["policy_kwargs"] = policy_kwargs
         _check_count("batch_size", kwargs.get("batch_size", 1))  # before SB3 divides by it
@@ -261,6 +274,7 @@ class PPO(Improver, DensityAgent, SB3PPO):
         if self.recognition_optimizer is not None:
             self._sleep()
             self._log_latents(obs)
+        self._gather()
 
     def _rows(self) -> tuple[Any, Tensor, Tensor]:
         """Observations, actions and log π of the rollout's first steps: ROWS rows, or one step."""

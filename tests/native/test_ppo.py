@@ -30,6 +30,7 @@ FORMS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     ),
     "normal prior, one code": ({"num_codes": 1, "density_kwargs": {"prior": "gaussian"}}, {}),
     "values clipped": ({}, {"clip_range_vf": 0.01, "max_grad_norm": 0.05, "vf_coef": 2.0}),
+    "normalised": ({}, {"normalize_observations": True, "scale_rewards": True}),
     "stopped": ({}, {"target_kl": 0.0005, "learning_rate": 1e-3, "n_epochs": 9}),
 }
 

@@ -107,7 +107,7 @@ class Plan:
         trunks = getattr(policy, "_trunks", lambda: None)()
         codes = getattr(policy, "codes", None)
         kernel = None if trunks is None or codes is None else policy.density.kernel()
-        if trunks is None or codes is None or kernel is None or trunks.normalizer is not None:
+        if trunks is None or codes is None or kernel is None:
             name = getattr(policy, "density_name", type(policy).__name__)
             raise Uncovered(
                 f"policy {name} with these options or observations" if codes is not None
@@ -128,6 +128,7 @@ class Plan:
         if len(trunk) and len(value) > 1 and other is not activation:
             raise Uncovered("different activations in policy and value")
         activation = activation if len(trunk) else other
+        self._normalizer = trunks.normalizer
         self._other = policy.recognition_parameters()
         kernel = kernel.without(self._other)
         below, above = (
@@ -195,6 +196,10 @@ class Plan:
             **more,
         )
 
+    def _seen(self, obs: Tensor) -> Tensor:
+        """Observations ``(B, S)`` as the networks see them."""
+        return (obs if self._normalizer is None else self._normalizer(obs)).contiguous()
+
     def act(self, obs: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
         """Actions ``(B, X)``, values ``(B, 1)`` and log π ``(B,)`` at observations ``(B, S)``.
 
@@ -203,7 +208,7 @@ class Plan:
         policy, rows = self._agent[0], len(obs)
         if not (obs.ndim == 2 and rows and self.flat.in_place and self._untouched):
             return None
-        spec, seen, noise = self._spec(rows), obs.float().contiguous(), policy.noise
+        spec, seen, noise = self._spec(rows), self._seen(obs.float()), policy.noise
         calls, generator = noise.calls, noise.generator("cpu")
         options: Any = {"generator": generator, "dtype": torch.float32}
         uniform = torch.rand(rows, **options)
@@ -247,6 +252,7 @@ class Plan:
             minibatches = _minibatches(agent.rollout_buffer, agent.batch_size)
             if epoch == 0:  # from here on the rollout has a row a step
                 data = _columns(agent.rollout_buffer)
+                data["obs"] = self._seen(torch.from_numpy(data["obs"])).numpy()
             last, done = len(found), NOT_FINITE
             for rows in minibatches:
                 done, info = self._step(data, rows, squares, settings)

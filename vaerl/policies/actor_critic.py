@@ -28,6 +28,7 @@ from vaerl.policies.distribution import DensityDistribution
 from vaerl.policies.fast import Fast, Trunks
 from vaerl.policies.head import check_density_kwargs, make_head, prepare_mode
 from vaerl.policies.noise import NoiseSource
+from vaerl.policies.running import Normalizing, check_gathered
 from vaerl.policies.spaces import (
     check_action_space,
     check_observation_space,
@@ -40,7 +41,7 @@ STEADY_EPS = 0.02
 """Added to RMSprop's root for the networks that act, with gradients clipped to norms of 0.5."""
 
 
-class ActorCriticPolicy(DensityPolicy, SB3ActorCriticPolicy):
+class ActorCriticPolicy(Normalizing, DensityPolicy, SB3ActorCriticPolicy):
     """SB3's actor-critic policy with a density for an action head; works in unmodified PPO and A2C.
 
     A latent density acts through K frozen codes, redrawn at the first rollout after an update, so
@@ -60,6 +61,8 @@ class ActorCriticPolicy(DensityPolicy, SB3ActorCriticPolicy):
         num_codes: frozen codes K of a latent density.
         num_candidates: candidates n of a deterministic action.
         entropy_samples: fresh samples of the entropy where it has no closed form.
+        normalize_observations: normalise observations by their running mean and deviation, in
+            actor and value alike; PPO and A2C of `vaerl.agents` gather them.
         others: as in SB3; `use_sde=True` is refused, and the options of gSDE are ignored.
 
     Raises:
@@ -107,7 +110,11 @@ class ActorCriticPolicy(DensityPolicy, SB3ActorCriticPolicy):
         num_codes: int = 32,
         num_candidates: int = 32,
         entropy_samples: int = 4,
+        normalize_observations: bool = False,
     ) -> None:
+        if normalize_observations:
+            check_gathered("normalize_observations", True, "False, or PPO or A2C of vaerl.agents")
+        self.normalizes = normalize_observations
         if use_sde:
             raise ValueError(REFUSE_SDE)
         check_action_space(action_space)
@@ -237,6 +244,7 @@ class ActorCriticPolicy(DensityPolicy, SB3ActorCriticPolicy):
             "num_codes": self.num_codes,
             "num_candidates": self.num_candidates,
             "entropy_samples": self.entropy_samples,
+            "normalize_observations": self.normalizes,
         }
 
     def set_training_mode(self, mode: bool) -> None:

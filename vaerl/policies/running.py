@@ -7,10 +7,13 @@ from typing import Any, cast
 import numpy as np
 import torch
 from gymnasium import spaces
+from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import Tensor, nn
+
+from vaerl.policies.builder import building_agent
 
 CLIP, EPS = 10.0, 1e-8
 """As in SB3's VecNormalize."""
@@ -92,6 +95,37 @@ class NormalizedFeatures(BaseFeaturesExtractor):
     def forward(self, observations: PyTorchObs) -> Tensor:
         """Features ``(B, F)``."""
         return self.inner(self.normalizer(observations))
+
+
+class Normalizing(BasePolicy):
+    """Mixin of policies: one normaliser in front of all features extractors, if requested.
+
+    Set `normalizes` before the policy builds them.
+    """
+
+    normalizes: bool
+    normalizer: ObservationNormalizer
+    """What normalises observations; missing where nothing does."""
+
+    def make_features_extractor(self) -> BaseFeaturesExtractor:
+        """As in SB3, behind the normaliser if requested."""
+        made = super().make_features_extractor()
+        if not self.normalizes:
+            return made
+        if not hasattr(self, "normalizer"):
+            self.normalizer = ObservationNormalizer(self.observation_space)
+        return NormalizedFeatures(self.normalizer, made)
+
+
+def check_gathered(argument: str, value: Any, legal: str) -> None:
+    """Raise one line if an agent builds the policy that gathers no running statistics."""
+    agent = building_agent()
+    if agent is not None and not getattr(agent, "gathers_statistics", False):
+        raise ValueError(
+            f"{argument}: got {value!r} in {type(agent).__name__} of "
+            f"{type(agent).__module__.partition('.')[0]}, which gathers no running statistics; "
+            f"expected {legal}"
+        )
 
 
 _WHOLE = "whole observation"

@@ -13,14 +13,13 @@ from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.sac.policies import SACPolicy as SB3SACPolicy
 from torch import nn
 
-from vaerl.policies.builder import building_agent
 from vaerl.policies.critic_net import CriticNet, critic_parts
 from vaerl.policies.fourier import FourierCritic, check_waves
 from vaerl.policies.off_policy import OffPolicyDensity
-from vaerl.policies.running import NormalizedFeatures, ObservationNormalizer
+from vaerl.policies.running import Normalizing, check_gathered
 
 
-class SACPolicy(OffPolicyDensity, SB3SACPolicy):  # type: ignore[misc]
+class SACPolicy(Normalizing, OffPolicyDensity, SB3SACPolicy):  # type: ignore[misc]
     """SB3's SAC policy with a density for an actor; works in unmodified `stable_baselines3.SAC`.
 
     One class serves vectors, images and Dict observations: the features extractor follows the
@@ -61,8 +60,6 @@ class SACPolicy(OffPolicyDensity, SB3SACPolicy):  # type: ignore[misc]
     """
 
     made_for = SAC
-    normalizer: ObservationNormalizer | None
-    """What normalises observations, if anything does."""
 
     def __init__(
         self,
@@ -97,9 +94,10 @@ class SACPolicy(OffPolicyDensity, SB3SACPolicy):  # type: ignore[misc]
         self._waves = check_waves(critic_frequencies, critic_bandwidth)
         self.critic_parts = critic_parts(critic, critic_options)
         if self.critic_parts.shares_pass:
-            _check_gathered("critic", critic, "'sac' or 'simba'")
+            check_gathered("critic", critic, "'sac' or 'simba', or vaerl.agents.SAC")
         if normalize_observations:
-            _check_gathered("normalize_observations", True, "False")
+            check_gathered("normalize_observations", True, "False, or vaerl.agents.SAC")
+        self.normalizes = normalize_observations
         self._critic_kind = {
             "critic": critic,
             "critic_options": dict(critic_options or {}),
@@ -140,31 +138,10 @@ class SACPolicy(OffPolicyDensity, SB3SACPolicy):  # type: ignore[misc]
             return FourierCritic(**kwargs).to(self.device)
         return CriticNet(**kwargs, parts=self.critic_parts).to(self.device)
 
-    def make_features_extractor(self) -> BaseFeaturesExtractor:
-        """As in SB3, behind the normaliser if requested."""
-        made = super().make_features_extractor()
-        if not self._critic_kind["normalize_observations"]:
-            return made
-        if self.normalizer is None:
-            self.normalizer = ObservationNormalizer(self.observation_space)
-        return NormalizedFeatures(self.normalizer, made)
-
     def _build(self, lr_schedule: Schedule) -> None:
-        self.normalizer = None
         super()._build(lr_schedule)
         if not self.critic_parts.target:
             self.critic_target = self.critic
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return super()._get_constructor_parameters() | self._waves | self._critic_kind
-
-
-def _check_gathered(argument: str, value: Any, legal: str) -> None:
-    """Raise one line if an agent builds the policy that gathers no running statistics."""
-    agent = building_agent()
-    if agent is not None and not getattr(agent, "gathers_statistics", False):
-        raise ValueError(
-            f"{argument}: got {value!r} in {type(agent).__name__} of "
-            f"{type(agent).__module__.partition('.')[0]}, which gathers no running statistics; "
-            f"expected {legal}, or vaerl.agents.SAC"
-        )
