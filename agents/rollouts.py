@@ -39,7 +39,11 @@ class Rollouts(Agent, OnPolicyAlgorithm):
             self.return_scale.begin()
 
     def collect_rollouts(
-        self, env: VecEnv, callback: BaseCallback, rollout_buffer: RolloutBuffer, n_rollout_steps: int
+        self,
+        env: VecEnv,
+        callback: BaseCallback,
+        rollout_buffer: RolloutBuffer,
+        n_rollout_steps: int,
     ) -> bool:
         """As in SB3, with scaled rewards if requested."""
         scaled = env if self.return_scale is None else ScaledRewards(env, self.return_scale)

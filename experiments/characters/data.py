@@ -7,6 +7,7 @@ the test, the one before chooses the epoch, all others are for training.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -109,6 +110,17 @@ def moved(images: Tensor, down: int, right: int) -> Tensor:
     wide = functional.pad(images.reshape(-1, SIDE, SIDE), [most] * 4)
     part = wide[:, most - down :, most - right :][:, :SIDE, :SIDE]
     return part.reshape(len(images), -1)
+
+
+def blurred(images: Tensor, sigma: float) -> Tensor:
+    """Images ``(n, 784)`` under a Gaussian of σ pixels; beyond the sheet is no ink."""
+    reach = math.ceil(3.0 * sigma)
+    line = torch.exp(
+        -0.5 * (torch.arange(-reach, reach + 1, device=images.device) / sigma).square()
+    )
+    kernel = torch.outer(line, line) / line.sum().square()
+    page = images.reshape(-1, 1, SIDE, SIDE)
+    return functional.conv2d(page, kernel[None, None], padding=reach).flatten(1)
 
 
 def turned(images: Tensor, number: int) -> Tensor:

@@ -52,7 +52,7 @@ SHOWN = 12
 #: epochs of a writer and of the pupil, and what else differs from a cell's defaults
 PRESETS: Mapping[str, tuple[int, int, Mapping[str, Any]]] = MappingProxyType(
     {
-        "full": (120, 80, {"test_k": 1_000}),
+        "full": (120, 200, {"test_k": 1_000}),
         "debug": (
             2, 2,
             {"images": "drawn", "look": 1, "test_images": 20, "test_k": 60},
@@ -81,7 +81,17 @@ def make_cells(
             for objective in OBJECTIVES
         ],
         "pupils": [
-            Writer(1, "iwae", K, ((K, pupil),), seed=seed, group=preset, example=True, **changes)
+            Writer(
+                1,
+                "iwae",
+                K,
+                ((K, pupil),),
+                seed=seed,
+                group=preset,
+                example=True,
+                precision="float32",
+                **changes,
+            )
         ],
     }
     asked = [check_name("sort", sort, SORTS) for sort in sorts or SORTS]

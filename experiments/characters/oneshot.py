@@ -14,11 +14,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from vaerl.data.handwriting import HELD_OUT_DRAWERS, TRAINING_DRAWERS
 from vaerl.densities.cvae import CVAE
-from vaerl.experiments.characters.data import SIDE, Characters, moved
+from vaerl.experiments.characters.data import SIDE, Characters, blurred, moved
 from vaerl.experiments.cloning.recogniser import Recogniser, train_recogniser
 from vaerl.experiments.iwae.mnist import binarise
 from vaerl.experiments.iwae.score import lower_bounds
@@ -53,7 +52,7 @@ class JitteredCopy:
 
     def log_prob(self, examples: Tensor, x: Tensor) -> Tensor:
         """See `LogProb`."""
-        soft = self._blurred(examples)
+        soft = blurred(examples, self.blur)
         each = range(-REACH, REACH + 1)
         parts = []
         for down in each:
@@ -67,13 +66,6 @@ class JitteredCopy:
         moves = torch.randint(-REACH, REACH + 1, (len(examples), 2), generator=generator).tolist()
         pairs = zip(examples.split(1), moves, strict=True)
         return torch.cat([moved(image, down, right) for image, (down, right) in pairs])
-
-    def _blurred(self, images: Tensor) -> Tensor:
-        reach = math.ceil(3.0 * self.blur)
-        line = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / self.blur).square())
-        kernel = torch.outer(line, line) / line.sum().square()
-        page = images.reshape(-1, 1, SIDE, SIDE)
-        return functional.conv2d(page, kernel[None, None], padding=reach).flatten(1)
 
 
 def pupil_log_prob(density: CVAE, k: int, seed: int) -> LogProb:

@@ -58,7 +58,9 @@ def test_the_ratio_of_an_update_starts_at_one(native: bool) -> None:
 def test_the_policy_sees_what_the_moments_make_of_an_observation() -> None:
     trained, plain = agent(**BOTH).learn(64), agent()
     own = {k: v for k, v in trained.policy.state_dict().items() if "normalizer" not in k}
-    plain.policy.load_state_dict({k.replace("extractor.inner", "extractor"): v for k, v in own.items()})
+    plain.policy.load_state_dict(
+        {k.replace("extractor.inner", "extractor"): v for k, v in own.items()}
+    )
     moments = trained.policy.normalizer.whole
     obs = np.array([[0.3, -2.0], [1.5, 0.1]], np.float32)
     rows = (obs - moments.running_mean.numpy()) / np.sqrt(moments.running_var.numpy() + 1e-8)

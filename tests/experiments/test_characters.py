@@ -13,9 +13,10 @@ import torch
 from tests.envs.make_handwriting_sample import SAMPLE
 from vaerl.experiments.characters import oneshot
 from vaerl.experiments.characters.cell import Writer, WriterTraining
-from vaerl.experiments.characters.data import PARTS, load_characters, moved, turned
+from vaerl.experiments.characters.data import PARTS, blurred, load_characters, moved, turned
 from vaerl.experiments.characters.experiment import between, make_cells, run
 from vaerl.experiments.characters.figures import COLUMNS, _order
+from vaerl.experiments.characters.networks import BLURS, EXAMPLE, LATENT, Bending
 from vaerl.experiments.characters.oneshot import JitteredCopy, Lesson, overlap
 from vaerl.experiments.iwae.mnist import binarise
 from vaerl.experiments.iwae.score import lower_bounds
@@ -121,6 +122,49 @@ def test_a_pupil_reads_its_example() -> None:
         for context in (some.images[partners], wrong)
     ]
     assert bounds[0] > bounds[1] + 2.0, bounds
+
+
+def bending(**parts: list[float]) -> Bending:
+    """A decoder that ignores its latents; the parts of its output that are not given are 0, and
+    the pen shows the bent page itself."""
+    made = Bending(torch.tensor(0.1))
+    names = ("linear", "shift", "nodes", "into", "bias", "out", "rest")
+    with torch.no_grad():
+        made.net[-1].weight.zero_()
+        for name, part in zip(names, made.net[-1].bias.zero_().split(made.sizes), strict=True):
+            given = parts.get(name, [1.0] if name in ("into", "out") else [])
+            part[: len(given)] = torch.tensor(given)
+    return made
+
+
+def drawn_by(made: Bending, page: torch.Tensor) -> torch.Tensor:
+    known = torch.ones(len(page), LATENT + EXAMPLE)
+    return made(torch.cat([known, page, *(blurred(page, blur) for blur in BLURS)], -1)).detach()
+
+
+def test_a_page_is_bent_as_the_network_says() -> None:
+    """Kept, moved by whole pixels, by all nodes alike, mirrored, and bent at one side only."""
+    page, pixel = DRAWN.images[:5], 2.0 / 28.0
+    torch.testing.assert_close(drawn_by(bending(), page), page)
+    for parts in ({"shift": [2 * pixel, -pixel]}, {"nodes": [2 * pixel] * 25 + [-pixel] * 25}):
+        torch.testing.assert_close(
+            drawn_by(bending(**parts), page), moved(page, 1, -2), atol=1e-5, rtol=0.0
+        )
+    mirrored = page.reshape(-1, 28, 28).flip(2).flatten(1)
+    torch.testing.assert_close(drawn_by(bending(linear=[-2.0]), page), mirrored, atol=1e-5, rtol=0)
+    left = torch.zeros(5, 5)
+    left[:, 0] = 3 * pixel
+    bent = (drawn_by(bending(nodes=left.flatten().tolist()), page) - page).reshape(-1, 28, 28)
+    assert bent[:, :, 15:].abs().max() < 1e-5 < bent[:, :, :8].abs().max()
+
+
+def test_the_pen_sees_ink_and_blurs_at_the_same_place() -> None:
+    """A weight on one of them draws it alone."""
+    page = DRAWN.images[:3]
+    for number, blur in enumerate(BLURS):
+        into = [0.0, *(float(number == place) for place in range(len(BLURS)))]
+        wanted = blurred(page, blur)
+        torch.testing.assert_close(drawn_by(bending(into=into), page), wanted, atol=1e-5, rtol=0.0)
 
 
 # -- measures --------------------------------------------------------------------------------------
