@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from vaerl.policies.critic_heads import Backup, ScalarHead
+from vaerl.policies.critic_net import CriticNet
 
 
 class Transition(NamedTuple):
@@ -33,10 +34,13 @@ class Critics:
     Args:
         critic: SB3's module or a `CriticNet`, whose parameters are used and updated in place.
         target: its slow copy, or the same module if it has none.
+        precision: of the products of a `CriticNet`, "float32" or "bf16".
     """
 
-    def __init__(self, critic: Any, target: Any) -> None:
+    def __init__(self, critic: Any, target: Any, precision: str = "float32") -> None:
         self.critic, self.target = critic, target
+        nets = [net for net in (critic, target) if isinstance(net, CriticNet)]
+        self.bfloat16 = any([net.multiply_in(precision) for net in nets])
         self.head = getattr(critic, "head", None) or ScalarHead()  # SB3's critics are values
 
     def regress(self, step: Transition) -> Tensor:

@@ -92,8 +92,8 @@ class SAC(Improver, DensityAgent, Collects, SB3SAC):
         policy_delay: updates of the critics for one of actor and temperature.
         native: use the native update where it is built and covers the agent (`vaerl.native`).
         matmul_precision: "float32", or "bf16" for products in bfloat16 with sums in float32, in
-            less time, where the native update runs on a processor with AVX512-BF16; elsewhere it
-            has no effect, and the log says so. Weights and optimisers stay float32.
+            less time, on a processor with AVX512-BF16, in the native update and in critics other
+            than "sac"; elsewhere it has no effect, and the log says so. Weights stay float32.
         relative_entropy: measure the entropy that the critic is paid for against the uniform law
             over the box, H(π) − X log 2 <= 0 nats, instead of absolutely. Where episodes end at a
             goal, positive entropies pay for staying away from it (Yu, Zhang & Xu 2022).
@@ -373,7 +373,7 @@ class SAC(Improver, DensityAgent, Collects, SB3SAC):
 
     def _create_aliases(self) -> None:
         super()._create_aliases()
-        self._critics = Critics(self.critic, self.critic_target)
+        self._critics = Critics(self.critic, self.critic_target, self.matmul_precision)
         self._native = NativeSAC()
 
     def _after_learning(self) -> None:

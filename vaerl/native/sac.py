@@ -110,6 +110,8 @@ class NativeSAC(NativeUpdate):
                 line += ", products: bf16" if spec.half else f"; {wanted}: no AVX512-BF16 here"
         except (Missing, Uncovered) as why:
             self._refused = (rows, beyond)
+            if wanted and agent._critics.bfloat16:
+                wanted = "products of critics: bf16"
             line = self.give_up(why) + (f"; {wanted}" if wanted else "")
         self.say(agent, line)
 

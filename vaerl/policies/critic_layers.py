@@ -15,6 +15,8 @@ from torch.nn import functional as F
 
 MOMENTUM, EPS = 0.01, 1e-3
 RENORM_AFTER, R_MAX, D_MAX = 100_000, 3.0, 5.0
+WIDE = 64
+"""Features on both sides from which products in bfloat16 pay."""
 EXPANSION = 4
 """Width of the hidden layer of a residual block, in widths of the block."""
 
@@ -31,6 +33,8 @@ class Linears(nn.Module):
 
     projected_for = "unit_weights"
     """The part of a critic that asks for `project_`."""
+    in_bfloat16 = False
+    """Whether products are in bfloat16, where a layer is `WIDE`; sums are in float32."""
 
     def __init__(
         self, critics: int, inputs: int, outputs: int, bias: bool = True, orthogonal: bool = False
@@ -47,6 +51,9 @@ class Linears(nn.Module):
 
     def forward(self, x: Tensor, batch: bool = False) -> Tensor:
         """``(N, B, outputs)``."""
+        if self.in_bfloat16 and min(self.weight.shape[1:]) >= WIDE:
+            found = torch.bmm(x.bfloat16(), self.weight.bfloat16().mT).float()
+            return found if self.bias is None else found + self.bias
         if self.bias is None:
             return torch.bmm(x, self.weight.mT)
         return torch.baddbmm(self.bias, x, self.weight.mT)

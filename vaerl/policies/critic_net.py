@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from vaerl.densities.options import check_choice, check_positive
 from vaerl.names import check_name
+from vaerl.native.library import BF16
 from vaerl.policies.critic_heads import CategoricalHead, ScalarHead
 from vaerl.policies.critic_layers import EXPANSION, NORMS, Activations, Linears, Residuals, Stack
 from vaerl.policies.fourier import action_waves, draw_waves
@@ -204,6 +205,16 @@ class CriticNet(BaseModel):
                 later = target.outputs(both, chosen, batch=True)[:, rows:]
             return found[:, :rows], later
         return found[:, :rows], found[:, rows:].detach()
+
+    def multiply_in(self, precision: str) -> bool:
+        """Let wide layers multiply in "float32" or "bf16"; whether bfloat16 takes effect, which
+        needs a processor with AVX512-BF16."""
+        has: Any = getattr(torch.cpu, "get_capabilities", dict)()  # not in torch 2.10
+        low = precision == BF16 and bool(has.get("avx512_bf16"))
+        for layer in self.net.modules():
+            if isinstance(layer, Linears):
+                layer.in_bfloat16 = low
+        return low
 
     @torch.no_grad()
     def project_(self) -> None:
