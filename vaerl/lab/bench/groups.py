@@ -82,6 +82,18 @@ def update(device: str) -> Group:
     return Group("update", "SAC, train() alone", "update", cases, goals, missing)
 
 
+def critics(device: str) -> Group:
+    """The update of a Gaussian by critic, in float32 and in bfloat16."""
+    agents, options = {}, {"buffer_size": 1_000, "learning_starts": START}
+    for name in ("sac", "crossq", "xqc", "flash", "simba"):
+        for precision, ending in (("float32", ""), ("bf16", BF16)):
+            made = make_sac(device, GAUSSIAN, critic=name, matmul_precision=precision, **options)
+            agents[name + ending] = made.learn(START + 1)
+    cases = [Case(name, partial(made.train, 10, 256), 10) for name, made in agents.items()]
+    goals = [Goal(name + BF16, 1.2, name) for name in ("crossq", "xqc", "flash")]
+    return Group("critics", "SAC, train() by critic", "update", cases, goals)
+
+
 def acting(rows: int, deterministic: bool, device: str) -> Group:
     """`predict` on a batch of observations."""
     agents, missing = _off_policy(device, sbx=False, buffer_size=10)
@@ -320,6 +332,7 @@ def imports(device: str) -> Group:
 GROUPS: dict[str, Callable[[str], Group]] = {
     "sac": sac,
     "update": update,
+    "critics": critics,
     "acting-1-drawn": lambda device: acting(1, False, device),
     "acting-1-best": lambda device: acting(1, True, device),
     "acting-64-drawn": lambda device: acting(64, False, device),
