@@ -26,7 +26,7 @@ from vaerl.densities.cvae import CVAE
 from vaerl.densities.options import check_positive, check_seed
 from vaerl.experiments.characters.cell import Writer, WriterTraining
 from vaerl.experiments.characters.data import load_characters
-from vaerl.experiments.characters.figures import draw_pupils, draw_writers, key_of
+from vaerl.experiments.characters.figures import best_of, draw_pupils, draw_writers, key_of
 from vaerl.experiments.characters.oneshot import (
     JitteredCopy,
     Lesson,
@@ -48,6 +48,8 @@ STEPS = 9
 """Images of an interpolation."""
 SHOWN = 12
 """Examples in the picture of the pupil."""
+MIXED = 50
+"""Samples in a picture where they are mixed with as many drawings by people."""
 
 #: epochs of a writer and of the pupil, and what else differs from a cell's defaults
 PRESETS: Mapping[str, tuple[int, int, Mapping[str, Any]]] = MappingProxyType(
@@ -59,6 +61,10 @@ PRESETS: Mapping[str, tuple[int, int, Mapping[str, Any]]] = MappingProxyType(
         ),
     }
 )  # fmt: skip
+PICTURE_NOTE = (
+    "The squares of the mixed picture that are samples stand in this record, under "
+    "data.samples_in_picture."
+)
 RECOGNISER_EPOCHS = {"characters": 30, "drawn": 1}
 
 
@@ -167,13 +173,14 @@ def measure(data: str | None, cell: Writer, desk: Desk) -> Measured:
         partners = learned.images[learned.others(generator, rows)]
         copy = JitteredCopy.fitted(partners, binarise(learned.images[rows], generator))
         log_prob = pupil_log_prob(density, cell.test_k, cell.seed)
-        rows = torch.randperm(len(lesson.examples), generator=generator)[:SHOWN]
+        draw, order = pupil_draw(density), torch.randperm(len(lesson.examples), generator=generator)
+        rows, mixed = order[:SHOWN], order[-MIXED:]
         examples = lesson.examples[rows]
-        draws = torch.stack([pupil_draw(density)(examples, generator) for _ in range(6)], 1)
+        draws = torch.stack([draw(examples, generator) for _ in range(6)], 1)
         return Measured(
             found
             | {
-                "pupil": lesson.measure(log_prob, pupil_draw(density), cell.seed),
+                "pupil": lesson.measure(log_prob, draw, cell.seed),
                 "copy": lesson.measure(copy.log_prob, copy.draw, cell.seed),
                 "people": lesson.people(),
                 "characters": int(lesson.asked.max()) + 1,
@@ -181,12 +188,18 @@ def measure(data: str | None, cell: Writer, desk: Desk) -> Measured:
                 "blur": copy.blur,
                 "floor": copy.floor,
             },
-            {"examples": examples, "draws": draws, "others": lesson.another[rows]},
+            {
+                "examples": examples,
+                "draws": draws,
+                "others": lesson.another[rows],
+                "real": lesson.another[mixed],
+                "samples": draw(lesson.examples[mixed], generator),
+            },
         )
     order = torch.randperm(len(new), generator=torch.Generator().manual_seed(cell.seed))
     digits = Digits(part("training").images, new.images[order].contiguous())
     scores = score(density, digits, cell)
-    drawn = pictures(density, digits, cell, 50)
+    drawn = pictures(density, digits, cell, MIXED)
     return Measured(
         found | scores,
         {
@@ -238,12 +251,11 @@ def table_of_writers(results: Results) -> dict[str, Any]:
         "rows": rows,
         "notes": [
             "Eight alphabets, a split of our own: numbers on the whole of Omniglot do not compare.",
-            "The squares of the mixed picture that are samples stand in this record, under "
-            "data.samples_in_picture.",
+            PICTURE_NOTE,
         ],
         "settings": {r.path.stem: dict(r.cell) for r in results},
         "data": {
-            "samples_in_picture": key_of(results),
+            "samples_in_picture": key_of(best_of(results)),
             **{r.path.stem: dict(r.data) for r in results},
         },
     }  # fmt: skip
@@ -295,7 +307,11 @@ def table_of_pupils(results: Results) -> dict[str, Any]:
             f"The moved example is blurred with σ = {data['blur']} pixels and has ink elsewhere "
             f"with probability {data['floor']}, chosen on training pairs.",
             f"CPU minutes of training: {data['train_seconds'] / 60:.1f}.",
+            PICTURE_NOTE,
         ],
         "settings": {r.path.stem: dict(r.cell) for r in results},
-        "data": {r.path.stem: dict(r.data) for r in results},
+        "data": {
+            "samples_in_picture": key_of(results[0]),
+            **{r.path.stem: dict(r.data) for r in results},
+        },
     }

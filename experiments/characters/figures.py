@@ -5,6 +5,7 @@ Everything is read from the finished cells; no data set is needed.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -24,15 +25,7 @@ Images = NDArray[np.float32]
 def draw_writers(results: Results, out: Path) -> None:
     """The mixed picture and the interpolation of the writer with the lowest NLL."""
     arrays = best_of(results).arrays()
-    mixed = np.concatenate([arrays["real"], arrays["samples"]])[_order(len(arrays["real"]))]
-    figure = _figure(5.0, 5.2)
-    _show(
-        figure.subplots(),
-        (mixed > 0.5).astype(np.float32),
-        COLUMNS,
-        "people's drawings and samples, mixed",
-    )
-    _save(figure, out, "writers-mixed")
+    _draw_mixed(arrays, out, "writers-mixed")
     steps = arrays["between"]
     figure = _figure(5.0, 0.6 * len(steps) + 0.2)
     _show(figure.subplots(), steps.reshape(-1, steps.shape[-1]), steps.shape[1], "")
@@ -40,8 +33,10 @@ def draw_writers(results: Results, out: Path) -> None:
 
 
 def draw_pupils(results: Results, out: Path) -> None:
-    """Each line: an example, samples after it, and another person's drawing."""
+    """The mixed picture; and in each line an example, samples after it, and another person's
+    drawing."""
     arrays = results[0].arrays()
+    _draw_mixed(arrays, out, "pupils-mixed")
     examples, draws, others = (arrays[name] for name in ("examples", "draws", "others"))
     figure = _figure(6.4, 0.55 * len(examples) + 0.4)
     drawn = (draws.reshape(-1, draws.shape[-1]) > 0.5).astype(np.float32)
@@ -59,11 +54,20 @@ def best_of(results: Results) -> Result:
     return min(results, key=lambda result: float(result.data["nll"]))
 
 
-def key_of(results: Results) -> list[tuple[int, int]]:
+def key_of(result: Result) -> list[tuple[int, int]]:
     """Row and column, from 1, of the samples in the mixed picture."""
-    count = len(best_of(results).arrays()["real"])
+    count = len(result.arrays()["real"])
     places = np.flatnonzero(_order(count) >= count).tolist()
     return [(place // COLUMNS + 1, place % COLUMNS + 1) for place in places]
+
+
+def _draw_mixed(arrays: Mapping[str, Images], out: Path, name: str) -> None:
+    """People's drawings and samples in a random order."""
+    mixed = np.concatenate([arrays["real"], arrays["samples"]])[_order(len(arrays["real"]))]
+    figure = _figure(5.0, 5.2)
+    title = "people's drawings and samples, mixed"
+    _show(figure.subplots(), (mixed > 0.5).astype(np.float32), COLUMNS, title)
+    _save(figure, out, name)
 
 
 def _order(count: int) -> NDArray[np.int64]:

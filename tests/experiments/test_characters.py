@@ -220,7 +220,7 @@ def test_the_way_between_two_drawings_begins_and_ends_at_them() -> None:
 
 
 def test_debug_preset_runs_whole_and_is_not_trained_again(tmp_path: Path) -> None:
-    """Two tables, three pictures; the key names the squares of the mixed picture."""
+    """Two tables, four pictures; the keys name the squares of the mixed ones."""
     run(tmp_path, preset="debug", epochs=1)
     writers, pupils = (
         json.loads((tmp_path / f"{sort}.json").read_text()) for sort in ("writers", "pupils")
@@ -229,11 +229,12 @@ def test_debug_preset_runs_whole_and_is_not_trained_again(tmp_path: Path) -> Non
     assert kinds == {(layers, objective) for layers in "12" for objective in ("vae", "iwae")}
     assert [row[0] for row in pupils["rows"]] == ["conditional VAE", "example, moved", "people"]
     assert writers["command"] == "vaerl experiment characters --preset debug --epochs 1"
-    key = [tuple(place) for place in writers["data"]["samples_in_picture"]]
     order = _order(50)
-    assert len(key) == 50
-    assert all(order[(row - 1) * COLUMNS + column - 1] >= 50 for row, column in key)
-    assert len(list((tmp_path / "figures").glob("*.png"))) == 3
+    for table in (writers, pupils):
+        key = [tuple(place) for place in table["data"]["samples_in_picture"]]
+        assert len(key) == 50
+        assert all(order[(row - 1) * COLUMNS + column - 1] >= 50 for row, column in key)
+    assert len(list((tmp_path / "figures").glob("*.png"))) == 4
     files = {file: file.stat().st_mtime_ns for file in (tmp_path / "cells").iterdir()}
     run(tmp_path, preset="debug", epochs=1)
     assert files == {file: file.stat().st_mtime_ns for file in (tmp_path / "cells").iterdir()}
