@@ -17,7 +17,6 @@ from stable_baselines3.common.type_aliases import GymEnv
 
 from vaerl.agents.common import DensityAgent, check_env, resolve_policy, signature_of
 from vaerl.agents.rollouts import Rollouts
-from vaerl.densities.options import check_flag
 from vaerl.policies import ActorCriticPolicy
 
 
@@ -27,8 +26,7 @@ class A2C(DensityAgent, Rollouts, SB3A2C):
     Args:
         policy: a density's name ("cvae", "gaussian", "mixture", "flow"), an alias of SB3 or a
             policy class.
-        normalize_observations, scale_rewards: running statistics as in `SAC`, which stand still
-            through a rollout and its update (`vaerl.agents.rollouts`).
+        normalize_observations, scale_rewards: as in `PPO`.
         others: as in SB3.
 
     Raises:
@@ -56,10 +54,8 @@ class A2C(DensityAgent, Rollouts, SB3A2C):
         scale_rewards: bool = False,
         **kwargs: Any,
     ) -> None:
-        self.scale_rewards = check_flag("scale_rewards", scale_rewards)
         policy, policy_kwargs = resolve_policy(policy, policy_kwargs, self.policy_aliases)
-        if check_flag("normalize_observations", normalize_observations):
-            policy_kwargs["normalize_observations"] = True
+        self._switch(policy, policy_kwargs, normalize_observations, scale_rewards)
         kwargs["policy_kwargs"] = policy_kwargs
         super().__init__(policy, check_env(env), *args, **kwargs)  # type: ignore[arg-type]
 

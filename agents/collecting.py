@@ -8,25 +8,21 @@ import numpy as np
 from stable_baselines3 import SAC as SB3SAC
 from stable_baselines3.common.noise import ActionNoise
 
-from vaerl.agents.common import Agent, taken_and_stored
-from vaerl.agents.scaling import ReturnScale
+from vaerl.agents.common import taken_and_stored
+from vaerl.agents.scaling import Scales
 from vaerl.policies.actor import DensityActor
 
 
-class Collects(Agent, SB3SAC):
+class Collects(Scales, SB3SAC):
     """Mixin of SAC over a density."""
 
-    carried: ClassVar[tuple[str, ...]] = ("_held", "_starts", "return_scale")
-    gathers_statistics = True
-    return_scale: ReturnScale | None
-    """What divides rewards, if anything does."""
+    carried: ClassVar[tuple[str, ...]] = ("_held", "_starts", *Scales.carried)
     _held: tuple[np.ndarray, ...] | None = None
     _starts: np.ndarray | None = None
 
     def _begin_episodes(self) -> None:
+        super()._begin_episodes()
         self._held, self._starts = None, None
-        if self.return_scale is not None:
-            self.return_scale.begin()
 
     def _sample_action(
         self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1

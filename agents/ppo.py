@@ -66,8 +66,9 @@ class PPO(Improver, DensityAgent, Rollouts, SB3PPO):
         clone_coef: weight of the divergence from the clone that the agent started from, in nats a
             state (`vaerl.policies.keep`).
         code_coef: weight of the information that actions hold on the codes, in nats a state.
-        normalize_observations, scale_rewards: running statistics as in `SAC`, which stand still
-            through a rollout and its update (`vaerl.agents.rollouts`).
+        normalize_observations, scale_rewards: observations by running moments, which stand still
+            through a rollout and its update, and rewards over the running deviation of the return
+            (`vaerl.agents.rollouts`).
         native: use the native rollout and update where they are built and cover the agent
             (`vaerl.native`).
         others: as in SB3; `target_kl` works with every density, since log π is exact.
@@ -131,9 +132,7 @@ class PPO(Improver, DensityAgent, Rollouts, SB3PPO):
                     f"{name}: got {policy_kwargs[name]!r}, expected none: PPO draws among codes "
                     "that stay fixed for a rollout; vaerl.agents.SAC can hold one"
                 )
-        self.scale_rewards = check_flag("scale_rewards", scale_rewards)
-        if check_flag("normalize_observations", normalize_observations):
-            policy_kwargs["normalize_observations"] = True
+        self._switch(policy, policy_kwargs, normalize_observations, scale_rewards)
         if "chunk" in policy_kwargs:
             if policy_kwargs.get("normalize_observations"):
                 raise ValueError(

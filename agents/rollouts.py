@@ -1,42 +1,52 @@
-"""Running statistics of on-policy agents: they stand still through a rollout and its update."""
+"""Running statistics of on-policy agents: `normalize_observations` and `scale_rewards`."""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 
-from vaerl.agents.common import Agent
-from vaerl.agents.scaling import ReturnScale
+from vaerl.agents.scaling import ReturnScale, Scales
+from vaerl.densities.options import check_flag
+from vaerl.policies import ActorCriticPolicy
 from vaerl.policies.running import CLIP
 
 
-class Rollouts(Agent, OnPolicyAlgorithm):
-    """Mixin of the on-policy agents: `normalize_observations` and `scale_rewards`.
+class Rollouts(Scales, OnPolicyAlgorithm):
+    """Mixin of the on-policy agents.
 
     The moments of observations take in a rollout after the update on it. So the policy that
     collects is the one that is updated, and the ratio of both starts at 1. The first rollout sees
-    observations as they are.
+    observations as they are, within ±`CLIP`.
+
+    Rewards are divided when they come, and callbacks see them so.
     """
 
-    carried: ClassVar[tuple[str, ...]] = ("return_scale",)
-    gathers_statistics = True
-    scale_rewards: bool
-    return_scale: ReturnScale | None
-    """What divides rewards, if anything does."""
+    _scaled: ScaledRewards | None = None
 
-    def _setup_model(self) -> None:
-        super()._setup_model()
-        self.return_scale = ReturnScale(self.gamma) if self.scale_rewards else None
-
-    def _begin_episodes(self) -> None:
-        if self.return_scale is not None:
-            self.return_scale.begin()
+    def _switch(
+        self,
+        policy: str | type[BasePolicy],
+        policy_kwargs: dict[str, Any],
+        normalize_observations: bool,
+        scale_rewards: bool,
+    ) -> None:
+        """Check the switches, and pass on that of observations to the policy."""
+        self.scale_rewards = check_flag("scale_rewards", scale_rewards)
+        if not check_flag("normalize_observations", normalize_observations):
+            return
+        if isinstance(policy, type) and not issubclass(policy, ActorCriticPolicy):
+            raise ValueError(
+                f"normalize_observations: got True with policy {policy.__name__}, expected False, "
+                "or a policy over a density"
+            )
+        policy_kwargs["normalize_observations"] = True
 
     def collect_rollouts(
         self,
@@ -46,8 +56,11 @@ class Rollouts(Agent, OnPolicyAlgorithm):
         n_rollout_steps: int,
     ) -> bool:
         """As in SB3, with scaled rewards if requested."""
-        scaled = env if self.return_scale is None else ScaledRewards(env, self.return_scale)
-        return super().collect_rollouts(scaled, callback, rollout_buffer, n_rollout_steps)
+        if self.return_scale is not None:
+            if self._scaled is None or not self._scaled.serves(env, self.return_scale):
+                self._scaled = ScaledRewards(env, self.return_scale)
+            env = self._scaled
+        return super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps)
 
     def _gather(self) -> None:
         """Take the observations of a rollout, flat since its update, into the moments."""
@@ -55,29 +68,32 @@ class Rollouts(Agent, OnPolicyAlgorithm):
         if normalizer is not None:
             normalizer.update(self.rollout_buffer.observations)
 
-    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
-        names, variables = super()._get_torch_save_params()
-        return [*names, *(["return_scale"] if self.scale_rewards else [])], variables
-
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "return_scale"]
+        return [*super()._excluded_save_params(), "_scaled"]
 
 
 class ScaledRewards(VecEnvWrapper):
     """An environment whose rewards are divided by the deviation of the return as it goes.
 
-    They stay within ±`CLIP`, as in VecNormalize: of the first step alone nothing is known.
+    They stay within ±`CLIP`, as in VecNormalize: of the first step alone nothing is known. A reward
+    that is not finite passes as it is, to be found by those who look for it.
     """
 
     def __init__(self, venv: VecEnv, scale: ReturnScale) -> None:
         super().__init__(venv)
         self._scale = scale
 
+    def serves(self, venv: VecEnv, scale: ReturnScale) -> bool:
+        """Whether it is made of these."""
+        return self.venv is venv and self._scale is scale
+
     def reset(self) -> Any:
         return self.venv.reset()
 
     def step_wait(self) -> tuple[Any, np.ndarray, np.ndarray, list[dict[str, Any]]]:
         obs, rewards, dones, infos = self.venv.step_wait()
+        if not np.isfinite(rewards).all():
+            return obs, rewards, dones, infos
         self._scale.update(rewards, dones)
-        scaled = self._scale(torch.from_numpy(rewards)).clamp(-CLIP, CLIP)
+        scaled = self._scale(torch.as_tensor(rewards, dtype=torch.float32)).clamp(-CLIP, CLIP)
         return obs, scaled.numpy(), dones, infos

@@ -36,7 +36,6 @@ from vaerl.agents.common import (
 from vaerl.agents.critics import Critics, Transition, polyak_
 from vaerl.agents.demonstrated import demonstration_buffer, fit_to_clone, half_and_half
 from vaerl.agents.improvement import make_improvement
-from vaerl.agents.scaling import ReturnScale
 from vaerl.agents.schedules import make_schedule
 from vaerl.agents.temperature import annealing, entropy_target, temperature_loss
 from vaerl.data import Demonstrations, load_demonstrations
@@ -87,13 +86,15 @@ class SAC(Improver, DensityAgent, Collects, SB3SAC):
             `vaerl.policies.critic_net`.
         normalize_observations: normalise observations by their running mean and deviation, inside
             the policy.
-        scale_rewards: divide rewards by the running deviation of the discounted return; α then
-            counts in these units (`ReturnScale`).
+        scale_rewards: divide rewards by the running deviation of the discounted return, when they
+            are used, so that old ones follow the scale of today (`ReturnScale`); α then counts in
+            these units.
         policy_delay: updates of the critics for one of actor and temperature.
         native: use the native update where it is built and covers the agent (`vaerl.native`).
-        matmul_precision: "float32", or "bf16" for products in bfloat16 with sums in float32, in
-            less time, on a processor with AVX512-BF16, in the native update and in critics other
-            than "sac"; elsewhere it has no effect, and the log says so. Weights stay float32.
+        matmul_precision: "float32", or "bf16" for products in bfloat16, in less time, on a
+            processor with AVX512-BF16: in the native update, with sums in float32, and in wide
+            layers of critics made of parts, whose outputs are rounded too. Elsewhere it has no
+            effect, and the log says so. Weights and optimisers stay float32.
         relative_entropy: measure the entropy that the critic is paid for against the uniform law
             over the box, H(π) − X log 2 <= 0 nats, instead of absolutely. Where episodes end at a
             goal, positive entropies pay for staying away from it (Yu, Zhang & Xu 2022).
@@ -187,7 +188,6 @@ class SAC(Improver, DensityAgent, Collects, SB3SAC):
         if self._annealed is not None:
             self.ent_coef = self._annealed.start
         super()._setup_model()
-        self.return_scale = ReturnScale(self.gamma) if self.scale_rewards else None
         self._shown = None if self._data is None else demonstration_buffer(self._data, self)
         self.ent_coef = given
         self._improvement = make_improvement(self.improvement, self.improvement_kwargs)
@@ -379,10 +379,6 @@ class SAC(Improver, DensityAgent, Collects, SB3SAC):
     def _after_learning(self) -> None:
         self._native.release()
 
-    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
-        names, variables = super()._get_torch_save_params()
-        return [*names, *(["return_scale"] if self.scale_rewards else [])], variables
-
     def _excluded_save_params(self) -> list[str]:
         return [
             *super()._excluded_save_params(),
@@ -393,6 +389,5 @@ class SAC(Improver, DensityAgent, Collects, SB3SAC):
             "_improvement",
             "_native",
             "_shown",
-            "return_scale",
             "_starts",
         ]

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 from torch import Tensor, nn
 
+from vaerl.agents.common import Agent
 from vaerl.policies.running import RunningMoments
 
 
 class ReturnScale(nn.Module):
     """Divides rewards by the deviation of the discounted return G_t = γ G_{t−1} + r_t.
 
-    The moments are those of all G so far, as in VecNormalize; rewards are divided when they are
-    used, so that old ones follow the scale of today. G begins at 0 with each episode and each call
-    of `begin`.
+    The moments are those of all G so far, as in VecNormalize. G begins at 0 with each episode and
+    each call of `begin`.
 
     Args:
         gamma: γ.
@@ -44,3 +46,30 @@ class ReturnScale(nn.Module):
     def forward(self, rewards: Tensor) -> Tensor:
         """r / (deviation + 1e-8), of the shape and type of r."""
         return rewards / (self.moments.running_var.sqrt() + 1e-8).to(rewards.dtype)
+
+
+class Scales(Agent):
+    """Mixin of agents with `scale_rewards`: the scale is saved and resumed with them."""
+
+    carried: ClassVar[tuple[str, ...]] = ("return_scale",)
+    gathers_statistics = True
+    scale_rewards: bool
+    gamma: float
+    return_scale: ReturnScale | None = None
+    """What divides rewards, if anything does."""
+
+    def _setup_model(self) -> None:
+        super()._setup_model()
+        self.return_scale = ReturnScale(self.gamma) if self.scale_rewards else None
+
+    def _begin_episodes(self) -> None:
+        super()._begin_episodes()
+        if self.return_scale is not None:
+            self.return_scale.begin()
+
+    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
+        names, variables = super()._get_torch_save_params()  # type: ignore[misc]
+        return [*names, *(["return_scale"] if self.scale_rewards else [])], variables
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "return_scale"]  # type: ignore[misc]

@@ -1,8 +1,8 @@
 """A cell of the table of characters: the cell of the IWAE table on little data.
 
-The networks, the optimisers and the score are those of `vaerl.experiments.iwae`. Two things differ:
-images are moved at random in training, and the parameters of the epoch that is best on drawings
-kept aside for that are the result.
+The writers' networks, the optimisers and the score are those of `vaerl.experiments.iwae`. Two
+things differ: images are moved at random in training, and the parameters of the epoch that is best
+on drawings kept aside for that are the result.
 """
 
 from __future__ import annotations

@@ -121,8 +121,8 @@ def run(
 
     Args:
         out: folder of the results; finished cells found there are reused, others go on.
-        preset: "full" (a minute or two of one core for each cell, and some for its score), or
-            "debug", which runs whole in seconds on drawn digits.
+        preset: "full" (some minutes of one core for a writer, ten for the pupil), or "debug", which
+            runs whole in seconds on drawn digits.
         seed: of initialisation, training, pairs and test binarisation.
         data: folder that holds omniglot-small.npz, itself or in a folder omniglot; VAERL_DATA if
             None.

@@ -10,14 +10,18 @@ import pytest
 import torch
 from gymnasium import wrappers
 from stable_baselines3 import PPO as SB3PPO
+from stable_baselines3.common.policies import ActorCriticPolicy as SB3ActorCriticPolicy
 from stable_baselines3.common.utils import set_random_seed
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from tests.agents.test_laws import TwoModes
 from tests.policies.common import TinyEnv
 from vaerl.agents import A2C, PPO
+from vaerl.agents.rollouts import ScaledRewards
+from vaerl.agents.scaling import ReturnScale
 from vaerl.checkpoint.load import load_checkpoint
 from vaerl.checkpoint.save import save_checkpoint
+from vaerl.disk.errors import NotFinite
 from vaerl.policies import ActorCriticPolicy
 from vaerl.policies.running import CLIP
 
@@ -127,3 +131,41 @@ def test_what_gathers_no_statistics_is_refused_in_a_line() -> None:
         agent(policy_kwargs={"chunk": 2}, normalize_observations=True)
     with pytest.raises(ValueError, match="scale_rewards: got 1, expected True or False"):
         agent(scale_rewards=1)
+    with pytest.raises(ValueError, match="normalize_observations: got 'no', expected True or"):
+        agent(policy_kwargs={"normalize_observations": "no"})
+    with pytest.raises(ValueError, match="normalize_observations: got True with policy ActorCrit"):
+        PPO(SB3ActorCriticPolicy, TinyEnv(), normalize_observations=True)
+
+
+class Whole(TinyEnv):
+    """Rewards are whole numbers, or what `bad` says."""
+
+    bad: float | None = None
+
+    def step(self, action: np.ndarray) -> Any:
+        obs, _, done, cut, info = super().step(action)
+        return obs, -1 if self.bad is None else self.bad, done, cut, info
+
+
+def test_whole_rewards_are_scaled_as_others_are() -> None:
+    """Some wrappers stack them to integers."""
+    scale = ReturnScale(0.9)
+    env = ScaledRewards(DummyVecEnv([Whole]), scale)
+    env.venv.buf_rews = np.zeros(1, np.int64)  # type: ignore[attr-defined]
+    env.reset()
+    seen = [float(env.step(np.zeros((1, 2), np.float32))[1][0]) for _ in range(5)]
+    deviations = [
+        np.std([-sum(0.9**i for i in range(n + 1)) for n in range(m + 1)]) for m in range(5)
+    ]
+    assert seen == pytest.approx([-10.0, *(-1.0 / d for d in deviations[1:])], rel=1e-5)
+
+
+def test_a_reward_that_is_not_finite_is_named_and_not_taken_in() -> None:
+    env = DummyVecEnv([Whole, Whole])
+    made = agent(env=env, scale_rewards=True)
+    env.envs[1].unwrapped.bad = np.nan
+    with pytest.raises(NotFinite, match="env 1: reward is NaN"):
+        made.learn(64)
+    env.envs[1].unwrapped.bad = None
+    made.learn(64)
+    assert torch.isfinite(made.return_scale.moments.running_var)

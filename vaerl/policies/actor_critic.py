@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from vaerl.densities import ConditionalDensity, ConditionalValue, density_options
 from vaerl.densities.noise import Noise
-from vaerl.densities.options import MOST, check_positive
+from vaerl.densities.options import MOST, check_flag, check_positive
 from vaerl.finite import check_actions
 from vaerl.policies.actor import REFUSE_SDE
 from vaerl.policies.codes import RolloutCodes
@@ -112,7 +112,7 @@ class ActorCriticPolicy(Normalizing, DensityPolicy, SB3ActorCriticPolicy):
         entropy_samples: int = 4,
         normalize_observations: bool = False,
     ) -> None:
-        if normalize_observations:
+        if check_flag("normalize_observations", normalize_observations):
             check_gathered("normalize_observations", True, "False, or PPO or A2C of vaerl.agents")
         self.normalizes = normalize_observations
         if use_sde:

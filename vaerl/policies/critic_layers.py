@@ -34,7 +34,7 @@ class Linears(nn.Module):
     projected_for = "unit_weights"
     """The part of a critic that asks for `project_`."""
     in_bfloat16 = False
-    """Whether products are in bfloat16, where a layer is `WIDE`; sums are in float32."""
+    """Whether factors and results of the product are rounded to bfloat16."""
 
     def __init__(
         self, critics: int, inputs: int, outputs: int, bias: bool = True, orthogonal: bool = False
@@ -51,12 +51,17 @@ class Linears(nn.Module):
 
     def forward(self, x: Tensor, batch: bool = False) -> Tensor:
         """``(N, B, outputs)``."""
-        if self.in_bfloat16 and min(self.weight.shape[1:]) >= WIDE:
+        if self.in_bfloat16:
             found = torch.bmm(x.bfloat16(), self.weight.bfloat16().mT).float()
             return found if self.bias is None else found + self.bias
         if self.bias is None:
             return torch.bmm(x, self.weight.mT)
         return torch.baddbmm(self.bias, x, self.weight.mT)
+
+    @property
+    def wide(self) -> bool:
+        """Whether products in bfloat16 pay."""
+        return min(self.weight.shape[1:]) >= WIDE
 
     @torch.no_grad()
     def project_(self) -> None:

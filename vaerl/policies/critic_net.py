@@ -208,13 +208,13 @@ class CriticNet(BaseModel):
 
     def multiply_in(self, precision: str) -> bool:
         """Let wide layers multiply in "float32" or "bf16"; whether bfloat16 takes effect, which
-        needs a processor with AVX512-BF16."""
-        has: Any = getattr(torch.cpu, "get_capabilities", dict)()  # not in torch 2.10
+        needs a processor with AVX512-BF16 and torch 2.11."""
+        has: Any = getattr(torch.cpu, "get_capabilities", dict)()
         low = precision == BF16 and bool(has.get("avx512_bf16"))
-        for layer in self.net.modules():
-            if isinstance(layer, Linears):
-                layer.in_bfloat16 = low
-        return low
+        layers = [layer for layer in self.net.modules() if isinstance(layer, Linears)]
+        for layer in layers:
+            layer.in_bfloat16 = low and layer.wide
+        return any(layer.in_bfloat16 for layer in layers)
 
     @torch.no_grad()
     def project_(self) -> None:
