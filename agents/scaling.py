@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from vaerl.agents.common import Agent
@@ -66,6 +67,22 @@ class Scales(Agent):
         super()._begin_episodes()
         if self.return_scale is not None:
             self.return_scale.begin()
+
+    def set_parameters(
+        self,
+        load_path_or_dict: str | dict[str, Any],
+        exact_match: bool = True,
+        device: torch.device | str = "auto",
+    ) -> None:
+        """As in SB3."""
+        saved = load_path_or_dict
+        if exact_match and isinstance(saved, dict):
+            scaled = "return_scale" in saved
+            if scaled != self.scale_rewards:
+                raise ValueError(
+                    f"scale_rewards: got {self.scale_rewards}, expected {scaled}, as it was saved"
+                )
+        super().set_parameters(load_path_or_dict, exact_match, device)  # type: ignore[misc]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         names, variables = super()._get_torch_save_params()  # type: ignore[misc]

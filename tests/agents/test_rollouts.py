@@ -116,6 +116,8 @@ def test_a_resumed_run_is_the_run_that_was_not_interrupted(kind: Any, tmp_path: 
     set_random_seed(9)
     resumed.learn(32, reset_num_timesteps=False)
     whole.save(tmp_path / "file")
+    with pytest.raises(ValueError, match="scale_rewards: got False, expected True, as it was sav"):
+        kind.load(tmp_path / "file", scale_rewards=False)
     for other in (resumed, kind.load(tmp_path / "file")):
         for part in ("policy", "return_scale"):
             expected = getattr(whole, part).state_dict()
