@@ -29,7 +29,7 @@ class Tuned:
     """An entry: the arguments of an agent for some environments and densities."""
 
     recipe: str
-    """Name: sac, crossq or ppo."""
+    """Name: sac, crossq, simba or ppo."""
     agent: str
     """Which agent takes them."""
     envs: Sequence[str]
@@ -82,7 +82,7 @@ def tuned(env: str, agent: str = "", density: str = "gaussian", recipe: str = ""
         env: Gymnasium id.
         agent: as in `vaerl list agents`; any if empty.
         density: of the policy.
-        recipe: sac, crossq or ppo; the first of the agent's if empty.
+        recipe: sac, crossq, simba or ppo; the first of the agent's if empty.
 
     Raises:
         ValueError: there are none; the line names what there is.

@@ -105,7 +105,7 @@ def train(
     recipe: Annotated[
         str,
         typer.Option(
-            help="Which of them: sac, crossq or ppo; default: the agent's first.",
+            help="Which of them: sac, crossq, simba or ppo; default: the agent's first.",
             rich_help_panel=TRAIN_PANELS["env"],
         ),
     ] = "",
