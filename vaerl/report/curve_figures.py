@@ -188,7 +188,7 @@ def _draw_group(
     style: Any = {
         "color": color,
         "linestyle": _line_style(agent),
-        "marker": density_marker(density) if density else MARKERS[number % len(MARKERS)],
+        "marker": density_marker(density) if density else _marker(number),
         "markersize": 4.0,
         "linewidth": 1.8,
     }
@@ -213,6 +213,11 @@ def _marked(points: int, number: int) -> list[int]:
         return list(range(points))
     shift = 0.06 * (number % 3 - 1)
     return [round((points - 1) * (0.08 + 0.21 * i + shift)) for i in range(5)]
+
+
+def _marker(number: int) -> str:
+    """The marker of a group without a density; a colour that comes again has another one."""
+    return MARKERS[(number + number // len(COLORS)) % len(MARKERS)]
 
 
 def _thinned(curve: Curve) -> tuple[Array, Array]:
