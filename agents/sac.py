@@ -161,7 +161,7 @@ class SAC(Improver, DensityAgent, Collects, SB3SAC):
         self._improvement = make_improvement(improvement, self.improvement_kwargs)
         self.relative_entropy = relative_entropy
         self.diagnostics_interval = check_positive("diagnostics_interval", diagnostics_interval)
-        self.scale_rewards = scale_rewards
+        self.scale_rewards = check_flag("scale_rewards", scale_rewards)
         self.native = check_flag("native", native)
         self.matmul_precision = check_choice("matmul_precision", matmul_precision, PRECISIONS)
         self.policy_delay = check_positive("policy_delay", policy_delay)

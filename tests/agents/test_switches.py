@@ -276,3 +276,10 @@ def test_return_scale_starts_again_with_each_episode() -> None:
     scale.begin()
     scale.update(np.array([1.0]), np.array([False]))
     assert float(scale.moments.running_mean) == pytest.approx(6.0 / 5.0)
+
+
+@pytest.mark.parametrize("switch", ["normalize_observations", "scale_rewards"])
+def test_a_switch_is_on_or_off(switch: str) -> None:
+    """A word that sounds like one of them is refused in a line."""
+    with pytest.raises(ValueError, match=f"{switch}: got 'false', expected True or False"):
+        SAC("gaussian", TinyEnv(), **{switch: "false"})

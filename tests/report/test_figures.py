@@ -15,10 +15,10 @@ from vaerl.agents import SAC
 from vaerl.densities import make_density
 from vaerl.envs import drawing
 from vaerl.envs.multigoal import MultiGoalEnv
-from vaerl.report.curve_figures import Curve, curve_figure, curve_of, over_seeds, smooth
+from vaerl.report.curve_figures import Curve, _marker, curve_figure, curve_of, over_seeds, smooth
 from vaerl.report.density_figures import density_figure
 from vaerl.report.density_values import grid_density, how_drawn, sample_rows
-from vaerl.report.figures import DARK_COLORS, density_color, svg_markup
+from vaerl.report.figures import COLORS, DARK_COLORS, density_color, svg_markup
 from vaerl.report.map_figures import (
     MAX_TRACES,
     Rollouts,
@@ -263,3 +263,9 @@ def test_markup_is_self_contained_and_its_names_are_its_own():
     assert f"var(--c-{color[1:]}, {color})" in markup
     assert not re.search(rf"(?<!, ){color}", markup), "every colour follows the page's theme"
     assert set(map(str.lower, DARK_COLORS)) == set(DARK_COLORS)
+
+
+def test_a_colour_that_comes_again_has_another_marker() -> None:
+    """So twice as many groups as colours can be told apart."""
+    numbers = range(2 * len(COLORS))
+    assert len({(COLORS[n % len(COLORS)], _marker(n)) for n in numbers}) == len(numbers)

@@ -13,6 +13,7 @@ from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.sac.policies import SACPolicy as SB3SACPolicy
 from torch import nn
 
+from vaerl.densities.options import check_flag
 from vaerl.policies.critic_net import CriticNet, critic_parts
 from vaerl.policies.fourier import FourierCritic, check_waves
 from vaerl.policies.off_policy import OffPolicyDensity
@@ -95,7 +96,7 @@ class SACPolicy(Normalizing, OffPolicyDensity, SB3SACPolicy):  # type: ignore[mi
         self.critic_parts = critic_parts(critic, critic_options)
         if self.critic_parts.shares_pass:
             check_gathered("critic", critic, "'sac' or 'simba', or vaerl.agents.SAC")
-        if normalize_observations:
+        if check_flag("normalize_observations", normalize_observations):
             check_gathered("normalize_observations", True, "False, or vaerl.agents.SAC")
         self.normalizes = normalize_observations
         self._critic_kind = {
