@@ -21,7 +21,17 @@ SOURCES = [
 ]
 HEADERS = [
     f"vaerl/native/{name}.h"
-    for name in ("dense", "film", "generative", "head", "mixture", "pair", "product", "vector")
+    for name in (
+        "critic",
+        "dense",
+        "film",
+        "generative",
+        "head",
+        "mixture",
+        "pair",
+        "product",
+        "vector",
+    )
 ]
 OPTIONS = ["-std=c++20", "-O3", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi", "-pthread"]
 

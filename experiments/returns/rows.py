@@ -112,6 +112,9 @@ ROWS: dict[str, Row] = {
     "xqc-256": Row(SAC, {**_XQC, "policy_kwargs": _widths(256, 256, 256, 256)}),
     "flash-128": Row(SAC, {**_FLASH, "policy_kwargs": _widths(128, 128)}),
     "simba-128": Row(SAC, {**_SIMBA, "policy_kwargs": _widths(128, 128)}),
+    "simba-128-bf16": Row(
+        SAC, {**_SIMBA, "policy_kwargs": _widths(128, 128), "matmul_precision": "bf16"}
+    ),
     "tuned-sac": Row(SAC, recipe="sac"),
     "tuned-crossq": Row(SAC, recipe="crossq"),
     "tuned-ppo": Row(PPO, recipe="ppo"),

@@ -30,7 +30,17 @@ UNCOVERED: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "weight_decay": ("gaussian", {"optimizer_kwargs": {"weight_decay": 0.1}}, {}),
     "improvement='both'": ("gaussian", {}, {"improvement": "both"}),
     "native=False": ("gaussian", {}, {"native": False}),
-    "critic CriticNet": ("gaussian", {}, {"critic": "simba"}),
+    "critic CriticNet": ("gaussian", {}, {"critic": "xqc", "scale_rewards": True}),
+    "critic CriticNet with": (
+        "gaussian",
+        {},
+        {"critic": "simba", "critic_options": {"last_norm": "rms"}},
+    ),
+    "activations of the critic": (
+        "gaussian",
+        {"activation_fn": torch.nn.Tanh, "net_arch": {"pi": [], "qf": [8]}},
+        {"critic": "simba"},
+    ),
     "optimizer SGD": ("gaussian", {"optimizer_class": torch.optim.SGD}, {}),
 }
 

@@ -50,6 +50,16 @@ FORMS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
             "batch_size": 50,
         },
     ),
+    "simba": (
+        "cvae",
+        {"net_arch": {"pi": [24], "qf": [32, 32]}, "num_auxiliary": 4},
+        {"critic": "simba", "normalize_observations": True, "policy_delay": 2},
+    ),
+    "simba, odd sizes": (
+        "gaussian",
+        {"net_arch": {"pi": [24], "qf": [19]}, "n_critics": 3},
+        {"critic": "simba", "batch_size": 37},
+    ),
     "returns of three steps": ("gaussian", {"n_critics": 5}, {"n_steps": 3, "batch_size": 65}),
 }
 
@@ -126,7 +136,7 @@ def test_every_variant_gives_the_same(variant: str, monkeypatch: pytest.MonkeyPa
     assert_alike(agents, losses)
 
 
-@pytest.mark.parametrize("form", ["gaussian", "cvae", "odd sizes"])
+@pytest.mark.parametrize("form", ["gaussian", "cvae", "odd sizes", "simba"])
 def test_products_in_bfloat16_change_little(form: str) -> None:
     """Losses to 1e-3, and gradients point the same way: cosines of at least .999 where torch's
     own do not vanish, over five updates."""
@@ -144,7 +154,7 @@ def test_products_in_bfloat16_change_little(form: str) -> None:
         assert not torch.equal(*whole), "it was not used"
 
 
-@pytest.mark.parametrize("form", ["gaussian", "cvae"])
+@pytest.mark.parametrize("form", ["gaussian", "cvae", "simba"])
 def test_saving_and_resuming_cross_the_border(form: str, tmp_path: Any) -> None:
     """What the native update has trained goes on in torch, and the reverse, as if uninterrupted."""
     (native, torch_), _ = both_updated(form)

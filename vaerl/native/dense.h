@@ -73,6 +73,25 @@ inline Span share(int count, int part, int parts, int unit) {
     return {begin < count ? begin : count, end < count ? end : count};
 }
 
+// Of factors as they are, or rounded to bfloat16.
+inline void product_of(bool half, const Factors& factors) {
+    half ? product_bfloat16(factors) : product_float32(factors);
+}
+
+// Derivatives in some rows of a linear layer's W and b, from those in its outputs, d, and its inputs
+// h, summed over columns [0, count); `add`: to what is there.
+inline void linear_gradient(bool half, Span rows, int in, int count, const float* d, const float* h,
+                            int ld, float* w, float* b, bool add = false) {
+    product_of(half, {.b_across = true, .m = rows.size(), .n = in, .k = count,
+                      .a = d + (int64_t)rows.begin * ld, .lda = ld, .b = h, .ldb = ld,
+                      .c = w + (int64_t)rows.begin * in, .ldc = in, .add = add});
+    for (int r = rows.begin; r < rows.end; r++) {
+        V total{};
+        for (int c = 0; c < count; c += LANES) total += load(d + (int64_t)r * ld + c);
+        b[r] = sum(total) + (add ? b[r] : 0);
+    }
+}
+
 const int MAX_DEPTH = 8;
 
 enum Activation { RELU, TANH, SILU };
@@ -106,9 +125,7 @@ struct Network {
     int64_t size() const { return weight(depth); }
     static int64_t padded(int64_t count) { return (count + 15) / 16 * 16; }
 
-    void product(const Factors& factors) const {
-        half ? product_bfloat16(factors) : product_float32(factors);
-    }
+    void product(const Factors& factors) const { product_of(half, factors); }
 
     void forward(const float* flat, Span columns) const {
         for (int l = 0; l < depth; l++) {
@@ -163,18 +180,8 @@ struct Network {
     // Derivatives in `part` of `parts` of the parameters, summed over columns [0, count); `add`:
     // to what is there.
     void parameters(float* gradient, int count, int part, int parts, bool add = false) const {
-        for (int l = 0; l < depth; l++) {
-            Span rows = share(widths[l + 1], part, parts, 16);
-            product({.b_across = true, .m = rows.size(), .n = widths[l], .k = count,
-                     .a = d[l + 1] + (int64_t)rows.begin * ld, .lda = ld,
-                     .b = h[l], .ldb = ld,
-                     .c = gradient + weight(l) + (int64_t)rows.begin * widths[l],
-                     .ldc = widths[l], .add = add});
-            for (int r = rows.begin; r < rows.end; r++) {
-                V total{};
-                for (int c = 0; c < count; c += LANES) total += load(d[l + 1] + (int64_t)r * ld + c);
-                gradient[bias(l) + r] = sum(total) + (add ? gradient[bias(l) + r] : 0);
-            }
-        }
+        for (int l = 0; l < depth; l++)
+            linear_gradient(half, share(widths[l + 1], part, parts, 16), widths[l], count, d[l + 1],
+                            h[l], ld, gradient + weight(l), gradient + bias(l), add);
     }
 };

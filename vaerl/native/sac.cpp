@@ -1,7 +1,7 @@
 // One update of soft actor-critic: agents/sac.py is the definition, this the same in one pass.
 #include <algorithm>
 
-#include "head.h"
+#include "critic.h"
 #include "pair.h"
 
 namespace {
@@ -20,6 +20,7 @@ struct Call {
 enum { CRITIC_LOSS, ACTOR_LOSS, ENTROPY, ALPHA, ALPHA_LOSS };
 enum Done { NOTHING, CRITICS, ALL };
 
+template <class Critic>
 struct Update {
     const Spec& spec;
     const Call& call;
@@ -28,7 +29,8 @@ struct Update {
     int ld;                 // floats from one row to the next
     float alpha;            // before its own step
     Arena arena;
-    Network actor, critic;  // `critic` without activations
+    Network actor;
+    const Critic critic;  // the first, without memory
     Head head[MAX_THREADS];
     float *taken;           // (s, a) of the batch
     float *log_prob;        // at s, then at s'
@@ -45,12 +47,11 @@ struct Update {
         : spec(spec), call(call), batch(spec.batch), threads(spec.threads),
           columns((batch + LANES - 1) / LANES * LANES),
           ld(2 * columns + 16),  // not a power of two, whose rows would share cache lines
-          alpha(0), arena{call.work} {
+          alpha(0), arena{call.work}, critic(spec, 0, ld) {
         for (int w = 0; w < threads; w++) head[w] = Head(arena, spec, call.edges);
         const int inputs = spec.states + spec.actions;
         actor = Network::of(spec.trunk_depth, spec.trunk, spec.states, head[0].rows(), ld);
-        critic = Network::of(spec.critic_depth, spec.critic, inputs, 1, ld);
-        actor.half = critic.half = spec.half;
+        actor.half = spec.half;
         actor.h[0] = rows(inputs);  // below the states lie own actions
         for (int l = 1; l <= actor.depth; l++) {
             actor.h[l] = rows(actor.widths[l]);
@@ -59,34 +60,24 @@ struct Update {
         taken = rows(inputs), log_prob = rows(1);
         q = rows(spec.critics), next_q = rows(spec.critics);
         slopes = rows(spec.critics * spec.actions);
-        layers = rows(spec.critics * hidden_rows());
+        layers = rows(spec.critics * critic.kept());
         for (int w = 0; w < threads; w++) {
-            derivatives[w] = rows(hidden_rows() + 1), y[w] = rows(1);
+            derivatives[w] = rows(critic.derived()), y[w] = rows(1);
             places[w] = (int*)rows(1);
         }
     }
 
     float* rows(int64_t count) { return arena.take(count * ld); }
 
-    int hidden_rows() const {
-        int total = 0;
-        for (int l = 1; l < critic.depth; l++) total += critic.widths[l];
-        return total;
-    }
-
     // Critic i as thread w works on it, from inputs to a row of values, with the activations of
     // critic `at`: own ones only where they are needed later, since others are in the cache.
-    Network critic_of(int i, int w, int at, float* inputs, float* values) const {
-        Network made = critic;
-        float *h = layers + (int64_t)at * hidden_rows() * ld, *d = derivatives[w];
-        made.h[0] = inputs, made.h[made.depth] = values + (int64_t)i * ld;
-        for (int l = 1; l <= made.depth; l++) {
-            if (l < made.depth) made.h[l] = h;
-            made.d[l] = d;
-            h += (int64_t)made.widths[l] * ld, d += (int64_t)made.widths[l] * ld;
-        }
+    Critic critic_of(int i, int w, int at, float* inputs, float* values) const {
+        Critic made(spec, i, ld);
+        made.lay(inputs, kept(at), derivatives[w], values + (int64_t)i * ld);
         return made;
     }
+
+    float* kept(int at) const { return layers + (int64_t)at * critic.kept() * ld; }
 
     // Transitions [begin, end) of a batch, a row each, as columns.
     void columns_of(const float* from, int size, float* to, Span part) const {
@@ -126,7 +117,7 @@ struct Update {
 
     void value_next(int i, int w) const {
         critic_of(i, w, w, actor.h[0] + columns, next_q)
-            .forward(call.target + i * critic.size(), {0, columns});
+            .forward(call.target, {0, columns});
     }
 
     // y = r + γ (1 − d) (min Q̄ − α log π)
@@ -142,25 +133,23 @@ struct Update {
 
     // Adds the loss of critic i, and finds its gradient.
     void regress(int i, int w) {
-        Network net = critic_of(i, w, w, taken, q);
-        const Flat flat = call.critic.from(i * net.size());
-        net.forward(flat.value, {0, columns});
+        Critic net = critic_of(i, w, w, taken, q);
+        net.forward(call.critic.value, {0, columns});
         double squares = 0;
         for (int c = 0; c < columns; c++) {
-            double gap = c < batch ? net.h[net.depth][c] - y[w][c] : 0;
-            net.d[net.depth][c] = gap / batch;
+            double gap = c < batch ? net.values()[c] - y[w][c] : 0;
+            net.slope()[c] = gap / batch;
             squares += gap * gap;
         }
         critic_loss[w] += 0.5 * squares / batch;
-        net.back(flat.value, {0, columns});
-        net.parameters(flat.gradient, columns, 0, 1);
+        net.back(call.critic.value, {0, columns}, call.critic.gradient);
     }
 
     // A step of critic i, then its values at own actions if they are wanted.
     void step(int i, int w) const {
-        const Flat flat = call.critic.from(i * critic.size());
-        flat.adam(0, critic.size());
-        if (call.follow) critic_of(i, w, i, actor.h[0], q).forward(flat.value, {0, columns});
+        Critic net = critic_of(i, w, i, actor.h[0], q);
+        net.adam(call.critic);
+        if (call.follow) net.forward(call.critic.value, {0, columns});
     }
 
     int lowest(int c) const {
@@ -171,23 +160,18 @@ struct Update {
     }
 
     void slope(int i, int w) const {
-        Network net = critic_of(i, w, i, actor.h[0], q);
-        const float* flat = call.critic.value + i * net.size();
+        Critic net = critic_of(i, w, i, actor.h[0], q);
         Span mine{0, 0};  // the columns where it is the lowest, side by side
         int* place = places[w];
         for (int c = 0; c < batch; c++)
             if (lowest(c) == i) place[mine.end++] = c;
-        for (int l = 1; l < net.depth; l++)
-            for (int r = 0; r < net.widths[l]; r++) {
-                float* row = net.h[l] + (int64_t)r * ld;
-                for (int n = 0; n < mine.end; n++) row[n] = row[place[n]];  // place[n] >= n
-            }
-        for (int n = 0; n < mine.end; n++) net.d[net.depth][n] = -1.0f / batch;
-        net.back(flat, mine);
+        float* row = kept(i);
+        for (int r = 0; r < net.reread(); r++, row += ld)
+            for (int n = 0; n < mine.end; n++) row[n] = row[place[n]];  // place[n] >= n
+        for (int n = 0; n < mine.end; n++) net.slope()[n] = -1.0f / batch;
+        net.back(call.critic.value, mine);
         float* to = slopes + (int64_t)i * spec.actions * ld;
-        net.product({.a_across = true, .m = spec.actions, .n = mine.end, .k = net.widths[1],
-                     .a = flat + spec.states, .lda = net.widths[0], .b = net.d[1], .ldb = ld,
-                     .c = to, .ldc = ld});
+        net.inputs(call.critic.value, spec.states, spec.actions, mine.end, to);
         for (int j = 0; j < spec.actions; j++, to += ld)
             for (int c = columns - 1, n = mine.end - 1; c >= 0; c--)
                 to[c] = n >= 0 && place[n] == c ? to[n--] : 0;
@@ -288,6 +272,17 @@ struct Update {
     }
 };
 
+// What visit(update) returns, for the critics of the spec.
+template <class Visit>
+int with_update(const Spec& spec, const Call& call, Visit visit) {
+    if (spec.residual) {
+        Update<ResidualCritic> update(spec, call);
+        return visit(update);
+    }
+    Update<PlainCritic> update(spec, call);
+    return visit(update);
+}
+
 }  // namespace
 
 extern "C" {
@@ -300,30 +295,33 @@ void vaerl_follow(float* target, const float* source, float tau, int64_t count) 
 // Sizes of both structures, to notice a library of another version.
 int64_t vaerl_sac_layout() { return sizeof(Spec) * 65536 + sizeof(Call); }
 
-// Floats in the workspace, in the actor's and in one critic's flat memory.
+// Floats in the workspace, in the actor's and in the critics' flat memory.
 void vaerl_sac_sizes(const Spec* spec, int64_t* sizes) {
-    Call call{};
-    Update update(*spec, call);
-    sizes[0] = update.arena.used;
-    sizes[1] = update.actor.size() + update.head[0].size();
-    sizes[2] = update.critic.size();
+    with_update(*spec, {}, [&](auto& update) {
+        sizes[0] = update.arena.used;
+        sizes[1] = update.actor.size() + update.head[0].size();
+        sizes[2] = update.critic.total;
+        return 0;
+    });
 }
 
 // Draws actions in (−1, 1) at the observations, a row each; whether all are finite.
 int vaerl_sac_act(const Spec* spec, const Call* call, float* actions) {
-    Update update(*spec, *call);
-    update.act(0, {0, update.columns});
-    for (int c = 0; c < spec->batch; c++)
-        for (int j = 0; j < spec->actions; j++)
-            *actions++ = update.actor.h[0][(int64_t)(spec->states + j) * update.ld + c];
-    return update.finite[0];
+    return with_update(*spec, *call, [&](auto& update) {
+        update.act(0, {0, update.columns});
+        for (int c = 0; c < spec->batch; c++)
+            for (int j = 0; j < spec->actions; j++)
+                *actions++ = update.actor.h[0][(int64_t)(spec->states + j) * update.ld + c];
+        return (int)update.finite[0];
+    });
 }
 
 // What it has updated: less than all where a loss or a gradient is not finite.
 int vaerl_sac_update(const Spec* spec, const Call* call) {
-    Update update(*spec, *call);
-    Done done = update.run();
-    update.report(done);
-    return done;
+    return with_update(*spec, *call, [](auto& update) {
+        Done done = update.run();
+        update.report(done);
+        return (int)done;
+    });
 }
 }

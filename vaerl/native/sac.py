@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from stable_baselines3.common.policies import ContinuousCritic
 from torch import Tensor, nn
 
 from vaerl.densities.kernel import Kernel
@@ -23,10 +22,10 @@ from vaerl.native.covered import (
     check_tensors,
     layers_of,
 )
+from vaerl.native.critics import critics_of
 from vaerl.native.flat import Flat, FlatStruct
 from vaerl.native.library import BF16, Missing, address, field, fields, load
 from vaerl.native.update import NativeUpdate
-from vaerl.policies.fast import Trunks
 
 NOTHING, _, ALL = range(3)  # what the library has updated, see sac.cpp
 MAX_THREADS = 2
@@ -37,7 +36,7 @@ class Spec(ctypes.Structure):
     """`Spec` of head.h."""
 
     _fields_ = (
-        *fields(ctypes.c_int32, "states actions batch critics threads half"),
+        *fields(ctypes.c_int32, "states actions batch critics threads half residual"),
         *fields(ctypes.c_int32, "trunk_depth"),
         *fields(ctypes.c_int32 * MAX_DEPTH, "trunk"),
         *fields(ctypes.c_int32, "critic_depth"),
@@ -131,17 +130,13 @@ class Plan:
         self._agent = _parts(agent)
         actor, critic, _ = networks = self._agent[:3]
         kernel, trunk, self._normalizer = _actor(actor, rows)
-        critics = [_critic(each, self._normalizer) for each in networks[1:]]
+        critics, targets = (critics_of(each, self._normalizer) for each in networks[1:])
         check_tensors([p for network in networks for p in network.parameters()])
         learned = agent.ent_coef_optimizer is not None
         below = [[p] for layer in trunk for p in (layer.weight, layer.bias)]
         own = [*below, kernel.weights, kernel.biases, kernel.network]
         check_adam(actor.optimizer, own, "actor")
-        values, targets = (
-            [[p] for layers in each for layer in layers for p in (layer.weight, layer.bias)]
-            for each in critics
-        )
-        check_adam(critic.optimizer, values, "critic")
+        check_adam(critic.optimizer, critics.groups, "critic")
         if learned:
             check_adam(agent.ent_coef_optimizer, [[agent.log_ent_coef]], "temperature")
         self._untouched = Untouched(networks, [o for o in self._agent[3:] if o is not None])
@@ -153,24 +148,27 @@ class Plan:
             states=agent.observation_space.shape[0],
             actions=agent.action_space.shape[0],
             batch=rows,
-            critics=len(critics[0]),
+            critics=critics.number,
+            residual=critics.residual,
             threads=self._made_for[0],
             half=self._made_for[1] == BF16 and self._library.vaerl_has_bfloat16(),
             paths=actor.num_auxiliary if "latent" in kernel.sizes else 0,
             **{k: field(v) for k, v in kernel.sizes.items() if hasattr(Spec, k)},
         )
-        for name, layers in (("trunk", trunk), ("critic", critics[0][0][:-1])):
-            setattr(self.spec, f"{name}_depth", len(layers))
-            getattr(self.spec, name)[: len(layers)] = [layer.out_features for layer in layers]
+        hidden = {"trunk": [layer.out_features for layer in trunk], "critic": critics.widths}
+        for name, widths in hidden.items():
+            setattr(self.spec, f"{name}_depth", len(widths))
+            getattr(self.spec, name)[: len(widths)] = widths
         sizes = (ctypes.c_int64 * 3)()
         self._library.vaerl_sac_sizes(ctypes.byref(self.spec), sizes)
 
         self.actor = Flat(own, actor.optimizer)
-        self.critic, self.target = Flat(values, critic.optimizer), Flat(targets)
+        self.critic = Flat(critics.groups, critic.optimizer)
+        self.target = Flat(targets.groups)
         self.temperature: Flat | None = None
         if learned:
             self.temperature = Flat([[agent.log_ent_coef]], agent.ent_coef_optimizer)
-        assert [self.actor.size, self.critic.size] == [sizes[1], len(critics[0]) * sizes[2]]
+        assert [self.actor.size, self.critic.size] == list(sizes[1:])
         self._kernel, self._work = kernel, _floats(sizes[0])
         self._noise = [self._noise_memory(self.spec) for _ in range(2)]
         self._noise_addresses = _addresses(self._noise)
@@ -348,15 +346,3 @@ def _actor(actor: Any, rows: int) -> tuple[Kernel, list[nn.Linear], nn.Module | 
     if actor.num_auxiliary * rows > ROWS_AT_ONCE:
         raise Uncovered(f"{actor.num_auxiliary} paths for {rows} states")
     return kernel, layers_of(trunks.networks[0], (nn.ReLU,), closed=True)[0], trunks.normalizer
-
-
-def _critic(critic: Any, normalizer: nn.Module | None) -> list[list[nn.Linear]]:
-    """The linear layers of each of the critics."""
-    plain = type(critic) is ContinuousCritic
-    trunks = Trunks.of(critic, [critic.features_extractor], critic.q_networks) if plain else None
-    if trunks is None or trunks.normalizer is not normalizer:
-        raise Uncovered(f"critic {type(critic).__name__} with these options or observations")
-    stacks = [layers_of(network, (nn.ReLU,), closed=False)[0] for network in trunks.networks]
-    if len({tuple(layer.out_features for layer in layers) for layers in stacks}) != 1:
-        raise Uncovered("critics of different sizes")
-    return stacks
