@@ -5,6 +5,7 @@ that knows C++20 and vector types the installation goes on without them.
 """
 
 import platform
+from pathlib import Path
 
 from setuptools import Extension, find_packages, setup
 
@@ -19,20 +20,7 @@ if platform.machine().lower() in ("x86_64", "amd64"):
 SOURCES = [
     f"vaerl/native/{name}.cpp" for name in ("bfloat16", "latent", "ppo", "product", "sac", "sample")
 ]
-HEADERS = [
-    f"vaerl/native/{name}.h"
-    for name in (
-        "critic",
-        "dense",
-        "film",
-        "generative",
-        "head",
-        "mixture",
-        "pair",
-        "product",
-        "vector",
-    )
-]
+HEADERS = sorted(str(path) for path in Path("vaerl/native").glob("*.h"))
 OPTIONS = ["-std=c++20", "-O3", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi", "-pthread"]
 
 setup(

@@ -92,8 +92,8 @@ _FLASH: dict[str, Any] = {
     "policy_delay": 2,
 }
 
-
 _SIMBA: dict[str, Any] = {**SWITCHES, "critic": "simba"}
+_BF16: dict[str, Any] = {"matmul_precision": "bf16"}
 
 
 def _contrib(width: int) -> Row:
@@ -108,13 +108,14 @@ ROWS: dict[str, Row] = {
     "contrib-crossq-256": _contrib(256),
     "contrib-crossq-512": _contrib(512),
     "crossq-256": Row(SAC, {**_CROSSQ, "policy_kwargs": _widths(256, 256) | _HALF_MOMENTUM}),
+    "crossq-256-bf16": Row(
+        SAC, {**_CROSSQ, "policy_kwargs": _widths(256, 256) | _HALF_MOMENTUM, **_BF16}
+    ),
     "crossq-512": Row(SAC, {**_CROSSQ, "policy_kwargs": _widths(512, 512) | _HALF_MOMENTUM}),
     "xqc-256": Row(SAC, {**_XQC, "policy_kwargs": _widths(256, 256, 256, 256)}),
     "flash-128": Row(SAC, {**_FLASH, "policy_kwargs": _widths(128, 128)}),
     "simba-128": Row(SAC, {**_SIMBA, "policy_kwargs": _widths(128, 128)}),
-    "simba-128-bf16": Row(
-        SAC, {**_SIMBA, "policy_kwargs": _widths(128, 128), "matmul_precision": "bf16"}
-    ),
+    "simba-128-bf16": Row(SAC, {**_SIMBA, "policy_kwargs": _widths(128, 128), **_BF16}),
     "tuned-sac": Row(SAC, recipe="sac"),
     "tuned-crossq": Row(SAC, recipe="crossq"),
     "tuned-ppo": Row(PPO, recipe="ppo"),

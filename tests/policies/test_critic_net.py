@@ -20,7 +20,7 @@ from vaerl.agents import SAC
 from vaerl.agents.critics import Critics, Transition
 from vaerl.policies import SACPolicy
 from vaerl.policies.critic_heads import Backup, CategoricalHead, ScalarHead
-from vaerl.policies.critic_layers import RENORM_AFTER, BatchNorms, Linears
+from vaerl.policies.critic_layers import RENORM_AFTER, BatchNorms, BatchRenorms, Linears
 from vaerl.policies.critic_net import CRITICS, critic_parts
 
 TINY: dict[str, Any] = {"net_arch": {"pi": [8], "qf": [8, 8]}}
@@ -103,6 +103,17 @@ def test_weights_are_factors_on_the_losses_of_transitions(head: Any) -> None:
     first = Backup(rewards[:few], dones[:few], discount, cost[:few])
     own = head.loss(now[:, :few], after[:, :few], first)
     torch.testing.assert_close(found, 3.0 * own * few / ROWS, rtol=1e-5, atol=1e-6)
+
+
+def test_a_dead_unit_leaves_gradients_finite() -> None:
+    """A feature that is the same in all rows, where √variance has no slope."""
+    layer = BatchRenorms(2, 3)
+    layer.steps.fill_(RENORM_AFTER + 1)
+    x = torch.randn(2, ROWS, 3, generator=torch.Generator().manual_seed(0))
+    x[..., 0] = 0.0
+    x.requires_grad_()
+    (layer(x, True) * torch.linspace(0.0, 1.0, x.numel()).view_as(x)).sum().backward()
+    assert x.grad is not None and bool(x.grad.isfinite().all())
 
 
 @pytest.mark.parametrize("batches", [0, RENORM_AFTER + 1])

@@ -8,13 +8,25 @@ from stable_baselines3.common.policies import ContinuousCritic
 from torch import nn
 
 from vaerl.native.covered import MAX_DEPTH, Groups, Uncovered, layers_of
-from vaerl.policies.critic_layers import Activations, LayerNorms, Linears, Residuals
+from vaerl.policies.critic_layers import (
+    RENORM_AFTER,
+    Activations,
+    BatchRenorms,
+    LayerNorms,
+    Linears,
+    Residuals,
+)
 from vaerl.policies.critic_net import CRITICS, CriticNet
 from vaerl.policies.fast import Trunks
+
+PLAIN, RESIDUAL, RENORM = range(3)
+"""Kinds of critics, see sac.cpp."""
 
 
 class Covered(NamedTuple):
     """Some critics as the library sees them."""
+
+    kind: int
 
     groups: Groups
     """Their tensors in its order."""
@@ -22,7 +34,20 @@ class Covered(NamedTuple):
     """Of critics."""
     widths: list[int]
     """Of hidden layers, or of residual blocks."""
-    residual: bool
+    norms: list[Any] = []  # noqa: RUF012
+    """Layers whose running statistics move with an update."""
+
+    @property
+    def statistics(self) -> Groups:
+        """Their running statistics in the library's order."""
+        return [
+            [moments] for norm in self.norms for moments in (norm.running_mean, norm.running_var)
+        ]
+
+    @property
+    def renormalises(self) -> bool:
+        """Whether the next update pulls batches towards the running statistics."""
+        return bool(self.norms) and int(self.norms[0].steps) > RENORM_AFTER
 
 
 def critics_of(critic: Any, normalizer: nn.Module | None) -> Covered:
@@ -33,9 +58,10 @@ def critics_of(critic: Any, normalizer: nn.Module | None) -> Covered:
         normalizer: what observations pass in the actor, which has to be the same.
 
     Raises:
-        Uncovered: others than Stable-Baselines3's and SimBa's, or over other observations.
+        Uncovered: others than those of Stable-Baselines3, SimBa and CrossQ, or over other
+            observations.
     """
-    forms = {ContinuousCritic: _plain, CriticNet: _residual}
+    forms = {ContinuousCritic: _plain, CriticNet: _with_norms}
     form = forms.get(type(critic))
     if form is None:
         raise _uncovered(critic)
@@ -52,22 +78,36 @@ def _plain(critic: Any) -> Covered:
     if any([layer.out_features for layer in layers[:-1]] != widths for layers in stacks):
         raise Uncovered("critics of different sizes")
     groups = [[p] for layers in stacks for layer in layers for p in (layer.weight, layer.bias)]
-    return Covered(groups, len(stacks), widths, residual=False)
+    return Covered(PLAIN, groups, len(stacks), widths)
 
 
-def _residual(critic: Any) -> Covered:
-    blocks: list[Any] = [layer for layer in critic.net if type(layer) is Residuals]
-    if critic.parts != CRITICS["simba"] or critic.waves.numel():
+def _with_norms(critic: Any) -> Covered:
+    layers, groups = list(critic.net), [[p] for p in critic.net.parameters()]
+    if critic.waves.numel():
         raise _uncovered(critic)
-    if not 0 < len(blocks) <= MAX_DEPTH:
-        raise Uncovered(f"critics of {len(blocks)} residual blocks")
-    _check_types(critic, critic.net, [Linears, *[Residuals] * len(blocks), LayerNorms, Linears])
-    for block in blocks:
-        _check_types(critic, block, [LayerNorms, Linears, Activations, Linears])
-        if type(block[2].function) is not nn.ReLU:
-            raise Uncovered("activations of the critic other than ReLU")
-    widths = [block[0].scale.shape[2] for block in blocks]
-    return Covered([[p] for p in critic.net.parameters()], critic.n_critics, widths, residual=True)
+    if critic.parts == CRITICS["simba"]:
+        blocks: list[Any] = layers[1:-2]
+        if not blocks:
+            raise Uncovered("critics without a residual block")
+        _check_types(critic, layers, [Linears, *[Residuals] * len(blocks), LayerNorms, Linears])
+        for block in blocks:
+            _check_types(critic, block, [LayerNorms, Linears, Activations, Linears])
+        widths = [block[0].scale.shape[2] for block in blocks]
+        found = Covered(RESIDUAL, groups, critic.n_critics, widths)
+    elif critic.parts == CRITICS["crossq"]:
+        depth = len(layers) // 3
+        unit = [BatchRenorms, Linears, Activations]
+        _check_types(critic, layers, [*unit * depth, BatchRenorms, Linears])
+        widths = [layer.weight.shape[1] for layer in layers[1:-1:3]]
+        found = Covered(RENORM, groups, critic.n_critics, widths, layers[::3])
+    else:
+        raise _uncovered(critic)
+    if len(found.widths) > MAX_DEPTH:
+        raise Uncovered(f"critics of more than {MAX_DEPTH} layers or blocks")
+    activations = [layer for layer in critic.net.modules() if type(layer) is Activations]
+    if any(type(layer.function) is not nn.ReLU for layer in activations):
+        raise Uncovered("activations of the critic other than ReLU")
+    return found
 
 
 def _check_types(critic: Any, layers: Any, wanted: list[type[nn.Module]]) -> None:

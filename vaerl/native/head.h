@@ -7,7 +7,7 @@
 
 // Everything of a density that has a size; laid out as `Spec` in vaerl/native/sac.py.
 struct Spec {
-    int32_t states, actions, batch, critics, threads, half, residual;
+    int32_t states, actions, batch, critics, threads, half, kind;
     int32_t trunk_depth, trunk[MAX_DEPTH], critic_depth, critic[MAX_DEPTH];
     int32_t latent, components, learned, latent_dim, hidden, blocks, paths;
     float action_range[4], latent_range[4], prior_range[4], share;

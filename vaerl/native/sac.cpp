@@ -12,13 +12,16 @@ struct Call {
     Noise noise[2];
     Flat actor, critic, temperature;  // the last without values where α is given
     const float* target;
+    float* statistics;  // running ones of critics that have any
     float gamma, target_entropy, uniform_entropy, alpha;
     int32_t follow;  // whether actor and temperature take a step
+    int32_t renormalise;
     float *work, *info;
 };
 
 enum { CRITIC_LOSS, ACTOR_LOSS, ENTROPY, ALPHA, ALPHA_LOSS };
 enum Done { NOTHING, CRITICS, ALL };
+enum Kind { PLAIN, RESIDUAL, RENORM };  // of critics
 
 template <class Critic>
 struct Update {
@@ -35,6 +38,7 @@ struct Update {
     float *taken;           // (s, a) of the batch
     float *log_prob;        // at s, then at s'
     float *q, *next_q;      // a row a critic
+    float *moved;           // statistics after the step
     float *slopes;          // −d min Q / d a over the batch size, a block of rows a critic
     float *layers;          // activations of each critic
     float *derivatives[MAX_THREADS], *y[MAX_THREADS];
@@ -58,7 +62,9 @@ struct Update {
             actor.d[l] = rows(actor.widths[l]);
         }
         taken = rows(inputs), log_prob = rows(1);
-        q = rows(spec.critics), next_q = rows(spec.critics);
+        q = rows(spec.critics);
+        next_q = Critic::SHARES_PASS ? q + columns : rows(spec.critics);
+        if constexpr (Critic::SHARES_PASS) moved = arena.take(critic.statistics);
         slopes = rows(spec.critics * spec.actions);
         layers = rows(spec.critics * critic.kept());
         for (int w = 0; w < threads; w++) {
@@ -74,6 +80,7 @@ struct Update {
     Critic critic_of(int i, int w, int at, float* inputs, float* values) const {
         Critic made(spec, i, ld);
         made.lay(inputs, kept(at), derivatives[w], values + (int64_t)i * ld);
+        if constexpr (Critic::SHARES_PASS) made.running = call.statistics, made.moved = moved;
         return made;
     }
 
@@ -115,9 +122,20 @@ struct Update {
         return head[w].forward(actor.h[actor.depth] + c, ld, call.noise[pass], c - pass * columns);
     }
 
+    // (s', a') beside (s, a), for critics that share a pass.
+    void join(int w) {
+        Span mine = share(spec.states + spec.actions, w, threads, 1);
+        for (int64_t j = mine.begin; j < mine.end; j++)
+            memcpy(taken + j * ld + columns, actor.h[0] + j * ld + columns, sizeof(float) * columns);
+        meet();
+    }
+
+    // Values at s'; of critics that share a pass those at s too.
     void value_next(int i, int w) const {
-        critic_of(i, w, w, actor.h[0] + columns, next_q)
-            .forward(call.target, {0, columns});
+        if constexpr (Critic::SHARES_PASS)
+            critic_of(i, w, i, taken, q).forward_pair(call.critic.value, call.renormalise);
+        else
+            critic_of(i, w, w, actor.h[0] + columns, next_q).forward(call.target, {0, columns});
     }
 
     // y = r + γ (1 − d) (min Q̄ − α log π)
@@ -133,8 +151,8 @@ struct Update {
 
     // Adds the loss of critic i, and finds its gradient.
     void regress(int i, int w) {
-        Critic net = critic_of(i, w, w, taken, q);
-        net.forward(call.critic.value, {0, columns});
+        Critic net = critic_of(i, w, Critic::SHARES_PASS ? i : w, taken, q);
+        if constexpr (!Critic::SHARES_PASS) net.forward(call.critic.value, {0, columns});
         double squares = 0;
         for (int c = 0; c < columns; c++) {
             double gap = c < batch ? net.values()[c] - y[w][c] : 0;
@@ -142,13 +160,19 @@ struct Update {
             squares += gap * gap;
         }
         critic_loss[w] += 0.5 * squares / batch;
-        net.back(call.critic.value, {0, columns}, call.critic.gradient);
+        if constexpr (Critic::SHARES_PASS) {
+            memset(net.slope() + columns, 0, sizeof(float) * columns);
+            net.back_pair(call.critic.value, call.critic.gradient);
+        } else {
+            net.back(call.critic.value, {0, columns}, call.critic.gradient);
+        }
     }
 
     // A step of critic i, then its values at own actions if they are wanted.
     void step(int i, int w) const {
         Critic net = critic_of(i, w, i, actor.h[0], q);
         net.adam(call.critic);
+        if constexpr (Critic::SHARES_PASS) net.settle(call.statistics);
         if (call.follow) net.forward(call.critic.value, {0, columns});
     }
 
@@ -234,6 +258,7 @@ struct Update {
             columns_of(call.actions, spec.actions, taken + (int64_t)spec.states * ld, {0, columns});
         }
         meet();
+        if (Critic::SHARES_PASS) join(w);
         if (!finite[0] || !finite[1]) return NOTHING;
         for (int i = w; i < spec.critics; i += threads) value_next(i, w);
         meet();
@@ -275,12 +300,10 @@ struct Update {
 // What visit(update) returns, for the critics of the spec.
 template <class Visit>
 int with_update(const Spec& spec, const Call& call, Visit visit) {
-    if (spec.residual) {
-        Update<ResidualCritic> update(spec, call);
-        return visit(update);
-    }
-    Update<PlainCritic> update(spec, call);
-    return visit(update);
+    auto with = [&]<class Critic>(Update<Critic> update) { return visit(update); };
+    if (spec.kind == RESIDUAL) return with(Update<ResidualCritic>(spec, call));
+    if (spec.kind == RENORM) return with(Update<RenormCritic>(spec, call));
+    return with(Update<PlainCritic>(spec, call));
 }
 
 }  // namespace
@@ -295,12 +318,13 @@ void vaerl_follow(float* target, const float* source, float tau, int64_t count) 
 // Sizes of both structures, to notice a library of another version.
 int64_t vaerl_sac_layout() { return sizeof(Spec) * 65536 + sizeof(Call); }
 
-// Floats in the workspace, in the actor's and in the critics' flat memory.
+// Floats in the workspace, in the flat memory of the actor and of the critics, and their statistics.
 void vaerl_sac_sizes(const Spec* spec, int64_t* sizes) {
     with_update(*spec, {}, [&](auto& update) {
         sizes[0] = update.arena.used;
         sizes[1] = update.actor.size() + update.head[0].size();
-        sizes[2] = update.critic.total;
+        sizes[2] = update.critic.total, sizes[3] = 0;
+        if constexpr (requires { update.critic.statistics; }) sizes[3] = update.critic.statistics;
         return 0;
     });
 }

@@ -36,7 +36,7 @@ class Spec(ctypes.Structure):
     """`Spec` of head.h."""
 
     _fields_ = (
-        *fields(ctypes.c_int32, "states actions batch critics threads half residual"),
+        *fields(ctypes.c_int32, "states actions batch critics threads half kind"),
         *fields(ctypes.c_int32, "trunk_depth"),
         *fields(ctypes.c_int32 * MAX_DEPTH, "trunk"),
         *fields(ctypes.c_int32, "critic_depth"),
@@ -60,9 +60,9 @@ class Call(ctypes.Structure):
         *fields(ctypes.c_void_p, "obs next_obs actions rewards dones discounts edges"),
         *fields(NoiseStruct * 2, "noise"),
         *fields(FlatStruct, "actor critic temperature"),
-        *fields(ctypes.c_void_p, "target"),
+        *fields(ctypes.c_void_p, "target statistics"),
         *fields(ctypes.c_float, "gamma target_entropy uniform_entropy alpha"),
-        *fields(ctypes.c_int32, "follow"),
+        *fields(ctypes.c_int32, "follow renormalise"),
         *fields(ctypes.c_void_p, "work info"),
     )
 
@@ -128,9 +128,10 @@ class Plan:
         if self._library.vaerl_sac_layout() != ctypes.sizeof(Spec) * 65536 + ctypes.sizeof(Call):
             raise Missing("built from other sources: install vaerl again")
         self._agent = _parts(agent)
-        actor, critic, _ = networks = self._agent[:3]
+        actor, critic = self._agent[:2]
+        networks = tuple(dict.fromkeys(self._agent[:3]))  # without a target, two
         kernel, trunk, self._normalizer = _actor(actor, rows)
-        critics, targets = (critics_of(each, self._normalizer) for each in networks[1:])
+        critics, *targets = (critics_of(each, self._normalizer) for each in networks[1:])
         check_tensors([p for network in networks for p in network.parameters()])
         learned = agent.ent_coef_optimizer is not None
         below = [[p] for layer in trunk for p in (layer.weight, layer.bias)]
@@ -149,7 +150,7 @@ class Plan:
             actions=agent.action_space.shape[0],
             batch=rows,
             critics=critics.number,
-            residual=critics.residual,
+            kind=critics.kind,
             threads=self._made_for[0],
             half=self._made_for[1] == BF16 and self._library.vaerl_has_bfloat16(),
             paths=actor.num_auxiliary if "latent" in kernel.sizes else 0,
@@ -159,16 +160,18 @@ class Plan:
         for name, widths in hidden.items():
             setattr(self.spec, f"{name}_depth", len(widths))
             getattr(self.spec, name)[: len(widths)] = widths
-        sizes = (ctypes.c_int64 * 3)()
+        sizes = (ctypes.c_int64 * 4)()
         self._library.vaerl_sac_sizes(ctypes.byref(self.spec), sizes)
 
         self.actor = Flat(own, actor.optimizer)
         self.critic = Flat(critics.groups, critic.optimizer)
-        self.target = Flat(targets.groups)
+        self.target = Flat(targets[0].groups) if targets else None
+        self._critics, self._statistics = critics, Flat(critics.statistics)
         self.temperature: Flat | None = None
         if learned:
             self.temperature = Flat([[agent.log_ent_coef]], agent.ent_coef_optimizer)
-        assert [self.actor.size, self.critic.size] == list(sizes[1:])
+        found = [self.actor.size, self.critic.size, self._statistics.size]
+        assert found == list(sizes[1:]), (found, list(sizes))
         self._kernel, self._work = kernel, _floats(sizes[0])
         self._noise = [self._noise_memory(self.spec) for _ in range(2)]
         self._noise_addresses = _addresses(self._noise)
@@ -177,18 +180,20 @@ class Plan:
 
     def release(self) -> None:
         """Give the parameters memory of their own again."""
-        for flat in (self.actor, self.critic, self.target, self.temperature):
-            if flat is not None:
-                flat.release()
+        for flat in self._flats():
+            flat.release()
+
+    def _flats(self) -> list[Flat]:
+        parts = self.actor, self.critic, self.target, self.temperature, self._statistics
+        return [flat for flat in parts if flat is not None]
 
     def fits(self, agent: Any, rows: int) -> bool:
         """Whether nothing that matters has changed since."""
-        flats = (self.actor, self.critic, self.target, self.temperature)
         return (
             rows == self.spec.batch
             and self._setting(agent) == self._made_for
             and all(a is b for a, b in zip(_parts(agent), self._agent, strict=True))
-            and all(flat is None or flat.intact for flat in flats)
+            and all(flat.intact for flat in self._flats())
             and bool(self._untouched)
         )
 
@@ -240,6 +245,7 @@ class Plan:
 
     def move_target(self, tau: float) -> None:
         """target ← target + τ (source − target)."""
+        assert self.target is not None, "a critic without a target network"
         target, source = self.target.value, self.critic.value
         self._library.vaerl_follow(target.data_ptr(), source.data_ptr(), tau, len(source))
         torch.autograd.graph.increment_version(self.target.tensors)
@@ -264,12 +270,14 @@ class Plan:
             self.actor.before_step(),
             self.critic.before_step(),
             self.temperature.before_step() if self.temperature else FlatStruct(),
-            self.target.value.data_ptr(),
+            None if self.target is None else self.target.value.data_ptr(),
+            self._statistics.value.data_ptr(),
             agent.gamma,
             float(agent.target_entropy) if learned else 0.0,
             agent._uniform_entropy,
             float(agent._alpha()),
             follow,
+            self._critics.renormalises,
             self._work.data_ptr(),
             info.data_ptr(),
         )
@@ -280,6 +288,9 @@ class Plan:
         for flat in (self.critic, self.actor, self.temperature)[: None if done == ALL else 1]:
             if flat is not None:
                 flat.after_step()
+        torch.autograd.graph.increment_version(self._statistics.tensors)
+        for norm in self._critics.norms:
+            norm.steps += 1
         if not follow:
             return {name: info[INFO.index(name)] for name in ("ent_coef", "critic_loss")}
         if done != ALL:  # the actor's loss or gradient is not finite: torch's step refuses it
@@ -296,7 +307,7 @@ class _Acting:
         self.spec = Spec.from_buffer_copy(plan.spec)
         self.spec.batch, self.spec.threads, self.spec.half = rows, 1, 0
         self.spec.paths, self.spec.share = 0, 0.0
-        sizes = (ctypes.c_int64 * 3)()
+        sizes = (ctypes.c_int64 * 4)()
         plan._library.vaerl_sac_sizes(ctypes.byref(self.spec), sizes)
         self.noise, self._work = plan._noise_memory(self.spec), _floats(sizes[0])
         self.call = Call(

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 MOMENTUM, EPS = 0.01, 1e-3
-RENORM_AFTER, R_MAX, D_MAX = 100_000, 3.0, 5.0
+RENORM_AFTER, R_MAX, D_MAX, LEAST = 100_000, 3.0, 5.0, 1e-12
 WIDE = 64
 """Features on both sides from which products in bfloat16 pay."""
 EXPANSION = 4
@@ -169,7 +169,8 @@ class BatchRenorms(BatchNorms):
         spread = (self.running_var + EPS).sqrt()
         r = ((var + EPS).sqrt() / spread).detach().clamp(1.0 / R_MAX, R_MAX)
         d = ((mean - self.running_mean) / spread).detach().clamp(-D_MAX, D_MAX)
-        centre, width = mean - d * var.sqrt() / r, (var / r.square() + EPS).sqrt()
+        deviation = var.clamp_min(LEAST).sqrt()  # √ has no slope at 0, where a unit is dead
+        centre, width = mean - d * deviation / r, (var / r.square() + EPS).sqrt()
         with torch.no_grad():
             self.running_mean.lerp_(mean, MOMENTUM)
             self.running_var.lerp_(var, MOMENTUM)

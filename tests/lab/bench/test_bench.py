@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from vaerl.cli import app
 from vaerl.lab.bench import GROUPS, Case, Goal, Group, measure, run
-from vaerl.lab.bench.groups import CVAE, SB3
+from vaerl.lab.bench.rivals import CVAE, SB3
 from vaerl.lab.bench.run import bench
 from vaerl.lab.bench.timing import check_device, device_clock
 

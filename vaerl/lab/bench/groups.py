@@ -15,39 +15,36 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import gymnasium
 import numpy as np
 import torch
 
+from vaerl.lab.bench.rivals import (
+    BF16,
+    CVAE,
+    GAUSSIAN,
+    PPO_CVAE,
+    PPO_DENSITIES,
+    PPO_STEPS,
+    SB3,
+    SBX,
+    START,
+    TASK,
+    TORCH,
+    by_critic,
+    in_bfloat16,
+    make_ppo,
+    make_sac,
+    off_policy,
+)
 from vaerl.lab.bench.simulators import simulators
 from vaerl.lab.bench.timing import Case, Goal, Group
-
-TASK = "HalfCheetah-v5"
-SBX = "SBX gaussian"
-SB3, GAUSSIAN, CVAE, DEEP = "SB3 gaussian", "vaerl gaussian", "vaerl cvae k=8", "vaerl cvae L=2 k=8"
-DENSITIES: dict[str, tuple[str, dict[str, Any]]] = {
-    GAUSSIAN: ("gaussian", {}),
-    CVAE: ("cvae", {"num_auxiliary": 8}),
-    DEEP: ("cvae", {"num_auxiliary": 8, "density_kwargs": {"latent_dims": (4, 4)}}),
-}
-BF16 = ", bf16"
-"""Ends the names of agents whose native update multiplies in bfloat16."""
-PPO_CVAE = "vaerl cvae, 32 codes"
-PPO_DENSITIES: dict[str, tuple[str, dict[str, Any]]] = {
-    GAUSSIAN: ("gaussian", {}),
-    PPO_CVAE: ("cvae", {"num_codes": 32}),
-}
-PPO_STEPS = 512
-"""Environment steps of a rollout of PPO."""
-START = 300
-"""Environment steps before updates begin, here and in every rival."""
 
 
 def sac(device: str) -> Group:
     """Whole `learn()` with default networks, batches of 256, one update a step."""
     options: dict[str, Any] = {"buffer_size": 10_000, "learning_starts": START}
-    agents, missing = _off_policy(device, **options)
-    agents |= _in_bfloat16(device, **options)
+    agents, missing = off_policy(device, **options)
+    agents |= in_bfloat16(device, **options)
     steps = 25
     for agent in agents.values():
         agent.learn(START + steps)
@@ -62,12 +59,11 @@ def sac(device: str) -> Group:
 
 def update(device: str) -> Group:
     """The update alone: `train()` on a full buffer, without environment; ours also in torch."""
-    options = {"buffer_size": 2_000, "learning_starts": START}
-    agents, missing = _off_policy(device, sbx=False, **options)
-    agents |= _in_bfloat16(device, **options)
+    options: dict[str, Any] = {"buffer_size": 2_000, "learning_starts": START}
+    agents, missing = off_policy(device, sbx=False, **options)
+    agents |= in_bfloat16(device, **options)
     agents |= {
-        f"{name}, torch": make_sac(device, name, native=False, **options)
-        for name in (GAUSSIAN, CVAE)
+        name + TORCH: make_sac(device, name, native=False, **options) for name in (GAUSSIAN, CVAE)
     }
 
     def train(agent: Any) -> None:
@@ -76,27 +72,27 @@ def update(device: str) -> Group:
         agent.train(10, batch_size=256)
 
     cases = [Case(name, partial(train, agent), 10) for name, agent in agents.items()]
-    goals = [Goal(name, 1.2, f"{name}, torch") for name in (GAUSSIAN, CVAE)]
+    goals = [Goal(name, 1.2, name + TORCH) for name in (GAUSSIAN, CVAE)]
     if device != "cpu":
         goals = [Goal(CVAE, 5.0, SB3)]
     return Group("update", "SAC, train() alone", "update", cases, goals, missing)
 
 
 def critics(device: str) -> Group:
-    """The update of a Gaussian by critic, in float32 and in bfloat16."""
-    agents, options = {}, {"buffer_size": 1_000, "learning_starts": START}
-    for name in ("sac", "crossq", "xqc", "flash", "simba"):
-        for precision, ending in (("float32", ""), ("bf16", BF16)):
-            made = make_sac(device, GAUSSIAN, critic=name, matmul_precision=precision, **options)
-            agents[name + ending] = made.learn(START + 1)
-    cases = [Case(name, partial(made.train, 10, 256), 10) for name, made in agents.items()]
-    goals = [Goal(name + BF16, 1.2, name) for name in ("crossq", "xqc", "flash")]
+    """The update of a Gaussian by critic."""
+    agents = by_critic(device, buffer_size=1_000, learning_starts=START)
+    cases = [
+        Case(name, partial(made.learn(START + 1).train, 12, 256), 12)
+        for name, made in agents.items()
+    ]
+    goals = [Goal(name, 1.2, name + TORCH) for name in ("crossq", "simba")]
+    goals += [Goal(name + BF16, 1.2, name) for name in ("crossq", "xqc", "flash", "simba")]
     return Group("critics", "SAC, train() by critic", "update", cases, goals)
 
 
 def acting(rows: int, deterministic: bool, device: str) -> Group:
     """`predict` on a batch of observations."""
-    agents, missing = _off_policy(device, sbx=False, buffer_size=10)
+    agents, missing = off_policy(device, sbx=False, buffer_size=10)
     rng = np.random.default_rng(0)
     obs = rng.normal(size=(rows, *agents[SB3].observation_space.shape))
 
@@ -135,24 +131,6 @@ def _learning(agents: Mapping[str, Any], steps: int) -> list[Case]:
         Case(name, partial(agent.learn, steps, reset_num_timesteps=False), steps)
         for name, agent in agents.items()
     ]
-
-
-def make_sac(device: str, name: str = CVAE, env: Any = TASK, **options: Any) -> Any:
-    """The SAC agent of ours that `DENSITIES` names."""
-    from vaerl.agents import SAC
-
-    density, policy_kwargs = DENSITIES[name]
-    return SAC(density, env, policy_kwargs=dict(policy_kwargs), seed=0, device=device, **options)
-
-
-def make_ppo(device: str, name: str = PPO_CVAE) -> Any:
-    """The PPO agent of ours that `PPO_DENSITIES` names."""
-    from vaerl.agents import PPO
-
-    density, policy_kwargs = PPO_DENSITIES[name]
-    return PPO(
-        density, TASK, n_steps=PPO_STEPS, seed=0, device=device, policy_kwargs=dict(policy_kwargs)
-    )
 
 
 def fitting(device: str) -> Group:
@@ -283,7 +261,7 @@ def storage(device: str) -> Group:
     """A SAC agent with 10,000 transitions on disk: SB3's zip and pickle, our checkpoint."""
     from vaerl.checkpoint import save_checkpoint
 
-    agents, _ = _off_policy(device, sbx=False, buffer_size=10_000, learning_starts=START)
+    agents, _ = off_policy(device, sbx=False, buffer_size=10_000, learning_starts=START)
     theirs, ours = agents[SB3], agents[CVAE]
     for agent in (theirs, ours):
         agent.learn(START + 1)
@@ -346,44 +324,3 @@ GROUPS: dict[str, Callable[[str], Group]] = {
     "imports": imports,
 }
 """Name → function that builds the group on a device."""
-
-
-def _off_policy(
-    device: str, sbx: bool = True, **options: Any
-) -> tuple[dict[str, Any], dict[str, str]]:
-    """SAC of stable-baselines3, of SBX where it is wanted and installed, and ours, by name.
-
-    Then what is missing, and why. Without SBX they share one environment, which is not what is
-    measured then.
-    """
-    from stable_baselines3 import SAC as SB3SAC
-
-    env: Any = TASK if sbx else gymnasium.make(TASK)
-    agents: dict[str, Any] = {SB3: SB3SAC("MlpPolicy", env, seed=0, device=device, **options)}
-    missing: dict[str, str] = {}
-    if sbx:
-        try:
-            agents[SBX] = _sbx_sac(device)("MlpPolicy", TASK, seed=0, **options)
-        except ImportError as error:
-            missing[SBX] = str(error)
-    agents |= {name: make_sac(device, name, env, **options) for name in DENSITIES}
-    return agents, missing
-
-
-def _in_bfloat16(device: str, **options: Any) -> dict[str, Any]:
-    """Ours with products in bfloat16, where they can be."""
-    options["matmul_precision"] = "bf16"
-    return {name + BF16: make_sac(device, name, **options) for name in (GAUSSIAN, CVAE)}
-
-
-def _sbx_sac(device: str) -> Any:
-    """SBX's class; ImportError where it is not installed or would work on another device."""
-    try:
-        import jax
-        from sbx import SAC
-    except ImportError as error:
-        raise ImportError(f"{error}; pip install 'vaerl[bench]'") from error
-    found, wanted = jax.default_backend(), "cpu" if device == "cpu" else "gpu"
-    if found != wanted:
-        raise ImportError(f"jax would run it on {found}, not on {wanted}")
-    return SAC

@@ -12,7 +12,8 @@ import torch
 
 from vaerl.densities.options import check_positive
 from vaerl.disk import files, jsonio
-from vaerl.lab.bench.groups import GROUPS, make_ppo, make_sac
+from vaerl.lab.bench.groups import GROUPS
+from vaerl.lab.bench.rivals import make_ppo, make_sac
 from vaerl.lab.bench.timing import Result, check_device, device_clock, measure
 from vaerl.lab.console import print_table, training_bar
 from vaerl.names import check_name
