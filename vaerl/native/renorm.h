@@ -36,7 +36,7 @@ struct RenormCritic {
         Places places{s.critics, number}, moments{s.critics, number};
         for (int l = 0, in = s.states + s.actions; l <= depth; l++) {
             const int out = l < depth ? s.critic[l] : 1;
-            norm[l] = Norm{.size = in};
+            norm[l] = Norm{}, norm[l].size = in;
             norm[l].scale = places.take(in), norm[l].shift = places.take(in);
             norm[l].mean = moments.take(in), norm[l].variance = moments.take(in);
             layer[l] = Layer::of(places, in, out, ld, s.half);
