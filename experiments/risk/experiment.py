@@ -222,5 +222,5 @@ def _task(name: str, debug: bool) -> Task:
 
 def _settings(task: str, way: str, model: str, debug: bool) -> dict[str, Any]:
     """What a cell's numbers depend on beside its names."""
-    own = _task(task, debug).as_data()
+    own = _task(task, debug).as_data(way)
     return {**own, "model": None if model == TRUTH else plain(vars(MODELS[model]))}

@@ -61,11 +61,15 @@ class Task:
         actions = BoxActions(space.low.tolist(), space.high.tolist(), std=1.0)
         return make_planner("icem", actions, objective=objective, alpha=alpha, **self.planning)
 
-    def as_data(self) -> dict[str, Any]:
-        """Settings that determine results."""
-        aside = ("make_env", "transitions", "law", "digits")
+    def as_data(self, way: str) -> dict[str, Any]:
+        """Settings that determine the results of "mpc" or "mbpo"."""
+        others = {
+            "mpc": ("tested", "real_steps", "agent"),
+            "mbpo": ("budget", "planning", "episodes", "test_rows"),
+        }
+        aside = ("make_env", "transitions", "law", "digits", *others[way])
         kept = {name: value for name, value in vars(self).items() if name not in aside}
-        return plain({**kept, "budget": asdict(self.budget)})
+        return plain({k: asdict(v) if k == "budget" else v for k, v in kept.items()})
 
 
 def treated(env: HIVTreatmentEnv, count: int, rng: np.random.Generator) -> Transitions:
@@ -116,7 +120,7 @@ TASKS: Mapping[str, Task] = MappingProxyType(
             steps=20,
             episodes=20,
             tested=500,
-            real_steps=2000,
+            real_steps=6000,
             agent={**_AGENT, "gamma": 1.0},
         ),
         "hiv": Task(
@@ -129,7 +133,7 @@ TASKS: Mapping[str, Task] = MappingProxyType(
             steps=STEPS,
             episodes=10,
             tested=50,
-            real_steps=1500,
+            real_steps=6000,
             agent=_AGENT,
         ),
     }
