@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from vaerl.disk import files
+from vaerl.experiments.returns.rows import GAUSSIAN
 from vaerl.lab.experiment import Results
 from vaerl.lab.stats import ENOUGH, middle, middle_and_interval
 from vaerl.report.curve_figures import Curve, draw_curves
@@ -95,33 +97,52 @@ def _at(own: Sequence[Mapping[str, Any]], step: int) -> str:
 
 
 def draw(results: Results, out: Path) -> Path:
-    """Draw the judged returns, a panel for each environment, into out/figures/returns.png, and
-    write them to curves.csv beside it."""
+    """Draw the judged returns into out/figures/returns.png; curves.csv beside it holds them."""
     folder = files.make_directory(out / "figures")
     files.write_text(folder / "curves.csv", curves(results))
-    panels: dict[str, list[Curve]] = {}
-    for r in results:
-        steps, returns = np.array(r.data["judged"], dtype=float).reshape(-1, 2).T
-        label = f"{r.cell['row']} {r.cell['density']}"
-        curve = Curve(label, "", f"seed {r.cell['seed']}", steps, returns)
-        panels.setdefault(str(r.cell["env"]), []).append(curve)
-    labels = sorted({curve.agent for members in panels.values() for curve in members})
+    panels = panels_of(results)
+    rows = sorted({curve.agent for members in panels.values() for curve in members})
     with figure_style():
         columns = min(len(panels), PANELS)
-        rows = -(-len(panels) // columns)
-        figure = new_figure(5.0 * columns, 3.6 * rows + 0.6)
-        axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+        lines = -(-len(panels) // columns)
+        figure = new_figure(5.0 * columns, 4.2 * lines)
+        axes = list(figure.subplots(lines, columns, squeeze=False).flat)
         for ax in axes[len(panels) :]:
             ax.remove()
-        signs: dict[str, Any] = {}
-        for ax, (env, members) in zip(axes, panels.items(), strict=False):
+        for ax, (title, members) in zip(axes, panels.items(), strict=False):
             ylabel = "return of the best action"
             draw_curves(
-                ax, members, ylabel=ylabel, title=env, summary=middle_and_interval, agents=labels
+                ax, members, ylabel=ylabel, title=title, summary=middle_and_interval, agents=rows
             )
-            signs |= dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
-        figure.legend(signs.values(), signs, loc="outside lower left", ncols=2 * columns)
+            ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, fontsize="small")
     return save_png(figure, folder / "returns.png")
+
+
+def panels_of(results: Results) -> dict[str, list[Curve]]:
+    """Curves by the title of their panel.
+
+    Of each environment the rows with a Gaussian, then of each row its densities. Panels of a single
+    row or density are left out, unless there are no others.
+    """
+    own: dict[str, list[tuple[str, str, Curve]]] = {}
+    for r in results:
+        cell, (steps, returns) = r.cell, np.array(r.data["judged"], dtype=float).reshape(-1, 2).T
+        curve = Curve(cell["row"], "", f"seed {cell['seed']}", steps, returns)
+        own.setdefault(str(cell["env"]), []).append((cell["row"], cell["density"], curve))
+    compared: dict[str, list[Curve]] = {}
+    alone: dict[str, list[Curve]] = {}
+    for env, curves in own.items():
+        rows = [curve for _, density, curve in curves if density == GAUSSIAN]
+        if rows:
+            several = len({curve.agent for curve in rows}) > 1
+            (compared if several else alone)[f"{env}, Gaussian policy"] = rows
+        for row in sorted({row for row, density, _ in curves if density != GAUSSIAN}):
+            densities = [(name, curve) for other, name, curve in curves if other == row]
+            several = len({name for name, _ in densities}) > 1
+            (compared if several else alone)[f"{env}, {row}"] = [
+                replace(curve, agent="", density=name) for name, curve in densities
+            ]
+    return compared or alone
 
 
 def curves(results: Results) -> str:

@@ -15,7 +15,7 @@ from matplotlib.image import imread
 from vaerl.agents.tuned import tuned
 from vaerl.experiments.returns.experiment import make_cell, measure, run
 from vaerl.experiments.returns.rows import ROWS
-from vaerl.experiments.returns.table import assemble
+from vaerl.experiments.returns.table import assemble, panels_of
 from vaerl.lab.cells import Desk, Result
 
 
@@ -129,3 +129,24 @@ def test_a_long_run_counts_at_earlier_steps() -> None:
     ends = ["100 (1)", "100 (1)", "1.0", "1.00"]
     expected = ["100,000", "2", "20 ± 0", "30 ± 0", "50 ± 0", *ends]
     assert row[3:] == expected
+
+
+def test_panels_compare_rows_and_densities() -> None:
+    """Rows with a Gaussian, densities of a row; panels of one line only if there are no others."""
+
+    def result(env: str, row: str, density: str) -> Result:
+        cell = make_cell(env, row, density, 0, 20_000)
+        return Result(Path(cell.name), cell.as_data(), {"judged": [[10_000, 1.0], [20_000, 2.0]]})
+
+    alone = result("Swimmer-v5", "switches", "gaussian")
+    found = panels_of([
+        alone,
+        result("Hopper-v5", "sac", "gaussian"),
+        result("Hopper-v5", "switches", "gaussian"),
+        result("Hopper-v5", "switches", "cvae"),
+    ])  # fmt: skip
+    assert {title: [(c.agent, c.density) for c in panel] for title, panel in found.items()} == {
+        "Hopper-v5, Gaussian policy": [("sac", ""), ("switches", "")],
+        "Hopper-v5, switches": [("", "gaussian"), ("", "cvae")],
+    }
+    assert list(panels_of([alone])) == ["Swimmer-v5, Gaussian policy"]
