@@ -167,16 +167,21 @@ class _CheckGradients:
     def __call__(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
         if (biases := self._biases.get(optimizer)) is None:
             groups = optimizer.param_groups
-            biases = [p for group in groups for p in group["params"] if p.ndim == 1]
+            biases = [p for group in groups for p in group["params"] if _is_bias(p)]
             self._biases[optimizer] = biases
         _check_gradients(biases, self.names)
+
+
+def _is_bias(parameter: Any) -> bool:
+    """Of one layer, or of layers of several critics side by side ``(N, 1, F)``."""
+    return parameter.ndim == 1 or (parameter.ndim == 3 and parameter.shape[1] == 1)
 
 
 def _check_gradients(members: list[Any], names: dict[int, str]) -> None:
     gradients = [gradient for p in members if (gradient := p.grad) is not None]
     if not gradients or gradients[0].device.type != "cpu":  # a GPU would have to be waited for
         return
-    if math.isfinite(torch.cat(gradients).sum().item()):
+    if math.isfinite(torch.cat([gradient.flatten() for gradient in gradients]).sum().item()):
         return
     for parameter in members:
         if parameter.grad is not None and not bool(torch.isfinite(parameter.grad).all()):

@@ -92,9 +92,10 @@ class SAC(Improver, DensityAgent, Collects, SB3SAC):
         policy_delay: updates of the critics for one of actor and temperature.
         native: use the native update where it is built and covers the agent (`vaerl.native`).
         matmul_precision: "float32", or "bf16" for products in bfloat16, in less time, on a
-            processor with AVX512-BF16: in the native update, with sums in float32, and in wide
-            layers of critics made of parts, whose outputs are rounded too. Elsewhere it has no
-            effect, and the log says so. Weights and optimisers stay float32.
+            processor with AVX512-BF16: in the native update, with sums in float32, and where
+            critics made of parts go through torch, in their wide layers, whose outputs are rounded
+            too. Elsewhere it has no effect, and the log says so. Weights and optimisers stay
+            float32.
         relative_entropy: measure the entropy that the critic is paid for against the uniform law
             over the box, H(π) − X log 2 <= 0 nats, instead of absolutely. Where episodes end at a
             goal, positive entropies pay for staying away from it (Yu, Zhang & Xu 2022).

@@ -172,6 +172,61 @@ def test_a_loss_that_is_not_finite_stops_it_before_a_step() -> None:
     assert all(torch.equal(v, before[k]) for k, v in made.critic.state_dict().items())
 
 
+def test_a_gradient_of_a_norm_that_is_not_finite_is_named() -> None:
+    """Of critics made of parts, whose layers lie side by side."""
+    made = agent("simba")
+    batch = made.replay_buffer.sample(made.batch_size)
+    made._update(batch)
+    norm, head = made.critic.net[-2:]
+    with torch.no_grad():  # 0 in front of the head, and 1e36 in it
+        norm.scale.zero_()
+        norm.shift.zero_()
+        head.weight.fill_(1e36)
+    with named(made), pytest.raises(NotFinite, match=r"gradient of policy\.critic\.net"):
+        made._update(batch._replace(rewards=batch.rewards + 1e8))
+    assert not norm.scale.any()
+
+
+@pytest.mark.parametrize(("form", "critic"), [("gaussian", "sac"), ("simba, odd sizes", "simba")])
+def test_targets_of_another_form_are_left_to_torch(form: str, critic: str) -> None:
+    """The critic itself where it should have a target, and networks of other widths."""
+    made = agent(form)
+    made.policy.critic_target = made.policy.critic
+    made._create_aliases()
+    assert_left_to_torch(made, "a target network that is missing")
+    made = agent(form)
+    narrow = SAC("gaussian", TinyEnv(), critic=critic, policy_kwargs={"net_arch": [8, 8]})
+    made.policy.critic_target = narrow.critic
+    made._create_aliases()
+    made._native.prepare(made, made.batch_size, "")
+    assert made._native._plan is None and "of another form" in made._native._said
+
+
+def test_shared_layers_are_left_to_torch() -> None:
+    """Which train there as they are."""
+    made = agent("crossq", policy_kwargs={"net_arch": {"pi": [8], "qf": [16, 16]}})
+    made.critic.net[6] = made.critic.net[3]
+    made.critic.optimizer = torch.optim.Adam(made.critic.parameters())
+    assert_left_to_torch(made, "shared parameters")
+
+
+def test_statistics_that_are_replaced_are_the_ones_that_move() -> None:
+    """Running means and variances that another module brings."""
+    made = agent("crossq")
+    batch = made.replay_buffer.sample(made.batch_size)
+    made._update(batch)
+    layer = made.critic.net[0]
+    layer.running_mean = torch.zeros_like(layer.running_mean)
+    made._update(batch)
+    assert bool(layer.running_mean.any()) and made._native._plan is not None
+
+
+def assert_left_to_torch(made: SAC, reason: str) -> None:
+    """An update works, and the log names the reason."""
+    made._update(made.replay_buffer.sample(made.batch_size))
+    assert made._native._plan is None and reason in made._native._said
+
+
 def test_a_gradient_that_is_not_finite_is_named() -> None:
     """Where the loss is finite and its gradient overflows: torch's error, before the step."""
     made = agent("gaussian")

@@ -27,7 +27,6 @@ class Covered(NamedTuple):
     """Some critics as the library sees them."""
 
     kind: int
-
     groups: Groups
     """Their tensors in its order."""
     number: int
@@ -36,6 +35,11 @@ class Covered(NamedTuple):
     """Of hidden layers, or of residual blocks."""
     norms: list[Any] = []  # noqa: RUF012
     """Layers whose running statistics move with an update."""
+
+    @property
+    def shape(self) -> tuple[int, int, list[int]]:
+        """What a target has in common with its critics."""
+        return self.kind, self.number, self.widths
 
     @property
     def statistics(self) -> Groups:
@@ -82,32 +86,34 @@ def _plain(critic: Any) -> Covered:
 
 
 def _with_norms(critic: Any) -> Covered:
-    layers, groups = list(critic.net), [[p] for p in critic.net.parameters()]
+    layers, leaves = list(critic.net), list(critic.net)
     if critic.waves.numel():
         raise _uncovered(critic)
     if critic.parts == CRITICS["simba"]:
         blocks: list[Any] = layers[1:-2]
-        if not blocks:
-            raise Uncovered("critics without a residual block")
         _check_types(critic, layers, [Linears, *[Residuals] * len(blocks), LayerNorms, Linears])
         for block in blocks:
             _check_types(critic, block, [LayerNorms, Linears, Activations, Linears])
+        kind, norms = RESIDUAL, []
         widths = [block[0].scale.shape[2] for block in blocks]
-        found = Covered(RESIDUAL, groups, critic.n_critics, widths)
+        leaves = [layers[0], *(layer for block in blocks for layer in block), *layers[-2:]]
     elif critic.parts == CRITICS["crossq"]:
         depth = len(layers) // 3
         unit = [BatchRenorms, Linears, Activations]
         _check_types(critic, layers, [*unit * depth, BatchRenorms, Linears])
+        kind, norms = RENORM, layers[::3]
         widths = [layer.weight.shape[1] for layer in layers[1:-1:3]]
-        found = Covered(RENORM, groups, critic.n_critics, widths, layers[::3])
+        if len({int(norm.steps) for norm in norms}) > 1:
+            raise Uncovered("batch normalisations that have seen different numbers of batches")
     else:
         raise _uncovered(critic)
-    if len(found.widths) > MAX_DEPTH:
+    if len(widths) > MAX_DEPTH:
         raise Uncovered(f"critics of more than {MAX_DEPTH} layers or blocks")
     activations = [layer for layer in critic.net.modules() if type(layer) is Activations]
     if any(type(layer.function) is not nn.ReLU for layer in activations):
         raise Uncovered("activations of the critic other than ReLU")
-    return found
+    groups = [[p] for layer in leaves for p in layer.parameters()]  # shared ones come twice
+    return Covered(kind, groups, critic.n_critics, widths, norms)
 
 
 def _check_types(critic: Any, layers: Any, wanted: list[type[nn.Module]]) -> None:

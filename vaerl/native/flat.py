@@ -22,6 +22,11 @@ class FlatStruct(ctypes.Structure):
     )
 
 
+def flat_size(groups: Groups) -> int:
+    """Floats in the flat memory of these tensors."""
+    return sum(-(-sum(tensor.numel() for tensor in group) // 16) * 16 for group in groups)
+
+
 class Flat:
     """Flat memory of tensors, whose `data` it replaces by views.
 
@@ -96,6 +101,11 @@ class Flat:
         ):
             return False
         return self._places_of_moments() == self._moments
+
+    def holds(self, groups: Groups) -> bool:
+        """Whether these are its tensors."""
+        tensors = [tensor for group in groups for tensor in group]
+        return list(map(id, tensors)) == list(map(id, self.tensors))
 
     def release(self) -> None:
         """Give all tensors and the optimizer's state memory of their own again."""

@@ -9,6 +9,7 @@
 
 struct RenormCritic {
     static constexpr bool SHARES_PASS = true;
+    // As in vaerl/policies/critic_layers.py.
     static constexpr float EPS = 1e-3f, MOMENTUM = 0.01f, R_MAX = 3, D_MAX = 5, LEAST = 1e-12f;
 
     // x̂ = (x − centre) / width of each feature, then scale and shift. In the pair of a batch, with
@@ -198,7 +199,7 @@ struct RenormCritic {
             ratio = std::clamp(std::sqrt(v + EPS) / spread, 1 / R_MAX, R_MAX);
             d = std::clamp((mean - old) / spread, -D_MAX, D_MAX);
         }
-        n.inverse[r] = 1 / std::sqrt(v / (ratio * ratio) + EPS);
+        n.inverse[r] = 1 / std::sqrt(v / (ratio * ratio) + EPS) + v * 0;  // NaN where v overflows
         n.offset[r] = d * deviation / ratio;
         n.turn[r] = v > LEAST ? d / (2 * ratio * deviation) : 0;
         n.stretch[r] = n.inverse[r] / (2 * ratio * ratio);

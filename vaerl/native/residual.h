@@ -122,6 +122,7 @@ struct ResidualCritic {
             }
             for (int lane = 0; lane < LANES; lane++)
                 inverse[lane] = 1 / std::sqrt(squares[lane] / width + 1e-5f);
+            inverse += squares * 0.0f;  // NaN where they overflow
             store(of.inverse + c, inverse);
             for (int r = 0; r < width; r++) {
                 V scaled = (load(x + (int64_t)r * ld + c) - mean) * inverse;

@@ -265,11 +265,11 @@ struct Update {
         aim(w);
         for (int i = w; i < spec.critics; i += threads) regress(i, w);
         meet();
-        if (!std::isfinite(critic_loss[0] + critic_loss[1])) return NOTHING;
+        if (!std::isfinite((float)(critic_loss[0] + critic_loss[1]))) return NOTHING;
         if (!call.critic.finite_gradient()) return NOTHING;
         for (int i = w; i < spec.critics; i += threads) step(i, w);
         meet();
-        if (!call.follow || !std::isfinite(actor_loss())) return CRITICS;
+        if (!call.follow || !std::isfinite((float)actor_loss())) return CRITICS;
         for (int i = w; i < spec.critics; i += threads) slope(i, w);
         meet();
         improve(w);

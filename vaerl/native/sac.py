@@ -22,8 +22,8 @@ from vaerl.native.covered import (
     check_tensors,
     layers_of,
 )
-from vaerl.native.critics import critics_of
-from vaerl.native.flat import Flat, FlatStruct
+from vaerl.native.critics import RENORM, critics_of
+from vaerl.native.flat import Flat, FlatStruct, flat_size
 from vaerl.native.library import BF16, Missing, address, field, fields, load
 from vaerl.native.update import NativeUpdate
 
@@ -132,7 +132,10 @@ class Plan:
         networks = tuple(dict.fromkeys(self._agent[:3]))  # without a target, two
         kernel, trunk, self._normalizer = _actor(actor, rows)
         critics, *targets = (critics_of(each, self._normalizer) for each in networks[1:])
+        if [target.shape for target in targets] != [critics.shape] * (critics.kind != RENORM):
+            raise Uncovered("a target network that is missing, or of another form than the critic")
         check_tensors([p for network in networks for p in network.parameters()])
+        check_tensors([p for each in (critics, *targets) for group in each.groups for p in group])
         learned = agent.ent_coef_optimizer is not None
         below = [[p] for layer in trunk for p in (layer.weight, layer.bias)]
         own = [*below, kernel.weights, kernel.biases, kernel.network]
@@ -162,6 +165,8 @@ class Plan:
             getattr(self.spec, name)[: len(widths)] = widths
         sizes = (ctypes.c_int64 * 4)()
         self._library.vaerl_sac_sizes(ctypes.byref(self.spec), sizes)
+        if [flat_size(each) for each in (own, critics.groups, critics.statistics)] != sizes[1:]:
+            raise Uncovered("layers of other sizes")
 
         self.actor = Flat(own, actor.optimizer)
         self.critic = Flat(critics.groups, critic.optimizer)
@@ -170,8 +175,6 @@ class Plan:
         self.temperature: Flat | None = None
         if learned:
             self.temperature = Flat([[agent.log_ent_coef]], agent.ent_coef_optimizer)
-        found = [self.actor.size, self.critic.size, self._statistics.size]
-        assert found == list(sizes[1:]), (found, list(sizes))
         self._kernel, self._work = kernel, _floats(sizes[0])
         self._noise = [self._noise_memory(self.spec) for _ in range(2)]
         self._noise_addresses = _addresses(self._noise)
@@ -194,6 +197,7 @@ class Plan:
             and self._setting(agent) == self._made_for
             and all(a is b for a, b in zip(_parts(agent), self._agent, strict=True))
             and all(flat.intact for flat in self._flats())
+            and self._statistics.holds(self._critics.statistics)
             and bool(self._untouched)
         )
 

@@ -83,13 +83,13 @@ def in_bfloat16(device: str, **options: Any) -> dict[str, Any]:
     return {name + BF16: make_sac(device, name, **options) for name in (GAUSSIAN, CVAE)}
 
 
-def by_critic(device: str, **options: Any) -> dict[str, Any]:
-    """SAC with a Gaussian and each critic, at the widths of `vaerl experiment returns`.
+def by_critic(device: str, **options: Any) -> tuple[dict[str, Any], dict[str, str]]:
+    """SAC with a Gaussian and each critic, at the widths of `vaerl experiment returns`; then what
+    is missing, and why.
 
     Stable-Baselines3's SAC and sb3-contrib's CrossQ come first; ours in float32, in bfloat16, and
     those with an update of their own in the native library in torch as well.
     """
-    from sb3_contrib import CrossQ
     from stable_baselines3 import SAC as SB3SAC
 
     widths = {"sac": [256] * 2, "crossq": [256] * 2, "xqc": [256] * 4} | {
@@ -99,10 +99,15 @@ def by_critic(device: str, **options: Any) -> dict[str, Any]:
         "": {}, BF16: {"matmul_precision": "bf16"}, TORCH: {"native": False}
     }  # fmt: skip
     theirs = {"seed": 0, "device": device, **options}
-    agents: dict[str, Any] = {
-        SB3: SB3SAC("MlpPolicy", TASK, **theirs),
-        CROSSQ: CrossQ("MlpPolicy", TASK, policy_kwargs={"net_arch": [256] * 2}, **theirs),
-    }
+    agents: dict[str, Any] = {SB3: SB3SAC("MlpPolicy", TASK, **theirs)}
+    missing: dict[str, str] = {}
+    try:
+        from sb3_contrib import CrossQ
+    except ImportError as error:
+        missing[CROSSQ] = f"{error}; pip install 'vaerl[contrib]'"
+    else:
+        given = {"policy_kwargs": {"net_arch": widths["crossq"]}, **theirs}
+        agents[CROSSQ] = CrossQ("MlpPolicy", TASK, **given)
     for name, width in widths.items():
         given = {**options, "width": width, "critic": name}
         if name == "crossq":
@@ -110,7 +115,7 @@ def by_critic(device: str, **options: Any) -> dict[str, Any]:
         for ending, form in forms.items():
             if ending != TORCH or name in ("crossq", "simba"):
                 agents[name + ending] = make_sac(device, GAUSSIAN, **given, **form)
-    return agents
+    return agents, missing
 
 
 def _sbx_sac(device: str) -> Any:

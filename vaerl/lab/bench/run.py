@@ -39,7 +39,7 @@ def bench(
     progress: bool = True,
     device: str = "cpu",
 ) -> list[str]:
-    """Measure the speed of vaerl, Stable-Baselines3 and SBX side by side.
+    """Measure the speed of vaerl, Stable-Baselines3, sb3-contrib and SBX side by side.
 
     Args:
         out: folder of bench.json (default: runs/bench); its other groups stay.
