@@ -103,8 +103,9 @@ def run(
     models: list[str] | None = None,
     seeds: list[int] | None = None,
     jobs: int = 1,
+    table: bool = False,
 ) -> Path:
-    """Compute the missing cells and print the table of those asked for.
+    """Compute the missing cells and print the table of all that are finished.
 
     Args:
         out: folder of the results; finished cells found there are reused.
@@ -114,11 +115,15 @@ def run(
         models: truth, gaussian-x5, mixture, cvae, cvae-x5; all by default.
         seeds: 0 to 4 by default ("debug": 0).
         jobs: processes, each with one thread.
+        table: compute nothing, only make the table again.
     """
-    cells = make_cells(preset, tasks, ways, models, seeds)
-    options = {"preset": preset, "tasks": tasks, "ways": ways, "models": models, "seeds": seeds}
-    command = command_line("risk", run, options)
-    return Experiment(measure, assemble).run(cells, Path(out), command=command, jobs=jobs)
+    return Experiment(measure, assemble).run(
+        make_cells(preset, tasks, ways, models, seeds),
+        Path(out),
+        jobs=jobs,
+        only_table=table,
+        others=lambda cell: cell["preset"] == preset,
+    )
 
 
 def measure(cell: Run, desk: Desk) -> Measured:
@@ -182,6 +187,7 @@ def assemble(results: Results) -> dict[str, Any]:
                 interval([float(values.mean()) for values in returns], digits),
                 interval([float(cvar(values, ALPHA)) for values in returns], digits),
                 interval(scores, 3) if scores else None,
+                f"{len(own)}",
                 f"{sum(map(len, returns))}",
                 round(float(np.mean([data["cpu_seconds"] for data in own]))),
             ]
@@ -203,12 +209,37 @@ def assemble(results: Results) -> dict[str, Any]:
             "return",
             "CVaR_.1",
             "NLL",
+            "seeds",
             "episodes",
             "CPU s",
         ],
         "rows": rows,
-        "settings": plain({r.cell["task"]: r.cell["settings"] for r in results}),
+        "command": commands(results),
+        "settings": plain(
+            {
+                f"{r.cell['task']}, {r.cell['way']}": {
+                    name: value for name, value in r.cell["settings"].items() if name != "model"
+                }
+                for r in results
+            }
+        ),
     }
+
+
+def commands(results: Results) -> str:
+    """The commands that compute these cells, a line for each."""
+    seeds: dict[tuple[str, str, str, str], list[int]] = {}
+    for r in results:
+        key = tuple(r.cell[name] for name in ("preset", "task", "way", "model"))
+        seeds.setdefault(key, []).append(r.cell["seed"])
+    models: dict[tuple[str, str, str, tuple[int, ...]], list[str]] = {}
+    for (preset, task, way, model), own in seeds.items():
+        models.setdefault((preset, task, way, tuple(sorted(own))), []).append(model)
+    options = (
+        {"preset": preset, "tasks": [task], "ways": [way], "models": names, "seeds": [*own]}
+        for (preset, task, way, own), names in models.items()
+    )
+    return "\n".join(command_line("risk", run, given) for given in options)
 
 
 def _place(key: tuple[str, str, str, str]) -> tuple[int, ...]:

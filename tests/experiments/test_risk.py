@@ -26,7 +26,15 @@ def test_debug_preset_runs_whole(tmp_path: Path) -> None:
     assert {key for key in names if key[1] == "mpc"} - scored == {
         ("hiv", "mpc", objective, "truth") for objective in ("mean", "cvar")
     }
-    assert record["command"] == "vaerl experiment risk --preset debug"
+    assert record["command"].splitlines() == [
+        f"vaerl experiment risk --preset debug --tasks {task} --ways {way} --models {models} "
+        "--seeds 0"
+        for task in ("currency", "hiv")
+        for way, models in (("mpc", "truth,gaussian-x5,cvae"), ("mbpo", "gaussian-x5,cvae"))
+    ]
+    before = record["rows"]
+    again = json.loads(run(tmp_path, preset="debug", table=True).read_text())
+    assert sorted(again["rows"]) == sorted(before)
 
 
 def test_in_the_truth_the_worst_tenth_sells_and_the_mean_waits() -> None:
