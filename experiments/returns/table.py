@@ -101,7 +101,6 @@ def draw(results: Results, out: Path) -> Path:
     folder = files.make_directory(out / "figures")
     files.write_text(folder / "curves.csv", curves(results))
     panels = panels_of(results)
-    rows = sorted({curve.agent for members in panels.values() for curve in members})
     with figure_style():
         columns = min(len(panels), PANELS)
         lines = -(-len(panels) // columns)
@@ -111,9 +110,7 @@ def draw(results: Results, out: Path) -> Path:
             ax.remove()
         for ax, (title, members) in zip(axes, panels.items(), strict=False):
             ylabel = "return of the best action"
-            draw_curves(
-                ax, members, ylabel=ylabel, title=title, summary=middle_and_interval, agents=rows
-            )
+            draw_curves(ax, members, ylabel=ylabel, title=title, summary=middle_and_interval)
             ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, fontsize="small")
     return save_png(figure, folder / "returns.png")
 

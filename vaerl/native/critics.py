@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from stable_baselines3.common.policies import ContinuousCritic
@@ -33,7 +34,7 @@ class Covered(NamedTuple):
     """Of critics."""
     widths: list[int]
     """Of hidden layers, or of residual blocks."""
-    norms: list[Any] = []  # noqa: RUF012
+    norms: Sequence[Any] = ()
     """Layers whose running statistics move with an update."""
 
     @property

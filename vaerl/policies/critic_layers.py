@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-# What these constants and EXPANSION are stands in vaerl/native/renorm.h and residual.h as well.
+# vaerl/native/renorm.h and residual.h hold copies of these constants and of EXPANSION.
 MOMENTUM, EPS = 0.01, 1e-3
 RENORM_AFTER, R_MAX, D_MAX, LEAST = 100_000, 3.0, 5.0, 1e-12
 WIDE = 64

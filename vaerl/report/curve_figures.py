@@ -138,11 +138,8 @@ def draw_curves(
     ylabel: str,
     title: str = "",
     summary: Summary = mean_and_interval,
-    agents: Sequence[str] = (),
 ) -> None:
     """Draw curves of one quantity into `ax`, grouped by agent and density.
-
-    With the `agents` of several panels each has its colour in all of them.
 
     Raises ValueError without a curve.
     """
@@ -152,8 +149,7 @@ def draw_curves(
     for curve in curves:
         groups.setdefault((curve.agent, curve.density), []).append(curve)
     for place, (agent, density) in enumerate(sorted(groups, key=_group_rank)):
-        number = agents.index(agent) if agents else place
-        _draw_group(ax, agent, density, groups[agent, density], number, summary)
+        _draw_group(ax, agent, density, groups[agent, density], place, summary)
     _limit_to_data(ax, curves)
     ax.grid(axis="y")
     ax.set_xlabel("environment steps")
