@@ -36,6 +36,11 @@ UNCOVERED: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         {},
         {"critic": "simba", "critic_options": {"last_norm": "rms"}},
     ),
+    "CriticNet with these options": (
+        "gaussian",
+        {"net_arch": {"pi": [8], "qf": [8]}},
+        {"critic": "crossq", "critic_options": {"last_norm": "batch"}},
+    ),
     "activations of the critic": (
         "gaussian",
         {"activation_fn": torch.nn.Tanh, "net_arch": {"pi": [], "qf": [8]}},

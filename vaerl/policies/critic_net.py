@@ -14,7 +14,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import Tensor, nn
 
-from vaerl.densities.options import check_choice, check_positive
+from vaerl.densities.options import check_choice, check_flag
 from vaerl.names import check_name
 from vaerl.native.library import BF16
 from vaerl.policies.critic_heads import CategoricalHead, ScalarHead
@@ -24,6 +24,7 @@ from vaerl.policies.fourier import action_waves, draw_waves
 ORDERS = ("before", "after")
 SHARED = ("batch", "renorm")
 """Normalisations by statistics of the batch, for which (s, a) and (s', a') share a pass."""
+FLAGS = ("input_norm", "residual", "unit_weights", "unit_norms", "target")
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,8 @@ class CriticParts:
 
     Args:
         norm: normalisation of each hidden layer: "none", "layer", "batch" or "renorm" (batch
-            renormalisation). With the last two prediction and target come from one pass over
-            (s, a) and (s', a').
+            renormalisation). With one of the last two, here or in `last_norm`, prediction and
+            target come from one pass over (s, a) and (s', a').
         order: the normalisation stands "before" its linear layer, that of the head included, or
             "after" it, before the activation.
         input_norm: normalise the input of the first layer, with order "after".
@@ -62,9 +63,12 @@ class CriticParts:
         check_choice("norm", self.norm, [name for name in NORMS if name != "rms"])
         check_choice("order", self.order, ORDERS)
         check_choice("last_norm", self.last_norm, tuple(NORMS))
-        if self.bins:
-            check_positive("bins", self.bins, at_least=2)
-        if not 0.0 < self.support < float("inf"):
+        for name in FLAGS:
+            check_flag(name, getattr(self, name))
+        if type(self.bins) is not int or self.bins < 0 or self.bins == 1:
+            raise ValueError(f"bins: got {self.bins!r}, expected 0 or a whole number of at least 2")
+        number = isinstance(self.support, int | float) and type(self.support) is not bool
+        if not (number and 0.0 < self.support < float("inf")):
             raise ValueError(f"support: got {self.support!r}, expected a positive number")
         if self.input_norm and (self.norm == "none" or self.order == "before"):
             raise ValueError(
@@ -75,7 +79,12 @@ class CriticParts:
     @property
     def shares_pass(self) -> bool:
         """Whether prediction and target come from one pass."""
-        return self.norm in SHARED
+        return self.norm in SHARED or self.last_norm in SHARED
+
+    @property
+    def biased(self) -> bool:
+        """Whether a layer in front of a normalisation has a bias, which a batch takes away again."""
+        return self.norm not in SHARED
 
     @property
     def plain(self) -> bool:
@@ -108,13 +117,17 @@ def critic_parts(critic: str, critic_options: Mapping[str, Any] | None = None) -
     """A named critic with some parts exchanged.
 
     Raises:
-        ValueError: an unknown name or an illegal part.
+        ValueError: an unknown name, or parts that are illegal or not given by name.
 
     >>> critic_parts("sac", {"norm": "layer"}).norm
     'layer'
     """
     parts = CRITICS[check_name("critic", critic, CRITICS)]
-    options = dict(critic_options or {})
+    options = {} if critic_options is None else critic_options
+    if not isinstance(options, Mapping):
+        raise ValueError(
+            f"critic_options: got {options!r:.60}, expected a dict, such as {{'norm': 'layer'}}"
+        )
     for name in options:
         check_name("critic_options", name, [field.name for field in fields(CriticParts)])
     return replace(parts, **options)
@@ -247,7 +260,7 @@ def _build(
         act: nn.Module = Activations(activation)
         if before:
             return [*normed(size), linear(size, out, True), act]
-        return [linear(size, out, not parts.shares_pass), *normed(out), act]
+        return [linear(size, out, parts.biased), *normed(out), act]
 
     def block(size: int) -> nn.Module:
         hidden = EXPANSION * size
@@ -258,8 +271,10 @@ def _build(
     layers = normed(inputs) if parts.input_norm else []
     if parts.residual:
         if len(set(widths)) != 1:
-            raise ValueError(f"net_arch: got {widths}, expected equal widths of residual blocks")
-        layers.append(linear(inputs, widths[0], not parts.shares_pass))
+            raise ValueError(
+                f"net_arch: got {widths}, expected equal widths of one or more residual blocks"
+            )
+        layers.append(linear(inputs, widths[0], parts.biased))
         layers += [block(width) for width in widths]
     else:
         for size, out in zip([inputs, *widths], widths, strict=False):

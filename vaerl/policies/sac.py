@@ -95,7 +95,10 @@ class SACPolicy(Normalizing, OffPolicyDensity, SB3SACPolicy):  # type: ignore[mi
         self._waves = check_waves(critic_frequencies, critic_bandwidth)
         self.critic_parts = critic_parts(critic, critic_options)
         if self.critic_parts.shares_pass:
-            check_gathered("critic", critic, "'sac' or 'simba', or vaerl.agents.SAC")
+            legal = "'sac' or 'simba' without batches, or vaerl.agents.SAC"
+            if critic_parts(critic).shares_pass:
+                check_gathered("critic", critic, legal)
+            check_gathered("critic_options", critic_options, legal)
         if check_flag("normalize_observations", normalize_observations):
             check_gathered("normalize_observations", True, "False, or vaerl.agents.SAC")
         self.normalizes = normalize_observations
