@@ -17,6 +17,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import gymnasium
+
+from vaerl.agents import AGENTS
+from vaerl.densities import DENSITIES
 from vaerl.densities.options import check_choice
 from vaerl.names import check_name
 
@@ -75,29 +79,49 @@ def tuned_entries() -> tuple[Tuned, ...]:
     return tuple(Tuned(**row) for row in rows)
 
 
-def tuned(env: str, agent: str = "", density: str = "gaussian", recipe: str = "") -> Tuned:
+def tuned(env: str, agent: str = "", density: str = "", recipe: str = "") -> Tuned:
     """The settings for an environment, of an agent or a recipe.
 
     Args:
         env: Gymnasium id.
         agent: as in `vaerl list agents`; any if empty.
-        density: of the policy.
+        density: of the policy; any if empty, and then the first of the entry is meant.
         recipe: sac, crossq, simba or ppo; the first of the agent's if empty.
 
     Raises:
-        ValueError: there are none; the line names what there is.
+        ValueError: an unknown name, or there are none; the line names what there is.
     """
     entries = tuned_entries()
-    if recipe:
-        check_name("recipe", recipe, {entry.recipe for entry in entries})
-    check_name("tuned settings for env", env, {name for entry in entries for name in entry.envs})
-    for entry in entries:
-        fits = env in entry.envs and density in entry.densities
-        if fits and agent in ("", entry.agent) and recipe in ("", entry.recipe):
+    given = {"recipe": recipe, "agent": agent, "density": density}
+    known = {entry.recipe for entry in entries}, AGENTS.names(), DENSITIES.names()
+    for (what, name), names in zip(given.items(), known, strict=True):
+        if name:
+            check_name(what, name, names)
+    places = sorted({name for entry in entries for name in entry.envs})
+    if env not in places and env in gymnasium.registry:
+        raise ValueError(
+            f"tuned: got env {env!r}, for which there are none, expected one of {', '.join(places)}"
+        )
+    check_name("tuned settings for env", env, places)
+    there = [entry for entry in entries if env in entry.envs]
+    for entry in there:
+        fits = agent in ("", entry.agent) and recipe in ("", entry.recipe)
+        if fits and (not density or density in entry.densities):
             return entry
-    known = {(entry.recipe, entry.agent, d) for entry in entries for d in entry.densities}
-    listing = ", ".join(" ".join(row) for row in sorted(known))
-    raise ValueError(
-        f"tuned: got recipe {recipe or 'any'}, agent {agent or 'any'} and density {density} for "
-        f"{env}, expected one of: {listing}"
+    wanted = " and ".join(f"{what} {name!r}" for what, name in given.items() if name)
+    raise ValueError(f"tuned: got {wanted} for {env}, expected one of: {_listing(there)}")
+
+
+def _listing(entries: Sequence[Tuned]) -> str:
+    """Recipes, agents and densities in words.
+
+    >>> _listing([entry for entry in tuned_entries() if "Pendulum-v1" in entry.envs][:2])
+    'sac of agent sac with gaussian, crossq of agent sac with gaussian'
+    """
+    found: dict[tuple[str, str], dict[str, None]] = {}
+    for entry in entries:
+        found.setdefault((entry.recipe, entry.agent), {}).update(dict.fromkeys(entry.densities))
+    return ", ".join(
+        f"{recipe} of agent {agent} with {' or '.join(densities)}"
+        for (recipe, agent), densities in found.items()
     )

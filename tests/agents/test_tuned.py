@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import product
 
 import pytest
@@ -46,10 +47,59 @@ def test_what_is_missing_or_dishonest_is_refused() -> None:
     """In one line."""
     with pytest.raises(ValueError, match="tuned settings for env: got 'Hoper-v5', did you mean"):
         tuned("Hoper-v5")
-    with pytest.raises(ValueError, match=r"tuned: got recipe any, agent mpc and density gaussian"):
-        tuned("Hopper-v5", "mpc")
-    with pytest.raises(ValueError, match="recipe: got 'cross', did you mean 'crossq'"):
-        tuned("Hopper-v5", recipe="cross")
+    for given, near in (
+        ({"recipe": "cross"}, "recipe: got 'cross', did you mean 'crossq'"),
+        ({"agent": "sacc"}, "agent: got 'sacc', did you mean 'sac'"),
+        ({"density": "gausian"}, "density: got 'gausian', did you mean 'gaussian'"),
+    ):
+        with pytest.raises(ValueError, match=near):
+            tuned("Hopper-v5", **given)
     for status, run in (("chosen", ""), ("run", ""), ("untested", "a run")):
         with pytest.raises(ValueError, match="run: got"):
             Tuned("sac", "sac", ("Hopper-v5",), ("cvae",), status, "source", run)
+
+
+def test_what_an_environment_lacks_is_named_with_what_it_has() -> None:
+    """In one whole line."""
+    for given, line in (
+        (
+            {"env": "Pendulum-v1", "agent": "sac", "density": "cvae"},
+            "tuned: got agent 'sac' and density 'cvae' for Pendulum-v1, expected one of: sac of "
+            "agent sac with gaussian, crossq of agent sac with gaussian, ppo of agent ppo with "
+            "gaussian",
+        ),
+        (
+            {"env": "Hopper-v5", "agent": "mpc"},
+            "tuned: got agent 'mpc' for Hopper-v5, expected one of: crossq of agent sac with "
+            "gaussian or cvae, sac of agent sac with gaussian or cvae, ppo of agent ppo with "
+            "gaussian or cvae",
+        ),
+        (
+            {"env": "Reacher-v5"},
+            "tuned: got env 'Reacher-v5', for which there are none, expected one of Ant-v5, "
+            "HalfCheetah-v5, Hopper-v5, Humanoid-v5, HumanoidStandup-v5, "
+            "InvertedDoublePendulum-v5, Pendulum-v1, Swimmer-v5, Walker2d-v5",
+        ),
+    ):
+        with pytest.raises(ValueError) as caught:
+            tuned(**given)
+        assert str(caught.value) == line
+
+
+@pytest.mark.parametrize("env", sorted({env for entry in tuned_entries() for env in entry.envs}))
+def test_whoever_follows_the_error_finds_settings(env: str) -> None:
+    """Each combination that it lists is there, and each that is there is listed."""
+    with pytest.raises(ValueError) as caught:
+        tuned(env, "mpc")
+    listed = {
+        (recipe, agent, density)
+        for recipe, agent, densities in re.findall(
+            r"(\w+) of agent (\w+) with ((?:\w+ or )*\w+)", str(caught.value)
+        )
+        for density in densities.split(" or ")
+    }
+    there = [entry for entry in tuned_entries() if env in entry.envs]
+    assert listed == {(e.recipe, e.agent, density) for e in there for density in e.densities}
+    for recipe, agent, density in listed:
+        found = tuned(env, agent, density, recipe)
+        assert (found.recipe, found.agent) == (recipe, agent) and density in found.densities

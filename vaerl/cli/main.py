@@ -94,11 +94,13 @@ def _switch(name: str, text: str) -> Any:
 def train(
     fields: dict[str, Any],
     *,
+    context: typer.Context,
     tuned: Annotated[
         bool,
         typer.Option(
             "--tuned",
-            help="Start from the settings that ship for the environment (agents/tuned.toml).",
+            help="Start from the settings that ship for the environment (agents/tuned.toml), and "
+            "from their first density unless --density is given.",
             rich_help_panel=TRAIN_PANELS["env"],
         ),
     ] = False,
@@ -131,7 +133,9 @@ def train(
     from vaerl.runs.train import train as run_training
 
     if tuned or recipe:
-        fields |= _tuned(TrainConfig(**fields), recipe)
+        source = context.get_parameter_source("density")
+        typed = source is not None and source.name == "COMMANDLINE"
+        fields |= _tuned(fields, fields["density"] if typed else "", recipe, debug)
     config = TrainConfig(**fields)
     config = config.debug() if debug else config
     title = f"{config.agent} {config.density} {config.env}"
@@ -153,17 +157,19 @@ def train(
         raise typer.Exit(130)
 
 
-def _tuned(config: TrainConfig, recipe: str) -> dict[str, Any]:
-    """The fields of a configuration over the settings that ship; those given count more."""
+def _tuned(fields: Mapping[str, Any], density: str, recipe: str, debug: bool) -> dict[str, Any]:
+    """Fields from the settings that ship; options of a debug run count more, given ones most."""
     from vaerl.agents.tuned import tuned
 
-    found = tuned(config.env, config.agent, config.density, recipe)
-    print(f"tuned: {found.origin}", file=sys.stderr)
-    own, given = found.options, config.agent_options
-    options = {**own, **given}
+    found = tuned(fields["env"], fields["agent"], density, recipe)
+    density = density or found.densities[0]
+    print(f"tuned: {density}, {found.origin}", file=sys.stderr)
+    own, given = found.options, fields.get("agent_options", {})
+    tiny = AGENTS.load(fields["agent"]).debug_options if debug else {}
+    options = {**own, **tiny, **given}
     if "policy_kwargs" in own and "policy_kwargs" in given:
         options["policy_kwargs"] = {**own["policy_kwargs"], **given["policy_kwargs"]}
-    return {"agent_options": options}
+    return {"density": density, "agent_options": options}
 
 
 def print_evaluation(name: str, evaluation: Mapping[str, Any]) -> None:

@@ -83,7 +83,7 @@ class CriticParts:
 
     @property
     def biased(self) -> bool:
-        """Whether a layer in front of a normalisation has a bias, which a batch takes away again."""
+        """Whether a layer in front of a normalisation has a bias; a batch takes it away again."""
         return self.norm not in SHARED
 
     @property
