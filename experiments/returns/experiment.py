@@ -30,6 +30,7 @@ from vaerl.lab.experiment import Experiment
 from vaerl.lab.record import plain
 from vaerl.lab.watching import Watch
 from vaerl.names import check_name
+from vaerl.runs.config import check_typed_env
 from vaerl.runs.evaluate import own_randomness
 
 ENVS = ("HalfCheetah-v5", "Hopper-v5", "Walker2d-v5", "Ant-v5", "Humanoid-v5")
@@ -72,6 +73,7 @@ def make_cell(
     env: str, row: str, density: str, seed: int, steps: int, debug: bool = False
 ) -> Training:
     """The cell of a row; a library's own Gaussian with another density raises one line."""
+    check_typed_env(env)
     chosen = ROWS[check_name("row", row, ROWS)]
     if density != GAUSSIAN and not chosen.any_density:
         raise ValueError(f"densities: got {density!r} with row {row!r}, expected {GAUSSIAN!r}")

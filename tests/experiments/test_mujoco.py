@@ -20,6 +20,13 @@ def test_a_short_run_makes_the_table(tmp_path: Path) -> None:
     assert record["settings"]["Hopper-v5 gaussian"]["policy_kwargs"] == {"net_arch": [16, 16]}
 
 
-def test_unknown_densities_are_refused(tmp_path: Path) -> None:
+def test_unknown_names_are_refused(tmp_path: Path) -> None:
+    """Before anything is written, in each preset."""
     with pytest.raises(ValueError, match="did you mean 'cvae'"):
-        run(tmp_path / "never", densities=["cave"])
+        run(tmp_path, densities=["cave"])
+    for preset in ("full", "debug"):
+        with pytest.raises(
+            ValueError, match="env: got 'Hoper-v5', expected a Gymnasium id; did yo"
+        ):
+            run(tmp_path, preset, envs=["Hoper-v5"])
+    assert not list(tmp_path.iterdir())

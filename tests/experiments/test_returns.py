@@ -88,6 +88,10 @@ def test_illegal_options_are_refused(tmp_path: Path) -> None:
     """Before anything is written."""
     with pytest.raises(ValueError, match="row: got 'crosq-256', did you mean 'crossq-256'"):
         run(tmp_path, "debug", rows=["crosq-256"])
+    with pytest.raises(
+        ValueError, match="env: got 'Hoper-v5', expected a Gymnasium id; did you me"
+    ):
+        run(tmp_path, envs=["Hopper-v5", "Hoper-v5"])
     with pytest.raises(ValueError, match="densities: got 'cvae' with row 'sb3-sac', expected 'gau"):
         run(tmp_path, "debug", rows=["sb3-sac"], densities=["cvae"])
     with pytest.raises(ValueError, match="seeds: got -1"):

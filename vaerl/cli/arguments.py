@@ -63,3 +63,9 @@ def env_of(data: str, from_: str) -> str:
     from vaerl.runs.named_env import named_env
 
     return named_env(data, from_)
+
+
+def is_typed(context: typer.Context, name: str) -> bool:
+    """Whether an option stands on the command line."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"

@@ -30,6 +30,7 @@ from vaerl.cli.arguments import (
     Seed,
     allow,
     env_of,
+    is_typed,
 )
 from vaerl.cli.errors import OneLineGroup
 from vaerl.cli.export import export
@@ -45,7 +46,7 @@ from vaerl.experiments import EXPERIMENTS
 from vaerl.names import check_name
 from vaerl.runs import RunDirectory
 from vaerl.runs.collect import CollectConfig
-from vaerl.runs.config import TrainConfig, check_env_id
+from vaerl.runs.config import TrainConfig, check_typed_env
 
 STYLE: dict[str, Any] = {
     "add_completion": False,
@@ -124,18 +125,15 @@ def train(
     """Train AGENT with a policy of the given density. The run is written to a folder."""
     AGENTS.check(fields["agent"])  # before torch is loaded: the answer is quick
     fields["env"] = fields["env"] or env_of(fields["data"], fields["from_"])
-    if module := fields["env"].rpartition(":")[0]:
-        import_environments(module)
-    check_env_id(fields["env"])
+    check_typed_env(fields["env"])
 
     from vaerl.lab.console import training_bar
     from vaerl.report.pictures import Painter
     from vaerl.runs.train import train as run_training
 
     if tuned or recipe:
-        source = context.get_parameter_source("density")
-        typed = source is not None and source.name == "COMMANDLINE"
-        fields |= _tuned(fields, fields["density"] if typed else "", recipe, debug)
+        density = fields["density"] if is_typed(context, "density") else ""
+        fields |= _tuned(fields, density, recipe, debug)
     config = TrainConfig(**fields)
     config = config.debug() if debug else config
     title = f"{config.agent} {config.density} {config.env}"

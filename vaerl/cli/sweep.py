@@ -12,11 +12,10 @@ from typing import Annotated, Any
 import typer
 
 from vaerl.agents import AGENTS
-from vaerl.cli.arguments import TRAIN_PANELS, Executor, RayAddress, env_of
+from vaerl.cli.arguments import TRAIN_PANELS, Executor, RayAddress, env_of, is_typed
 from vaerl.cli.options import of_dataclass, parse_value
 from vaerl.disk import files
-from vaerl.envs.making import import_environments
-from vaerl.runs.config import TrainConfig, check_env_id
+from vaerl.runs.config import TrainConfig, check_typed_env
 
 PANEL = "The sweep"
 SEARCH = "Search"
@@ -114,16 +113,14 @@ def sweep(
         looked["space"] = spaces
     chosen: Any = seeds or spec.pop("seeds", 0)
     spec.pop("seeds", None)
-    train = _combine(spec, {name: fields[name] for name in fields if _is_given(context, name)})
+    train = _combine(spec, {name: fields[name] for name in fields if is_typed(context, name)})
     free = {**grids, **looked.get("space", {})}
     if "env" not in free:
         train["env"] = train.get("env") or env_of(train.get("data", ""), train.get("from_", ""))
     for name in free.get("agent", [train.get("agent", TrainConfig.agent)]):
         AGENTS.check(name)  # before torch is loaded: the answer is quick
     for name in map(str, free.get("env", [train.get("env")])):
-        if module := name.rpartition(":")[0]:
-            import_environments(module)
-        check_env_id(name)
+        check_typed_env(name)
     folder = files.check_folder("--out", out or _default_folder(what, train))
 
     from vaerl.lab.executors import executing
@@ -163,12 +160,6 @@ def _read(what: str) -> dict[str, Any]:
 def _given(**values: Any) -> dict[str, Any]:
     """The options that have a value."""
     return {name: value for name, value in values.items() if value}
-
-
-def _is_given(context: typer.Context, name: str) -> bool:
-    """Whether an option stands on the command line; others must not replace those of the file."""
-    source = context.get_parameter_source(name)
-    return source is not None and source.name == "COMMANDLINE"
 
 
 def _combine(spec: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from vaerl.lab.watching import Watch
 from vaerl.names import check_name
 from vaerl.report.curve_figures import Curve, draw_curves
 from vaerl.report.figures import figure_style, new_figure, save_png
+from vaerl.runs.config import check_typed_env
 
 SEEDS = (0, 1, 2)
 PARTS = 10
@@ -69,7 +70,10 @@ class Comparison:
             ValueError: an unknown name or an illegal seed.
         """
         check_name("learner", learner, self.learners)
-        steps = DEBUG_STEPS if debug else self.steps[check_name("env", env, self.steps)]
+        if not debug:
+            check_name("env", env, self.steps)
+        check_typed_env(env)
+        steps = DEBUG_STEPS if debug else self.steps[env]
         short = self.debug.get(learner, {}) if debug else {}
         base = self.learners[learner]
         made = partial(base, **{**self.settings.get(env, {}), **short})

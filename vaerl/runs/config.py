@@ -12,7 +12,7 @@ from typing import Any
 import gymnasium
 
 from vaerl.agents import AGENTS
-from vaerl.envs.making import find_spec
+from vaerl.envs.making import find_spec, import_environments
 from vaerl.names import check_name, did_you_mean
 from vaerl.track import TRACKERS
 
@@ -283,6 +283,13 @@ def check_env_id(env_id: str) -> None:
         if module and module not in sys.modules:
             raise ValueError(f"env: got {env_id!r}, but {error}") from error
         raise ValueError(f"env: got {env_id!r}, expected a Gymnasium id{guess}") from error
+
+
+def check_typed_env(env_id: str) -> None:
+    """As `check_env_id`, for an id that a user types: the module that it names is imported."""
+    if module := env_id.rpartition(":")[0]:
+        import_environments(module)
+    check_env_id(env_id)
 
 
 def agent_defaults(agent: str, env: str) -> dict[str, Any]:
