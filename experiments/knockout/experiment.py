@@ -236,6 +236,8 @@ def assemble(results: Results) -> dict[str, Any]:
             key = (r.cell["task"], block, r.cell["density"])
             groups.setdefault(key, []).append(r.data)
     times = ("before", "at_once", "after")
+    preset = results[0].cell["preset"]  # that of all
+    episodes, further = EPISODES[preset], f"{FURTHER[preset]:,}"
     rows = []
     for (task, block, density), members in sorted(groups.items(), key=_rank):
         own = [data[block] for data in members]
@@ -248,15 +250,15 @@ def assemble(results: Results) -> dict[str, Any]:
             ]
         )  # fmt: skip
     return {
-        "title": "Knock-out: success before, at once and after 1,000 more steps",
+        "title": f"Knock-out: success before, at once and after {further} more steps",
         "caption": (
-            f"Shares of {EPISODES['full']} episodes with drawn actions that reach a goal, and the "
+            f"Shares of {episodes} episodes with drawn actions that reach a goal, and the "
             "returns; kept: the share at once over that before; goals used: by 5 % of the episodes "
             "or more. Mean ± half of the 95 % interval (Student's t) over seeds."
         ),
         "columns": [
             "task", "block", "density", "seeds", "goals used", "before", "at once",
-            "after 1,000 steps", "kept at once", "return before",
+            f"after {further} steps", "kept at once", "return before",
             "return at once", "return after", "CPU s",
         ],
         "rows": rows,

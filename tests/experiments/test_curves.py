@@ -29,6 +29,7 @@ def test_a_finished_training_is_kept(tmp_path: Path) -> None:
     points = record["data"]["Pendulum-v1 vaerl seed 0"]
     assert len(points) == 2 and all(-2000.0 < value < 0.0 for _, value in points)
     assert record["command"] == "vaerl experiment curves --preset debug --learners vaerl"
+    assert "of 1 episode with the best action" in record["caption"]
     path = CURVES.training("Pendulum-v1", "vaerl", 0, debug=True).path(tmp_path)
     before = path.stat().st_mtime_ns
     run(tmp_path, "debug", learners=["vaerl"], jobs=1)

@@ -81,6 +81,9 @@ def test_debug_preset_runs_whole(tmp_path: Path) -> None:
         assert all(0.0 <= numbers[name] <= 1.0 for name in ("before", "at_once", "after"))
         assert set(numbers["returns"]) == {"before", "at_once", "after"}
     assert record["command"] == "vaerl experiment knockout --preset debug --densities gaussian"
+    assert record["title"].endswith("after 120 more steps")
+    assert record["columns"][7] == "after 120 steps"
+    assert record["caption"].startswith("Shares of 6 episodes")
 
 
 def test_densities_differ_in_nothing_else() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -106,9 +106,10 @@ class Comparison:
             for learner in learners or self.learners
         ]
         given = {"preset": preset, "envs": envs, "learners": learners, "seeds": seeds, **options}
+        shown = replace(self, episodes=1) if debug else self
         experiment = Experiment(
-            measure=partial(train_learner, self.learners, 1 if debug else self.episodes),
-            assemble=partial(assemble, self),
+            measure=partial(train_learner, self.learners, shown.episodes),
+            assemble=partial(assemble, shown),
             draw=draw,
         )
         return experiment.run(
@@ -245,6 +246,7 @@ def assemble(comparison: Comparison, results: Results) -> dict[str, Any]:
         key = (result.cell["env"], result.cell["learner"], result.cell["steps"])
         members.setdefault(key, []).append(result.data)
     enough = min(map(len, members.values())) >= ENOUGH
+    episodes = "1 episode" if comparison.episodes == 1 else f"{comparison.episodes} episodes"
     rows = []
     for (env, learner, steps), own in members.items():
         runs = [np.array(data["curve"]).reshape(-1, 2) for data in own]
@@ -268,7 +270,8 @@ def assemble(comparison: Comparison, results: Results) -> dict[str, Any]:
         "caption": (
             "Mean return with the 95 % interval (Student's t) over seeds: of the training episodes "
             "(each tenth of a run counts the same), of those in the last fifth, and of "
-            f"{comparison.episodes} episodes with the best action afterwards. {comparison.caption}"
+            f"{episodes} with the best action afterwards. "
+            f"{comparison.caption}"
         ),
         "columns": [
             "environment", "learner", "steps", "seeds", "whole run", "last fifth", "evaluation",
