@@ -100,6 +100,24 @@ def test_roll_outs_follow_the_schedule_and_stop_at_ends() -> None:
     assert torch.equal(steps[2].observations, steps[1].next_observations)
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_actor_waits_for_its_turn(weighted: bool) -> None:
+    """With delay 2 it stands still at each other update, the native one or torch's; the critics
+    move at each."""
+    options = {**FAST, "policy_delay": 2, "weight_by_uncertainty": weighted}
+    agent = MBPO("gaussian", Walk(), dynamics="gaussian", **options).learn(60)
+    assert len(agent.imagined) and agent._n_updates % 2 == 0
+    moved: dict[str, list[bool]] = {"actor": [], "critic": []}
+    for _ in range(4):
+        before = {k: v.detach().clone() for k, v in agent.policy.named_parameters()}
+        agent.train(1, 20)
+        for part, found in moved.items():
+            own = [k for k in before if k.startswith(f"{part}.")]
+            still = [torch.equal(before[k], agent.policy.get_parameter(k)) for k in own]
+            found.append(not all(still))
+    assert moved == {"actor": [False, True] * 2, "critic": [True] * 4}
+
+
 def test_only_the_last_fits_are_kept() -> None:
     """With two kept, the third fit's roll-outs push out the first's."""
     agent = MBPO("gaussian", Walk(), dynamics="gaussian", rollouts_kept=2, **FAST)

@@ -149,12 +149,39 @@ def test_a_resumed_run_with_all_switches_is_the_run_that_was_not_interrupted(
         assert torch.equal(value, whole.return_scale.state_dict()[name]), name
 
 
+class Shown(VecNormalize):
+    """Keeps what it shows to the agent."""
+
+    def __init__(self) -> None:
+        self.seen: list[np.ndarray] = []
+        self.paid: list[float] = []
+        super().__init__(DummyVecEnv([OtherUnits]), gamma=0.9)
+
+    def reset(self) -> Any:
+        self.seen.append(super().reset())
+        return self.seen[-1]
+
+    def step_wait(self) -> Any:
+        shown = super().step_wait()
+        self.seen.append(shown[0])
+        self.paid.append(float(shown[1][0]))
+        return shown
+
+
 def test_vecnormalize_and_own_normalisation_go_together() -> None:
-    """Both at once learn finite numbers; the statistics are of what the agent sees."""
-    agent = sac(
-        VecNormalize(DummyVecEnv([TinyEnv])), normalize_observations=True, scale_rewards=True
-    )
+    """The statistics are of what the agent sees, not of the environment's own numbers."""
+    env = Shown()
+    agent = sac(env, normalize_observations=True, scale_rewards=True)
     assert all(torch.isfinite(p).all() for p in agent.policy.parameters())
+    moments = next(iter(agent.policy.normalizer.parts.values()))
+    seen = np.concatenate(env.seen[:-1]).astype(np.float64)
+    np.testing.assert_allclose(moments.running_mean, seen.mean(0), rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(moments.running_var, seen.var(0), rtol=1e-6, atol=1e-9)
+    returns, g = [], 0.0
+    for step, reward in enumerate(env.paid):
+        g = reward + (0.0 if step % 10 == 0 else agent.gamma * g)
+        returns.append(g)
+    assert float(agent.return_scale.moments.running_var) == pytest.approx(np.var(returns), rel=1e-5)
 
 
 def test_the_actor_and_the_temperature_wait_for_their_turn() -> None:
@@ -190,14 +217,18 @@ def test_target_entropies_by_name() -> None:
 @pytest.mark.parametrize(
     ("text", "half", "end"), [("lin_1e-3_1e-4", 5.5e-4, 1e-4), ("cos_1e-3_0_0.5", 0.0, 0.0)]
 )
-def test_learning_rates_fall(text: str, half: float, end: float) -> None:
+def test_learning_rates_fall(text: str, half: float, end: float, tmp_path: Path) -> None:
     """As the text says, in all optimisers; also after a checkpoint."""
     agent = sac(learning_rate=text)
-    for remaining, expected in ((1.0, 1e-3), (0.5, half), (0.0, end)):
-        agent._current_progress_remaining = remaining
-        agent.train(1, 16)
-        for optimizer in (agent.actor.optimizer, agent.critic.optimizer, agent.ent_coef_optimizer):
-            assert optimizer.param_groups[0]["lr"] == pytest.approx(expected, abs=1e-12)
+    save_checkpoint(agent, tmp_path, include_replay=True)
+    loaded = load_checkpoint(tmp_path, DummyVecEnv([TinyEnv]), "cpu", include_replay=True)
+    loaded.set_logger(agent.logger)
+    for each in (agent, loaded):
+        for remaining, expected in ((1.0, 1e-3), (0.5, half), (0.0, end)):
+            each._current_progress_remaining = remaining
+            each.train(1, 16)
+            for optimizer in (each.actor.optimizer, each.critic.optimizer, each.ent_coef_optimizer):
+                assert optimizer.param_groups[0]["lr"] == pytest.approx(expected, abs=1e-12)
     with pytest.raises(ValueError, match="learning_rate: got 'exp_1', expected a number or lin_"):
         sac(learning_rate="exp_1")
 

@@ -115,11 +115,9 @@ def test_products_in_bfloat16_change_draws_by_their_rounding(form: str) -> None:
 @pytest.mark.parametrize("variant", library.VARIANTS)
 def test_every_variant_gives_the_same(variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those that this processor can run."""
+    if not library.runs_here(variant):
+        pytest.skip(f"{variant} is not for this processor")
     monkeypatch.setenv("VAERL_NATIVE", variant)
-    try:
-        library.load()
-    except library.Missing as why:
-        pytest.skip(str(why))
     own, context = density("cvae"), torch.randn(50, 3)
     ours = own.fold()
     found = drawn(ours, context)

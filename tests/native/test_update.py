@@ -11,7 +11,7 @@ import torch
 from tests.policies.common import TinyEnv
 from vaerl.agents import SAC
 from vaerl.checkpoint import load_checkpoint, save_checkpoint
-from vaerl.native.library import VARIANTS
+from vaerl.native.library import VARIANTS, runs_here
 from vaerl.policies.critic_layers import RENORM_AFTER
 from vaerl.threads import limit_threads
 
@@ -148,12 +148,10 @@ def test_every_variant_gives_the_same(
     variant: str, form: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Those that this processor can run, with their own number of lanes."""
+    if not runs_here(variant):
+        pytest.skip(f"{variant} is not for this processor")
     monkeypatch.setenv("VAERL_NATIVE", variant)
-    agents, losses = [], []
-    try:
-        agents, losses = both_updated(form)
-    except AssertionError as why:
-        pytest.skip(str(why))
+    agents, losses = both_updated(form)
     assert agents[0]._native._plan.variant == variant
     assert_alike(agents, losses)
 

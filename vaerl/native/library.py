@@ -28,6 +28,12 @@ class Missing(Exception):
     """No native library; the message says why."""
 
 
+def runs_here(variant: str) -> bool:
+    """Whether this processor has the instructions of a variant."""
+    processors = VARIANTS[variant]
+    return processors is None or torch.backends.cpu.get_cpu_capability() in processors
+
+
 def load(wanted: str | None = None, folder: Path = FOLDER) -> tuple[str, ctypes.CDLL]:
     """The name of a variant and its library; `Missing` if there is none.
 
@@ -48,11 +54,9 @@ def _load(wanted: str | None, folder: Path) -> tuple[str, ctypes.CDLL]:
             raise Missing(f"VAERL_NATIVE: {_reason(wanted, error)}") from None
     if wanted is not None and wanted not in VARIANTS:
         raise Missing(f"VAERL_NATIVE: got {wanted!r}, expected 0 or one of {', '.join(VARIANTS)}")
-    here = torch.backends.cpu.get_cpu_capability()
     failures = []
-    for name, processors in VARIANTS.items():
-        able = processors is None or here in processors
-        if not able or wanted not in (None, name):
+    for name in VARIANTS:
+        if not runs_here(name) or wanted not in (None, name):
             continue
         for path in sorted(folder.glob(f"_{name}.*.so")):
             try:
