@@ -27,6 +27,17 @@ class LearnedFeatures(BaseFeaturesExtractor):
         return self.layer(obs)
 
 
+class NormedFeatures(LearnedFeatures):
+    """One linear layer, whose outputs are normalised by batches while it trains."""
+
+    def __init__(self, space: Any) -> None:
+        super().__init__(space)
+        self.norm = torch.nn.BatchNorm1d(4)
+
+    def forward(self, obs: torch.Tensor) -> torch.Tensor:
+        return self.norm(super().forward(obs))
+
+
 class Tenfold(ContinuousCritic):
     """Ten times the value of its networks."""
 
@@ -113,3 +124,28 @@ def test_what_is_frozen_stays() -> None:
     moved = {k for k, v in parameters(agents[0]).items() if not torch.equal(v, before[k])}
     assert any(k.startswith("actor.") for k in moved)
     assert not any(k.startswith("critic.") for k in moved), moved
+
+
+@pytest.mark.parametrize("critic", ["sac", "simba", "xqc", "flash"])
+def test_the_target_has_the_statistics_of_its_critics(critic: str) -> None:
+    """Of batches, in its layers and in the network before it: with their weights too it gives their
+    values."""
+    kwargs: dict[str, Any] = {"net_arch": {"pi": [8], "qf": [8]}}
+    if critic in ("sac", "simba"):
+        kwargs["features_extractor_class"] = NormedFeatures
+    agent = SAC("gaussian", TinyEnv(), critic=critic, policy_kwargs=kwargs, **FAST).learn(40)
+    own, slow = agent.critic.state_dict(), agent.critic_target.state_dict()
+    names = [name for name in own if "running_" in name]
+    assert names and all(bool((own[n] != float(n.endswith("var"))).any()) for n in names)
+    for name in names:
+        assert torch.equal(own[name], slow[name]), name
+    with torch.no_grad():
+        for other, one in zip(
+            agent.critic_target.parameters(), agent.critic.parameters(), strict=True
+        ):
+            other.copy_(one)
+    batch = agent.replay_buffer.sample(8)
+    agent.policy.set_training_mode(False)
+    values = (net(batch.observations, batch.actions) for net in (agent.critic, agent.critic_target))
+    for one, other in zip(*values, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-6)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from itertools import product
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +14,8 @@ from vaerl.agents import make_agent
 from vaerl.agents.tuned import Tuned, tuned, tuned_entries
 from vaerl.runs.agent_options import check_agent_options
 
+RECORD = Path(__file__).resolve().parents[2] / "experiments/returns/results/returns.json"
+STEPS, SEEDS = r"\d{1,3}(?:,\d{3})+", r"seeds? \d+(?:(?:, | to )\d+)*"
 ENVS = (
     "HalfCheetah-v5",
     "Hopper-v5",
@@ -103,3 +107,28 @@ def test_whoever_follows_the_error_finds_settings(env: str) -> None:
     for recipe, agent, density in listed:
         found = tuned(env, agent, density, recipe)
         assert (found.recipe, found.agent) == (recipe, agent) and density in found.densities
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [entry for entry in tuned_entries() if RECORD.name in entry.run],
+    ids=lambda e: f"{e.recipe}-{e.envs[0]}",
+)
+def test_what_an_entry_says_of_its_run_stands_in_the_record(entry: Tuned) -> None:
+    """Each number is the return of a run, or of a row of the table, at a number of steps that the
+    entry names. The record holds best actions; what drawn ones return is not in it."""
+    record = json.loads(RECORD.read_text())
+    places = [name for name in entry.envs if name.partition("-")[0] in entry.run] or entry.envs
+    steps = {int(number.replace(",", "")) for number in re.findall(STEPS, entry.run)}
+    text = re.sub(rf"{STEPS}|{SEEDS}|drawn actions -?\d+|[A-Za-z][\w./-]*", " ", entry.run)
+    numbers = {int(number) for number in re.findall(r"-?\d+", text)}
+    assert steps and numbers
+    own = [data for data in record["data"].values() if data["cell"]["env"] in places]
+    there = {round(value) for data in own for at, value in data["judged"] if at in steps}
+    for row in (row for row in record["rows"] if row[0] in places):
+        marks = dict(zip(record["columns"], row, strict=True))
+        cells = [marks.get(f"at {at // 1000}k", "–") for at in steps]
+        there |= {int(cell.split()[0]) for cell in cells if cell != "–"}
+    assert numbers <= there, sorted(numbers - there)
+    for row in re.findall(r"\brow ([\w-]+)", entry.run):
+        assert row in {data["cell"]["row"] for data in own}
