@@ -219,4 +219,5 @@ def _size(parts: Arrays) -> float:
 
 
 def _parts(observation: Any) -> Arrays:
-    return observation if isinstance(observation, dict) else {"": np.asarray(observation)}
+    parts = observation if isinstance(observation, dict) else {"": observation}
+    return {key: np.asarray(part) for key, part in parts.items()}

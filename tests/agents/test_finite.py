@@ -211,3 +211,21 @@ def test_a_large_observation_is_named_once(name: str, capsys: pytest.CaptureFixt
     assert said.count(words) == said.count("in size") == (name != "mpc")
     learn(make(name), 30)
     assert not capsys.readouterr().err
+
+
+class Counting(Faulty):
+    """Observations with a count beside the box: a plain int, which is a value of Discrete."""
+
+    observation_space = spaces.Dict(box=Faulty.observation_space, count=spaces.Discrete(7))  # type: ignore[assignment]
+
+    def _observation(self, *sites: str) -> Any:
+        return {"box": super()._observation(*sites), "count": self.steps % 7}
+
+
+@pytest.mark.parametrize("name", ["sac", "ppo", "a2c"])
+def test_a_count_that_is_no_array(name: str) -> None:
+    """Episodes may end with one, and a number beside it that is not finite is still named."""
+    learn(LEARNERS[name](DummyVecEnv([Counting] * 2)), 80)
+    faulty = DummyVecEnv([lambda: Counting("terminal", 28)])
+    with pytest.raises(NotFinite, match=r"^step 28: env 0: terminal observation 'box'\[1\] is NaN"):
+        learn(LEARNERS[name](faulty))

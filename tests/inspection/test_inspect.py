@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
-from gymnasium import make
+from gymnasium import make, spaces
 from stable_baselines3 import A2C
 
 import vaerl
@@ -47,6 +48,22 @@ def test_the_number_of_modes_is_found_through_z(modes: int, dims: int, seed: int
         first, *others = look.latents
         assert first.share > 0.9 and first.modes == modes
         assert all(latent.share < 0.1 and latent.modes == 1 for latent in others)
+
+
+class Counting(gymnasium.Env):
+    """An observation with a plain int, which is a value of Discrete."""
+
+    observation_space = spaces.Dict(box=spaces.Box(-1, 1, (2,)), count=spaces.Discrete(3))
+    action_space = spaces.Box(-1, 1, (1,))
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        return {"box": np.zeros(2, np.float32), "count": 1}, {}
+
+
+def test_a_count_that_is_no_array_can_be_looked_at() -> None:
+    agent = SAC("gaussian", Counting(), buffer_size=8, policy_kwargs=dict(NET))
+    seen = {"start": agent.env.envs[0].reset()[0]}
+    assert inspect_policy(agent, seen).looks[0].modes.count == 1
 
 
 def test_a_kept_latent_keeps_one_mode_and_an_unused_one_does_nothing() -> None:

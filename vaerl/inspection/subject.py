@@ -84,7 +84,7 @@ class PolicySubject(Subject):
     def draw(self, observation: Any, codes: Array | None, count: int, seed: int) -> Array:
         policy = self.policy
         one = (
-            {k: v[None] for k, v in observation.items()}
+            {k: np.asarray(v)[None] for k, v in observation.items()}
             if isinstance(observation, dict)
             else np.asarray(observation)[None]
         )
