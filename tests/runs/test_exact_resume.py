@@ -108,6 +108,18 @@ def cut(run: RunDirectory) -> dict[str, Any]:
     return expected
 
 
+def episode_rows(run: RunDirectory) -> list[dict[str, Any]]:
+    """What the log says about episodes, and when."""
+    known = [row for row in run.metrics() if "rollout/episodes" in row]
+    return [{k: v for k, v in row.items() if "time" not in k} for row in known]
+
+
+def totals(run: RunDirectory) -> tuple[float, float]:
+    """Episodes of the log, and the sum of their rewards."""
+    rows = [(row["rollout/episodes"], row["rollout/ep_rew"]) for row in episode_rows(run)]
+    return sum(count for count, _ in rows), sum(count * mean for count, mean in rows)
+
+
 @pytest.mark.parametrize("copies", [1, 4])
 @pytest.mark.parametrize("env", ENVS)
 @pytest.mark.parametrize("agent", AGENTS)
@@ -116,9 +128,11 @@ def test_every_agent(agent: str, env: str, copies: int, tmp_path: Path) -> None:
     episode."""
     wanted = config(tmp_path, agent, env, copies)
     run = train(wanted)
-    expected = cut(run)
+    rows, expected = episode_rows(run), cut(run)
     train(wanted, resume=True)
     assert contents(checkpoints(run)[-1]) == expected
+    assert episode_rows(run) == rows
+    assert bool(rows) == (agent not in ("bc", "iql"))
 
 
 def test_in_a_new_process(tmp_path: Path) -> None:
@@ -156,6 +170,7 @@ def test_after_a_signal(
     assert begun == (24 if (agent, short) == ("ppo", 4) else {"ppo": 32, "mpc": 28}.get(agent, 27))
     train(wanted, resume=True)
     assert contents(checkpoints(run)[-1]) == contents(checkpoints(straight)[-1])
+    assert totals(run) == pytest.approx(totals(straight), rel=1e-12)
 
 
 class Sealed(gymnasium.Env):

@@ -153,9 +153,12 @@ class TrackerCallback(BaseCallback):
         if self._saves.due(self._boundary) or (
             self._saved_all and self._saves.last != self._boundary
         ):
+            self._log_row(self._boundary)
             self._save(self._boundary)
         if self._checkpoints is not None and isinstance(self.model, OnPolicyAlgorithm):
             long = roll_out_steps(self.model) > SHORT
+            if long:
+                self._log_row(self._boundary)
             self._captured = keep(capture_agent(self.model, self._boundary)) if long else None
 
     def _on_step(self) -> bool:
@@ -167,15 +170,15 @@ class TrackerCallback(BaseCallback):
                     self._successes.append(float(info["is_success"]))
         if time.monotonic() - self._guarded > GUARD_SECONDS:
             self._check()
-        since = self.num_timesteps - self._row_step
-        if since >= max(self._log_every if self._episodes else 10 * self._log_every, 1):
-            self._log_row(since)
         if self.signals.received is not None and (
             self._saved_all or roll_out_steps(self.model) > SHORT
         ):
             self.stopped_by = self.signals.received
             self._say(f"{self.stopped_by}: stopping at step {self.num_timesteps}")
             return False
+        since = self.num_timesteps - self._row_step
+        if since >= max(self._log_every if self._episodes else 10 * self._log_every, 1):
+            self._log_row(self.num_timesteps)
         return True
 
     def _check(self) -> None:
@@ -186,29 +189,35 @@ class TrackerCallback(BaseCallback):
         self._check()
         self.trackers.log(values, step)
 
-    def _log_row(self, since: int) -> None:
-        now = time.perf_counter()
-        row: dict[str, float] = {"time/sps": since / max(now - self._row_time, 1e-9)}
+    def _log_row(self, step: int) -> None:
+        """Log the steps and episodes since the last row.
+
+        A checkpoint holds none of them, so there is a row where one is taken.
+        """
+        since, now = step - self._row_step, time.perf_counter()
+        if since <= 0 and not self._episodes:
+            return
+        row: dict[str, float] = {"time/sps": max(since, 0) / max(now - self._row_time, 1e-9)}
         if self._episodes:
             row["rollout/ep_rew"] = float(np.mean([episode["r"] for episode in self._episodes]))
             row["rollout/ep_len"] = float(np.mean([episode["l"] for episode in self._episodes]))
             row["rollout/episodes"] = len(self._episodes)
         if self._successes:
             row["rollout/is_success"] = float(np.mean(self._successes))
-        self._log(row, self.num_timesteps)
+        self._log(row, step)
         self._episodes, self._successes = [], []
-        self._row_step, self._row_time = self.num_timesteps, now
+        self._row_step, self._row_time = step, now
 
     def _on_training_end(self) -> None:
-        step = self.model.num_timesteps
+        step = end = self.model.num_timesteps
         if self.stopped_by is not None:
             # The last transition was not stored, and an interrupted rollout is not trained on: what
             # is saved is the last boundary. Where only the buffer has grown since, it is kept.
             exact = self._saved_all or isinstance(self.model, OnPolicyAlgorithm)
             step = self._boundary if exact else max(self._boundary, step - self.model.n_envs)
+            end = end if exact else step
             self.model._last_obs = None  # it is behind the environment; learn() then resets it
-        if self._episodes or step > self._row_step:
-            self._log_row(max(self.num_timesteps - self._row_step, 0))
+        self._log_row(end)
         if self.stopped_by is None:
             self._run_hooks(step)
         if self._checkpoints is not None and self._saves.last != step:
