@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from stable_baselines3.common.utils import LinearSchedule
+
+from vaerl.agents.checked import MOST
 
 NUMBER = r"(\d+\.?\d*|\.\d+)(e[-+]?\d+)?"
 PATTERN = re.compile(rf"(lin|cos)(_{NUMBER}){{1,3}}", re.IGNORECASE)
@@ -38,13 +41,13 @@ class CosineSchedule:
 def make_schedule(name: str, text: str) -> Callable[[float], float]:
     """The schedule of a text "KIND_START[_END[_FRACTION]]".
 
-    END is 0 and FRACTION, the part of the training after which END is reached, 1 unless given.
+    END is 0 and FRACTION, the share of the training after which END is reached, 1 unless given.
 
     Args:
         name: of the argument, for the error.
 
     Raises:
-        ValueError: another text.
+        ValueError: another text, a number too large, a share outside (0, 1].
 
     >>> make_schedule("learning_rate", "lin_1e-3")
     LinearSchedule(start=0.001, end=0.0, end_fraction=1.0)
@@ -53,6 +56,12 @@ def make_schedule(name: str, text: str) -> Callable[[float], float]:
         raise ValueError(f"{name}: got {text!r}, expected a number or {EXPECTED}")
     kind, *words = text.split("_")
     numbers = [*map(float, words), *(0.0, 1.0)[len(words) - 1 :]]
+    most = MOST.get(name, sys.float_info.max)
+    if max(numbers[:2]) > most or not 0.0 < numbers[2] <= 1.0:
+        raise ValueError(
+            f"{name}: got {text!r}, expected START and END from 0 to {most:g} and a share of "
+            "training above 0, at most 1"
+        )
     kinds: dict[str, Any] = {"lin": LinearSchedule, "cos": CosineSchedule}
     return kinds[kind.lower()](*numbers)
 
