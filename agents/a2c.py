@@ -15,7 +15,7 @@ from stable_baselines3 import A2C as SB3A2C
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv
 
-from vaerl.agents.common import DensityAgent, check_env, resolve_policy, signature_of
+from vaerl.agents.common import DensityAgent, check_env, for_policy, resolve_policy, signature_of
 from vaerl.agents.rollouts import Rollouts
 from vaerl.policies import ActorCriticPolicy
 
@@ -50,12 +50,15 @@ class A2C(DensityAgent, Rollouts, SB3A2C):
         env: GymEnv | str | None,
         *args: Any,
         policy_kwargs: dict[str, Any] | None = None,
-        normalize_observations: bool = False,
+        normalize_observations: bool | None = None,
         scale_rewards: bool = False,
         **kwargs: Any,
     ) -> None:
         policy, policy_kwargs = resolve_policy(policy, policy_kwargs, self.policy_aliases)
-        self._switch(policy, policy_kwargs, normalize_observations, scale_rewards)
+        policy_kwargs = for_policy(
+            policy, policy_kwargs, normalize_observations=normalize_observations
+        )
+        self.scale_rewards = scale_rewards
         kwargs["policy_kwargs"] = policy_kwargs
         super().__init__(policy, check_env(env), *args, **kwargs)  # type: ignore[arg-type]
 

@@ -6,9 +6,13 @@ SB3 takes most numbers as they are, and fails later, elsewhere, or never.
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Collection
+from numbers import Integral, Real
+from typing import Any, ClassVar
 
+import torch
 from gymnasium import spaces
+from stable_baselines3.common.save_util import load_from_zip_file
 
 LEAST = {
     **dict.fromkeys(("batch_size", "buffer_size", "n_epochs", "n_steps", "stats_window_size"), 1),
@@ -20,8 +24,14 @@ LEAST = {
 }
 """The smallest legal number of each argument; of several numbers, each counts."""
 MOST = {**dict.fromkeys(("gamma", "gae_lambda", "tau"), 1), "learning_rate": 1000}
-WHOLE = ("batch_size", "buffer_size", "n_epochs", "n_steps", "learning_starts", "gradient_steps")
+WHOLE = (
+    *("batch_size", "buffer_size", "n_epochs", "n_steps", "learning_starts", "gradient_steps"),
+    *("target_update_interval", "stats_window_size"),
+)
+NUMBERS = (*WHOLE, "gamma", "gae_lambda", "tau", "max_grad_norm", "vf_coef")
+"""Arguments that are one number; others may also be a text, a function, a list or None."""
 SEEDS = 2**32
+MISSING = object()
 
 
 def check_argument(name: str, value: Any) -> None:
@@ -32,21 +42,29 @@ def check_argument(name: str, value: Any) -> None:
     Traceback (most recent call last):
     ValueError: buffer_size: got 0, expected a whole number, 1 or more
     """
-    numbers = value if isinstance(value, list | tuple) else [value]
+    one = name in NUMBERS
+    numbers = value if isinstance(value, list | tuple) and not one else [value]
     low, high = LEAST.get(name, -math.inf), MOST.get(name, math.inf)
     for number in numbers:
-        if isinstance(number, int | float) and not isinstance(number, bool):
-            broken = name in WHOLE and not isinstance(number, int)
-            if broken or not low <= number <= high:
+        is_number = isinstance(number, Real) and not isinstance(number, bool)
+        if is_number or one:
+            broken = not isinstance(number, Integral if name in WHOLE else Real)
+            if broken or not is_number or not low <= number <= high:
                 span = f"from {low:g} to {high:g}" if high < math.inf else f"{low:g} or more"
                 kind = "a whole number" if name in WHOLE else "a number"
                 raise ValueError(f"{name}: got {value!r}, expected {kind}, {span}")
 
 
-def check_steps(steps: Any) -> None:
-    """Raise a ValueError of one line unless `steps` is a whole number, 0 or more."""
-    if isinstance(steps, bool) or not hasattr(type(steps), "__index__") or steps < 0:
+def check_steps(steps: Any) -> int:
+    """`steps` as a whole number; a ValueError of one line unless it is one, 0 or more.
+
+    >>> check_steps(1e5)
+    100000
+    """
+    number = isinstance(steps, Real) and not isinstance(steps, bool)
+    if not number or steps != steps // 1 or steps < 0:
         raise ValueError(f"total_timesteps: got {steps!r}, expected a whole number, 0 or more")
+    return int(steps)
 
 
 def check_spaces(agent: Any) -> None:
@@ -59,24 +77,64 @@ class Checked:
     """An agent whose arguments are checked; mixed in before the SB3 class."""
 
     observation_space: spaces.Space
+    kept: ClassVar[tuple[str, ...]] = ()
+    """Arguments of the constructor that `load` cannot change: the saved policy is made of them."""
 
     def _setup_model(self) -> None:
         check_spaces(self)
         for name in LEAST:
-            check_argument(name, getattr(self, name, getattr(self, f"_{name}", None)))
+            value = getattr(self, name, getattr(self, f"_{name}", MISSING))
+            if value is not MISSING:
+                check_argument(name, value)
         seed = getattr(self, "seed", None)
         if seed is not None and not (hasattr(type(seed), "__index__") and 0 <= seed < SEEDS):
             raise ValueError(f"seed: got {seed!r}, expected a whole number from 0 to {SEEDS - 1}")
         super()._setup_model()  # type: ignore[misc]
 
     def _setup_learn(self, total_timesteps: Any, *args: Any, **kwargs: Any) -> Any:
-        check_steps(total_timesteps)
-        return super()._setup_learn(total_timesteps, *args, **kwargs)  # type: ignore[misc]
+        steps = check_steps(total_timesteps)
+        return super()._setup_learn(steps, *args, **kwargs)  # type: ignore[misc]
 
-    def predict(self, observation: Any, *args: Any, **kwargs: Any) -> Any:
+    @classmethod
+    def load(cls, path: Any, *args: Any, **options: Any) -> Any:
         """As in SB3."""
-        check_keys(self.observation_space, observation)
-        return super().predict(observation, *args, **kwargs)  # type: ignore[misc]
+        for name in cls.kept:
+            if name in options:
+                raise ValueError(
+                    f"{name}: got {options[name]!r} for a saved agent, expected none: it keeps the "
+                    f"one that it was made with; make a new {cls.__name__} for another"
+                )
+        try:
+            return super().load(path, *args, **options)  # type: ignore[misc]
+        except KeyError as error:  # SB3 looks for what a DQN has, whatever did not fit
+            if isinstance(error.__context__, ValueError):
+                raise error.__context__ from None
+            raise
+
+    def set_parameters(
+        self,
+        load_path_or_dict: Any,
+        exact_match: bool = True,
+        device: torch.device | str = "auto",
+    ) -> None:
+        """As in SB3."""
+        found = load_path_or_dict
+        if not isinstance(found, dict):
+            _, found, _ = load_from_zip_file(found, device=device, load_data=False)
+        self._check_parameters(found, exact_match)
+        super().set_parameters(found, exact_match, device)  # type: ignore[misc]
+
+    def _check_parameters(self, found: Collection[str], whole: bool) -> None:
+        """Raise a ValueError of one line for names of modules and optimizers that do not fit."""
+        own = self._get_torch_save_params()[0]  # type: ignore[attr-defined]
+        strange = [name for name in found if name not in own]
+        missing = [name for name in own if name not in found and whole]
+        if strange or missing:
+            got = f"none for {', '.join(missing)}" if missing else f"some for {', '.join(strange)}"
+            raise ValueError(
+                f"parameters: got {got}; expected those of {type(self).__name__} with the same "
+                "options"
+            )
 
 
 def check_keys(space: spaces.Space, observation: Any) -> None:

@@ -21,9 +21,11 @@ from torch import Tensor
 from vaerl.agents.checked import Checked, check_keys
 from vaerl.agents.finite import CheckFinite, named
 from vaerl.densities import DENSITIES, ConditionalDensity, ConditionalValue
+from vaerl.densities.options import check_flag
 from vaerl.finite import check_actions
 from vaerl.names import did_you_mean
 from vaerl.policies.chunk import ChunkPolicy
+from vaerl.policies.density_policy import DensityPolicy
 from vaerl.policies.spaces import check_action_space, check_observation_space
 
 Init = TypeVar("Init", bound=Callable[..., None])
@@ -63,6 +65,39 @@ def resolve_policy(
             "name one"
         )
     return aliases["MultiInputPolicy"], kwargs
+
+
+PLAIN: Mapping[str, Any] = {"critic": "sac", "critic_options": {}, "normalize_observations": False}
+"""Options of policies that agents take too, as they are where nobody names them."""
+
+
+def for_policy(
+    policy: str | type[BasePolicy], policy_kwargs: dict[str, Any], **given: Any
+) -> dict[str, Any]:
+    """`policy_kwargs` with those options of `PLAIN` that the agent was given; None: it was not.
+
+    Raises ValueError for an option that `policy_kwargs` has otherwise, and for one that the policy
+    does not take.
+    """
+    merged = dict(policy_kwargs)
+    for name, value in given.items():
+        if value is None:
+            continue
+        if isinstance(PLAIN[name], bool):
+            check_flag(name, value)
+        if merged.get(name, value) != value:
+            raise ValueError(
+                f"{name}: got {value!r}, but policy_kwargs has {merged[name]!r}; name one"
+            )
+        if value == PLAIN[name]:
+            continue
+        if isinstance(policy, type) and not issubclass(policy, DensityPolicy):
+            raise ValueError(
+                f"{name}: got {value!r} with policy {policy.__name__}, expected "
+                f"{PLAIN[name]!r}, or a policy over a density"
+            )
+        merged[name] = value
+    return merged
 
 
 def signature_of(parent: type) -> Callable[[Init], Init]:
@@ -227,6 +262,7 @@ def check_clone(clone: Any) -> ChunkPolicy:
 class DensityAgent(Agent):
     """Methods of an SB3 agent whose policy is a density; mixed in before the SB3 class."""
 
+    kept: ClassVar[tuple[str, ...]] = tuple(PLAIN)
     policy: Any
     observation_space: spaces.Space
     action_space: spaces.Space
@@ -238,6 +274,7 @@ class DensityAgent(Agent):
         Events are actions in units of the box, whose bounds are ±1; a policy that squashes stays
         inside them. A snapshot: training on does not change it.
         """
+        self._check_density()
         head = self._head
         density = copy.deepcopy(head.density).requires_grad_(False)
         with torch.no_grad():
@@ -256,9 +293,11 @@ class DensityAgent(Agent):
         Codes are drawn with ``agent.policy.head.density.draw_codes(count, seed)``.
         """
         check_keys(self.observation_space, observation)
-        actions, state = self.policy.predict(
-            observation, state, episode_start, deterministic, codes
-        )
+        asked: tuple[Any, ...] = (observation, state, episode_start, deterministic)
+        if codes is not None:  # which a policy of SB3 does not know
+            self._check_density()
+            asked = (*asked, codes)
+        actions, state = self.policy.predict(*asked)
         check_actions(np.atleast_2d(actions))
         return actions, state
 
@@ -270,6 +309,7 @@ class DensityAgent(Agent):
         return self.policy.obs_to_tensor(obs)[0]
 
     def _diagnose(self, obs: Any) -> dict[str, Tensor]:
+        self._check_density()
         with torch.no_grad():
             context = self._head.context(obs)
         generator = torch.Generator(context.device).manual_seed(0)  # diagnostics shift no stream
@@ -279,6 +319,13 @@ class DensityAgent(Agent):
     def _head(self) -> Any:
         """The module that owns `density`, `noise` and `context(obs)`."""
         return getattr(self.policy, "actor", self.policy)
+
+    def _check_density(self) -> None:
+        if not isinstance(self.policy, DensityPolicy):
+            raise ValueError(
+                f"policy: got {type(self.policy).__name__}, expected one over a density: no other "
+                "has codes and a density to look at"
+            )
 
     def _log_latents(self, obs: Any) -> None:
         """Record the diagnostics under latent/…, if the policy has a latent density."""

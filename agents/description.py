@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import Any
 
 import gymnasium
@@ -109,6 +109,12 @@ class AgentDescription:
             if name not in data:
                 raise ValueError(f"{name}: missing, expected a name")
         return cls(**{item.name: data[item.name] for item in fields(cls) if item.name in data})
+
+    def unspent(self) -> AgentDescription:
+        """Without arguments that the described agent had moved into its policy_kwargs."""
+        held = self.agent_options.get("policy_kwargs") or {}
+        kept = {k: v for k, v in self.agent_options.items() if not (k in _SPENT and k in held)}
+        return replace(self, agent_options=kept)
 
     def make_env(self, copies: int) -> VecEnv:
         """Make copies of the described environment; ValueError asks for `env=` if that fails.

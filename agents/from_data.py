@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
+from numbers import Real
 from typing import Any, Protocol, TypeVar
 
 import gymnasium
@@ -122,9 +123,9 @@ class DataAgent(Agent, BaseAlgorithm):
         A timestep is one update, and a roll-out of none; None takes the default number. Callbacks
         are called before and after each.
         """
-        if not isinstance(total_timesteps, int | np.integer | None):
+        if not isinstance(total_timesteps, Real | None):
             data, total_timesteps = total_timesteps, None
-        check_steps(0 if total_timesteps is None else total_timesteps)
+        steps = check_steps(0 if total_timesteps is None else total_timesteps)
         if data is not None:
             self._data = load_demonstrations(data)
         name = type(self).__name__
@@ -134,7 +135,7 @@ class DataAgent(Agent, BaseAlgorithm):
             )
         check_fit(self._data, self.observation_space, self.action_space)
         total, listener = self._setup_learn(
-            int(total_timesteps or self.default_steps),
+            steps or self.default_steps,
             callback,
             reset_num_timesteps,
             tb_log_name or name,

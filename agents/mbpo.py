@@ -22,7 +22,7 @@ from vaerl.agents.common import signature_of
 from vaerl.agents.model_based import Imagined, ImaginedSteps, LearnsModel, fit_options
 from vaerl.agents.sac import SAC
 from vaerl.densities import DENSITIES
-from vaerl.densities.options import check_positive, check_share
+from vaerl.densities.options import check_flag, check_positive, check_share
 from vaerl.disk.errors import NotFinite
 from vaerl.dynamics import deviation
 from vaerl.dynamics.task import make_model
@@ -113,7 +113,7 @@ class MBPO(LearnsModel, SAC):
         )
         self.rollouts_kept = check_positive("rollouts_kept", rollouts_kept)
         self.real_share = check_share("real_share", real_share)
-        self.weight_by_uncertainty = weight_by_uncertainty
+        self.weight_by_uncertainty = check_flag("weight_by_uncertainty", weight_by_uncertainty)
         self.imagined = Imagined(self.rollouts_kept)
         self._fitted_at: int | None = None
         super().__init__(policy, env, *args, policy_kwargs=policy_kwargs, **kwargs)

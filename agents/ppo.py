@@ -30,6 +30,7 @@ from vaerl.agents.common import (
     Improver,
     check_clone,
     check_env,
+    for_policy,
     resolve_policy,
     signature_of,
 )
@@ -116,7 +117,7 @@ class PPO(Improver, DensityAgent, Rollouts, SB3PPO):
         recognition_learning_rate: float = 1e-3,
         clone_coef: float = 0.0,
         code_coef: float = 0.0,
-        normalize_observations: bool = False,
+        normalize_observations: bool | None = None,
         scale_rewards: bool = False,
         native: bool = True,
         **kwargs: Any,
@@ -132,7 +133,10 @@ class PPO(Improver, DensityAgent, Rollouts, SB3PPO):
                     f"{name}: got {policy_kwargs[name]!r}, expected none: PPO draws among codes "
                     "that stay fixed for a rollout; vaerl.agents.SAC can hold one"
                 )
-        self._switch(policy, policy_kwargs, normalize_observations, scale_rewards)
+        policy_kwargs = for_policy(
+            policy, policy_kwargs, normalize_observations=normalize_observations
+        )
+        self.scale_rewards = scale_rewards
         if "chunk" in policy_kwargs:
             if policy_kwargs.get("normalize_observations"):
                 raise ValueError(

@@ -9,13 +9,9 @@ import torch
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
-from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 
 from vaerl.agents.scaling import ReturnScale, Scales
-from vaerl.densities.options import check_flag
-from vaerl.policies import ActorCriticPolicy
-from vaerl.policies.running import CLIP
 
 
 class Rollouts(Scales, OnPolicyAlgorithm):
@@ -23,30 +19,12 @@ class Rollouts(Scales, OnPolicyAlgorithm):
 
     The moments of observations take in a rollout after the update on it. So the policy that
     collects is the one that is updated, and the ratio of both starts at 1. The first rollout sees
-    observations as they are, within ±`CLIP`.
+    observations as they are, within ±10.
 
     Rewards are divided when they come, and callbacks see them so.
     """
 
     _scaled: ScaledRewards | None = None
-
-    def _switch(
-        self,
-        policy: str | type[BasePolicy],
-        policy_kwargs: dict[str, Any],
-        normalize_observations: bool,
-        scale_rewards: bool,
-    ) -> None:
-        """Check the switches, and pass on that of observations to the policy."""
-        self.scale_rewards = check_flag("scale_rewards", scale_rewards)
-        if not check_flag("normalize_observations", normalize_observations):
-            return
-        if isinstance(policy, type) and not issubclass(policy, ActorCriticPolicy):
-            raise ValueError(
-                f"normalize_observations: got True with policy {policy.__name__}, expected False, "
-                "or a policy over a density"
-            )
-        policy_kwargs["normalize_observations"] = True
 
     def collect_rollouts(
         self,
@@ -75,8 +53,7 @@ class Rollouts(Scales, OnPolicyAlgorithm):
 class ScaledRewards(VecEnvWrapper):
     """An environment whose rewards are divided by the deviation of the return as it goes.
 
-    They stay within ±`CLIP`, as in VecNormalize: of the first step alone nothing is known. A reward
-    that is not finite passes as it is, to be found by those who look for it.
+    A reward that is not finite passes as it is, to be found by those who look for it.
     """
 
     def __init__(self, venv: VecEnv, scale: ReturnScale) -> None:
@@ -95,5 +72,5 @@ class ScaledRewards(VecEnvWrapper):
         if not np.isfinite(rewards).all():
             return obs, rewards, dones, infos
         self._scale.update(rewards, dones)
-        scaled = self._scale(torch.as_tensor(rewards, dtype=torch.float32)).clamp(-CLIP, CLIP)
+        scaled = self._scale(torch.as_tensor(rewards, dtype=torch.float32))
         return obs, scaled.numpy(), dones, infos

@@ -11,7 +11,6 @@ B transitions, N critics, X action dimensions.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, ClassVar, cast
@@ -20,7 +19,6 @@ import numpy as np
 import torch
 from stable_baselines3 import SAC as SB3SAC
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.preprocessing import get_action_dim
 from stable_baselines3.common.type_aliases import GymEnv
 from torch import Tensor
 
@@ -30,6 +28,7 @@ from vaerl.agents.common import (
     Improver,
     check_clone,
     check_env,
+    for_policy,
     resolve_policy,
     signature_of,
 )
@@ -37,7 +36,7 @@ from vaerl.agents.critics import Critics, Transition, polyak_
 from vaerl.agents.demonstrated import demonstration_buffer, fit_to_clone, half_and_half
 from vaerl.agents.improvement import make_improvement
 from vaerl.agents.schedules import make_schedule
-from vaerl.agents.temperature import annealing, entropy_target, temperature_loss
+from vaerl.agents.temperature import Tempered
 from vaerl.data import Demonstrations, load_demonstrations
 from vaerl.densities.options import check_choice, check_flag, check_positive
 from vaerl.finite import check_loss
@@ -69,7 +68,7 @@ def actor_loss(
     return loss, {"actor_loss": loss.detach(), "entropy_lower": -log_prob.detach().mean()}
 
 
-class SAC(Improver, DensityAgent, Collects, SB3SAC):
+class SAC(Improver, DensityAgent, Collects, Tempered, SB3SAC):
     """`stable_baselines3.SAC` over a density.
 
     Args:
@@ -83,12 +82,12 @@ class SAC(Improver, DensityAgent, Collects, SB3SAC):
         target_entropy: as in SB3, or "modes_M" or "-C|A|/D" (`entropy_target`).
         critic, critic_options: a critic by name ("sac", "crossq", "xqc", "flash", "simba") and the
             parts exchanged in it, such as ``{"norm": "layer"}``; see
-            `vaerl.policies.critic_net`.
+            `vaerl.policies.critic_net`. None: as `policy_kwargs` says, or "sac".
         normalize_observations: normalise observations by their running mean and deviation, inside
-            the policy.
+            the policy. None: as `policy_kwargs` says, or not.
         scale_rewards: divide rewards by the running deviation of the discounted return, when they
-            are used, so that old ones follow the scale of today (`ReturnScale`); α then counts in
-            these units.
+            are used, so that old ones follow the scale of today, and keep them within ±10
+            (`ReturnScale`); α then counts in these units.
         policy_delay: updates of the critics for one of actor and temperature.
         native: use the native update where it is built and covers the agent (`vaerl.native`).
         matmul_precision: "float32", or "bf16" for products in bfloat16, in less time, on a
@@ -147,9 +146,9 @@ class SAC(Improver, DensityAgent, Collects, SB3SAC):
         relative_entropy: bool = False,
         diagnostics_interval: int = 1000,
         data: Any = None,
-        critic: str = "sac",
+        critic: str | None = None,
         critic_options: dict[str, Any] | None = None,
-        normalize_observations: bool = False,
+        normalize_observations: bool | None = None,
         scale_rewards: bool = False,
         policy_delay: int = 1,
         native: bool = True,
@@ -161,45 +160,40 @@ class SAC(Improver, DensityAgent, Collects, SB3SAC):
         self.improvement_kwargs = dict(improvement_kwargs or {})
         self._improvement = make_improvement(improvement, self.improvement_kwargs)
         self.relative_entropy = relative_entropy
-        self.diagnostics_interval = check_positive("diagnostics_interval", diagnostics_interval)
-        self.scale_rewards = check_flag("scale_rewards", scale_rewards)
-        self.native = check_flag("native", native)
-        self.matmul_precision = check_choice("matmul_precision", matmul_precision, PRECISIONS)
-        self.policy_delay = check_positive("policy_delay", policy_delay)
+        self.diagnostics_interval, self.policy_delay = diagnostics_interval, policy_delay
+        self.scale_rewards, self.native = scale_rewards, native
+        self.matmul_precision = matmul_precision
         policy, policy_kwargs = resolve_policy(policy, policy_kwargs, self.policy_aliases)
-        chosen = {
-            "critic": critic if critic != "sac" else None,
-            "critic_options": critic_options,
-            "normalize_observations": normalize_observations,
-        }
-        kwargs["policy_kwargs"] = policy_kwargs | {k: v for k, v in chosen.items() if v}
+        kwargs["policy_kwargs"] = for_policy(
+            policy,
+            policy_kwargs,
+            critic=critic,
+            critic_options=critic_options,
+            normalize_observations=normalize_observations,
+        )
+        self._check_options()
         super().__init__(policy, check_env(env), *args, **kwargs)  # type: ignore[arg-type]
 
+    def _check_options(self) -> None:
+        """Of the constructor, and of `load`, which sets attributes."""
+        check_positive("diagnostics_interval", self.diagnostics_interval)
+        check_positive("policy_delay", self.policy_delay)
+        check_flag("native", self.native)
+        check_choice("matmul_precision", self.matmul_precision, PRECISIONS)
+
     def _setup_model(self) -> None:
+        self._check_options()
         rows = self.batch_size
         check_positive("batch_size", int(rows) if isinstance(rows, np.integer) else rows)
         if isinstance(self.learning_rate, str):
             self.learning_rate = make_schedule("learning_rate", self.learning_rate)
-        given = self.ent_coef
-        self._annealed = annealing(given) if isinstance(given, str) else None
-        if isinstance(self.target_entropy, str) and self.target_entropy != "auto":
-            self.target_entropy = entropy_target(
-                self.target_entropy, get_action_dim(self.action_space)
-            )
-        if self._annealed is not None:
-            self.ent_coef = self._annealed.start
         super()._setup_model()
         self._shown = None if self._data is None else demonstration_buffer(self._data, self)
-        self.ent_coef = given
         self._improvement = make_improvement(self.improvement, self.improvement_kwargs)
         if self._improvement.fits and not isinstance(self.actor, DensityActor):
             raise ValueError(
                 f"improvement: got {self.improvement!r} with policy {type(self.policy).__name__}, "
                 "expected 'reverse' or a policy over a density, which can be fitted"
-            )
-        if not isinstance(self.relative_entropy, bool | np.bool_):
-            raise ValueError(
-                f"relative_entropy: got {self.relative_entropy!r}, expected True or False"
             )
 
     @classmethod
@@ -289,6 +283,8 @@ class SAC(Improver, DensityAgent, Collects, SB3SAC):
         forward = follow and self._improvement.forward(remaining)
         alpha = self._alpha()
         info: Info = {}
+        if self.use_sde:  # its weights may have moved
+            self.actor.reset_noise()
         if follow:
             with torch.set_grad_enabled(reverse):
                 actions, log_prob = self.actor.action_log_prob(obs)
@@ -331,11 +327,6 @@ class SAC(Improver, DensityAgent, Collects, SB3SAC):
         beyond += ["native=False"] if not self.native else []
         return ", ".join([*beyond, *(["weights of transitions"] if weights is not None else [])])
 
-    @property
-    def _uniform_entropy(self) -> float:
-        """Nats of the uniform law over the scaled box, where entropy is measured against it."""
-        return get_action_dim(self.action_space) * math.log(2.0) if self.relative_entropy else 0.0
-
     def _forward_loss(self, obs: Any, alpha: Tensor) -> tuple[Tensor, Info]:
         actor = cast(DensityActor, self.actor)
         return self._improvement.forward_loss(
@@ -345,25 +336,6 @@ class SAC(Improver, DensityAgent, Collects, SB3SAC):
             alpha,
             actor.noise.generator(self.device),
         )
-
-    def _alpha(self) -> Tensor:
-        """The temperature α now."""
-        if self._annealed is not None:
-            now = self._annealed(self._current_progress_remaining)
-            self.ent_coef_tensor = torch.tensor(now, device=self.device)
-        if self.ent_coef_optimizer is None or self.log_ent_coef is None:
-            return self.ent_coef_tensor
-        return torch.exp(self.log_ent_coef.detach())
-
-    def _move_temperature(self, log_prob: Tensor) -> Info:
-        """A step of α where it is learned."""
-        if self.ent_coef_optimizer is None or self.log_ent_coef is None:
-            return {}
-        loss, info = temperature_loss(self.log_ent_coef, log_prob, float(self.target_entropy))
-        self.ent_coef_optimizer.zero_grad()
-        loss.backward()
-        self.ent_coef_optimizer.step()
-        return info
 
     def _move_target(self) -> None:
         if self.critic_target is self.critic:
@@ -383,7 +355,6 @@ class SAC(Improver, DensityAgent, Collects, SB3SAC):
     def _excluded_save_params(self) -> list[str]:
         return [
             *super()._excluded_save_params(),
-            "_annealed",
             "_critics",
             "_data",
             "_held",

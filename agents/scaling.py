@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from collections.abc import Collection
+from typing import ClassVar
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from vaerl.agents.common import Agent
-from vaerl.policies.running import RunningMoments
+from vaerl.densities.options import check_flag
+from vaerl.policies.running import CLIP, RunningMoments
 
 
 class ReturnScale(nn.Module):
     """Divides rewards by the deviation of the discounted return G_t = γ G_{t−1} + r_t.
 
-    The moments are those of all G so far, as in VecNormalize. G begins at 0 with each episode and
-    each call of `begin`.
+    As in VecNormalize, the moments are those of all G so far, and results stay within ±`CLIP`: as
+    long as all G are equal, as after the first step, the deviation is 0. G begins at 0 with each
+    episode and each call of `begin`.
 
     Args:
         gamma: γ.
@@ -45,8 +47,9 @@ class ReturnScale(nn.Module):
         self._returns = np.where(dones, 0.0, returns)
 
     def forward(self, rewards: Tensor) -> Tensor:
-        """r / (deviation + 1e-8), of the shape and type of r."""
-        return rewards / (self.moments.running_var.sqrt() + 1e-8).to(rewards.dtype)
+        """r / (deviation + 1e-8) within ±`CLIP`, of the shape and type of r."""
+        scaled = rewards / (self.moments.running_var.sqrt() + 1e-8).to(rewards.dtype)
+        return scaled.clamp(-CLIP, CLIP)
 
 
 class Scales(Agent):
@@ -60,6 +63,7 @@ class Scales(Agent):
     """What divides rewards, if anything does."""
 
     def _setup_model(self) -> None:
+        check_flag("scale_rewards", self.scale_rewards)
         super()._setup_model()
         self.return_scale = ReturnScale(self.gamma) if self.scale_rewards else None
 
@@ -68,21 +72,13 @@ class Scales(Agent):
         if self.return_scale is not None:
             self.return_scale.begin()
 
-    def set_parameters(
-        self,
-        load_path_or_dict: str | dict[str, Any],
-        exact_match: bool = True,
-        device: torch.device | str = "auto",
-    ) -> None:
-        """As in SB3."""
-        saved = load_path_or_dict
-        if exact_match and isinstance(saved, dict):
-            scaled = "return_scale" in saved
-            if scaled != self.scale_rewards:
-                raise ValueError(
-                    f"scale_rewards: got {self.scale_rewards}, expected {scaled}, as it was saved"
-                )
-        super().set_parameters(load_path_or_dict, exact_match, device)  # type: ignore[misc]
+    def _check_parameters(self, found: Collection[str], whole: bool) -> None:
+        scaled = "return_scale" in found
+        if scaled != self.scale_rewards and (scaled or whole):
+            raise ValueError(
+                f"scale_rewards: got {self.scale_rewards}, expected {scaled}, as it was saved"
+            )
+        super()._check_parameters(found, whole)
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         names, variables = super()._get_torch_save_params()  # type: ignore[misc]

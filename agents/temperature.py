@@ -1,12 +1,19 @@
-"""The temperature α: its loss, its schedules, and target entropies."""
+"""The temperature α: its loss, its schedules, target entropies, and the part of SAC that has it."""
 
 from __future__ import annotations
 
 import math
 import re
 from dataclasses import dataclass
+from numbers import Real
+from typing import Any
 
+import torch
+from stable_baselines3 import SAC as SB3SAC
+from stable_baselines3.common.preprocessing import get_action_dim
 from torch import Tensor
+
+from vaerl.densities.options import check_flag
 
 
 def temperature_loss(
@@ -52,11 +59,7 @@ class Annealed:
             and 0.0 < made.end < math.inf
             and 0.0 <= made.begin < made.fraction <= 1.0
         ):
-            raise ValueError(
-                f"ent_coef: got {text!r}, expected a positive number, 'auto', 'auto_START' or "
-                "'anneal_START_END[_FRACTION[_BEGIN]]' with positive numbers and shares with "
-                "0 <= BEGIN < FRACTION <= 1"
-            )
+            raise _wrong(text)
         return made
 
     def __call__(self, progress_remaining: float) -> float:
@@ -66,48 +69,110 @@ class Annealed:
         return self.start * (self.end / self.start) ** done
 
 
-def annealing(text: str) -> Annealed | None:
+def annealing(value: Any) -> Annealed | None:
     """The schedule in `ent_coef`, or None for SB3's values: a number, "auto" or "auto_START".
 
-    >>> annealing("0.1"), annealing("auto_0.1"), annealing("anneal_10_1")
+    Raises ValueError for anything else.
+
+    >>> annealing(0.1), annealing("auto_0.1"), annealing("anneal_10_1")
     (None, None, Annealed(start=10.0, end=1.0, fraction=0.5, begin=0.0))
     """
-    head, _, start = text.partition("_")
-    learned = head == "auto" and (text == "auto" or (_number(start) or 0.0) > 0.0)
-    return None if learned or _number(text) is not None else Annealed.parse(text)
+    number = _number(value)
+    if number is not None and number >= 0.0:
+        return None
+    if number is not None or not isinstance(value, str):
+        raise _wrong(value)
+    head, _, start = value.partition("_")
+    learned = head == "auto" and (value == "auto" or (_number(start) or 0.0) > 0.0)
+    return None if learned else Annealed.parse(value)
 
 
-def entropy_target(text: str, action_dim: int) -> float:
-    """Target entropy in nats for X action dimensions: a number as text, "modes_M" or "-C|A|/D".
+def _wrong(value: Any) -> ValueError:
+    return ValueError(
+        f"ent_coef: got {value!r}, expected a positive number, 0, 'auto', 'auto_START' or "
+        "'anneal_START_END[_FRACTION[_BEGIN]]' with positive numbers and shares with "
+        "0 <= BEGIN < FRACTION <= 1"
+    )
 
-    "modes_M": H̄ = −X + log M. SAC's −X is the entropy of a Gaussian with σ = .089 on each axis; M
-    such Gaussians far apart have log M more. "-C|A|/D": H̄ = −C X / D, where C and D are 1 unless
-    given: XQC has "-|A|/2", FlashSAC "-.48|A|", a Gaussian with σ = .15.
+
+def entropy_target(value: Any, action_dim: int) -> float:
+    """Target entropy in nats for X action dimensions: a number, "auto", "modes_M" or "-C|A|/D".
+
+    "auto": H̄ = −X, the entropy of a Gaussian with σ = .089 on each axis. "modes_M": H̄ = −X + log M,
+    as M such Gaussians far apart have log M more. "-C|A|/D": H̄ = −C X / D, where C and D are 1
+    unless given: XQC has "-|A|/2", FlashSAC "-.48|A|", a Gaussian with σ = .15.
 
     >>> entropy_target("-3", 2), round(entropy_target("modes_4", 2), 3)
     (-3.0, -0.614)
     >>> entropy_target("-|A|/2", 6), entropy_target("-.48|A|", 2)
     (-3.0, -0.96)
     """
-    number = _number(text)
+    number = _number(value)
     if number is not None:
         return number
-    share = re.fullmatch(r"-(\d*\.?\d+)?\|A\|(?:/([1-9]\d*))?", text)
+    words = value if isinstance(value, str) else ""
+    words = "-|A|" if words == "auto" else words
+    share = re.fullmatch(r"-(\d*\.?\d+)?\|A\|(?:/([1-9]\d*))?", words)
     if share is not None:
         return -float(share[1] or 1) * action_dim / float(share[2] or 1)
-    match = re.fullmatch(r"modes_([1-9]\d*)", text)
+    match = re.fullmatch(r"modes_([1-9]\d*)", words)
     if match is None:
         raise ValueError(
-            f"target_entropy: got {text!r}, expected a number, 'auto', 'modes_M' for M modes or a "
+            f"target_entropy: got {value!r}, expected a number, 'auto', 'modes_M' for M modes or a "
             "share of the action dimensions such as '-|A|/2' or '-.48|A|'"
         )
     return -float(action_dim) + math.log(int(match[1]))
 
 
-def _number(text: str) -> float | None:
-    """The finite number in a text, or None."""
+def _number(value: Any) -> float | None:
+    """The finite number that a value or a text is, or None."""
+    if isinstance(value, bool) or not isinstance(value, Real | str):
+        return None
     try:
-        number = float(text)
+        number = float(value)
     except ValueError:
         return None
     return number if math.isfinite(number) else None
+
+
+class Tempered(SB3SAC):
+    """Mixin of SAC: α is a number, learned, or annealed, and entropy absolute or relative."""
+
+    relative_entropy: bool
+    _annealed: Annealed | None
+
+    def _setup_model(self) -> None:
+        check_flag("relative_entropy", self.relative_entropy)
+        given, self._annealed = self.ent_coef, annealing(self.ent_coef)
+        self.target_entropy = entropy_target(self.target_entropy, get_action_dim(self.action_space))
+        if self._annealed is not None:
+            self.ent_coef = self._annealed.start
+        super()._setup_model()
+        self.ent_coef = given
+
+    @property
+    def _uniform_entropy(self) -> float:
+        """Nats of the uniform law over the scaled box, where entropy is measured against it."""
+        return get_action_dim(self.action_space) * math.log(2.0) if self.relative_entropy else 0.0
+
+    def _alpha(self) -> Tensor:
+        """The temperature α now."""
+        if self._annealed is not None:
+            now = self._annealed(self._current_progress_remaining)
+            self.ent_coef_tensor = torch.tensor(now, device=self.device)
+        if self.ent_coef_optimizer is None or self.log_ent_coef is None:
+            return self.ent_coef_tensor
+        return torch.exp(self.log_ent_coef.detach())
+
+    def _move_temperature(self, log_prob: Tensor) -> dict[str, Tensor]:
+        """A step of α where it is learned."""
+        if self.ent_coef_optimizer is None or self.log_ent_coef is None:
+            return {}
+        loss, info = temperature_loss(self.log_ent_coef, log_prob, float(self.target_entropy))
+        self.ent_coef_optimizer.zero_grad()
+        loss.backward()
+        self.ent_coef_optimizer.step()
+        return info
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "_annealed"]

@@ -71,7 +71,7 @@ def load_checkpoint(
     else:
         checkpoint = find_checkpoint(path, include_replay=include_replay)
     with preserve_rng(), one_error(f"checkpoint {checkpoint.path.name}"):
-        description = AgentDescription.from_dict(checkpoint.description())
+        description = AgentDescription.from_dict(checkpoint.description()).unspent()
         if not trains and description.agent_options.get("buffer_size"):
             options = {**description.agent_options, "buffer_size": 1}
             description = replace(description, agent_options=options)

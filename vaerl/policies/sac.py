@@ -13,7 +13,7 @@ from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.sac.policies import SACPolicy as SB3SACPolicy
 from torch import nn
 
-from vaerl.densities.options import check_flag
+from vaerl.densities.options import check_flag, check_positive
 from vaerl.policies.critic_net import CriticNet, critic_parts
 from vaerl.policies.fourier import FourierCritic, check_waves
 from vaerl.policies.off_policy import OffPolicyDensity
@@ -122,7 +122,7 @@ class SACPolicy(Normalizing, OffPolicyDensity, SB3SACPolicy):  # type: ignore[mi
             normalize_images=normalize_images,
             optimizer_class=optimizer_class,
             optimizer_kwargs=optimizer_kwargs,
-            n_critics=n_critics,
+            n_critics=check_positive("n_critics", n_critics),
             share_features_extractor=share_features_extractor,
             density=density,
             density_kwargs=density_kwargs,
