@@ -106,17 +106,21 @@ class MBPO(LearnsModel, SAC):
         self.dynamics = DENSITIES.check(dynamics, "dynamics")
         self.dynamics_kwargs = dict(dynamics_kwargs or {})
         self._set_model_options(members, elites, propagation, reward, termination, fit_kwargs)
-        self.model_train_freq = check_positive("model_train_freq", model_train_freq)
-        self.rollout_schedule = check_schedule(rollout_schedule)
-        self.rollout_batch_size = check_positive(
-            "rollout_batch_size", rollout_batch_size, at_most=MOST_ROLLOUTS
-        )
-        self.rollouts_kept = check_positive("rollouts_kept", rollouts_kept)
-        self.real_share = check_share("real_share", real_share)
-        self.weight_by_uncertainty = check_flag("weight_by_uncertainty", weight_by_uncertainty)
-        self.imagined = Imagined(self.rollouts_kept)
-        self._fitted_at: int | None = None
+        self.model_train_freq = model_train_freq
+        self.rollout_schedule = rollout_schedule
+        self.rollout_batch_size, self.rollouts_kept = rollout_batch_size, rollouts_kept
+        self.real_share = real_share
+        self.weight_by_uncertainty = weight_by_uncertainty
         super().__init__(policy, env, *args, policy_kwargs=policy_kwargs, **kwargs)
+
+    def _check_options(self) -> None:
+        super()._check_options()
+        check_positive("model_train_freq", self.model_train_freq)
+        check_schedule(self.rollout_schedule)
+        check_positive("rollout_batch_size", self.rollout_batch_size, at_most=MOST_ROLLOUTS)
+        check_positive("rollouts_kept", self.rollouts_kept)
+        check_share("real_share", self.real_share)
+        check_flag("weight_by_uncertainty", self.weight_by_uncertainty)
 
     def _setup_model(self) -> None:
         self._check_model_spaces()
@@ -138,6 +142,8 @@ class MBPO(LearnsModel, SAC):
             **self._model_options(),
         ).to(self.device)
         self.world_noise = NoiseSource(self.seed)
+        self.imagined = Imagined(self.rollouts_kept)
+        self._fitted_at: int | None = None
         self._bind(self.env)
 
     # -- the update --------------------------------------------------------------------------------

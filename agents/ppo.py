@@ -122,7 +122,7 @@ class PPO(Improver, DensityAgent, Rollouts, SB3PPO):
         native: bool = True,
         **kwargs: Any,
     ) -> None:
-        self.native = check_flag("native", native)
+        self.native = native
         self.clone_coef, self.code_coef = clone_coef, code_coef
         self.recognition_steps = recognition_steps
         self.recognition_learning_rate = recognition_learning_rate
@@ -228,6 +228,7 @@ class PPO(Improver, DensityAgent, Rollouts, SB3PPO):
             return super().collect_rollouts(*args, **kwargs)
 
     def _check_options(self) -> None:
+        check_flag("native", self.native)
         check_positive("recognition_steps", self.recognition_steps, at_least=0)
         for name in ("clone_coef", "code_coef"):
             weight = getattr(self, name)

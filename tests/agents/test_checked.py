@@ -126,6 +126,21 @@ def test_a_file_with_more_than_the_agent_has_is_refused(tmp_path: Path) -> None:
         SAC.load(tmp_path / "more")
 
 
+def test_load_checks_options_and_keeps_those_of_the_file(tmp_path: Path) -> None:
+    """Those of roll-outs in a model, and the native way."""
+    options = {**MBPO.debug_options, "rollouts_kept": 2, "dynamics": "gaussian"}
+    MBPO("gaussian", corridor(), **options).save(tmp_path / "mbpo")
+    assert MBPO.load(tmp_path / "mbpo").imagined._parts.maxlen == 2
+    assert MBPO.load(tmp_path / "mbpo", rollouts_kept=3).imagined._parts.maxlen == 3
+    wrong: dict[str, Any] = {"real_share": 5, "rollout_schedule": [1], "model_train_freq": 0}
+    for name, value in wrong.items():
+        with pytest.raises(ValueError, match=f"{name}: got "):
+            MBPO.load(tmp_path / "mbpo", **{name: value})
+    ppo().save(tmp_path / "ppo")
+    with pytest.raises(ValueError, match="native: got 'no', expected True or False"):
+        PPO.load(tmp_path / "ppo", native="no")
+
+
 @pytest.mark.parametrize("whole", [True, False])
 @pytest.mark.parametrize("form", ["path", "dict"])
 def test_parameters_with_a_scale_of_rewards_go_into_agents_with_one(
