@@ -73,6 +73,7 @@ def run(
         check_positive("steps", steps),
         check_positive("updates", updates),
         check_positive("width", width),
+        debug=preset == "debug",
     )
     given = {"tasks": tasks, "heads": heads, "weights": weights}
     more = {"steps": steps, "updates": updates, "width": width}
@@ -80,7 +81,7 @@ def run(
 
 
 def compare(
-    tasks: Any, heads: Any, weights: Any, steps: int, updates: int, width: int
+    tasks: Any, heads: Any, weights: Any, steps: int, updates: int, width: int, debug: bool = False
 ) -> Comparison:
     """The comparison of these heads and weights."""
     names = {f"{head} {kind}": (head, kind) for head in heads for kind in weights}
@@ -88,6 +89,9 @@ def compare(
         name: _learner(head, kind == "weighted", updates, width)
         for name, (head, kind) in names.items()
     }
+    fits, every = FIT_UPDATES, EVERY
+    if debug:
+        fits, every = _SHORT["fit_kwargs"]["steps"], _SHORT["model_train_freq"]
     text = resources.files(__package__).joinpath("published.json").read_bytes()
     returns = jsonio.loads(text, "published.json")["returns"]
     return Comparison(
@@ -95,8 +99,8 @@ def compare(
         title="MBPO on the Control Suite by head of the model, weighted or not",
         caption=(
             f"{updates} updates a step with batches of {width}, half of them imagined; policy and "
-            f"critics of two layers of {width}; {MEMBERS} members, {FIT_UPDATES} updates of the "
-            f"model each {EVERY:,} steps. WIMLE: 20 updates a step, half of them imagined, layers "
+            f"critics of two layers of {width}; {MEMBERS} members, {fits} updates of the "
+            f"model each {every:,} steps. WIMLE: 20 updates a step, half of them imagined, layers "
             "of 512, 7 members, quantile critics, 5 episodes of each of 10 seeds."
         ),
         learners=learners,

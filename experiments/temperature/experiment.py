@@ -154,10 +154,12 @@ def assemble(results: Results) -> dict[str, Any]:
         for way in WAYS
     ]  # fmt: skip
     seconds = sum(float(r.data["cpu_seconds"]) for r in results)
+    first = {name: results[0].cell[name] for name in ("task", "density", "temperature", "seed")}
+    episodes = make_run(**first, preset=results[0].cell["preset"]).config(Path()).final_episodes
     return {
         "title": "Return by temperature, density and task without shaped rewards",
         "caption": (
-            f"Mean return of {EPISODES} episodes, with drawn actions and with the best one. Over "
+            f"Mean return of {episodes} episodes, with drawn actions and with the best one. Over "
             f"{ENOUGH} or more seeds: interquartile mean [95 % interval, stratified bootstrap]; "
             f"else mean ± half of the 95 % interval (Student's t). {seconds / 60:.0f} CPU minutes."
         ),

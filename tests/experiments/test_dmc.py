@@ -34,6 +34,7 @@ def test_a_short_run_makes_the_table(tmp_path: Path) -> None:
     assert (
         record["command"] == "vaerl experiment dmc --preset debug --heads imle --weights weighted"
     )
+    assert "5 updates of the model each 200 steps" in record["caption"]
     (row,) = record["rows"]
     assert row[:4] == ["dmc/pendulum-swingup-v0", "imle weighted", "450", "1"]
     assert record["columns"][-2:] == ["WIMLE", "CPU seconds per 1000 steps"] and row[-2] == "–"

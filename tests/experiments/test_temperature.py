@@ -19,6 +19,7 @@ def test_debug_preset_runs_whole(tmp_path: Path) -> None:
     ]
     assert record["columns"][3:] == ["α = 1.5"]
     assert record["command"] == "vaerl experiment temperature --preset debug --densities mixture"
+    assert record["caption"].startswith("Mean return of 2 episodes")
     assert (tmp_path / "figures" / "temperature.png").stat().st_size > 1000
 
 
@@ -49,6 +50,7 @@ def test_columns_are_temperatures_and_gaps_are_dashes() -> None:
         ["cvae", "best", "-100", "–"],
     ]
     assert "3 CPU minutes" in record["caption"]
+    assert record["caption"].startswith("Mean return of 50 episodes")
 
 
 def test_illegal_options_are_refused() -> None:
