@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from vaerl.disk import files
-from vaerl.experiments.returns.rows import GAUSSIAN
+from vaerl.experiments.returns.rows import GAUSSIAN, ROWS
 from vaerl.lab.experiment import Results
 from vaerl.lab.stats import ENOUGH, middle, middle_and_interval
 from vaerl.report.curve_figures import Curve, draw_curves
@@ -119,10 +119,10 @@ def panels_of(results: Results) -> dict[str, list[Curve]]:
     """Curves by the title of their panel.
 
     Of each environment the rows with a Gaussian, then of each row its densities. Panels of a single
-    row or density are left out, unless there are no others.
+    row or density are left out, unless there are no others, and so are the settings that ship.
     """
     own: dict[str, list[tuple[str, str, Curve]]] = {}
-    for r in results:
+    for r in [r for r in results if not ROWS[r.cell["row"]].recipe] or results:
         cell, (steps, returns) = r.cell, np.array(r.data["judged"], dtype=float).reshape(-1, 2).T
         curve = Curve(cell["row"], "", f"seed {cell['seed']}", steps, returns)
         own.setdefault(str(cell["env"]), []).append((cell["row"], cell["density"], curve))

@@ -136,7 +136,7 @@ def test_a_long_run_counts_at_earlier_steps() -> None:
 
 
 def test_panels_compare_rows_and_densities() -> None:
-    """Rows with a Gaussian, densities of a row; panels of one line only if there are no others."""
+    """Rows with a Gaussian, densities of a row; one line, or settings that ship, only if alone."""
 
     def result(env: str, row: str, density: str) -> Result:
         cell = make_cell(env, row, density, 0, 20_000)
@@ -148,9 +148,11 @@ def test_panels_compare_rows_and_densities() -> None:
         result("Hopper-v5", "sac", "gaussian"),
         result("Hopper-v5", "switches", "gaussian"),
         result("Hopper-v5", "switches", "cvae"),
+        result("Hopper-v5", "tuned-sac", "cvae"),
     ])  # fmt: skip
     assert {title: [(c.agent, c.density) for c in panel] for title, panel in found.items()} == {
         "Hopper-v5, Gaussian policy": [("sac", ""), ("switches", "")],
         "Hopper-v5, switches": [("", "gaussian"), ("", "cvae")],
     }
     assert list(panels_of([alone])) == ["Swimmer-v5, Gaussian policy"]
+    assert list(panels_of([result("Ant-v5", "tuned-sac", "cvae")])) == ["Ant-v5, tuned-sac"]
