@@ -37,7 +37,7 @@ def assemble(results: Results) -> dict[str, Any]:
         groups.setdefault(key, {})[cell["seed"]] = result.data
         lengths[key] = cell["steps"]
     rows = []
-    for (env, row, density), seeds in groups.items():
+    for (env, row, density), seeds in sorted(groups.items()):
         own, steps = list(seeds.values()), lengths[env, row, density]
         whole = [data for data in own if data["judged"][-1][0] == steps]
         last = np.mean([data["judged"][-1][1] for data in whole])

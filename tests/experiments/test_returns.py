@@ -23,7 +23,7 @@ def test_a_finished_run_is_kept(tmp_path: Path) -> None:
     """Two rows on Pendulum; the second call trains nothing, and the curves are files."""
     options: dict[str, Any] = {"rows": ["sb3-sac", "crossq-256"]}
     record = json.loads(run(tmp_path, "debug", **options).read_text())
-    assert [row[1] for row in record["rows"]] == ["sb3-sac", "crossq-256"]
+    assert [row[1] for row in record["rows"]] == ["crossq-256", "sb3-sac"]
     for data in record["data"].values():
         assert [step for step, _ in data["judged"]] == [60, 120] and data["train_seconds"] > 0.0
     paths = sorted((tmp_path / "cells").glob("*.json"))
