@@ -20,6 +20,7 @@ import torch
 from stable_baselines3 import SAC as SB3SAC
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv
+from stable_baselines3.common.utils import get_parameters_by_name
 from torch import Tensor
 
 from vaerl.agents.collecting import Collects
@@ -343,6 +344,13 @@ class SAC(Improver, DensityAgent, Collects, Tempered, SB3SAC):
         if not self._native.move_target(self.tau):
             polyak_(self.critic_target.parameters(), self.critic.parameters(), self.tau)
         polyak_(self.batch_norm_stats_target, self.batch_norm_stats, 1.0)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Of a copy: pickle keeps no shared memory, so its parts are looked up again."""
+        self.__dict__.update(state)
+        self._create_aliases()
+        self.batch_norm_stats = get_parameters_by_name(self.critic, ["running_"])
+        self.batch_norm_stats_target = get_parameters_by_name(self.critic_target, ["running_"])
 
     def _create_aliases(self) -> None:
         super()._create_aliases()

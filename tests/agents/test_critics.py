@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 import pytest
@@ -126,14 +127,18 @@ def test_what_is_frozen_stays() -> None:
     assert not any(k.startswith("critic.") for k in moved), moved
 
 
+@pytest.mark.parametrize("copied", [False, True])
 @pytest.mark.parametrize("critic", ["sac", "simba", "xqc", "flash"])
-def test_the_target_has_the_statistics_of_its_critics(critic: str) -> None:
+def test_the_target_has_the_statistics_of_its_critics(critic: str, copied: bool) -> None:
     """Of batches, in its layers and in the network before it: with their weights too it gives their
-    values."""
+    values. A copy through pickle goes on so."""
     kwargs: dict[str, Any] = {"net_arch": {"pi": [8], "qf": [8]}}
     if critic in ("sac", "simba"):
         kwargs["features_extractor_class"] = NormedFeatures
     agent = SAC("gaussian", TinyEnv(), critic=critic, policy_kwargs=kwargs, **FAST).learn(40)
+    if copied:
+        agent = pickle.loads(pickle.dumps(agent))
+        agent.learn(20, reset_num_timesteps=False)
     own, slow = agent.critic.state_dict(), agent.critic_target.state_dict()
     names = [name for name in own if "running_" in name]
     assert names and all(bool((own[n] != float(n.endswith("var"))).any()) for n in names)
