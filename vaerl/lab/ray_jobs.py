@@ -12,8 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import requests
-
 from vaerl.disk.errors import RunFailed, one_line
 from vaerl.lab.on_ray import TOKEN_FILE, check_address
 
@@ -71,6 +69,8 @@ def on_the_cluster(words: Sequence[str]) -> list[str]:
 
 def _ask(method: str, address: str, place: str, data: Any = None) -> dict[str, Any]:
     """The answer of the head, an object."""
+    import requests  # binds a socket, to see whether there is IPv6
+
     url = f"{address.rstrip('/')}/api/jobs/{place}"
     token = _token()
     headers = {"Authorization": f"Bearer {token}"} if token else {}
