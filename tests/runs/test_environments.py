@@ -213,6 +213,7 @@ def test_every_environment_of_ours_declares_its_interface() -> None:
             assert declared(make_env(name)) is not None, name
 
 
+@pytest.mark.usefixtures("hangups")
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
 def test_a_signal_to_the_whole_group_ends_workers_in_order(name: str, tmp_path: Path) -> None:
     """As a queue or a closed terminal sends it: the training is stopped and its state saved."""
@@ -264,6 +265,7 @@ def test_an_endless_episode_is_cut_and_that_is_said(monkeypatch: pytest.MonkeyPa
         found("never ends", max_episode_steps=-1)
 
 
+@pytest.mark.usefixtures("hangups")
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
 @pytest.mark.parametrize("during", ["training", "evaluation", "final evaluation", "video"])
 def test_signals_are_heeded_everywhere(

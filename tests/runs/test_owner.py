@@ -111,6 +111,7 @@ except KeyboardInterrupt:
 """
 
 
+@pytest.mark.usefixtures("hangups")
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_the_second_signal_interrupts_and_the_third_ends(name: str) -> None:
     """So that a run can still say how it ended, and a process that hangs can be ended."""
