@@ -11,7 +11,7 @@ import numpy as np
 
 from vaerl.disk import files
 from vaerl.experiments.returns.rows import GAUSSIAN, ROWS
-from vaerl.lab.experiment import Results
+from vaerl.lab.experiment import Result, Results
 from vaerl.lab.stats import ENOUGH, middle, middle_and_interval
 from vaerl.report.curve_figures import Curve, draw_curves
 from vaerl.report.figures import figure_style, new_figure, save_png
@@ -23,22 +23,17 @@ MARKS = (20_000, 30_000, 50_000, 100_000)
 
 
 def assemble(results: Results) -> dict[str, Any]:
-    """The record: a row for each environment, row and density; all curves are its data.
-
-    A run does not depend on its length, but for the rate of `xqc` and `flash`, which falls to its
-    end. So a longer one counts at the earlier steps too, and stands for a shorter one of the same
-    seed.
-    """
-    groups: dict[tuple[str, str, str], dict[int, Mapping[str, Any]]] = {}
+    """The record: a row for each environment, row and density; all curves are its data."""
+    groups: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
     lengths: dict[tuple[str, str, str], int] = {}
-    for result in sorted(results, key=lambda result: result.cell["steps"]):
+    for result in longest(results):
         cell = result.cell
         key = (cell["env"], cell["row"], cell["density"])
-        groups.setdefault(key, {})[cell["seed"]] = result.data
-        lengths[key] = cell["steps"]
+        groups.setdefault(key, []).append(result.data)
+        lengths[key] = max(lengths.get(key, 0), cell["steps"])
     rows = []
-    for (env, row, density), seeds in sorted(groups.items()):
-        own, steps = list(seeds.values()), lengths[env, row, density]
+    for key, own in sorted(groups.items(), key=lambda group: group[0]):
+        (env, row, density), steps = key, lengths[key]
         whole = [data for data in own if data["judged"][-1][0] == steps]
         last = np.mean([data["judged"][-1][1] for data in whole])
         seconds = sum(data["train_seconds"] for data in own)
@@ -70,6 +65,19 @@ def assemble(results: Results) -> dict[str, Any]:
         "command": commands(results),
         "data": {r.path.stem: {"cell": dict(r.cell), **r.data} for r in results},
     }  # fmt: skip
+
+
+def longest(results: Results) -> list[Result]:
+    """The longest run of each seed.
+
+    A run does not depend on its length, but for the rate of `xqc` and `flash`, which falls to its
+    end. So a longer one counts at the earlier steps too, and stands for a shorter one.
+    """
+    found = {}
+    for result in sorted(results, key=lambda result: result.cell["steps"]):
+        cell = result.cell
+        found[cell["env"], cell["row"], cell["density"], cell["seed"]] = result
+    return list(found.values())
 
 
 def commands(results: Results) -> str:
@@ -122,7 +130,7 @@ def panels_of(results: Results) -> dict[str, list[Curve]]:
     row or density are left out, unless there are no others, and so are the settings that ship.
     """
     own: dict[str, list[tuple[str, str, Curve]]] = {}
-    for r in [r for r in results if not ROWS[r.cell["row"]].recipe] or results:
+    for r in longest([r for r in results if not ROWS[r.cell["row"]].recipe] or results):
         cell, (steps, returns) = r.cell, np.array(r.data["judged"], dtype=float).reshape(-1, 2).T
         curve = Curve(cell["row"], "", f"seed {cell['seed']}", steps, returns)
         own.setdefault(str(cell["env"]), []).append((cell["row"], cell["density"], curve))
