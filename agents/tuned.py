@@ -71,9 +71,11 @@ class Tuned:
 def tuned_entries() -> tuple[Tuned, ...]:
     """All entries, in the order of the file; for an agent the first that fits is its best."""
     with FILE.open("rb") as file:
-        rows = tomllib.load(file)["settings"]
+        whole = tomllib.load(file)
     names = [item.name for item in fields(Tuned)]
-    for row in rows:
+    for row in (rows := whole["settings"]):
+        if common := row.pop("common", ""):
+            row["options"] = {**whole["common"][common], **row.get("options", {})}
         for name in row:
             check_name(f"{FILE.name}: key", name, names)
     return tuple(Tuned(**row) for row in rows)

@@ -32,7 +32,7 @@ def assemble(results: Results) -> dict[str, Any]:
         groups.setdefault(key, []).append(result.data)
         lengths[key] = max(lengths.get(key, 0), cell["steps"])
     rows = []
-    for key, own in sorted(groups.items(), key=lambda group: group[0]):
+    for key, own in groups.items():
         (env, row, density), steps = key, lengths[key]
         whole = [data for data in own if data["judged"][-1][0] == steps]
         last = np.mean([data["judged"][-1][1] for data in whole])
@@ -68,7 +68,7 @@ def assemble(results: Results) -> dict[str, Any]:
 
 
 def longest(results: Results) -> list[Result]:
-    """The longest run of each seed.
+    """The longest run of each seed, by task, row and density.
 
     A run does not depend on its length, but for the rate of `xqc` and `flash`, which falls to its
     end. So a longer one counts at the earlier steps too, and stands for a shorter one.
@@ -77,7 +77,7 @@ def longest(results: Results) -> list[Result]:
     for result in sorted(results, key=lambda result: result.cell["steps"]):
         cell = result.cell
         found[cell["env"], cell["row"], cell["density"], cell["seed"]] = result
-    return list(found.values())
+    return [found[key] for key in sorted(found)]
 
 
 def commands(results: Results) -> str:

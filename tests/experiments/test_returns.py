@@ -153,7 +153,7 @@ def test_panels_compare_rows_and_densities() -> None:
     ])  # fmt: skip
     assert {title: [(c.agent, c.density) for c in panel] for title, panel in found.items()} == {
         "Hopper-v5, Gaussian policy": [("sac", ""), ("switches", "")],
-        "Hopper-v5, switches": [("", "gaussian"), ("", "cvae")],
+        "Hopper-v5, switches": [("", "cvae"), ("", "gaussian")],
     }
     assert list(panels_of([alone])) == ["Swimmer-v5, Gaussian policy"]
     assert list(panels_of([result("Ant-v5", "tuned-sac", "cvae")])) == ["Ant-v5, tuned-sac"]
