@@ -28,7 +28,7 @@ from vaerl.experiments.dynamics.models import MODELS, Model, blurred, learn, mak
 from vaerl.experiments.dynamics.scores import nll
 from vaerl.experiments.risk.playing import planned, play, policy_of
 from vaerl.experiments.risk.tasks import TASKS, Task, debug_task
-from vaerl.lab.cells import Cell, Desk, Measured
+from vaerl.lab.cells import Cell, Desk, Measured, Result
 from vaerl.lab.experiment import Experiment, Results
 from vaerl.lab.record import plain
 from vaerl.lab.stats import interval
@@ -170,14 +170,14 @@ def _played(task: Task, act: Any, seed: int, episodes: int) -> list[float]:
 
 def assemble(results: Results) -> dict[str, Any]:
     """A row for each task, way, objective and model."""
-    groups: dict[tuple[str, str, str, str], list[Mapping[str, Any]]] = {}
-    for r in results:
+    groups: dict[tuple[str, str, str, str], list[Result]] = {}
+    for r in sorted(results, key=lambda r: int(r.cell["seed"])):
         for objective in r.data["returns"]:
             key = (r.cell["task"], r.cell["way"], objective, r.cell["model"])
-            groups.setdefault(key, []).append(r.data)
+            groups.setdefault(key, []).append(r)
     rows = []
     for key in sorted(groups, key=_place):
-        own = groups[key]
+        own = [r.data for r in groups[key]]
         returns = [torch.tensor(data["returns"][key[2]], dtype=torch.float64) for data in own]
         digits = TASKS[key[0]].digits
         scores = [data["nll"] for data in own if "nll" in data]
@@ -214,6 +214,11 @@ def assemble(results: Results) -> dict[str, Any]:
             "CPU s",
         ],
         "rows": rows,
+        "notes": [
+            _by_seed(groups, task, way)
+            for task, way in dict.fromkeys(key[:2] for key in sorted(groups, key=_place))
+        ],
+        "data": {r.path.stem: dict(r.data) for r in results},
         "command": commands(results),
         "settings": plain(
             {
@@ -224,6 +229,18 @@ def assemble(results: Results) -> dict[str, Any]:
             }
         ),
     }
+
+
+def _by_seed(
+    groups: Mapping[tuple[str, str, str, str], Sequence[Result]], task: str, way: str
+) -> str:
+    """Mean returns of the seeds, in their order, by objective and model."""
+    told = []
+    for key in sorted((key for key in groups if key[:2] == (task, way)), key=_place):
+        means = (np.mean(r.data["returns"][key[2]]) for r in groups[key])
+        digits = TASKS[task].digits
+        told.append(f"{key[2]}, {key[3]} {', '.join(f'{mean:.{digits}f}' for mean in means)}")
+    return f"Returns by seed ({task}, {way}): {'; '.join(told)}."
 
 
 def commands(results: Results) -> str:

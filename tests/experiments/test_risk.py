@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from vaerl.envs.currency_exchange import CurrencyExchangeEnv
-from vaerl.experiments.risk.experiment import ALPHA, make_cells, run
+from vaerl.experiments.risk.experiment import ALPHA, assemble, make_cells, run
 from vaerl.experiments.risk.playing import planned, play
 from vaerl.experiments.risk.tasks import TASKS, treated
+from vaerl.lab.cells import Result
 from vaerl.planning import SimulatorModel
 
 
@@ -32,9 +33,33 @@ def test_debug_preset_runs_whole(tmp_path: Path) -> None:
         for task in ("currency", "hiv")
         for way, models in (("mpc", "truth,gaussian-x5,cvae"), ("mbpo", "gaussian-x5,cvae"))
     ]
+    assert len(record["data"]) == 10
+    assert len(record["data"]["hiv.mpc.truth.s0"]["returns"]["cvar"]) == 2
     before = record["rows"]
     again = json.loads(run(tmp_path, preset="debug", table=True).read_text())
     assert sorted(again["rows"]) == sorted(before)
+
+
+def test_the_table_holds_the_mean_the_worst_tenth_and_each_seed() -> None:
+    """Of 20 returns 1 … 20 the mean is 10.5 and the worst two have 1.5; a seed more adds ten."""
+    results = [
+        Result(
+            Path(f"currency.mbpo.cvae.s{seed}.json"),
+            {
+                "task": "currency", "way": "mbpo", "model": "cvae", "seed": seed, "preset": "full",
+                "settings": {"model": None},
+            },
+            {"cpu_seconds": 3.0, "returns": {"mean": [10 * seed + n for n in range(20, 0, -1)]}},
+        )
+        for seed in (1, 0)
+    ]  # fmt: skip
+    alone = assemble(results[1:])
+    assert alone["columns"][4:6] == ["return", "CVaR_.1"]
+    assert alone["rows"][0][4:6] == ["10.5", "1.5"]
+    record = assemble(results)
+    assert record["rows"][0][4:] == ["15.5 ± 63.5", "6.5 ± 63.5", None, "2", "40", 3]
+    assert record["notes"] == ["Returns by seed (currency, mbpo): mean, cvae 10.5, 20.5."]
+    assert record["data"]["currency.mbpo.cvae.s1"]["returns"]["mean"][-1] == 11
 
 
 def test_in_the_truth_the_worst_tenth_sells_and_the_mean_waits() -> None:
