@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from gymnasium.spaces import Box
-from numpy.typing import ArrayLike
+from numpy.typing import NDArray
 
-from vaerl.envs.base import Array, Outcome, StateEnv
-from vaerl.envs.known_law import Steps, namespace
+from vaerl.envs.base import Array, Outcome
+from vaerl.envs.known_law import BatchEnv, Steps, namespace
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,7 +41,7 @@ LOWEST, HIGHEST = -5.0, 8.0  # of log10 of every number
 _CELLS, _VIRUSES, _RESPONSE = slice(0, 2), 4, 5
 
 
-class HIVTreatmentEnv(StateEnv):
+class HIVTreatmentEnv(BatchEnv):
     """Keep a virus down long enough for the immune response to grow.
 
     Observation: log10 of (T, M, T*, M*, V, E). Action: doses of two drugs, −1 for none. Starts in
@@ -55,19 +55,21 @@ class HIVTreatmentEnv(StateEnv):
     """
 
     scored = tuple(range(6))
+    _legal_states = f"numbers from {LOWEST:g} to {HIGHEST:g}"
 
     def __init__(self, *, render_mode: str | None = None) -> None:
         super().__init__(
             Box(LOWEST, HIGHEST, (6,), np.float32), Box(-1.0, 1.0, (2,), np.float32), render_mode
         )
 
-    def step_batch(self, states: ArrayLike, actions: ArrayLike, rng: np.random.Generator) -> Steps:
+    def step_batch(self, states: Any, actions: Any, rng: np.random.Generator) -> Steps:
         """Draw one step for every pair of states (*batch, 6) and actions (*batch, 2).
 
         A state with many actions, or the reverse, is repeated. Time limits are not counted.
         """
-        doses = draw_doses(np.clip(np.asarray(actions, dtype=np.float64), -1.0, 1.0), rng)
-        after = advance(np.asarray(states, dtype=np.float64), doses)
+        states, actions = self._check_pairs(states, actions)
+        doses = draw_doses(actions, rng)
+        after = advance(states, doses)
         rewards = rewards_of(after, doses)
         return Steps(after, rewards, np.zeros(rewards.shape, dtype=np.bool_))
 
@@ -84,20 +86,18 @@ class HIVTreatmentEnv(StateEnv):
         """Return False for every row."""
         return namespace(next_states).zeros_like(next_states[..., 0]) > 0.0
 
+    def legal(self, states: Array) -> NDArray[np.bool_]:
+        inside: NDArray[np.bool_] = (states >= LOWEST) & (states <= HIGHEST)
+        return np.asarray(inside.all(axis=-1))
+
     def start_states(self, count: int, rng: np.random.Generator) -> Array:
         """Return the sick steady state (count, 6)."""
         return np.tile(np.log10(SICK), (count, 1))
-
-    def _start(self) -> Array:
-        return self.start_states(1, self.np_random)[0]
 
     def _advance(self, action: Array) -> Outcome:
         steps = self.step_batch(self._state, action, self.np_random)
         self._state = steps.next_states
         return Outcome(float(steps.rewards))
-
-    def _info(self, outcome: Outcome) -> dict[str, Any]:
-        return {}
 
     def _place(self) -> tuple[float, float]:
         """Return viruses and immune response, log10."""

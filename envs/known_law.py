@@ -33,7 +33,63 @@ class Steps(NamedTuple):
     terminated: NDArray[np.bool_]
 
 
-class KnownLawEnv(StateEnv):
+class BatchEnv(StateEnv):
+    """Base of the environments with `step_batch`, which takes checked pairs."""
+
+    _legal_states = "finite numbers"  # what `legal` asks for, in words
+
+    @abstractmethod
+    def start_states(self, count: int, rng: np.random.Generator) -> Array:
+        """Draw start states (count, D)."""
+
+    def legal(self, states: Array) -> NDArray[np.bool_]:
+        """Return whether a step can start from each of the states (*batch, D)."""
+        return np.ones(states.shape[:-1], dtype=np.bool_)
+
+    def _start(self) -> Array:
+        return self.start_states(1, self.np_random)[0]
+
+    def _info(self, outcome: Outcome) -> dict[str, Any]:
+        return {}
+
+    def _check_pairs(self, states: Any, actions: Any) -> tuple[Array, NDArray]:
+        """Return states (*batch, D) and actions (*batch, …) of one batch, finite and legal."""
+        states = _finite_batch("states", states, self.observation_space.shape)
+        legal = self.legal(states)
+        if not legal.all():
+            first = states[~legal].reshape(-1, states.shape[-1])[0].tolist()
+            raise ValueError(f"states: got {first}, expected {self._legal_states}")
+        space = self.action_space
+        actions = _finite_batch("actions", actions, space.shape or ())
+        if isinstance(space, Discrete):
+            whole = actions.astype(np.int64)
+            bad = (whole != actions) | (whole < 0) | (whole >= space.n)
+            if bad.any():
+                first = actions[bad].ravel()[0].item()
+                raise ValueError(f"actions: got {first!r}, expected 0 to {int(space.n) - 1}")
+            actions = whole
+        else:
+            actions = np.clip(actions, space.low, space.high)
+        event = actions.ndim - len(space.shape or ())
+        try:
+            batch = np.broadcast_shapes(states.shape[:-1], actions.shape[:event])
+        except ValueError:
+            raise ValueError(
+                f"actions: got shape {actions.shape}, expected the batch of states {states.shape}"
+            ) from None
+        return (
+            np.broadcast_to(states, (*batch, states.shape[-1])),
+            np.broadcast_to(actions, batch + actions.shape[event:]),
+        )
+
+    def _check_state(self, state: Array) -> None:
+        if not self.legal(state):
+            raise ValueError(
+                f"options['state']: got {state.tolist()}, expected {self._legal_states}"
+            )
+
+
+class KnownLawEnv(BatchEnv):
     """Base of the environments with a known law.
 
     Attributes:
@@ -41,7 +97,6 @@ class KnownLawEnv(StateEnv):
     """
 
     scored: tuple[int, ...]
-    _legal_states = "finite numbers"  # what `legal` asks for, in words
 
     def __init__(
         self, observation_space: Box, action_space: Box | Discrete, render_mode: str | None
@@ -51,10 +106,6 @@ class KnownLawEnv(StateEnv):
             self.scored = tuple(range(observation_space.shape[0]))
 
     # What a subclass gives
-
-    @abstractmethod
-    def start_states(self, count: int, rng: np.random.Generator) -> Array:
-        """Draw start states (count, D)."""
 
     @abstractmethod
     def random_pairs(self, count: int, rng: np.random.Generator) -> tuple[Array, NDArray]:
@@ -79,10 +130,6 @@ class KnownLawEnv(StateEnv):
     def complete(self, states: Any, actions: Any, scored_values: Any) -> Any:
         """Turn scored coordinates (…, S) of the next state into next states (…, D)."""
         return scored_values
-
-    def legal(self, states: Array) -> NDArray[np.bool_]:
-        """Return whether a step can start from each of the states (*batch, D)."""
-        return np.ones(states.shape[:-1], dtype=np.bool_)
 
     def hidden_batch(self, count: int, rng: np.random.Generator) -> dict[str, Array]:
         """Draw the hidden quantities of `count` episodes, as arguments of `step_batch`."""
@@ -120,55 +167,11 @@ class KnownLawEnv(StateEnv):
 
     # One step of the environment
 
-    def _start(self) -> Array:
-        return self.start_states(1, self.np_random)[0]
-
     def _advance(self, action: NDArray) -> Outcome:
         after = self._next_states(self._state, action, self.np_random)
         steps = self._steps(self._state, action, after)
         self._state = after
         return Outcome(float(steps.rewards), terminated=bool(steps.terminated))
-
-    def _info(self, outcome: Outcome) -> dict[str, Any]:
-        return {}
-
-    # Checks
-
-    def _check_pairs(self, states: Any, actions: Any) -> tuple[Array, NDArray]:
-        """Return states (*batch, D) and actions (*batch, …) of one batch, finite and legal."""
-        states = _finite_batch("states", states, self.observation_space.shape)
-        legal = self.legal(states)
-        if not legal.all():
-            first = states[~legal].reshape(-1, states.shape[-1])[0].tolist()
-            raise ValueError(f"states: got {first}, expected {self._legal_states}")
-        space = self.action_space
-        actions = _finite_batch("actions", actions, space.shape or ())
-        if isinstance(space, Discrete):
-            whole = actions.astype(np.int64)
-            bad = (whole != actions) | (whole < 0) | (whole >= space.n)
-            if bad.any():
-                first = actions[bad].ravel()[0].item()
-                raise ValueError(f"actions: got {first!r}, expected 0 to {int(space.n) - 1}")
-            actions = whole
-        else:
-            actions = np.clip(actions, space.low, space.high)
-        event = actions.ndim - len(space.shape or ())
-        try:
-            batch = np.broadcast_shapes(states.shape[:-1], actions.shape[:event])
-        except ValueError:
-            raise ValueError(
-                f"actions: got shape {actions.shape}, expected the batch of states {states.shape}"
-            ) from None
-        return (
-            np.broadcast_to(states, (*batch, states.shape[-1])),
-            np.broadcast_to(actions, batch + actions.shape[event:]),
-        )
-
-    def _check_state(self, state: Array) -> None:
-        if not self.legal(state):
-            raise ValueError(
-                f"options['state']: got {state.tolist()}, expected {self._legal_states}"
-            )
 
 
 def namespace(array: Any) -> ModuleType:

@@ -145,9 +145,9 @@ class HiddenFrictionEnv(_NoisyPendulumEnv):
     ) -> MixtureLaw:
         """Return p(s' | s, a) for this chance of friction, (*batch,) or one for all."""
         states, actions = self._check_pairs(state, action)
-        likely = np.asarray(chance, dtype=np.float64)
+        likely = _of_batch("chance", chance, states.shape[:-1])
         if not ((likely >= 0.0) & (likely <= 1.0)).all():
-            raise ValueError(f"chance: got {likely.tolist()!r}, expected 0 to 1")
+            raise ValueError(f"chance: got {chance!r}, expected 0 to 1")
         return self._mixture(states, actions, likely)
 
     def friction_chance(
@@ -158,7 +158,7 @@ class HiddenFrictionEnv(_NoisyPendulumEnv):
         without, with_it = (
             self._mixture(states, actions, np.array(c)).log_prob(next_states) for c in (0.0, 1.0)
         )
-        prior = np.asarray(chance, dtype=np.float64)
+        prior = _of_batch("chance", chance, states.shape[:-1])
         odds = np.exp(np.clip(without - with_it, -700.0, 700.0))
         return prior / (prior + (1.0 - prior) * odds)
 
@@ -169,9 +169,9 @@ class HiddenFrictionEnv(_NoisyPendulumEnv):
         states, actions = self._check_pairs(states, actions)
         if friction is None:
             friction = rng.choice(FRICTIONS, size=states.shape[:-1])
-        held = np.asarray(friction, dtype=np.float64)
+        held = _of_batch("friction", friction, states.shape[:-1])
         if not np.isin(held, FRICTIONS).all():
-            raise ValueError(f"friction: got {held.tolist()!r}, expected {FRICTIONS}")
+            raise ValueError(f"friction: got {friction!r}, expected {FRICTIONS}")
         law = self._mixture(states, actions, held / FRICTIONS[1])
         return self._steps(states, actions, law.sample(1, rng)[0])
 
@@ -196,3 +196,13 @@ class HiddenFrictionEnv(_NoisyPendulumEnv):
 
     def _info(self, outcome: Outcome) -> dict[str, Any]:
         return {"friction": self._friction}
+
+
+def _of_batch(name: str, value: ArrayLike, batch: tuple[int, ...]) -> Array:
+    """Return a number for each pair of a batch, or raise a ValueError."""
+    try:
+        return np.broadcast_to(np.asarray(value, dtype=np.float64), batch)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"{name}: got {value!r}, expected a number, or one for each of the batch {batch}"
+        ) from None

@@ -53,3 +53,12 @@ def test_the_filter_is_bayes_rule_and_finds_the_friction():
         env.step_batch(states, torque, rng, 0.3)
     with pytest.raises(ValueError, match=r"chance: got 1\.5, expected 0 to 1"):
         env.transition_distribution(states, torque, chance=1.5)
+    for name, call in {
+        "friction": lambda value: env.step_batch(states, torque, rng, value),
+        "chance": lambda value: env.transition_distribution(states, torque, chance=value),
+    }.items():
+        for wrong in ([0.5, 0.0], "here"):
+            with pytest.raises(
+                ValueError, match=rf"^{name}: got [^\n]*, or one for each of the ba"
+            ):
+                call(wrong)

@@ -101,6 +101,29 @@ def test_a_batch_is_its_rows_and_a_step_one_of_them():
     assert reward == pytest.approx(float(again.rewards))
 
 
+def test_one_pair_of_doses_is_drawn_anew_for_every_state():
+    states = np.tile(np.log10(SICK), (50, 1))
+    steps = HIVTreatmentEnv().step_batch(states, [0.0, 0.0], np.random.default_rng(0))
+    assert len(np.unique(steps.rewards)) == 50
+
+
+@pytest.mark.parametrize(
+    ("states", "actions", "message"),
+    [
+        (np.zeros((3, 1)), np.zeros((3, 1)), r"states: got shape \(3, 1\), expected \(…, 6\)"),
+        (np.zeros((3, 6)), np.zeros((3, 1)), r"actions: got shape \(3, 1\), expected \(…, 2\)"),
+        (np.zeros((3, 6)), np.zeros((2, 2)), r"actions: got shape \(2, 2\), expected the batch of"),
+        (np.full(6, np.nan), np.zeros(2), "states: got NaN or infinity, expected finite numbers"),
+        (np.zeros(6), np.full(2, np.inf), "actions: got NaN or infinity, expected finite numbers"),
+        (np.full(6, 50.0), np.zeros(2), r"states: got \[50.0, .*, expected numbers from -5 to 8"),
+        ("sick", np.zeros(2), "states: got str, expected an array"),
+    ],
+)
+def test_pairs_that_do_not_fit_are_refused(states, actions, message):
+    with pytest.raises(ValueError, match=rf"^{message}[^\n]*$"):
+        HIVTreatmentEnv().step_batch(states, actions, np.random.default_rng(0))
+
+
 def test_the_known_reward_is_that_of_the_doses_meant():
     """Arrays and tensors alike, within .01 of what the doses that turned out give."""
     env, rng = HIVTreatmentEnv(), np.random.default_rng(0)
