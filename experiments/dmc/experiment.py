@@ -23,6 +23,7 @@ from vaerl.densities.options import check_positive
 from vaerl.disk import jsonio
 from vaerl.experiments.returns.rows import SWITCHES
 from vaerl.lab.comparison import Comparison
+from vaerl.lab.table import quantity
 from vaerl.names import check_name
 
 TASKS = ("pendulum-swingup", "reacher-hard", "walker-run")
@@ -98,10 +99,10 @@ def compare(
         name="dmc",
         title="MBPO on the Control Suite by head of the model, weighted or not",
         caption=(
-            f"{updates} updates a step with batches of {width}, half of them imagined; policy and "
-            f"critics of two layers of {width}; {MEMBERS} members, {fits} updates of the "
-            f"model each {every:,} steps. WIMLE: 20 updates a step, half of them imagined, layers "
-            "of 512, 7 members, quantile critics, 5 episodes of each of 10 seeds."
+            f"{quantity(updates, 'update')} a step with batches of {width}, half of them imagined; "
+            f"policy and critics of two layers of {width}; {MEMBERS} members, {fits} updates of "
+            f"the model each {every:,} steps. WIMLE: 20 updates a step, half of them imagined, "
+            "layers of 512, 7 members, quantile critics, 5 episodes of each of 10 seeds."
         ),
         learners=learners,
         steps={f"dmc/{check_name('task', task, TASKS)}-v0": steps for task in tasks},

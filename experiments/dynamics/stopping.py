@@ -24,7 +24,7 @@ from vaerl.experiments.dynamics.models import observe
 from vaerl.lab.cells import Cell, Desk, Measured
 from vaerl.lab.experiment import Experiment, Results
 from vaerl.lab.stats import interval
-from vaerl.lab.table import command_line
+from vaerl.lab.table import command_line, quantity
 from vaerl.names import check_name
 from vaerl.planning import Plan, Step, make_planner
 
@@ -149,7 +149,8 @@ def assemble(results: Results) -> dict[str, Any]:
     return {
         "title": "Planning in less time",
         "caption": (
-            f"RandomPush, {len(cells)} seeds, one episode of {results[0].cell['steps']} steps; "
+            f"RandomPush, {quantity(len(cells), 'seed')}, one episode of "
+            f"{quantity(results[0].cell['steps'], 'step')}; "
             "regret: difference in return to the full budget in float32, paired by seed; passes: "
             "of 3 at most. Mean ± half of the 95 % interval (Student's t)."
         ),

@@ -11,6 +11,7 @@ from vaerl.experiments.dynamics.models import MODELS
 from vaerl.experiments.dynamics.tasks import TASKS, Measure
 from vaerl.lab.experiment import Results
 from vaerl.lab.stats import interval
+from vaerl.lab.table import quantity
 
 
 def assemble(results: Results) -> dict[str, Any]:
@@ -53,7 +54,7 @@ def _row(task: str, measure: Measure, results: Results, models: Sequence[str]) -
 def _number(values: Sequence[float | None], digits: int) -> str:
     kept = [value for value in values if value is not None and not math.isnan(value)]
     if len(kept) < len(values):
-        return f"{len(kept)} of {len(values)} seeds" + (
+        return f"{len(kept)} of {quantity(len(values), 'seed')}" + (
             f": {interval(kept, digits)}" if kept else ""
         )
     return interval(kept, digits) if kept else ""

@@ -8,6 +8,7 @@ from typing import Any
 
 from vaerl.lab.cells import Result
 from vaerl.lab.experiment import Results
+from vaerl.lab.table import quantity
 
 PUBLISHED = {
     (1, 1): ("86.76", "86.76"),
@@ -39,7 +40,9 @@ def assemble(results: Results) -> dict[str, Any]:
         for r in results
     }
     error = max(r.data["nll_error"] for r in results)
-    machines = sorted({f"{r.data['machine']}, {r.data['threads']} threads" for r in results})
+    machines = sorted(
+        {f"{r.data['machine']}, {quantity(r.data['threads'], 'thread')}" for r in results}
+    )
     return {
         "title": "IWAE on MNIST: test NLL (nats) and active units",
         "caption": (

@@ -29,12 +29,14 @@ def test_learners_differ_in_what_their_names_say() -> None:
 
 def test_a_short_run_makes_the_table(tmp_path: Path) -> None:
     """With the published returns beside; --table then trains nothing."""
-    path = run(tmp_path, "debug", heads=["imle"], weights=["weighted"])
+    path = run(tmp_path, "debug", heads=["imle"], weights=["weighted"], updates=1)
     record = json.loads(path.read_text())
     assert (
-        record["command"] == "vaerl experiment dmc --preset debug --heads imle --weights weighted"
+        record["command"]
+        == "vaerl experiment dmc --preset debug --heads imle --weights weighted --updates 1"
     )
     assert "5 updates of the model each 200 steps" in record["caption"]
+    assert "afterwards. 1 update a step" in record["caption"]
     (row,) = record["rows"]
     assert row[:4] == ["dmc/pendulum-swingup-v0", "imle weighted", "450", "1"]
     assert record["columns"][-2:] == ["WIMLE", "CPU seconds per 1000 steps"] and row[-2] == "–"

@@ -19,7 +19,7 @@ from vaerl.lab.cells import Cell, Desk, Measured
 from vaerl.lab.experiment import Experiment, Results
 from vaerl.lab.record import plain
 from vaerl.lab.stats import ENOUGH, interquartile_mean, interval
-from vaerl.lab.table import command_line
+from vaerl.lab.table import command_line, quantity
 from vaerl.lab.watching import Watch
 from vaerl.names import check_name
 from vaerl.report.curve_figures import Curve, draw_curves
@@ -246,7 +246,7 @@ def assemble(comparison: Comparison, results: Results) -> dict[str, Any]:
         key = (result.cell["env"], result.cell["learner"], result.cell["steps"])
         members.setdefault(key, []).append(result.data)
     enough = min(map(len, members.values())) >= ENOUGH
-    episodes = "1 episode" if comparison.episodes == 1 else f"{comparison.episodes} episodes"
+    episodes = quantity(comparison.episodes, "episode")
     rows = []
     for (env, learner, steps), own in members.items():
         runs = [np.array(data["curve"]).reshape(-1, 2) for data in own]

@@ -34,6 +34,15 @@ def _option(name: str, value: Any) -> str:
     return f"{flag} {shlex.quote(text)}"
 
 
+def quantity(count: int, noun: str) -> str:
+    """A number with its noun.
+
+    >>> [quantity(1, "thread"), quantity(2_000, "update")]
+    ['1 thread', '2,000 updates']
+    """
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 class Call(NamedTuple):
     """Tasks that share a choice of names (models, policies) and seeds."""
 
