@@ -24,7 +24,7 @@ from vaerl.dynamics import (
     fit,
     replay_transitions,
 )
-from vaerl.dynamics.ensemble import Function
+from vaerl.dynamics.parts import Function
 from vaerl.dynamics.task import (
     REWARDS,
     TERMINATIONS,
@@ -89,6 +89,8 @@ class LearnsModel(Agent, OffPolicyAlgorithm):
         self.members, self.elites, self.propagation = members, elites, propagation
         self.reward = check_choice("reward", reward, REWARDS)
         self.termination = check_choice("termination", termination, TERMINATIONS)
+        if fit_kwargs is not None and not isinstance(fit_kwargs, Mapping):
+            raise ValueError(f"fit_kwargs: got {fit_kwargs!r}, expected a dict of FitOptions")
         self.fit_kwargs = dict(fit_kwargs or {})
         fit_options(self.fit_kwargs)
 

@@ -205,6 +205,8 @@ def test_weights_tell_how_far_the_model_agrees() -> None:
         (Walk(), {"real_share": 2.0}, "real_share: got 2.0, expected a number in [0, 1]"),
         (Walk(), {"rollout_schedule": (5, 5, 1, 2)}, "rollout_schedule: got (5, 5, 1, 2), expec"),
         (Walk(), {"reward": "known"}, "reward: got 'known', but Walk has no method reward("),
+        (Walk(), {"fit_kwargs": {"min_progress": "x"}}, "min_progress: got 'x', expected a finite"),
+        (Walk(), {"fit_kwargs": "x"}, "fit_kwargs: got 'x', expected a dict of FitOptions"),
         (Walk(), {"dynamics_kwargs": {"hiden": 3}}, "hiden: unknown option of density 'cvae'"),
     ],
 )

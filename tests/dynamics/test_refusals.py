@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,7 +13,14 @@ from vaerl.dynamics import (
     DynamicsModel,
     FitOptions,
     Transitions,
+    calibration_error,
+    coverage,
+    deviation,
     fit,
+    horizon_errors,
+    log_density,
+    pit,
+    predict,
     roll_out,
     score,
     spread,
@@ -53,6 +61,41 @@ def test_transitions_of_words() -> None:
         Transitions([["a"]], ACTIONS, ROWS)  # type: ignore[arg-type]
 
 
+def test_complex_transitions_keep_their_imaginary_part_out() -> None:
+    """Tensors as arrays are refused."""
+    rows = torch.tensor(ROWS)
+    for states in (rows * 1j, (rows * 1j).numpy()):
+        with pytest.raises(
+            TypeError, match=r"^states: got .*complex64, expected a table \(N, size"
+        ):
+            Transitions(states, ACTIONS, ROWS)  # type: ignore[arg-type]
+
+
+def test_what_is_no_data_and_no_options() -> None:
+    """A tuple of tensors, a dict of options."""
+    model = DynamicsModel(2, 1, density="gaussian", members=2, reward=None)
+    rows: Any = (torch.tensor(ROWS), torch.tensor(ACTIONS), torch.tensor(ROWS))
+    for call in (fit, score, log_density, horizon_errors):
+        with pytest.raises(TypeError, match=r"^data: got tuple, expected Transitions"):
+            call(model, rows)
+    options: Any = {"steps": 3}
+    with pytest.raises(TypeError, match=r"^options: got dict, expected FitOptions"):
+        fit(model, Transitions(*rows), options)
+    numbered = Transitions(*rows, rewards=[0.0, 0.0], episodes=[0, 0])  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"^model: got one without rewards, expected a learned or"):
+        horizon_errors(model, numbered, 2)
+
+
+def test_precisions() -> None:
+    """Only those of the native library; another one holds from the next step on."""
+    model = DynamicsModel(2, 1, density="cvae", members=2)
+    with pytest.raises(ValueError, match=r"^matmul_precision: got 'bf17', expected one of float32"):
+        model.matmul_precision = "bf17"
+    for precision in ("float32", "bf16"):
+        model.matmul_precision = precision
+        assert model.folded().matmul_precision == precision  # type: ignore[union-attr]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -61,6 +104,7 @@ def test_transitions_of_words() -> None:
         ({"members": 2, "elites": 3}, "elites: got 3, expected at most the 2 members"),
         ({"propagation": "ts"}, "propagation: got 'ts', expected one of ts1, tsinf, expectation"),
         ({"reward": "known"}, "reward: got 'known', expected 'learned', None or a function"),
+        ({"discrete_actions": "no"}, "discrete_actions: got 'no', expected True or False"),
         ({"termination": 1}, "termination: got 1, expected 'learned', None or a function"),
         ({"density_kwargs": {"hiden": 3}}, "hiden: unknown option of density 'cvae', did you mean"),
     ],
@@ -105,8 +149,81 @@ def test_steps_of_wrong_sizes() -> None:
         model.step(torch.zeros(5, 2), torch.zeros(4, dtype=torch.int64))
     with pytest.raises(ValueError, match="actions: got 3, expected 0 to 2"):
         model.step(torch.zeros(5, 2), torch.full((5,), 3))
+    with pytest.raises(ValueError, match="actions: got -1, expected 0 to 2"):
+        model.step(torch.zeros(5, 2), torch.full((5,), -1))
     with pytest.raises(ValueError, match="states: 5 of 5 rows hold NaN or infinity"):
         model.step(torch.full((5, 2), torch.nan), torch.zeros(5, dtype=torch.int64))
+
+
+@pytest.mark.parametrize(
+    ("states", "actions", "message"),
+    [
+        (torch.zeros(3, 2), torch.full((3, 1), torch.nan), "actions: 3 of 3 rows hold NaN or inf"),
+        (torch.zeros(0, 2), torch.zeros(0, 1), "states: got the empty shape (0, 2), expected at"),
+        (
+            torch.zeros(1, 2),
+            torch.zeros(1),
+            "actions: got shape (1,), expected (B, 1)",
+        ),
+        (torch.zeros(3, 2), np.zeros((3, 1)), "actions: got ndarray, expected a floating-point"),
+        (
+            torch.zeros(3, 2).double(),
+            torch.zeros(3, 1),
+            "states: got torch.float64, expected torch",
+        ),
+        (
+            torch.zeros(3, 2),
+            torch.zeros(3, 1).double(),
+            "actions: got torch.float64, expected torc",
+        ),
+        (torch.zeros(3, 2), torch.zeros(2, 1), "actions: got 2 rows, expected 3"),
+    ],
+)
+def test_rows_that_no_step_takes(states: Any, actions: Any, message: str) -> None:
+    """Refused in one line by a step, and by draws of it."""
+    model = DynamicsModel(2, 1, density="gaussian", members=2)
+    for call in (model.step, lambda s, a: predict(model, s, a, 3)):
+        with pytest.raises((ValueError, TypeError), match=f"^{re.escape(message)}") as caught:
+            call(states, actions)
+        assert "\n" not in str(caught.value)
+
+
+def test_rows_that_no_spread_takes() -> None:
+    """Those of another kind, number or precision; and paths under NaN."""
+    model = DynamicsModel(2, 1, density="gaussian", members=2)
+    three, one = torch.zeros(3, 2), torch.zeros(3, 1)
+    for call in (spread, deviation):
+        with pytest.raises(
+            ValueError, match=r"^actions: got shape \(2, 1\), expected the batch of"
+        ):
+            call(model, three, one[:2])
+        with pytest.raises(TypeError, match=r"^states: got ndarray, expected a torch.Tensor"):
+            call(model, three.numpy(), one)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match=r"^states: got torch.float64, expected torch.float32"):
+            call(model, three.double(), one)
+    with pytest.raises(ValueError, match=r"^actions: 1 of 3 rows hold NaN or infinity"):
+        roll_out(model, three[0], torch.tensor([[0.0], [torch.nan], [0.0]]))
+    with pytest.raises(ValueError, match=r"^state: 1 of 1 rows hold NaN or infinity"):
+        roll_out(model, torch.full((2,), torch.nan), one)
+
+
+def test_calibration_of_what_is_no_probability() -> None:
+    """NaN among draws and PIT values, levels above 1, no bins."""
+    u, draws = torch.rand(10), torch.zeros(3, 4, 1)
+    for call in (calibration_error, lambda v: coverage(v, [0.5])):
+        for wrong, found in ((u * torch.nan, "nan"), (u + 2.0, "[23]"), (u[:0], "none")):
+            with pytest.raises(
+                ValueError, match=rf"^pit_values: got {found}.*, expected numbers in"
+            ):
+                call(wrong)
+    with pytest.raises(ValueError, match=r"^levels: got 1.5, expected numbers in \[0, 1\]"):
+        coverage(u, [0.5, 1.5])
+    with pytest.raises(ValueError, match=r"^bins: got 0, expected a whole number of at least 1"):
+        calibration_error(u, 0)
+    with pytest.raises(ValueError, match=r"^draws: 12 of 12 rows hold NaN or infinity"):
+        pit(draws * torch.nan, draws[0])
+    with pytest.raises(ValueError, match=r"^outcomes: 4 of 4 rows hold NaN or infinity"):
+        pit(draws, draws[0] * torch.nan)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +231,14 @@ def test_steps_of_wrong_sizes() -> None:
     [
         ({"holdout": 1.5}, "holdout: got 1.5, expected a number in [0, 1]"),
         ({"score": "mse"}, "score: got 'mse', expected one of nll, energy"),
-        ({"learning_rate": 0.0}, "learning_rate: got 0.0, expected a finite number, positive"),
+        ({"learning_rate": 0.0}, "learning_rate: got 0.0, expected a positive finite number"),
+        ({"learning_rate": True}, "learning_rate: got True, expected a positive finite number"),
+        ({"clip": float("inf")}, "clip: got inf, expected a positive finite number"),
+        ({"blur": -1.0}, "blur: got -1.0, expected a finite number of at least 0"),
+        ({"min_progress": NAN[0][1]}, "min_progress: got nan, expected a finite number of at le"),
+        ({"min_progress": -5}, "min_progress: got -5, expected a finite number of at least 0"),
+        ({"min_progress": "x"}, "min_progress: got 'x', expected a finite number of at least 0"),
+        ({"bootstrap": "no"}, "bootstrap: got 'no', expected True or False"),
         ({"batch_size": 0}, "batch_size: got 0, expected a whole number of at least 1"),
     ],
 )
@@ -168,3 +292,23 @@ def test_functions_of_a_planner_give_one_number_a_row() -> None:
     ):
         with pytest.raises(ValueError, match=rf"^{name}: got shape \(.*\) for \d+ rows, expected"):
             planner.plan(model, start, **wrong)
+    for kind, value in (
+        ("float", lambda after: 0.0),
+        ("ndarray", lambda after: after[:, 0].numpy()),
+    ):
+        given: Any = lambda s, a, after, value=value: value(after)  # noqa: E731
+        known = DynamicsModel(2, 1, density="gaussian", members=2, reward=given)
+        for call in (
+            lambda given=given: planner.plan(model, start, reward=given),
+            lambda known=known: known.step(start, torch.zeros(1, 1)),
+        ):
+            with pytest.raises(
+                TypeError, match=f"^reward: got {kind}, expected a torch.Tensor of "
+            ):
+                call()
+    for name in ("reward", "termination"):
+        words: Any = {"reward": lambda s, a, after: after[:, 0], name: "learned"}
+        with pytest.raises(
+            ValueError, match=f"^{name}: got 'learned', expected a function or None"
+        ):
+            planner.plan(model, start, **words)

@@ -13,7 +13,7 @@ from vaerl.densities.base import ConditionalDensity, Folded, Standardise
 from vaerl.densities.fold import Affine, FoldedDensity, NormalHead, fold_stack, side_by_side
 from vaerl.densities.kernel import Kernel
 from vaerl.densities.normal import DiagonalNormal, GaussianValue
-from vaerl.densities.options import check_choice, check_sizes
+from vaerl.densities.options import check_above_zero, check_choice, check_sizes
 from vaerl.densities.whole import WholeNormal, log_sigma_range
 from vaerl.nets import mlp, smooth_range, smooth_range_terms
 
@@ -64,8 +64,7 @@ class Gaussian(ConditionalDensity):
         self.mean_kind = check_choice("mean", mean, MEANS)
         self.variance_kind = check_choice("variance", variance, VARIANCES)
         self.log_sigma_bounds = log_sigma_range(log_sigma_bounds, whole)
-        if not (isinstance(sigma, (int, float)) and 0.0 < sigma < math.inf):
-            raise ValueError(f"sigma: got {sigma!r}, expected a positive finite number")
+        check_above_zero("sigma", sigma)
         low, high = self.log_sigma_bounds
         if variance != "fixed" and not low < math.log(sigma) < high:
             raise ValueError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -17,7 +16,13 @@ from vaerl.densities.latent_density import LatentDensity
 from vaerl.densities.layers import NormalLayer, StandardPrior
 from vaerl.densities.noise import Noise
 from vaerl.densities.normal import HALF_LOG_TWO_PI, DiagonalNormal
-from vaerl.densities.options import MOST, check_positive, check_range, check_sizes
+from vaerl.densities.options import (
+    MOST,
+    check_above_zero,
+    check_positive,
+    check_range,
+    check_sizes,
+)
 from vaerl.nets import mlp
 
 
@@ -78,9 +83,8 @@ class IMLE(LatentDensity):
         if len(self.latent_dims) > 1:
             raise ValueError(f"latent_dims: got {latent_dims!r}, expected one size, that of a code")
         self.codes = check_positive("codes", codes, at_most=MOST)
-        if not (isinstance(kappa, int | float) and 0.0 < kappa < math.inf):
-            raise ValueError(f"kappa: got {kappa!r}, expected a positive finite number")
-        self.kappa, self.defensive = float(kappa), 0.0  # proposals come from the prior anyway
+        self.kappa = check_above_zero("kappa", kappa)
+        self.defensive = 0.0  # proposals come from the prior anyway
         widths = check_sizes("context_hidden", context_hidden, allow_empty=True)
         (size,) = self.latent_dims
         embedding = widths[-1] if widths else context_dim

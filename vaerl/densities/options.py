@@ -78,6 +78,13 @@ def check_share(argument: str, value: float) -> float:
     return float(value)
 
 
+def check_above_zero(argument: str, value: float) -> float:
+    """A positive finite number."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
+        raise ValueError(f"{argument}: got {value!r}, expected a positive finite number")
+    return float(value)
+
+
 def check_at_least_zero(argument: str, value: float) -> float:
     """A finite number of at least 0."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:

@@ -127,6 +127,13 @@ def replay_transitions(buffer: ReplayBuffer) -> Transitions:
     )
 
 
+def check_transitions(argument: str, value: Any) -> Transitions:
+    """Return `value` if it is `Transitions`, else raise one line."""
+    if not isinstance(value, Transitions):
+        raise TypeError(f"{argument}: got {type(value).__name__}, expected Transitions(…)")
+    return value
+
+
 def as_floats(argument: str, value: Any, ndim: int) -> Tensor:
     """`value` as a finite, non-empty float32 tensor of `ndim` dimensions, else raise one line."""
     expected = "a table (N, size)" if ndim == 2 else "a list (N,)"
@@ -182,6 +189,8 @@ def as_episodes(argument: str, value: Any) -> Tensor | None:
 
 def _as_tensor(argument: str, value: Any, expected: str) -> Tensor:
     if isinstance(value, Tensor):
+        if value.is_complex():
+            raise TypeError(f"{argument}: got {value.dtype}, expected {expected} of real numbers")
         return value.detach()
     try:
         array = np.asarray(value)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
+from vaerl.densities.base import check_matrix
 from vaerl.densities.options import check_positive, check_share
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def predict(
     torch.Size([3, 5, 2])
     """
     check_positive("count", count)
+    model.check_rows(states, actions)
     at_once = max(1, ROWS // len(states))
     parts = [at_once] * (count // at_once) + ([count % at_once] if count % at_once else [])
     draws = []
@@ -91,7 +93,7 @@ def pit(draws: Tensor, outcomes: Tensor, generator: torch.Generator | None = Non
     (Gneiting, Balabdaoui & Raftery 2007). Values concentrated at 0 and 1 reveal an overconfident
     model, in the middle an underconfident one, on one side a biased one.
 
-    Raises ValueError for draws that are not ``(n, B, S)``.
+    Raises ValueError for draws that are not ``(n, B, S)``, or numbers that are not finite.
 
     >>> pit(torch.zeros(3, 1, 1), torch.ones(1, 1)).item() > 0.75
     True
@@ -101,6 +103,8 @@ def pit(draws: Tensor, outcomes: Tensor, generator: torch.Generator | None = Non
             f"draws: got shape {tuple(draws.shape)} for outcomes {tuple(outcomes.shape)}, "
             "expected (n, B, S) with one draw or more for outcomes (B, S)"
         )
+    check_matrix("draws", draws, draws.shape[-1])
+    check_matrix("outcomes", outcomes, outcomes.shape[-1])
     below = (draws < outcomes).sum(0)
     ties = (draws == outcomes).sum(0) + 1
     u = torch.rand(outcomes.shape, generator=generator, device=outcomes.device)
@@ -110,13 +114,13 @@ def pit(draws: Tensor, outcomes: Tensor, generator: torch.Generator | None = Non
 def coverage(pit_values: Tensor, levels: Tensor | Sequence[float]) -> Tensor:
     """Share of outcomes inside the central interval of each of the L levels, ``(L,)``.
 
-    For a calibrated model these are `levels`.
+    For a calibrated model these are `levels`. Raises ValueError for numbers outside [0, 1].
 
     >>> coverage(torch.tensor([0.05, 0.4, 0.6, 0.9]), [0.5, 0.9])
     tensor([0.5000, 1.0000])
     """
-    distance = 2.0 * (pit_values.flatten() - 0.5).abs()
-    wanted = torch.as_tensor(levels).to(distance)
+    distance = 2.0 * (_check_shares("pit_values", pit_values) - 0.5).abs()
+    wanted = _check_shares("levels", torch.as_tensor(levels)).to(distance)
     return (distance.unsqueeze(0) <= wanted.unsqueeze(1)).float().mean(1)
 
 
@@ -124,11 +128,23 @@ def calibration_error(pit_values: Tensor, bins: int = 20) -> float:
     """Mean distance between the sorted PIT values and a uniform law's, by quantiles: 0 is perfect.
 
     ∫ |F̂(u) − u| du, on `bins` points: the Wasserstein-1 distance to the uniform law, at most 0.5.
+    Raises ValueError for values outside [0, 1].
     """
-    u = pit_values.flatten().sort().values
+    check_positive("bins", bins)
+    u = _check_shares("pit_values", pit_values).sort().values
     at = (torch.arange(bins, device=u.device) + 0.5) / bins
     below = torch.searchsorted(u, at.to(u)).float() / len(u)
     return float((below - at).abs().mean())
+
+
+def _check_shares(argument: str, values: Tensor) -> Tensor:
+    """Numbers in [0, 1] as one row, or raise one line."""
+    flat = values.flatten()
+    outside = flat[~((flat >= 0.0) & (flat <= 1.0))]
+    if not len(flat) or len(outside):
+        found = f"{outside[0].item():g}" if len(outside) else "none"
+        raise ValueError(f"{argument}: got {found}, expected numbers in [0, 1]")
+    return flat
 
 
 def energy_distance(x: Tensor, y: Tensor) -> Tensor:
@@ -221,6 +237,9 @@ def roll_out(
     from vaerl.planning.model import as_step, begin
 
     check_positive("particles", particles)
+    check_matrix("state", state, len(state))
+    if actions.is_floating_point():
+        check_matrix("actions", actions, actions.shape[-1])
     at = state.repeat(particles, 1)
     moved = begin(model, particles, generator)
     path = [at]

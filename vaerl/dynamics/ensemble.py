@@ -13,7 +13,7 @@ that a roll-out draws at its start and keeps (`vaerl.dynamics.episodes`).
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import torch
@@ -21,22 +21,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vaerl.densities import ConditionalValue, density_class, make_density
-from vaerl.densities.base import Folded
+from vaerl.densities.base import Folded, check_dtype
 from vaerl.densities.noise import code_noise
-from vaerl.densities.options import check_choice, check_positive, check_sizes
+from vaerl.densities.options import check_choice, check_flag, check_positive, check_sizes
 from vaerl.dynamics.batched import batch_members, extract_member, select_members
-from vaerl.dynamics.data import Transitions
+from vaerl.dynamics.data import Transitions, check_transitions
 from vaerl.dynamics.ending import FoldedEnding
 from vaerl.dynamics.episodes import LATENTS, EpisodeCode, with_code
 from vaerl.dynamics.normaliser import Normaliser
+from vaerl.dynamics.parts import Completion, Features, Function, check_part, check_predicted
+from vaerl.native.library import PRECISIONS
 from vaerl.nets import mlp
-
-Function = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""Known reward or termination: (states, actions, next_states) of B rows → ``(B,)``."""
-Features = Callable[[Tensor], Tensor]
-"""States ``(*batch, S)`` → the networks' inputs ``(*batch, F)``."""
-Completion = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""(states, actions, predicted coordinates ``(B, P)``) → next states ``(B, S)``."""
 
 MOST_MEMBERS = 1000
 PROPAGATIONS = ("ts1", "tsinf", "expectation")
@@ -71,10 +66,6 @@ class Ensemble(nn.Module):
         latent: "step" draws all randomness at every step; "episode" also keeps a code of size
             `latent_dim` through a roll-out, fitted with `latent_k` importance samples.
         latent_dim, latent_k: see `latent`.
-
-    Attributes:
-        matmul_precision: of native roll-outs, "float32" or "bf16" (behind the first layer, where
-            the processor has AVX512-BF16); no part of the state, and to be set before the first.
 
     Raises:
         ValueError: an illegal option, in one line.
@@ -120,15 +111,15 @@ class Ensemble(nn.Module):
         kept = members if elites is None else check_positive("elites", elites)
         if kept > members:
             raise ValueError(f"elites: got {kept}, expected at most the {members} members")
-        self.discrete_actions = bool(discrete_actions)
-        self.reward = _check_part("reward", reward)
-        self.termination = _check_part("termination", termination)
+        self.discrete_actions = check_flag("discrete_actions", discrete_actions)
+        self.reward = check_part("reward", reward)
+        self.termination = check_part("termination", termination)
         self.propagation = check_choice("propagation", propagation, PROPAGATIONS)
         self.density_name = density
         defaults = density_class(density).options_for.get("dynamics", {})
         self._density_kwargs = {**defaults, **(density_kwargs or {})}
         self.features = features
-        self.predicted = _check_predicted(predicted, complete, state_dim)
+        self.predicted = check_predicted(predicted, complete, state_dim)
         self.complete = complete
         self.latent = check_choice("latent", latent, LATENTS)
         self.latent_dim = check_positive("latent_dim", latent_dim) if latent == "episode" else 0
@@ -167,7 +158,7 @@ class Ensemble(nn.Module):
         self.register_buffer("state_low", torch.full((state_dim,), -torch.inf))
         self.register_buffer("state_high", torch.full((state_dim,), torch.inf))
         self.register_buffer("fits", torch.zeros((), dtype=torch.int64))
-        self.matmul_precision = "float32"
+        self._matmul_precision = "float32"
         self._acting: dict[int, nn.ModuleDict] = {}  # copies for roll-outs: no part of the state
         self._folded: dict[int, Folded | None] = {}
         self._endings: dict[int, FoldedEnding] = {}
@@ -181,9 +172,19 @@ class Ensemble(nn.Module):
 
     def raw_inputs(self, states: Tensor, actions: Tensor) -> Tensor:
         """Inputs before standardisation: features of the states, then actions."""
+        for name, given in (("states", states), ("actions", actions)):
+            if not isinstance(given, Tensor):
+                raise TypeError(f"{name}: got {type(given).__name__}, expected a torch.Tensor")
+            if given.is_floating_point():
+                check_dtype(name, given, self.input_normaliser.mean.dtype)
         if states.shape[-1] != self.state_dim:
             raise ValueError(f"states: got size {states.shape[-1]}, expected {self.state_dim}")
         self._check_actions(actions)
+        if states.shape[:-1] != (actions if self.discrete_actions else actions[..., 0]).shape:
+            raise ValueError(
+                f"actions: got shape {tuple(actions.shape)}, "
+                f"expected the batch of states {tuple(states.shape)}"
+            )
         if self.discrete_actions:
             actions = functional.one_hot(actions, self.action_dim).to(states)
         seen = states if self.features is None else self.features(states)
@@ -203,7 +204,7 @@ class Ensemble(nn.Module):
 
     def check(self, data: Transitions) -> Transitions:
         """Return `data` if it has the model's sizes and parts, else raise one line."""
-        if data.states.shape[1] != self.state_dim:
+        if check_transitions("data", data).states.shape[1] != self.state_dim:
             raise ValueError(f"states: got size {data.states.shape[1]}, expected {self.state_dim}")
         self._check_actions(data.actions)
         needed = {
@@ -240,11 +241,11 @@ class Ensemble(nn.Module):
         if self.discrete_actions == actions.is_floating_point():
             wanted = "whole numbers" if self.discrete_actions else "floats"
             raise TypeError(f"actions: got {actions.dtype}, expected {wanted}")
-        if self.discrete_actions and int(actions.max()) >= self.action_dim:
-            raise ValueError(
-                f"actions: got {int(actions.max())}, expected 0 to {self.action_dim - 1}"
-            )
-        if not self.discrete_actions and actions.shape[-1] != self.action_dim:
+        if self.discrete_actions:
+            wrong = actions[(actions < 0) | (actions >= self.action_dim)]
+            if len(wrong):
+                raise ValueError(f"actions: got {wrong[0]}, expected 0 to {self.action_dim - 1}")
+        elif actions.shape[-1] != self.action_dim:
             raise ValueError(f"actions: got size {actions.shape[-1]}, expected {self.action_dim}")
 
     @torch.no_grad()
@@ -272,6 +273,17 @@ class Ensemble(nn.Module):
             with torch.inference_mode(False):  # it outlives the planning that asks for it
                 self._acting[first] = select_members(self.networks, elites[first:] + elites[:first])
         return self._acting[first]
+
+    @property
+    def matmul_precision(self) -> str:
+        """Of native roll-outs, "float32" or "bf16" (behind the first layer, where the processor has
+        AVX512-BF16); no part of the state."""
+        return self._matmul_precision
+
+    @matmul_precision.setter
+    def matmul_precision(self, value: str) -> None:
+        self._matmul_precision = check_choice("matmul_precision", value, PRECISIONS)
+        self._folded.clear()
 
     def folded(self, first: int = 0) -> Folded | None:
         """The fast form of the elites' densities in the same order, or None.
@@ -366,31 +378,6 @@ class Ensemble(nn.Module):
             event_dim=self.event_dim,
             **self._density_kwargs,
         )
-
-
-def _check_part(argument: str, value: Any) -> Any:
-    if value is None or value == "learned" or callable(value):
-        return value
-    raise ValueError(
-        f"{argument}: got {value!r}, expected 'learned', None or a function of "
-        "(states, actions, next_states)"
-    )
-
-
-def _check_predicted(
-    predicted: Sequence[int] | None, complete: Completion | None, state_dim: int
-) -> list[int]:
-    if (predicted is None) != (complete is None):
-        missing = "predicted" if predicted is None else "complete"
-        raise ValueError(f"{missing}: got None, expected predicted and complete together")
-    if predicted is None:
-        return list(range(state_dim))
-    places = list(predicted)
-    if not places or sorted(set(places) & set(range(state_dim))) != sorted(places):
-        raise ValueError(
-            f"predicted: got {places!r}, expected different coordinates from 0 to {state_dim - 1}"
-        )
-    return places
 
 
 def _after_loading(model: Ensemble, keys: Any) -> None:

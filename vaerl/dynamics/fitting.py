@@ -13,7 +13,14 @@ import torch
 from torch import Tensor
 
 from vaerl.densities.noise import standard_normal
-from vaerl.densities.options import check_choice, check_positive, check_share
+from vaerl.densities.options import (
+    check_above_zero,
+    check_at_least_zero,
+    check_choice,
+    check_flag,
+    check_positive,
+    check_share,
+)
 from vaerl.disk.errors import NotFinite
 from vaerl.dynamics.data import Transitions
 from vaerl.dynamics.episodes import episode_bound, stretches_from
@@ -84,17 +91,11 @@ class FitOptions:
         check_share("holdout", self.holdout)
         check_share("kl_warmup", self.kl_warmup)
         check_share("blur_share", self.blur_share)
-        sizes = {
-            "learning_rate": "positive",
-            "clip": "positive",
-            "weight_decay": "0 or more",
-            "blur": "0 or more",
-        }
-        for name, least in sizes.items():
-            value = getattr(self, name)
-            legal = isinstance(value, int | float) and math.isfinite(value)
-            if not legal or value < 0 or (value == 0 and least == "positive"):
-                raise ValueError(f"{name}: got {value!r}, expected a finite number, {least}")
+        check_flag("bootstrap", self.bootstrap)
+        for name in ("learning_rate", "clip"):
+            check_above_zero(name, getattr(self, name))
+        for name in ("weight_decay", "blur", "min_progress"):
+            check_at_least_zero(name, getattr(self, name))
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ def fit(
         holdout: transitions to score members on, instead of a share of `data`.
 
     Raises:
-        ValueError: data that does not fit the model.
+        ValueError, TypeError: data that does not fit the model.
 
     >>> from vaerl.dynamics import DynamicsModel
     >>> s = torch.linspace(-1.0, 1.0, 64).unsqueeze(1)
@@ -143,6 +144,8 @@ def fit(
     (100, True)
     """
     options = options or FitOptions()
+    if not isinstance(options, FitOptions):
+        raise TypeError(f"options: got {type(options).__name__}, expected FitOptions")
     model.check(data)
     if len(data) < 2:
         raise ValueError(f"data: got {len(data)} transition, expected at least 2")

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from vaerl.densities.options import check_positive
+from vaerl.dynamics.data import Transitions, check_transitions
 from vaerl.dynamics.diagnostics import calibration_error, pit
 
 if TYPE_CHECKING:
-    from vaerl.dynamics.data import Transitions
     from vaerl.dynamics.model import DynamicsModel
 
 
@@ -53,8 +53,11 @@ def horizon_errors(
     check_positive("steps", steps)
     check_positive("starts", starts)
     check_positive("particles", particles, at_least=2)
+    check_transitions("data", data)
     if data.episodes is None or data.rewards is None:
         raise ValueError("data: got no episodes or no rewards, expected both")
+    if model.reward is None:
+        raise ValueError("model: got one without rewards, expected a learned or known reward")
     first = torch.arange(len(data) - steps + 1)
     first = first[data.episodes[first] == data.episodes[first + steps - 1]]
     if not len(first):

@@ -30,12 +30,21 @@ class DynamicsModel(Ensemble):
     ) -> Step:
         """Draw s', r and d for rows ``(B, S)``, ``(B, A)``, each through a newly drawn member.
 
-        Rewards and dones are None where the model has none.
+        Rewards and dones are None where the model has none. Raises ValueError, TypeError: rows that
+        do not fit the model or are not finite.
         """
-        if check_matrix("states", states, self.state_dim).ndim != 2:
-            raise ValueError(
-                f"states: got shape {tuple(states.shape)}, expected (B, {self.state_dim})"
-            )
+        self.check_rows(states, actions)
+        return self.begin(len(states), generator).step(states, actions, generator)
+
+    def check_rows(self, states: Tensor, actions: Tensor) -> None:
+        """Raise one line unless these are B rows of finite states and actions of the model."""
+        _check_table("states", states, self.state_dim)
+        if not self.discrete_actions:
+            _check_table("actions", actions, self.action_dim)
         if len(actions) != len(states):
             raise ValueError(f"actions: got {len(actions)} rows, expected {len(states)}")
-        return self.begin(len(states), generator).step(states, actions, generator)
+
+
+def _check_table(argument: str, value: Tensor, size: int) -> None:
+    if check_matrix(argument, value, size).ndim != 2:
+        raise ValueError(f"{argument}: got shape {tuple(value.shape)}, expected (B, {size})")

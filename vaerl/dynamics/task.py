@@ -13,9 +13,9 @@ from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 from torch import Tensor
 
 from vaerl.densities.options import check_choice
-from vaerl.dynamics.ensemble import Function
 from vaerl.dynamics.model import DynamicsModel
 from vaerl.dynamics.mujoco_ends import mujoco_ends
+from vaerl.dynamics.parts import Function
 from vaerl.names import check_name
 
 REWARDS = ("learned", "known")

@@ -55,6 +55,9 @@ def plan_returns(
     >>> plan_returns(Walk(), torch.zeros(1, 1), plans, reward=distance)[0, :, 0]
     tensor([-1., -4.])
     """
+    for name, function in (("reward", reward), ("termination", termination)):
+        if function is not None and not callable(function):
+            raise ValueError(f"{name}: got {function!r}, expected a function or None")
     count, horizon = plans.shape[1:3]
     rows = len(states) * count * particles
     at = states.repeat_interleave(count * particles, 0)

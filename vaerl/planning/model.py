@@ -47,6 +47,10 @@ def per_row(argument: str, values: Tensor, rows: int) -> Tensor:
     ...
     ValueError: reward: got shape (3, 1) for 3 rows, expected (3,)
     """
+    if not isinstance(values, Tensor):
+        raise TypeError(
+            f"{argument}: got {type(values).__name__}, expected a torch.Tensor of shape ({rows},)"
+        )
     if values.shape != (rows,):
         raise ValueError(
             f"{argument}: got shape {tuple(values.shape)} for {rows} rows, expected ({rows},)"

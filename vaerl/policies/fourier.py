@@ -10,7 +10,6 @@ is within a tenth after the same updates (Tancik et al. 2020; for values Yang et
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -18,17 +17,13 @@ from stable_baselines3.common.policies import ContinuousCritic
 from stable_baselines3.common.preprocessing import get_action_dim
 from torch import Tensor
 
-from vaerl.densities.options import check_positive
+from vaerl.densities.options import check_above_zero, check_positive
 
 
 def check_waves(critic_frequencies: int, critic_bandwidth: float) -> dict[str, Any]:
     """Both settings by name; an illegal one raises one line. 0 frequencies disable the waves."""
     check_positive("critic_frequencies", critic_frequencies, at_least=0)
-    number = isinstance(critic_bandwidth, int | float) and not isinstance(critic_bandwidth, bool)
-    if not (number and 0.0 < critic_bandwidth < math.inf):
-        raise ValueError(
-            f"critic_bandwidth: got {critic_bandwidth!r}, expected a positive finite number"
-        )
+    check_above_zero("critic_bandwidth", critic_bandwidth)
     return {"critic_frequencies": critic_frequencies, "critic_bandwidth": critic_bandwidth}
 
 

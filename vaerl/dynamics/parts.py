@@ -1,0 +1,40 @@
+"""The functions that a model may be given, and checks of its parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import Tensor
+
+Function = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Known reward or termination: (states, actions, next_states) of B rows → ``(B,)``."""
+Features = Callable[[Tensor], Tensor]
+"""States ``(*batch, S)`` → the networks' inputs ``(*batch, F)``."""
+Completion = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""(states, actions, predicted coordinates ``(B, P)``) → next states ``(B, S)``."""
+
+
+def check_part(argument: str, value: Any) -> Any:
+    if value is None or value == "learned" or callable(value):
+        return value
+    raise ValueError(
+        f"{argument}: got {value!r}, expected 'learned', None or a function of "
+        "(states, actions, next_states)"
+    )
+
+
+def check_predicted(
+    predicted: Sequence[int] | None, complete: Completion | None, state_dim: int
+) -> list[int]:
+    if (predicted is None) != (complete is None):
+        missing = "predicted" if predicted is None else "complete"
+        raise ValueError(f"{missing}: got None, expected predicted and complete together")
+    if predicted is None:
+        return list(range(state_dim))
+    places = list(predicted)
+    if not places or sorted(set(places) & set(range(state_dim))) != sorted(places):
+        raise ValueError(
+            f"predicted: got {places!r}, expected different coordinates from 0 to {state_dim - 1}"
+        )
+    return places
