@@ -203,9 +203,10 @@ class MBPO(LearnsModel, SAC):
 
     def _fit_model(self) -> None:
         """Fit the model to everything in the buffer, and roll the policy out in it."""
-        if len(self._seen()) < 2:
+        fitted = self._fit_world(fit_options(self.fit_kwargs, **FIT), self.world_noise)
+        if fitted is None:
             return
-        _, data = self._fit_world(fit_options(self.fit_kwargs, **FIT), self.world_noise)
+        _, data = fitted
         steps = self._imagine(data.states.to(self.device))
         self.imagined.add(steps)
         self.logger.record("model/rollout_length", len(steps))

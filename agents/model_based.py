@@ -24,6 +24,7 @@ from vaerl.dynamics import (
     fit,
     replay_transitions,
 )
+from vaerl.dynamics.fitting import shortage
 from vaerl.dynamics.parts import Function
 from vaerl.dynamics.task import (
     REWARDS,
@@ -128,9 +129,13 @@ class LearnsModel(Agent, OffPolicyAlgorithm):
         for part, function in known.items():
             setattr(self.world, part, function)
 
-    def _fit_world(self, options: FitOptions, noise: NoiseSource) -> tuple[FitReport, Transitions]:
-        """Fit the model to everything in the buffer, and log it."""
+    def _fit_world(
+        self, options: FitOptions, noise: NoiseSource
+    ) -> tuple[FitReport, Transitions] | None:
+        """Fit the model to everything in the buffer, and log it; None while that is too little."""
         data = self._seen()
+        if shortage(self.world, self.world.check(data), options.holdout > 0.0):
+            return None
         report = fit(self.world, data, options, noise.generator(self.device))
         log_fit(self.logger, report, len(data))
         return report, data

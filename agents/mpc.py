@@ -39,7 +39,8 @@ class MPC(LearnsModel):
         env: observations are vectors, actions a Box or Discrete.
         learning_rate: of the model's fit.
         buffer_size: transitions kept.
-        learning_starts: random steps before the first fit.
+        learning_starts: random steps before the first fit; a model with a code an episode also
+            waits for the second episode.
         batch_size: transitions in a batch of every member.
         gamma: discount of the planned returns.
         train_freq: steps between two fits.
@@ -201,14 +202,17 @@ class MPC(LearnsModel):
         self._plan_state = None
 
     def train(self, gradient_steps: int, batch_size: int) -> None:
-        """Fit the model to everything in the buffer."""
+        """Fit the model to everything in the buffer, if that is enough."""
         options = fit_options(
             self.fit_kwargs,
             steps=gradient_steps,
             batch_size=batch_size,
             learning_rate=self.lr_schedule(self._current_progress_remaining),
         )
-        report, _ = self._fit_world(options, self.policy.noise)
+        fitted = self._fit_world(options, self.policy.noise)
+        if fitted is None:
+            return
+        report, _ = fitted
         self._n_updates += report.steps
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
 

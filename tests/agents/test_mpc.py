@@ -101,6 +101,21 @@ def test_time_limits_are_no_terminations() -> None:
     assert agent.replay_buffer.dones.sum() > data.terminations.sum()
 
 
+@pytest.mark.parametrize(("options", "first_fit"), [({}, 60), ({"holdout": 0.0}, 40)])
+def test_with_a_code_an_episode_it_waits_for_the_second(options: dict, first_fit: int) -> None:
+    """Random steps until then, unless none is held out."""
+    still = Walk(length=50)
+    still.action_space = gymnasium.spaces.Box(
+        -0.01, 0.01, (1,), np.float32
+    )  # no episode ends by itself
+    model = {"model_kwargs": {"latent": "episode"}}
+    agent = MPC("gaussian", still, policy_kwargs=model, **{**TINY, "fit_kwargs": options})
+    for steps in (20, 40, 60):
+        agent.learn(20, reset_num_timesteps=False)
+        assert agent.num_timesteps == steps
+        assert bool(agent.world.fits) == (steps >= first_fit)
+
+
 def test_saved_and_loaded_it_plans_the_same(tmp_path: Path) -> None:
     """Through SB3's save and through checkpoints, which train on; seeds repeat a training."""
     agent = MPC("mixture", Walk(), **TINY).learn(40)

@@ -29,6 +29,7 @@ from vaerl.dynamics import (
 )
 from vaerl.dynamics.batched import batch_members
 from vaerl.dynamics.episodes import EpisodeCode, stretches_from
+from vaerl.dynamics.fitting import _split_episodes
 from vaerl.nets import smooth_range
 
 NOISE = 0.2
@@ -138,6 +139,21 @@ def test_stretches_end_with_their_episode() -> None:
     rows, mask = stretches_from(torch.tensor([0, 2, 3]), torch.tensor([5, 5, 5, 9, 9]), 2)
     assert rows[mask].tolist() == [0, 1, 2, 3, 4]
     assert mask.tolist() == [[True, True], [True, False], [True, True]]
+
+
+@pytest.mark.parametrize("holdout", [0.0, 0.1])
+def test_the_shortest_of_long_episodes_is_held_out(holdout: float) -> None:
+    """Of 90 and 30 rows; without a holdout one episode is enough, and all are trained on."""
+    numbers = torch.arange(2).repeat_interleave(torch.tensor([90, 30]))
+    data = Transitions(*[torch.zeros(120, 1)] * 3, episodes=numbers)
+    for seed in range(4):
+        generator = torch.Generator().manual_seed(seed)
+        train, held = _split_episodes(data, FitOptions(holdout=holdout), generator)
+        assert (len(train), len(held)) == ((120, len(held)) if holdout == 0.0 else (90, 30))
+    if holdout == 0.0:
+        one = data.rows(numbers == 0)
+        train, held = _split_episodes(one, FitOptions(holdout=holdout), generator)
+        assert len(train) == len(held) == 90
 
 
 def test_the_replay_buffer_tells_episodes() -> None:

@@ -128,7 +128,7 @@ def fit(
 
     Args:
         model: changed in place; its normalisers are fitted to all the data.
-        data: at least two transitions.
+        data: at least two transitions; with a code an episode, two episodes where one is held out.
         options: see `FitOptions`.
         generator: of the split, the batches and the densities' noise.
         holdout: transitions to score members on, instead of a share of `data`.
@@ -147,8 +147,9 @@ def fit(
     if not isinstance(options, FitOptions):
         raise TypeError(f"options: got {type(options).__name__}, expected FitOptions")
     model.check(data)
-    if len(data) < 2:
-        raise ValueError(f"data: got {len(data)} transition, expected at least 2")
+    missing = shortage(model, data, holdout is None and options.holdout > 0.0)
+    if missing:
+        raise ValueError(missing)
     if model.whole and options.blur:
         raise ValueError(f"blur: got {options.blur!r}, expected 0: the changes are whole numbers")
     data = data.to(model.elites.device)
@@ -184,6 +185,23 @@ def fit(
         run.taken,
         tuple(tuple(scores.tolist()) for scores in history),
     )
+
+
+def shortage(model: DynamicsModel, data: Transitions, held_out: bool = True) -> str:
+    """What checked data has too little of for a fit, in one line; "" if it is enough.
+
+    >>> model = DynamicsModel(1, 1, density="gaussian", latent="episode", reward=None)
+    >>> rows = [[0.0], [1.0]]
+    >>> shortage(model, Transitions(rows, rows, rows, episodes=[0, 0]))
+    'episodes: got 1, expected at least 2: one is held out'
+    """
+    if len(data) < 2:
+        return f"data: got {len(data)} transition, expected at least 2"
+    if model.latent == "episode" and held_out:
+        assert data.episodes is not None, "check(data) comes first"
+        if bool((data.episodes == data.episodes[0]).all()):
+            return "episodes: got 1, expected at least 2: one is held out"
+    return ""
 
 
 class _Fit:
@@ -316,18 +334,19 @@ def _split(
 def _split_episodes(
     data: Transitions, options: FitOptions, generator: torch.Generator | None
 ) -> tuple[Transitions, Transitions]:
-    """The same, with every episode on one side only."""
+    """The same, with every episode on one side only; of such that are all longer than the share,
+    the shortest is held out."""
     assert data.episodes is not None, "check(data) comes first"
     numbers, place, counts = torch.unique_consecutive(
         data.episodes, return_inverse=True, return_counts=True
     )
-    if len(numbers) < 2:
-        raise ValueError(f"episodes: got {len(numbers)}, expected at least 2: one is held out")
     order = torch.randperm(len(numbers), generator=generator, device=numbers.device)
     most = min(options.holdout * len(data), options.holdout_rows)
-    held = max(1, int((counts[order].cumsum(0) <= most).sum()))
+    held = int((counts[order].cumsum(0) <= most).sum())
+    if held == 0:
+        order, held = order[counts[order].argmin()].unsqueeze(0), 1
     chosen = torch.zeros(len(numbers), dtype=torch.bool, device=numbers.device)
-    chosen[order[: min(held, len(numbers) - 1)]] = True
+    chosen[order[: max(1, min(held, len(numbers) - 1))]] = True
     inside = chosen[place]
     train = data if options.holdout == 0.0 else data.rows(~inside)
     return train, data.rows(inside)
