@@ -24,7 +24,7 @@ from vaerl.agents.sac import SAC
 from vaerl.densities import DENSITIES
 from vaerl.densities.options import check_flag, check_positive, check_share
 from vaerl.disk.errors import NotFinite
-from vaerl.dynamics import deviation
+from vaerl.dynamics.scores import check_deviation, deviation
 from vaerl.dynamics.task import make_model
 from vaerl.finite import all_finite
 from vaerl.policies.noise import NoiseSource
@@ -53,12 +53,13 @@ class MBPO(LearnsModel, SAC):
         real_share: share of each batch that comes from the environment.
         weight_by_uncertainty: multiply the critics' squared errors on imagined transitions by
             1 / (1 + σ), with the deviation σ of the model's prediction over elites and latents
-            (`vaerl.dynamics.deviation`); WIMLE (2026). The update then goes through torch.
+            (`vaerl.dynamics.deviation`); WIMLE (2026). Noise that the model explains by its latents
+            counts too. The update then goes through torch.
         others: as in SAC.
 
     Raises:
-        ValueError: what SAC refuses; observations that are not vectors, n-step returns, unknown
-            names or options.
+        ValueError: what SAC refuses; observations that are not vectors, n-step returns, weights by
+            a model that has no deviation, unknown names or options.
 
     Logged beside SAC's: model/holdout_score (NLL in nats, or the score chosen),
     model/score_spread, model/updates, model/transitions, model/rollout_length,
@@ -103,6 +104,11 @@ class MBPO(LearnsModel, SAC):
         policy_kwargs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
+        if isinstance(policy_kwargs, Mapping) and "model_kwargs" in policy_kwargs:
+            raise ValueError(
+                "policy_kwargs: got 'model_kwargs', expected options of the policy; MBPO's model "
+                "has dynamics_kwargs, members, elites, propagation, reward and termination"
+            )
         self.dynamics = DENSITIES.check(dynamics, "dynamics")
         self.dynamics_kwargs = dict(dynamics_kwargs or {})
         self._set_model_options(members, elites, propagation, reward, termination, fit_kwargs)
@@ -141,6 +147,8 @@ class MBPO(LearnsModel, SAC):
             density_kwargs=self.dynamics_kwargs,
             **self._model_options(),
         ).to(self.device)
+        if self.weight_by_uncertainty:
+            check_deviation("weight_by_uncertainty", self.world)
         self.world_noise = NoiseSource(self.seed)
         self.imagined = Imagined(self.rollouts_kept)
         self._fitted_at: int | None = None

@@ -204,8 +204,23 @@ def test_weights_tell_how_far_the_model_agrees() -> None:
         (Walk(), {"n_steps": 3}, "n_steps: got 3, expected 1: imagined steps are single ones"),
         (Walk(), {"real_share": 2.0}, "real_share: got 2.0, expected a number in [0, 1]"),
         (Walk(), {"rollout_schedule": (5, 5, 1, 2)}, "rollout_schedule: got (5, 5, 1, 2), expec"),
+        (
+            Walk(),
+            {"weight_by_uncertainty": True, "dynamics": "flow"},
+            "weight_by_uncertainty: got density 'flow', whose deviation would be all its noise",
+        ),
+        (
+            Walk(),
+            {"weight_by_uncertainty": True, "dynamics": "gaussian", "members": 1},
+            "weight_by_uncertainty: got one elite of density 'gaussian', which deviates from",
+        ),
         (Walk(), {"reward": "known"}, "reward: got 'known', but Walk has no method reward("),
         (Walk(), {"fit_kwargs": {"min_progress": "x"}}, "min_progress: got 'x', expected a finite"),
+        (
+            Walk(),
+            {"policy_kwargs": {"model_kwargs": {"latent": "episode"}}},
+            "policy_kwargs: got 'model_kwargs', expected options of the policy; MBPO's model has",
+        ),
         (Walk(), {"fit_kwargs": "x"}, "fit_kwargs: got 'x', expected a dict of FitOptions"),
         (Walk(), {"dynamics_kwargs": {"hiden": 3}}, "hiden: unknown option of density 'cvae'"),
     ],

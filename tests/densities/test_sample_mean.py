@@ -11,6 +11,20 @@ from vaerl.densities import density_names
 DRAWS = 40_000
 
 
+@pytest.mark.parametrize("name", density_names())
+@pytest.mark.parametrize("squash", [False, True])
+def test_it_draws_what_the_density_says(name: str, squash: bool) -> None:
+    """A mean does not vary; samples are those of `sample`; means given latents are neither."""
+    torch.manual_seed(0)
+    density = make_density(name, context_dim=2, event_dim=2, squash=squash)
+    value = density(torch.tensor([[0.3, -0.7]]))
+    means = value.sample_mean((100,), torch.Generator().manual_seed(1))
+    samples = value.sample((100,), torch.Generator().manual_seed(1))
+    still, same = bool((means == means[0]).all()), torch.equal(means, samples)
+    kinds = {(True, False): "mean", (False, False): "latent", (False, True): "sample"}
+    assert kinds[still, same] == density.sample_mean_kind
+
+
 @pytest.mark.parametrize("name", [name for name in density_names() if name != "flow"])
 def test_it_is_the_conditional_mean_of_a_sample(name: str) -> None:
     """E[E[x | z]] = E[x] and Var x = E[Var(x | z)] + Var(E[x | z])."""

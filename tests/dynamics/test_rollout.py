@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -139,6 +141,23 @@ def test_deviation_is_that_of_members_and_latents() -> None:
     assert found.min() > 0.01
     # a deviation of n normal draws has an error of 1/√2n, here 0.011, and so has the other
     assert torch.allclose(found, means.std((0, 1)).mean(-1), rtol=0.1)
+
+
+def test_deviation_is_refused_where_it_would_be_noise_or_nothing() -> None:
+    """All of a flow's noise; 0 for one Gaussian, and for one elite of two. A mixture has some."""
+    rows = torch.zeros(3, 1)
+    model = partial(DynamicsModel, 1, 1, reward=None)
+    for one, message in (
+        (
+            model(density="flow", members=3),
+            "density 'flow', whose deviation would be all its noise",
+        ),
+        (model(density="gaussian", members=1), "one elite of density 'gaussian', which deviates"),
+        (model(density="gaussian", members=2, elites=1), "one elite of density 'gaussian'"),
+    ):
+        with pytest.raises(ValueError, match=rf"^model: got {message}[^\n]*$"):
+            deviation(one, rows, rows)
+    assert deviation(model(density="mixture", members=1), rows, rows, 64).min() > 0.01
 
 
 def test_propagation_is_checked() -> None:

@@ -211,6 +211,9 @@ class ConditionalDensity(nn.Module):
     """
 
     name: str = "density"
+    sample_mean_kind: str = "sample"
+    """What `sample_mean` of its values gives: "mean", E[x | c] at every call; "latent",
+    E[x | z, c] at a drawn latent or component; "sample", x with all its noise."""
     options_for: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Options by use where they differ from the defaults: in an "off"-policy, "on"-policy or
     "chunk" head, and for "dynamics".

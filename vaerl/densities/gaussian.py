@@ -40,6 +40,7 @@ class Gaussian(ConditionalDensity):
     """
 
     name = "gaussian"
+    sample_mean_kind = "mean"
     options_for: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "off": {"mean": "linear", "variance": "predicted", "log_sigma_bounds": (-5.0, 2.0)},
         # on-policy it is SB3's

@@ -26,6 +26,7 @@ class LatentDensity(ConditionalDensity):
     How it is fitted is up to the subclass, which sets the attributes below.
     """
 
+    sample_mean_kind = "latent"
     chain: LatentChain
     latent_dims: tuple[int, ...]
     """Sizes of the stochastic layers, that next to x first."""

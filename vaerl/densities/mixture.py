@@ -36,6 +36,7 @@ class Mixture(ConditionalDensity):
     """
 
     name = "mixture"
+    sample_mean_kind = "latent"
     options_for: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "off": {"hidden": (), "weights": "equal", "log_sigma_bounds": (-5.0, 2.0)},
         "on": {"hidden": (), "weights": "learned", "log_sigma_bounds": (-5.0, 2.0)},

@@ -136,6 +136,7 @@ class Squashed(ConditionalDensity):
             raise ValueError("whole: got True with squash, expected one of them: (−1, 1) holds 0")
         super().__init__(base.context_dim, base.event_dim)
         self.base, self.name = base, base.name
+        self.sample_mean_kind = base.sample_mean_kind
 
     def _value(self, context: Tensor) -> SquashedValue:
         return SquashedValue(self.base(context))

@@ -130,6 +130,21 @@ def _energy(
     return to_data - 0.5 * (draws - draws.roll(1, 0)).norm(dim=-1).mean(0)
 
 
+def check_deviation(argument: str, model: DynamicsModel) -> None:
+    """Raise one line for a model whose `deviation` would be a step's noise, or 0 everywhere."""
+    density: Any = model.networks["density"]
+    if density.sample_mean_kind == "sample":
+        raise ValueError(
+            f"{argument}: got density {model.density_name!r}, whose deviation would be all its "
+            "noise, expected one with a mean given its latents"
+        )
+    if density.sample_mean_kind == "mean" and len(model.elites) == 1:
+        raise ValueError(
+            f"{argument}: got one elite of density {model.density_name!r}, which deviates from "
+            "nothing, expected 2 or more, or a density with latents"
+        )
+
+
 @torch.no_grad()
 def deviation(
     model: DynamicsModel,
@@ -141,10 +156,16 @@ def deviation(
     """Standard deviation of the predicted (Δs, r) over elites and latents ``(B,)``.
 
     That of E[(Δs, r) | z, member] in standardised units, estimated with `draws` latents z of every
-    elite, and averaged over coordinates. Noise around a latent does not count; without latents it
-    is the disagreement of the elites (WIMLE, 2026).
+    elite, and averaged over coordinates (WIMLE, 2026). The noise of a latent's own law does not
+    count, but all that differs between latents does, and so between a mixture's components: a law
+    that explains noise by its latents deviates by that noise, whatever the data. Without latents
+    only the disagreement of the elites is left.
+
+    Raises ValueError for a density that has no such mean (a flow: its latents are all its noise),
+    and for one elite of a density without latents, where this is 0.
     """
     check_positive("draws", draws)
+    check_deviation("model", model)
     means = model.member_values(states, actions).sample_mean((draws,), generator)
     return means.std((0, 1), correction=0).mean(-1)
 
