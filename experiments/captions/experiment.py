@@ -17,7 +17,7 @@ out/results.json (the table of all finished models), out/figures/.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import fmean
@@ -52,14 +52,15 @@ from vaerl.experiments.captions.training import (
 )
 from vaerl.lab.cells import Desk, Measured
 from vaerl.lab.experiment import Experiment, Results
-from vaerl.lab.table import command_line
+from vaerl.lab.stats import interval
+from vaerl.lab.table import command_lines
 from vaerl.names import check_name
 
 
 def run(
     out: Path,
     preset: str = "full",
-    seed: int = 0,
+    seeds: list[int] | None = None,
     data: str | None = None,
     models: list[str] | None = None,
     threads: int = 1,
@@ -68,9 +69,10 @@ def run(
 
     Args:
         out: folder of the results; trained models found there are reused.
-        preset: "full" (some 45 minutes of one core), "short" (15), or "debug", which runs whole in
-            seconds on drawn digits.
-        seed: of initialisation, training and the scenes measured.
+        preset: "full" (some 45 minutes of one core a seed), "short" (15), or "debug", which runs
+            whole in seconds on drawn digits.
+        seeds: of initialisation, training and the scenes measured; 0 by default. Pictures show the
+            first.
         data: folder of MNIST's IDX files, images and labels; VAERL_DATA if None.
         models: which to train: "composer", "drawing", "connected", "convolutional",
             "laplacian-gan", by default these; or an ablation of the first, "composer-states",
@@ -80,14 +82,14 @@ def run(
     asked = [check_name("model", name, ALL) for name in models or MODELS]
     check_name("preset", preset, PRESETS)
     check_positive("threads", threads)
-    check_seed("seed", seed)
+    chosen = [check_seed("seeds", seed) for seed in seeds or [0]]
     load_glyphs(PRESETS[preset].images, "train", data)  # fails at once if the files are missing
 
     def is_alike(cell: Mapping[str, Any]) -> bool:
-        return cell == make_cell(cell["model"], preset, seed).as_data()
+        return cell == make_cell(cell["model"], preset, cell["seed"]).as_data()
 
     experiment = Experiment(partial(measure, data), partial(table_of, preset), partial(draw, data))
-    cells = [make_cell(name, preset, seed) for name in ("judge", *asked)]
+    cells = [make_cell(name, preset, seed) for seed in chosen for name in ("judge", *asked)]
     return experiment.run(cells, out, threads=threads, others=is_alike)
 
 
@@ -107,8 +109,9 @@ def measure(data: str | None, cell: Model, desk: Desk) -> Measured:
     model: Any = trainer.module
     if cell.model == "judge":
         return Measured({"agreement": {k: model.agreement(x, s) for k, (s, x) in scenes.items()}})
-    judging = make_trainer(make_cell("judge", cell.preset, cell.seed), glyphs["train"])
-    judging.run(desk.path.with_name("judge.state"))
+    judging_cell = make_cell("judge", cell.preset, cell.seed)
+    judging = make_trainer(judging_cell, glyphs["train"])
+    judging.run(desk.path.with_name(f"{judging_cell.name}.state"))
     judge: Any = judging.module
     sample = _sampler(model)
     each = range(0, cell.updates // CURVE * CURVE, CURVE)
@@ -135,8 +138,13 @@ def measure(data: str | None, cell: Model, desk: Desk) -> Measured:
 
 
 def draw(data: str | None, results: Results, out: Path) -> None:
-    """Pictures of all finished models but ablations, from their saved states."""
-    cells = {r.cell["model"]: (Model.from_data(r.cell), r.path) for r in results}
+    """Pictures of the first seed's models but ablations, from their saved states."""
+    first = min(int(r.cell["seed"]) for r in results)
+    cells = {
+        r.cell["model"]: (Model.from_data(r.cell), r.path)
+        for r in results
+        if r.cell["seed"] == first
+    }
     models: dict[str, Any] = {}
     for name in (name for name in MODELS if name in cells):
         cell, path = cells[name]
@@ -150,83 +158,115 @@ def draw(data: str | None, results: Results, out: Path) -> None:
 
 
 def table_of(preset: str, results: Results) -> dict[str, Any]:
-    """The table of all finished models, and its command."""
-    found = {result.cell["model"]: result.data for result in results}
+    """The table of all finished models, and its commands."""
+    found: dict[str, dict[int, Mapping[str, Any]]] = {}
+    for r in sorted(results, key=lambda r: int(r.cell["seed"])):
+        found.setdefault(r.cell["model"], {})[r.cell["seed"]] = r.data
     models = {name: found[name] for name in ALL if name in found}
-    cell = results[0].cell
-    names = None if [*models] == [*MODELS] else [*models]
-    options = {"preset": preset, "seed": cell["seed"], "models": names}
+    made = [("", name, seed) for name, own in models.items() for seed in own]
     return {
-        **assemble(models, found["judge"]["agreement"], cell),
-        "settings": {result.cell["model"]: result.cell for result in results},
-        "command": command_line("captions", run, options),
+        **assemble(models, found["judge"], results[0].cell),
+        "settings": {r.path.stem: r.cell for r in results},
+        "data": {r.path.stem: r.data for r in results},
+        "command": "\n".join(command_lines("captions", run, made, preset=preset)),
     }
 
 
 def assemble(
-    results: Mapping[str, Mapping[str, Any]],
-    real: Mapping[str, Mapping[str, float]],
+    models: Mapping[str, Mapping[int, Mapping[str, Any]]],
+    judges: Mapping[int, Mapping[str, Any]],
     cell: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The table: bounds in nats, the choice among captions, and caption accuracies."""
-
-    def shares(found: Mapping[str, Mapping[str, float]]) -> list[str]:
-        seen = [f"{found['seen'][aspect]:.2f}" for aspect in ASPECTS]
-        return [*seen, *(f"{found[kind]['all']:.2f}" for kind in HELD_OUT[1:])]
-
+    """The table: bounds in nats, the choice among captions, and caption accuracies, over seeds."""
     rows = []
-    for name, result in results.items():
-        bounds = result.get("bounds", {}).get("seen")
+    for name, own in models.items():
+        results = [*own.values()]
+        bounds = [r["bounds"]["seen"] for r in results if "bounds" in r]
         rows.append(
             [
                 TITLES[name],
-                *(f"{bounds[w]['mean']:.1f}" if bounds else "" for w in ("right", "shuffled")),
-                f"{result['choice']:.2f}" if bounds else "",
-                *shares(result["agreement"]),
-                f"{result['minutes']:.1f}",
+                str(len(own)),
+                *(
+                    interval([b[words]["mean"] for b in bounds], 1) if bounds else ""
+                    for words in ("right", "shuffled")
+                ),
+                interval([r["choice"] for r in results], 2) if bounds else "",
+                *_shares(results),
+                interval([r["minutes"] for r in results], 1),
             ]
         )
-    rows.append(["real images", "", "", "", *shares(real), ""])
-    notes = []
-    for name in ("composer", "drawing"):
-        if name not in results:
-            continue
-        bounds = ", ".join(
-            f"{kind}: right {b['right']['mean']:.1f} ± {b['right']['error']:.1f}, "
-            f"shuffled {b['shuffled']['mean']:.1f}, empty {b['empty']['mean']:.1f}"
-            for kind, b in results[name]["bounds"].items()
-        )
-        notes.append(f"Bounds in nats, by kind of scene ({TITLES[name]}): {bounds}.")
-    for name, result in results.items():
-        if name == "drawing":
-            mass = ", ".join(f"{kind} {fmean(m):.2f}" for kind, m in result["attention"].items())
-            notes.append(
-                f"Attention by kind of word, mean over the steps ({TITLES[name]}): {mass}."
-            )
-        elif "attention" in result:
-            mass = "; ".join(
-                f"{aspect} reads " + ", ".join(f"{kind} {m:.2f}" for kind, m in masses.items())
-                for aspect, masses in result["attention"].items()
-            )
-            notes.append(f"Attention in captions of two things ({TITLES[name]}): {mass}.")
-    for name, result in results.items():
-        told = "; ".join(
-            f"{aspect} obeyed {share['obeyed']:.2f}, the rest kept {share['kept']:.2f}"
-            for aspect, share in result["flips"].items()
-        )
-        notes.append(f"One word changed, the noise kept ({TITLES[name]}): {told}.")
+    judged = [judges[seed] for seed in judges if any(seed in own for own in models.values())]
+    rows.append(["real images", str(len(judged)), "", "", "", *_shares(judged), ""])
     return {
         "title": "Images from captions",
         "caption": (
             f"log P: mean bound L_{cell['k']} in nats with the right caption and with another "
             "image's; 1 of 16: how often the right caption has the largest bound; then the share "
             "of samples that show what the caption says, in the last two columns for combinations "
-            "kept out of training."
+            "kept out of training. Over several seeds with the 95 % interval (Student's t)."
         ),
         "columns": [
-            "model", "log P", "shuffled", "1 of 16", *ASPECTS, *HELD_OUT[1:], "CPU minutes",
+            "model", "seeds", "log P", "shuffled", "1 of 16", *ASPECTS, *HELD_OUT[1:],
+            "CPU minutes",
         ],
         "rows": rows,
-        "notes": notes,
-        "data": {**results, "real": real},
+        "notes": [
+            *(note for name, own in models.items() for note in _notes(name, own)),
+            "Words are changed in captions of one digit, from and to combinations of training, and "
+            "the noise is kept.",
+        ],
     }  # fmt: skip
+
+
+def _shares(results: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Shares of images that show an aspect of a seen caption, and all of a new combination."""
+    asked = [("seen", aspect) for aspect in ASPECTS] + [(kind, "all") for kind in HELD_OUT[1:]]
+    return [interval([r["agreement"][kind][part] for r in results], 2) for kind, part in asked]
+
+
+def _notes(name: str, own: Mapping[int, Mapping[str, Any]]) -> list[str]:
+    """What the table has no room for: shares by seed; bounds, attention and flips, their means."""
+    title, notes = TITLES[name], []
+    results: list[Any] = [*own.values()]
+
+    def mean(*keys: str) -> float:
+        values: list[Any] = results
+        for key in keys:
+            values = [value[key] for value in values]
+        return fmean(values)
+
+    if len(own) > 1:
+        shares = "; ".join(
+            f"seed {seed} {', '.join(_shares([result])[-3:])}" for seed, result in own.items()
+        )
+        notes.append(f"All aspects of seen captions, new places, new colours ({title}): {shares}.")
+    if name in ("composer", "drawing"):
+        bounds = ", ".join(
+            f"{kind}: "
+            + ", ".join(
+                f"{w} {mean('bounds', kind, w, 'mean'):.1f}" for w in results[0]["bounds"][kind]
+            )
+            for kind in results[0]["bounds"]
+        )
+        notes.append(f"Bounds in nats, by kind of scene ({title}): {bounds}.")
+    read = results[0].get("attention", {})
+    if name == "drawing":
+        mass = ", ".join(
+            f"{kind} {fmean(fmean(r['attention'][kind]) for r in results):.2f}" for kind in read
+        )
+        notes.append(f"Attention by kind of word, mean over the steps ({title}): {mass}.")
+    elif read:
+        mass = "; ".join(
+            f"{aspect} reads "
+            + ", ".join(
+                f"{kind} {max(0.0, mean('attention', aspect, kind)):.2f}" for kind in masses
+            )
+            for aspect, masses in read.items()
+        )
+        notes.append(f"Attention in captions of two things ({title}): {mass}.")
+    told = "; ".join(
+        f"{aspect} obeyed {mean('flips', aspect, 'obeyed'):.2f}, the rest kept "
+        f"{mean('flips', aspect, 'kept'):.2f}"
+        for aspect in results[0]["flips"]
+    )
+    return [*notes, f"One word changed ({title}): {told}."]

@@ -126,8 +126,8 @@ class Model(Cell):
 
     @property
     def name(self) -> str:
-        """The model's name."""
-        return self.model
+        """Such as composer-s0."""
+        return f"{self.model}-s{self.seed}"
 
     @property
     def work(self) -> float:

@@ -34,6 +34,7 @@ from vaerl.experiments.captions.judge import Judge
 from vaerl.experiments.captions.rivals import RIVALS, build_rival
 from vaerl.experiments.captions.scores import caption_choice, lower_bounds
 from vaerl.experiments.captions.training import make_cell, make_trainer
+from vaerl.lab.stats import interval
 
 TINY = Sizes(steps=3, latent=2, state=6, words=3, alignment=3, pen=3, eye=3)
 
@@ -355,21 +356,35 @@ def test_debug_preset_runs_whole_and_resumes(tmp_path: Path) -> None:
     run(tmp_path, preset="debug", models=["composer"])  # the table is of all that is finished
     record = json.loads((tmp_path / "results.json").read_text())
     assert record["command"] == (
-        "vaerl experiment captions --preset debug "
+        "vaerl experiment captions --preset debug --seeds 0 "
         "--models composer,composer-kl,drawing,laplacian-gan"
     )
     assert len(record["rows"]) == 5
     assert all(len(row) == len(record["columns"]) for row in record["rows"])
     assert len(list((tmp_path / "figures").glob("*.png"))) == 4
     parts = {name: cell["composition"] for name, cell in record["settings"].items()}
-    assert parts["drawing"] is None and parts["composer"]["kl"] == 4.0
-    assert parts["composer-kl"] == {**parts["composer"], "kl": 1.0}
-    assert [*record["data"]["drawing"]["flips"]] == ["colour", "place", "digit"]
-    mass = record["data"]["drawing"]["attention"]
+    assert parts["drawing-s0"] is None and parts["composer-s0"]["kl"] == 4.0
+    assert parts["composer-kl-s0"] == {**parts["composer-s0"], "kl": 1.0}
+    assert [*record["data"]["drawing-s0"]["flips"]] == ["colour", "place", "digit"]
+    mass = record["data"]["drawing-s0"]["attention"]
     sums = [sum(kind[t] for kind in mass.values()) for t in range(3)]
     assert sums == pytest.approx([1.0] * 3, abs=1e-5)
     files = {file: file.stat().st_mtime_ns for file in (tmp_path / "cells").iterdir()}
     run(tmp_path, preset="debug", models=["drawing", "laplacian-gan"])
     assert files == {file: file.stat().st_mtime_ns for file in (tmp_path / "cells").iterdir()}
+    run(tmp_path, preset="debug", models=["drawing"], seeds=[1])
+    record = json.loads((tmp_path / "results.json").read_text())
+    assert [row[:2] for row in record["rows"]] == [
+        ["composing CVAE", "1"], ["– weight 1 of the KL throughout", "1"],
+        ["chain of CVAEs with attention", "2"], ["Laplacian-pyramid GAN", "1"],
+        ["real images", "2"],
+    ]  # fmt: skip
+    assert record["command"].splitlines() == [
+        "vaerl experiment captions --preset debug --seeds 0 "
+        "--models composer,composer-kl,laplacian-gan",
+        "vaerl experiment captions --preset debug --seeds 0,1 --models drawing",
+    ]
+    real = [record["data"][f"judge-s{seed}"]["agreement"]["new place"]["all"] for seed in (0, 1)]
+    assert record["rows"][-1][9] == interval(real, 2)
     with pytest.raises(ValueError, match="did you mean 'drawing'"):
         run(tmp_path / "never", preset="debug", models=["drawin"])
