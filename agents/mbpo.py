@@ -22,7 +22,7 @@ from vaerl.agents.common import signature_of
 from vaerl.agents.model_based import Imagined, ImaginedSteps, LearnsModel, fit_options
 from vaerl.agents.sac import SAC
 from vaerl.densities import DENSITIES
-from vaerl.densities.options import check_flag, check_positive, check_share
+from vaerl.densities.options import check_flag, check_named, check_positive, check_share
 from vaerl.disk.errors import NotFinite
 from vaerl.dynamics.scores import check_deviation, deviation
 from vaerl.dynamics.task import make_model
@@ -110,7 +110,7 @@ class MBPO(LearnsModel, SAC):
                 "has dynamics_kwargs, members, elites, propagation, reward and termination"
             )
         self.dynamics = DENSITIES.check(dynamics, "dynamics")
-        self.dynamics_kwargs = dict(dynamics_kwargs or {})
+        self.dynamics_kwargs = check_named("dynamics_kwargs", dynamics_kwargs)
         self._set_model_options(members, elites, propagation, reward, termination, fit_kwargs)
         self.model_train_freq = model_train_freq
         self.rollout_schedule = rollout_schedule

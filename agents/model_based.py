@@ -15,7 +15,7 @@ from torch import Tensor
 
 from vaerl.agents.checked import check_spaces
 from vaerl.agents.common import Agent
-from vaerl.densities.options import check_choice
+from vaerl.densities.options import check_choice, check_named
 from vaerl.dynamics import (
     DynamicsModel,
     FitOptions,
@@ -90,9 +90,7 @@ class LearnsModel(Agent, OffPolicyAlgorithm):
         self.members, self.elites, self.propagation = members, elites, propagation
         self.reward = check_choice("reward", reward, REWARDS)
         self.termination = check_choice("termination", termination, TERMINATIONS)
-        if fit_kwargs is not None and not isinstance(fit_kwargs, Mapping):
-            raise ValueError(f"fit_kwargs: got {fit_kwargs!r}, expected a dict of FitOptions")
-        self.fit_kwargs = dict(fit_kwargs or {})
+        self.fit_kwargs = check_named("fit_kwargs", fit_kwargs)
         fit_options(self.fit_kwargs)
 
     def _model_options(self) -> dict[str, Any]:

@@ -221,7 +221,8 @@ def test_weights_tell_how_far_the_model_agrees() -> None:
             {"policy_kwargs": {"model_kwargs": {"latent": "episode"}}},
             "policy_kwargs: got 'model_kwargs', expected options of the policy; MBPO's model has",
         ),
-        (Walk(), {"fit_kwargs": "x"}, "fit_kwargs: got 'x', expected a dict of FitOptions"),
+        (Walk(), {"fit_kwargs": "x"}, "fit_kwargs: got 'x', expected a dict of options"),
+        (Walk(), {"dynamics_kwargs": [3]}, "dynamics_kwargs: got [3], expected a dict of options"),
         (Walk(), {"dynamics_kwargs": {"hiden": 3}}, "hiden: unknown option of density 'cvae'"),
     ],
 )

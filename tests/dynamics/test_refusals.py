@@ -21,6 +21,7 @@ from vaerl.dynamics import (
     log_density,
     pit,
     predict,
+    replay_transitions,
     roll_out,
     score,
     spread,
@@ -78,6 +79,8 @@ def test_what_is_no_data_and_no_options() -> None:
     for call in (fit, score, log_density, horizon_errors):
         with pytest.raises(TypeError, match=r"^data: got tuple, expected Transitions"):
             call(model, rows)
+    with pytest.raises(TypeError, match=r"^buffer: got tuple, expected SB3's ReplayBuffer"):
+        replay_transitions(rows)
     options: Any = {"steps": 3}
     with pytest.raises(TypeError, match=r"^options: got dict, expected FitOptions"):
         fit(model, Transitions(*rows), options)
@@ -104,6 +107,12 @@ def test_precisions() -> None:
         ({"members": 2, "elites": 3}, "elites: got 3, expected at most the 2 members"),
         ({"propagation": "ts"}, "propagation: got 'ts', expected one of ts1, tsinf, expectation"),
         ({"reward": "known"}, "reward: got 'known', expected 'learned', None or a function"),
+        ({"density_kwargs": "x"}, "density_kwargs: got 'x', expected a dict of options"),
+        ({"features": "sine"}, "features: got 'sine', expected a function of the states or None"),
+        ({"features": lambda s: s.numpy()}, "features: got ndarray for states (1, 2), expected a"),
+        ({"features": lambda s: s[0]}, "features: got (2,) for states (1, 2), expected a tensor"),
+        ({"predicted": 0, "complete": max}, "predicted: got 0, expected a list of coordinates"),
+        ({"predicted": [0], "complete": "x"}, "complete: got 'x', expected a function"),
         ({"discrete_actions": "no"}, "discrete_actions: got 'no', expected True or False"),
         ({"termination": 1}, "termination: got 1, expected 'learned', None or a function"),
         ({"density_kwargs": {"hiden": 3}}, "hiden: unknown option of density 'cvae', did you mean"),
@@ -203,6 +212,8 @@ def test_rows_that_no_spread_takes() -> None:
             call(model, three.double(), one)
     with pytest.raises(ValueError, match=r"^actions: 1 of 3 rows hold NaN or infinity"):
         roll_out(model, three[0], torch.tensor([[0.0], [torch.nan], [0.0]]))
+    with pytest.raises(ValueError, match=r"^state: got shape \(3, 2\), expected \(S,\)"):
+        roll_out(model, three, one)
     with pytest.raises(ValueError, match=r"^state: 1 of 1 rows hold NaN or infinity"):
         roll_out(model, torch.full((2,), torch.nan), one)
 

@@ -4,7 +4,8 @@ is legal."""
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 MOST = 2**16
 """Largest number of units, components or samples that are kept at once."""
@@ -33,6 +34,13 @@ def check_choice(argument: str, value: str, choices: Sequence[str]) -> str:
     if value not in choices:
         raise ValueError(f"{argument}: got {value!r}, expected one of {', '.join(choices)}")
     return value
+
+
+def check_named(argument: str, value: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Options by name as a dict of their own; None stands for none."""
+    if value is not None and not isinstance(value, Mapping):
+        raise ValueError(f"{argument}: got {value!r}, expected a dict of options")
+    return dict(value or {})
 
 
 def check_sizes(

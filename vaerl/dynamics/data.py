@@ -101,6 +101,8 @@ def replay_transitions(buffer: ReplayBuffer) -> Transitions:
 
     Raises ValueError for an empty buffer, and for one that keeps no next observations.
     """
+    if not isinstance(buffer, ReplayBuffer):
+        raise TypeError(f"buffer: got {type(buffer).__name__}, expected SB3's ReplayBuffer")
     rows = buffer.size()
     if rows == 0:
         raise ValueError("buffer: got an empty one, expected at least one transition")

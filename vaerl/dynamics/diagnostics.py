@@ -237,6 +237,8 @@ def roll_out(
     from vaerl.planning.model import as_step, begin
 
     check_positive("particles", particles)
+    if state.ndim != 1:
+        raise ValueError(f"state: got shape {tuple(state.shape)}, expected (S,)")
     check_matrix("state", state, len(state))
     if actions.is_floating_point():
         check_matrix("actions", actions, actions.shape[-1])

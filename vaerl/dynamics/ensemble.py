@@ -23,13 +23,26 @@ from torch.nn import functional
 from vaerl.densities import ConditionalValue, density_class, make_density
 from vaerl.densities.base import Folded, check_dtype
 from vaerl.densities.noise import code_noise
-from vaerl.densities.options import check_choice, check_flag, check_positive, check_sizes
+from vaerl.densities.options import (
+    check_choice,
+    check_flag,
+    check_named,
+    check_positive,
+    check_sizes,
+)
 from vaerl.dynamics.batched import batch_members, extract_member, select_members
 from vaerl.dynamics.data import Transitions, check_transitions
 from vaerl.dynamics.ending import FoldedEnding
 from vaerl.dynamics.episodes import LATENTS, EpisodeCode, with_code
 from vaerl.dynamics.normaliser import Normaliser
-from vaerl.dynamics.parts import Completion, Features, Function, check_part, check_predicted
+from vaerl.dynamics.parts import (
+    Completion,
+    Features,
+    Function,
+    check_part,
+    check_predicted,
+    count_features,
+)
 from vaerl.native.library import PRECISIONS
 from vaerl.nets import mlp
 
@@ -117,7 +130,7 @@ class Ensemble(nn.Module):
         self.propagation = check_choice("propagation", propagation, PROPAGATIONS)
         self.density_name = density
         defaults = density_class(density).options_for.get("dynamics", {})
-        self._density_kwargs = {**defaults, **(density_kwargs or {})}
+        self._density_kwargs = {**defaults, **check_named("density_kwargs", density_kwargs)}
         self.features = features
         self.predicted = check_predicted(predicted, complete, state_dim)
         self.complete = complete
@@ -126,8 +139,7 @@ class Ensemble(nn.Module):
         self.latent_k = check_positive("latent_k", latent_k)
         self.change_dim = len(self.predicted)
         self.event_dim = self.change_dim + (reward == "learned")
-        seen = state_dim if features is None else int(features(torch.zeros(1, state_dim)).shape[-1])
-        self.context_dim = seen + action_dim
+        self.context_dim = count_features(features, state_dim) + action_dim
         self._hidden = check_sizes("termination_hidden", termination_hidden)
 
         self.networks = nn.ModuleDict(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 Function = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -24,6 +25,21 @@ def check_part(argument: str, value: Any) -> Any:
     )
 
 
+def count_features(features: Features | None, state_dim: int) -> int:
+    """Size of the networks' inputs from states, else raise one line."""
+    if features is None:
+        return state_dim
+    if not callable(features):
+        raise ValueError(f"features: got {features!r}, expected a function of the states or None")
+    seen = features(torch.zeros(1, state_dim))
+    if not isinstance(seen, Tensor) or seen.ndim != 2 or len(seen) != 1:
+        shown = tuple(seen.shape) if isinstance(seen, Tensor) else type(seen).__name__
+        raise ValueError(
+            f"features: got {shown} for states (1, {state_dim}), expected a tensor (1, F)"
+        )
+    return int(seen.shape[1])
+
+
 def check_predicted(
     predicted: Sequence[int] | None, complete: Completion | None, state_dim: int
 ) -> list[int]:
@@ -32,6 +48,10 @@ def check_predicted(
         raise ValueError(f"{missing}: got None, expected predicted and complete together")
     if predicted is None:
         return list(range(state_dim))
+    if not callable(complete):
+        raise ValueError(f"complete: got {complete!r}, expected a function")
+    if not isinstance(predicted, Iterable):
+        raise ValueError(f"predicted: got {predicted!r}, expected a list of coordinates")
     places = list(predicted)
     if not places or sorted(set(places) & set(range(state_dim))) != sorted(places):
         raise ValueError(

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from vaerl.densities import ConditionalDensity, density_class, make_density
+from vaerl.densities.options import check_named
 
 
 def make_head(
@@ -54,13 +55,10 @@ def prepare_mode(density: ConditionalDensity, num_candidates: int) -> None:
 
 def check_density_kwargs(density_kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
     """A copy of `density_kwargs`; options that the policy itself sets raise one line."""
-    if density_kwargs is None:
-        return {}
-    if not isinstance(density_kwargs, Mapping):
-        raise ValueError(f"density_kwargs: got {density_kwargs!r}, expected a dict of options")
+    given = check_named("density_kwargs", density_kwargs)
     for name in ("squash", "context_dim", "event_dim"):
-        if name in density_kwargs:
+        if name in given:
             raise ValueError(
                 f"density_kwargs: got {name!r}, which the policy sets from its spaces; leave it out"
             )
-    return dict(density_kwargs)
+    return given
