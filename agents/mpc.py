@@ -75,7 +75,7 @@ class MPC(LearnsModel):
         "gradient_steps": 10,
         "batch_size": 16,
         "members": 2,
-        "planner_kwargs": {"horizon": 3, "population": 8, "elites": 3, "iterations": 2},
+        "planner_kwargs": {"horizon": 3, "population": 16, "iterations": 2},  # of any planner
     }
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
         "MlpPolicy": PlanningPolicy,

@@ -33,8 +33,8 @@ class PlanningPolicy(BasePolicy):
     Raises:
         ValueError: spaces that cannot be planned in, unknown names or settings.
 
-    Actions are drawn by the planner's own search; deterministic ones from a fixed seed, so that
-    they depend on observation and state alone.
+    Actions are drawn by the planner's own search; deterministic ones from a fixed seed and for each
+    observation by itself, so that they depend on observation and state alone.
     """
 
     def __init__(
@@ -94,7 +94,8 @@ class PlanningPolicy(BasePolicy):
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
         assert isinstance(observation, Tensor), "the observation space is a Box"
-        return self.plan(observation.float(), None, self._generator(deterministic)).actions[:, 0]
+        new = np.ones(len(observation), dtype=bool)
+        return self._follow(observation, None, new, deterministic)[0][:, 0]
 
     def predict(
         self,
@@ -107,45 +108,79 @@ class PlanningPolicy(BasePolicy):
 
         Handing the state back warm-starts the next plan; where `episode_start` is true it starts
         afresh.
+
+        Raises:
+            ValueError: a state of another planner or number of observations; starts that are not
+                one per observation.
         """
         self.set_training_mode(False)
         obs, vectorized = self.obs_to_tensor(observation)
         assert isinstance(obs, Tensor), "the observation space is a Box"
-        warm = None if state is None else self._unpack(state, episode_start, len(obs))
-        plan = self.plan(obs.float(), warm, self._generator(deterministic))
-        actions = plan.actions[:, 0].cpu().numpy()
+        rows = len(obs)
+        starts = np.zeros(rows) if episode_start is None else np.asarray(episode_start).reshape(-1)
+        if len(starts) != rows:
+            raise ValueError(
+                f"episode_start: got {len(starts)} values, expected one for each of the {rows} "
+                "observations"
+            )
+        last = None if state is None else self._unpack(state, rows)
+        parts = self._follow(obs, last, starts.astype(bool) | (last is None), deterministic)
+        following = tuple(part.cpu().numpy() for part in parts)
+        actions = following[0][:, 0]
         if isinstance(self.action_space, spaces.Box):
             actions = self.unscale_action(actions)
-        parts = [plan.actions, *plan.law, *(() if plan.kept is None else (plan.kept,))]
-        following = tuple(part.cpu().numpy() for part in parts)
         return (actions if vectorized else actions[0]), following
 
-    def _unpack(self, state: PlanState, episode_start: np.ndarray | None, rows: int) -> Plan | None:
-        """The last plan, with a fresh law in the rows where an episode starts."""
-        if state[0].shape[0] != rows:
-            raise ValueError(
-                f"state: got a plan for {state[0].shape[0]} observations, expected {rows}"
-            )
+    def _follow(
+        self, obs: Tensor, last: Plan | None, new: np.ndarray, deterministic: bool
+    ) -> list[Tensor]:
+        """The parts of the next plan, from the last one except in the rows that are new.
+
+        Rows are planned together, but for new ones beside old ones and for deterministic ones.
+        """
+        alone = [np.array([row]) for row in range(len(obs))]
+        groups = alone if deterministic else [np.flatnonzero(~new), np.flatnonzero(new)]
+        found = []
+        for group in filter(len, groups):
+            at = torch.as_tensor(group, device=self.device)
+            warm = None if last is None or new[group[0]] else self._some(last, at)
+            plan = self.plan(obs[at].float(), warm, self._generator(deterministic))
+            found.append([part.unflatten(0, (len(at), -1)) for part in _parts(plan)])
+        order = torch.as_tensor(np.argsort(np.concatenate(groups)), device=self.device)
+        return [torch.cat(parts)[order].flatten(0, 1) for parts in zip(*found, strict=True)]
+
+    def _some(self, plan: Plan, rows: Tensor) -> Plan:
+        """The plan of some of the states."""
+        count = len(plan.actions)
+        actions, *rest = (
+            part.unflatten(0, (count, -1))[rows].flatten(0, 1) for part in _parts(plan)
+        )
+        return self._plan_of(actions, rest)
+
+    def _unpack(self, state: PlanState, rows: int) -> Plan:
+        """The plan that a state holds, checked."""
+        laws = len(self.planner.fresh(1, self.device))
+        if not isinstance(state, tuple) or len(state) not in (1 + laws, 2 + laws):
+            got = f"a tuple of {len(state)}" if isinstance(state, tuple) else type(state).__name__
+            raise ValueError(f"state: got {got}, expected the state that predict returned")
         actions, *rest = (torch.as_tensor(part, device=self.device) for part in state)
-        fresh = self.planner.fresh(rows, self.device)
-        law = tuple(rest[: len(fresh)])
-        kept = rest[len(fresh)] if len(rest) > len(fresh) else None
-        starts = np.zeros(rows, dtype=bool) if episode_start is None else episode_start
-        new = torch.as_tensor(starts, dtype=torch.bool, device=self.device)
-        if bool(new.all()):
-            return None
-        if bool(new.any()):
-            new = new.repeat_interleave(self.planner.modes)
-            law = tuple(
-                torch.where(new.view(-1, 1, 1), start, old)
-                for start, old in zip(fresh, law, strict=True)
-            )
-            if kept is not None:
-                centre = self.planner.actions.centre(fresh).unsqueeze(1)
-                kept = torch.where(new.view(-1, *(1,) * (kept.ndim - 1)), centre, kept)
-        return Plan(actions, law, kept, lambda: actions.new_full((rows,), torch.nan))
+        plan = self._plan_of(actions, rest)
+        self.planner.check_plan("state", plan, rows)
+        return plan
+
+    def _plan_of(self, actions: Tensor, rest: list[Tensor]) -> Plan:
+        """A plan from its actions, its law and what it keeps, if anything."""
+        laws = len(self.planner.fresh(1, self.device))
+        kept = rest[laws] if len(rest) > laws else None
+        law = tuple(rest[:laws])
+        return Plan(actions, law, kept, lambda: actions.new_full((len(actions),), torch.nan))
 
     def _generator(self, deterministic: bool) -> torch.Generator:
         if deterministic:
             return torch.Generator(self.device).manual_seed(0)
         return self.noise.generator(self.device)
+
+
+def _parts(plan: Plan) -> list[Tensor]:
+    """Actions, the law and what is kept, if anything."""
+    return [plan.actions, *plan.law, *(() if plan.kept is None else (plan.kept,))]

@@ -23,6 +23,7 @@ from vaerl.agents import MPC
 from vaerl.checkpoint.load import load_checkpoint
 from vaerl.checkpoint.save import save_checkpoint
 from vaerl.dynamics import replay_transitions
+from vaerl.planning import Plan
 
 PLANNER = {"horizon": 3, "population": 16, "elites": 4, "iterations": 2, "particles": 2}
 FAST: dict[str, Any] = {
@@ -72,8 +73,81 @@ def test_predict_carries_its_plan_as_state() -> None:
     assert [part.shape for part in following] == [part.shape for part in state]
     drawn = [agent.predict(states())[0] for _ in range(2)]
     assert not np.array_equal(*drawn)
-    with pytest.raises(ValueError, match="state: got a plan for 5 observations, expected 1"):
-        agent.predict(states()[0], state)
+    for seen, wrong, starts, message in (
+        (states()[0], state, None, "state: got a plan of shapes .* for 1 states"),
+        (states(), (), None, "state: got a tuple of 0, expected the state that predict returned"),
+        (states(), state, [True], "episode_start: got 1 values, expected one for each of the 5"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            agent.predict(seen, wrong, starts)
+
+
+def test_a_state_of_other_modes_is_refused() -> None:
+    """In either direction."""
+    one, two = (
+        MPC("gaussian", Walk(), **{**TINY, "planner_kwargs": {**PLANNER, "modes": modes}})
+        for modes in (1, 2)
+    )
+    for agent, other in ((one, two), (two, one)):
+        _, state = other.predict(states())
+        with pytest.raises(ValueError, match=r"state: got a plan of shapes .* modes="):
+            agent.predict(states(), state)
+
+
+@pytest.mark.parametrize("planner", ["random", "cem", "icem", "mppi"])
+def test_a_new_episode_owes_nothing_to_the_old_plan(planner: str) -> None:
+    """Not even where planning stops early, which tries the last plan; others go on from theirs."""
+    agent = MPC(
+        "gaussian",
+        Walk(),
+        **{**TINY, "planner": planner, "planner_kwargs": {"horizon": 3, "early_stop": True}},
+    )
+    _, state = agent.predict(states(), deterministic=True)
+    starts = np.arange(5) < 2
+    found = []
+    for deterministic in (True, False):
+        for last in (0.9, -0.9):
+            changed = tuple(part.copy() for part in state)
+            for part in changed:
+                part[:2] = last
+            agent.policy.noise.reseed(0)
+            found.append(agent.predict(states(), changed, starts, deterministic)[0])
+    assert np.array_equal(found[0], found[1]) and np.array_equal(found[2], found[3])
+    fresh, _ = agent.predict(states(), deterministic=True)
+    assert np.array_equal(found[0][:2], fresh[:2])
+
+
+def test_each_observation_gets_its_own_action_where_some_episodes_start() -> None:
+    """New rows are planned apart from old ones and come back in their places."""
+    agent = MPC("gaussian", Walk(), **TINY)
+    _, state = agent.predict(states())
+
+    def echo(seen: torch.Tensor, warm: Any = None, generator: Any = None) -> Plan:
+        sequences = (seen / 4.0).unsqueeze(1).expand(-1, PLANNER["horizon"], -1)
+        law = agent.policy.planner.fresh(len(seen), seen.device)
+        return Plan(sequences, law, None, lambda: seen[:, 0])
+
+    agent.policy.plan = echo  # type: ignore[method-assign]
+    actions, _ = agent.predict(states(), state, np.array([True, False, True, False, False]))
+    assert np.array_equal(actions, states() / 2.0)  # ±1 is ±2 in the units of this walk
+
+
+@pytest.mark.parametrize("modes", [1, 2])
+def test_deterministic_actions_do_not_depend_on_other_observations(modes: int) -> None:
+    """Alone or in a batch, cold or warm, the same observation gets the same action."""
+    agent = MPC("gaussian", Walk(), **{**TINY, "planner_kwargs": {**PLANNER, "modes": modes}})
+    alone, last = agent.predict(states()[1], deterministic=True)
+    many, state = agent.predict(np.repeat(states()[1:2], 3, 0), deterministic=True)
+    assert np.array_equal(many, np.repeat(alone[None], 3, 0))
+    warm, _ = agent.predict(states()[2], last, deterministic=True)
+    many, _ = agent.predict(np.repeat(states()[2:3], 3, 0), state, deterministic=True)
+    assert np.array_equal(many, np.repeat(warm[None], 3, 0))
+
+
+@pytest.mark.parametrize("planner", ["random", "cem", "icem", "mppi"])
+def test_the_options_of_a_first_look_suit_every_planner(planner: str) -> None:
+    """`vaerl train mpc --debug` sets nothing that a planner does not know."""
+    MPC("gaussian", Walk(), **{**MPC.debug_options, "planner": planner})
 
 
 def test_while_it_learns_each_plan_starts_from_the_last() -> None:

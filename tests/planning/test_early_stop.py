@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -77,6 +79,31 @@ def test_planning_goes_on_where_it_gains(name: str) -> None:
     plan = planner.plan(model, state, reward=moved, warm=plan, generator=generator)
     assert model.steps >= 9
     assert (plan.actions + TARGET).abs().max() < 0.35
+
+
+def test_a_batch_goes_on_until_no_state_gains() -> None:
+    """The best action moves for the second state alone; it finds it beside one that has settled."""
+    planner = make_planner(
+        "cem", BoxActions([-1, -1], [1, 1]), particles=1, iterations=6, horizon=3, population=200,
+        early_stop=True,
+    )  # fmt: skip
+
+    class Still(Counted):
+        def step(self, states: Tensor, actions: Tensor, generator: Any = None) -> Tensor:
+            self.steps += 1
+            return states
+
+    def aim(states: Tensor, actions: Tensor, after: Tensor) -> Tensor:
+        return -(actions - states * TARGET).square().sum(-1)
+
+    model, generator, plan = Still(), seeded(), None
+    for _ in range(4):
+        plan = planner.plan(model, torch.ones(2, 2), reward=aim, warm=plan, generator=generator)
+    model.steps = 0
+    moved = torch.tensor([[1.0, 1.0], [-1.0, -1.0]])
+    plan = planner.plan(model, moved, reward=aim, warm=plan, generator=generator)
+    assert model.steps >= 9
+    assert (plan.actions - (moved * TARGET).unsqueeze(1)).abs().max() < 0.35
 
 
 def test_several_modes_may_stop_early_too() -> None:

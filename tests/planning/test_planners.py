@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import numpy as np
@@ -275,69 +274,6 @@ def test_a_seed_repeats_a_plan(name: str) -> None:
         plan = planner.plan(Walk(), torch.zeros(2, 2), reward=quadratic, generator=seeded(5))
         plans.append(plan.actions)
     assert torch.equal(*plans)
-
-
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda: make_planner("cme", DiscreteActions(2)), "planner: got 'cme', did you mean"),
-        (
-            lambda: make_planner("cem", DiscreteActions(2), horizn=3),
-            "setting of planner cem: got 'horizn', did you mean 'horizon'?",
-        ),
-        (
-            lambda: make_planner("mppi", DiscreteActions(2), temperature=0.0),
-            "temperature: got 0.0, expected a number in (0, 1e6]",
-        ),
-        (
-            lambda: make_planner("cem", DiscreteActions(2), population=4, elites=8),
-            "elites: got 8, expected at most the population of 4",
-        ),
-        (
-            lambda: make_planner("cem", DiscreteActions(2), objective="max"),
-            "objective: got 'max', expected one of mean, cvar",
-        ),
-        (
-            lambda: make_planner("cem", DiscreteActions(2), alpha=0.0),
-            "alpha: got 0.0, expected a number in (0, 1]",
-        ),
-        (lambda: BoxActions([0.0], [float("inf")]), "expected finite bounds with low < high"),
-        (lambda: BoxActions([0.0], [1.0, 2.0]), "low, high: got sizes 1 and 2"),
-        (
-            lambda: make_planner("random", BoxActions([-1], [1])).plan(Walk(), torch.zeros(1, 1)),
-            "reward: got None, expected a function of (states, actions, next_states)",
-        ),
-        (
-            lambda: make_planner("cem", DiscreteActions(3)).plan(Counter(), torch.zeros(3)),
-            "states: got shape (3,), expected (B, S) with at least one row",
-        ),
-        (
-            lambda: make_planner("cem", DiscreteActions(3)).plan(
-                Counter(), torch.full((1, 1), torch.nan)
-            ),
-            "states: got NaN or infinity, expected finite numbers",
-        ),
-        (
-            lambda: make_planner("cem", BoxActions([-1], [1])).plan(
-                Walk(), torch.zeros(1, 1), reward=lambda s, a, n: s[:, 0] * torch.nan
-            ),
-            "model: the best return is NaN, expected finite numbers",
-        ),
-    ],
-)
-def test_refusals(call: Any, message: str) -> None:
-    """One line that names argument, value and what is legal."""
-    with pytest.raises(ValueError, match=re.escape(message)) as caught:
-        call()
-    assert "\n" not in str(caught.value)
-
-
-def test_a_warm_start_of_another_size_is_refused() -> None:
-    """A plan for one state does not warm two."""
-    planner = make_planner("cem", DiscreteActions(3), horizon=4)
-    plan = planner.plan(Counter(), torch.zeros(1, 1), generator=seeded())
-    with pytest.raises(ValueError, match="warm: got a plan for 1 states and 4 steps, expected 2"):
-        planner.plan(Counter(), torch.zeros(2, 1), warm=plan)
 
 
 def test_a_model_that_gives_something_else_is_refused() -> None:

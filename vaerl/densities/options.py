@@ -86,10 +86,12 @@ def check_share(argument: str, value: float) -> float:
     return float(value)
 
 
-def check_above_zero(argument: str, value: float) -> float:
-    """A positive finite number."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
-        raise ValueError(f"{argument}: got {value!r}, expected a positive finite number")
+def check_above_zero(argument: str, value: float, at_most: float = math.inf) -> float:
+    """A positive finite number, of at most `at_most`."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not 0 < value < math.inf or value > at_most:
+        legal = "positive finite number" if at_most == math.inf else f"number in (0, {at_most:g}]"
+        raise ValueError(f"{argument}: got {value!r}, expected a {legal}")
     return float(value)
 
 

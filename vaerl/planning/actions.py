@@ -8,13 +8,13 @@ A)`` floats, or ``(B, N, H)`` whole numbers.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from vaerl.densities.noise import standard_normal
-from vaerl.densities.options import check_positive
+from vaerl.densities.options import check_above_zero, check_positive
 from vaerl.planning.noise import coloured_noise
 
 Law = tuple[Tensor, ...]
@@ -25,6 +25,7 @@ SMALLEST_PROBABILITY = 0.02
 """Share of uniform choice in every law over choices, so that none is ruled out."""
 
 
+@runtime_checkable
 class Actions(Protocol):
     """The interface of an action space for planners."""
 
@@ -86,11 +87,9 @@ class BoxActions:
                 f"low, high: got {self.low.tolist()} and {self.high.tolist()}, "
                 "expected finite bounds with low < high"
             )
-        if not isinstance(std, int | float) or not 0.0 < std <= 10.0:
-            raise ValueError(f"std: got {std!r}, expected a number in (0, 10]")
         self.half = 0.5 * (self.high - self.low)
         self.middle = 0.5 * (self.high + self.low)
-        self.std = std * self.half
+        self.std = check_above_zero("std", std, 10.0) * self.half
 
     def start(self, batch: int, horizon: int, device: torch.device) -> Law:
         """See `Actions`."""

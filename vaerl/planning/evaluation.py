@@ -44,8 +44,9 @@ def plan_returns(
         generator: of everything random in the model.
 
     Raises:
-        ValueError: no reward function for a model without rewards; rewards or ends that are not
-            one number a row.
+        ValueError: plans of another shape; a reward or termination that is no function; no reward
+            function for a model without rewards; rewards or ends that are not one number a row.
+        TypeError: rewards or ends that are no tensor.
 
     >>> class Walk:
     ...     def step(self, states, actions, generator=None):
@@ -55,9 +56,14 @@ def plan_returns(
     >>> plan_returns(Walk(), torch.zeros(1, 1), plans, reward=distance)[0, :, 0]
     tensor([-1., -4.])
     """
-    for name, function in (("reward", reward), ("termination", termination)):
+    for argument, function in (("reward", reward), ("termination", termination)):
         if function is not None and not callable(function):
-            raise ValueError(f"{name}: got {function!r}, expected a function or None")
+            raise ValueError(f"{argument}: got {function!r}, expected a function or None")
+    if plans.ndim not in (3, 4) or len(plans) != len(states):
+        raise ValueError(
+            f"plans: got shape {tuple(plans.shape)} for {len(states)} states, "
+            "expected (B, N, H, A), or (B, N, H) whole numbers"
+        )
     count, horizon = plans.shape[1:3]
     rows = len(states) * count * particles
     at = states.repeat_interleave(count * particles, 0)

@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from vaerl.densities.options import check_above_zero
+
 OBJECTIVES = ("mean", "cvar")
 
 
@@ -19,8 +21,7 @@ def cvar(returns: Tensor, alpha: float) -> Tensor:
     >>> cvar(torch.tensor([4.0, 0.0, 1.0, 3.0]), 0.5)
     tensor(0.5000)
     """
-    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not 0.0 < alpha <= 1.0:
-        raise ValueError(f"alpha: got {alpha!r}, expected a number in (0, 1]")
+    check_above_zero("alpha", alpha, 1.0)
     count = returns.shape[-1]
     share = alpha * count
     whole = min(math.floor(share + 1e-9), count)

@@ -55,15 +55,16 @@ class Planner:
     """The base of all planners.
 
     Args:
-        actions: `BoxActions` or `DiscreteActions`.
+        actions: `BoxActions`, `DiscreteActions`, or others with the methods of `Actions`.
         horizon: H, steps looked ahead.
         population: N, sequences drawn in the first iteration.
         iterations: refits of the law.
         particles: P, roll-outs of each sequence.
         modes: M, laws kept side by side, each with its share of the population. One law goes to the
             middle of several good plans: between a way left and a way right of a wall, into it.
-            Several are begun on different good plans of the first iteration and refitted to their
-            own from then on; the best of them is acted on.
+            The first iteration of every plan shares out the plans drawn from all laws by likeness
+            and fits each law to its share alone, so that laws that have merged part again; in later
+            iterations each is refitted to its own plans. The best of them is acted on.
         early_stop: refit only as long as plans improve beyond the noise of their particles. A warm
             start tries its plan, one step on, and stops after the first pass if the best of those
             drawn are worth no more; later passes stop where the best are worth no more than those
@@ -93,6 +94,11 @@ class Planner:
         alpha: float = 0.25,
         discount: float = 1.0,
     ) -> None:
+        if not isinstance(actions, Actions):
+            raise ValueError(
+                f"actions: got {actions!r}, expected BoxActions or DiscreteActions, "
+                "or in make_planner an action space of Gymnasium"
+            )
         self.actions = actions
         self.horizon = check_positive("horizon", horizon)
         self.population = check_positive("population", population)
@@ -140,7 +146,8 @@ class Planner:
 
         Raises:
             ValueError: states that are not finite ``(B, S)``; a model without rewards and no
-                reward function; a warm start of another size; a model that gives only NaN.
+                reward function; a warm start for other states, horizon, modes or actions; a model
+                that gives only NaN.
         """
         check_states(states)
 
@@ -171,7 +178,7 @@ class Planner:
             if not bool(torch.isfinite(best).all()):
                 raise NotFinite(f"model: the best return is {_not_finite(returns)}")
             if iteration == 0 and self.modes > 1:
-                law, kept = self._update(law, *self._split(plans, values))
+                law, kept = self._update(law, *self._split(plans, values), anew=True)
             else:
                 law, kept = self._update(law, drawn, values.reshape(drawn.shape[:2]))
             if self.early_stop:
@@ -188,14 +195,26 @@ class Planner:
         """The laws before anything is known."""
         return self.actions.start(states * self.modes, self.horizon, device)
 
+    def check_plan(self, argument: str, plan: Plan, states: int) -> None:
+        """Raise one line unless `plan` is one of such a planner, for so many states."""
+        law = self.fresh(states, torch.device("cpu"))
+        centre = self.actions.centre(law)
+        legal = [centre[:states].shape, *(part.shape for part in law)]
+        found = [plan.actions.shape, *(part.shape for part in plan.law)]
+        if plan.kept is not None:
+            legal.append(torch.Size((len(centre), *plan.kept.shape[1:2], *centre.shape[1:])))
+            found.append(plan.kept.shape)
+        if found != legal:
+            shown, expected = ([tuple(shape) for shape in shapes] for shapes in (found, legal))
+            raise ValueError(
+                f"{argument}: got a plan of shapes {shown}, expected {expected} for {states} "
+                f"states, {self.horizon} steps, modes={self.modes} and these actions"
+            )
+
     def _start(self, states: Tensor, warm: Plan | None) -> tuple[Law, Tensor | None]:
         if warm is None:
             return self.fresh(len(states), states.device), None
-        if warm.actions.shape[:2] != (len(states), self.horizon):
-            raise ValueError(
-                f"warm: got a plan for {warm.actions.shape[0]} states and "
-                f"{warm.actions.shape[1]} steps, expected {len(states)} and {self.horizon}"
-            )
+        self.check_plan("warm", warm, len(states))
         kept = None if warm.kept is None else self.actions.shift_plans(warm.kept)
         return self.actions.shift(warm.law), kept
 
@@ -204,7 +223,10 @@ class Planner:
     ) -> Tensor:
         return self.actions.draw(law, self.share, 0.0, generator)
 
-    def _update(self, law: Law, plans: Tensor, values: Tensor) -> tuple[Law, Tensor | None]:
+    def _update(
+        self, law: Law, plans: Tensor, values: Tensor, anew: bool = False
+    ) -> tuple[Law, Tensor | None]:
+        """The refitted law, which owes nothing to the old one if `anew`, and plans to keep."""
         raise NotImplementedError
 
     def _choose(

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from vaerl.densities.options import check_positive, check_share
+from vaerl.densities.options import check_above_zero, check_positive, check_share
 from vaerl.planning.actions import Actions, Law
 from vaerl.planning.planner import Judge, Planner, take_best
 
@@ -23,8 +23,11 @@ class RandomShooting(Planner):
 
     name: ClassVar[str] = "random"
 
-    def __init__(self, actions: Actions, *, iterations: int = 1, **settings: object) -> None:
+    def __init__(
+        self, actions: Actions, *, iterations: int = 1, modes: int = 1, **settings: object
+    ) -> None:
         super().__init__(actions, iterations=iterations, **settings)  # type: ignore[arg-type]
+        check_positive("modes", modes, at_most=1)  # it has no law
 
     def _candidates(
         self, iteration: int, law: Law, kept: Tensor | None, generator: torch.Generator | None
@@ -33,7 +36,9 @@ class RandomShooting(Planner):
         drawn = self.actions.uniform(batch, self.share, self.horizon, generator, device)
         return drawn if kept is None else torch.cat((kept, drawn), dim=1)
 
-    def _update(self, law: Law, plans: Tensor, values: Tensor) -> tuple[Law, Tensor | None]:
+    def _update(
+        self, law: Law, plans: Tensor, values: Tensor, anew: bool = False
+    ) -> tuple[Law, Tensor | None]:
         return law, take_best(plans, values, 1)
 
     def _choose(
@@ -46,7 +51,7 @@ class CEM(Planner):
     """Cross-entropy method: the law is refitted to the best sequences (Rubinstein 1999).
 
     Args:
-        elites: number of best sequences.
+        elites: number of best sequences, shared among the laws as the population is.
         inertia: share of the old law in the new one.
     """
 
@@ -57,18 +62,20 @@ class CEM(Planner):
     ) -> None:
         super().__init__(actions, **settings)  # type: ignore[arg-type]
         self.elites = check_positive("elites", elites)
-        if elites > self.share:
-            per_law = "" if self.modes == 1 else f" / modes = {self.share}"
+        if not self.modes <= elites <= self.population:
+            least = "" if self.modes == 1 else f"at least modes = {self.modes} and "
             raise ValueError(
-                f"elites: got {elites}, expected at most the population of "
-                f"{self.population}{per_law}"
+                f"elites: got {elites}, expected {least}at most the population of {self.population}"
             )
+        self.chosen = elites // self.modes  # by each law from its share
         self.inertia = check_share("inertia", inertia)
 
-    def _update(self, law: Law, plans: Tensor, values: Tensor) -> tuple[Law, Tensor | None]:
-        best = take_best(plans, values, self.elites)
+    def _update(
+        self, law: Law, plans: Tensor, values: Tensor, anew: bool = False
+    ) -> tuple[Law, Tensor | None]:
+        best = take_best(plans, values, self.chosen)
         weights = values.new_full(best.shape[:2], 1.0 / best.shape[1])
-        return self.actions.refit(law, best, weights, self.inertia), None
+        return self.actions.refit(law, best, weights, 0.0 if anew else self.inertia), None
 
 
 class ICEM(CEM):
@@ -98,12 +105,12 @@ class ICEM(CEM):
         super().__init__(actions, **settings)  # type: ignore[arg-type]
         self.colour = _number("colour", colour, 0.0)
         self.decay = _number("decay", decay, 1.0)
-        self.keep = max(1, round(check_share("keep", keep) * self.elites))
+        self.keep = max(1, round(check_share("keep", keep) * self.chosen))
 
     def _candidates(
         self, iteration: int, law: Law, kept: Tensor | None, generator: torch.Generator | None
     ) -> Tensor:
-        least = min(self.share, 2 * self.elites)
+        least = min(self.share, 2 * self.chosen)
         count = max(least, int(self.share * self.decay**-iteration))
         parts = [self.actions.draw(law, count, self.colour, generator)]
         if kept is not None:
@@ -112,8 +119,10 @@ class ICEM(CEM):
             parts.append(self.actions.centre(law).unsqueeze(1))
         return torch.cat(parts, dim=1)
 
-    def _update(self, law: Law, plans: Tensor, values: Tensor) -> tuple[Law, Tensor | None]:
-        law, _ = super()._update(law, plans, values)
+    def _update(
+        self, law: Law, plans: Tensor, values: Tensor, anew: bool = False
+    ) -> tuple[Law, Tensor | None]:
+        law, _ = super()._update(law, plans, values, anew)
         return law, take_best(plans, values, self.keep)
 
     def _choose(
@@ -144,16 +153,17 @@ class MPPI(Planner):
         **settings: object,
     ) -> None:
         super().__init__(actions, **settings)  # type: ignore[arg-type]
-        if not isinstance(temperature, int | float) or not 0.0 < temperature <= 1e6:
-            raise ValueError(f"temperature: got {temperature!r}, expected a number in (0, 1e6]")
-        self.temperature, self.colour = float(temperature), _number("colour", colour, 0.0)
+        self.temperature = check_above_zero("temperature", temperature, 1e6)
+        self.colour = _number("colour", colour, 0.0)
 
     def _candidates(
         self, iteration: int, law: Law, kept: Tensor | None, generator: torch.Generator | None
     ) -> Tensor:
         return self.actions.draw(law, self.share, self.colour, generator)
 
-    def _update(self, law: Law, plans: Tensor, values: Tensor) -> tuple[Law, Tensor | None]:
+    def _update(
+        self, law: Law, plans: Tensor, values: Tensor, anew: bool = False
+    ) -> tuple[Law, Tensor | None]:
         finite = torch.isfinite(values)
         least = torch.where(finite, values, torch.inf).amin(1, keepdim=True)
         values = torch.where(finite, values, least)
@@ -165,6 +175,6 @@ class MPPI(Planner):
 
 def _number(argument: str, value: float, least: float) -> float:
     """A number from `least` to 100."""
-    if not isinstance(value, int | float) or not least <= value <= 100.0:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= 100.0:
         raise ValueError(f"{argument}: got {value!r}, expected a number from {least:g} to 100")
     return float(value)
