@@ -187,6 +187,7 @@ def measure(data: str | None, cell: Writer, desk: Desk) -> Measured:
                 "examples": len(lesson.examples),
                 "blur": copy.blur,
                 "floor": copy.floor,
+                "reach": copy.reach,
             },
             {
                 "examples": examples,
@@ -304,8 +305,9 @@ def table_of_pupils(results: Results) -> dict[str, Any]:
             f"{data['images']['training']:,} drawings of the other alphabets for training, under "
             f"the eight symmetries of the square; {data['images']['choosing']} chose the epoch "
             f"({data['epoch']}).",
-            f"The moved example is blurred with σ = {data['blur']} pixels and has ink elsewhere "
-            f"with probability {data['floor']}, chosen on training pairs.",
+            f"The example is moved by up to {data['reach']} pixels each way, blurred with "
+            f"σ = {data['blur']} pixels, and has ink elsewhere with probability {data['floor']}, "
+            "chosen on training pairs.",
             f"CPU minutes of training: {data['train_seconds'] / 60:.1f}.",
             PICTURE_NOTE,
         ],

@@ -8,12 +8,14 @@ overlap of samples with the example is told beside it, and that of two people's 
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from vaerl.data.handwriting import HELD_OUT_DRAWERS, TRAINING_DRAWERS
 from vaerl.densities.cvae import CVAE
@@ -23,9 +25,9 @@ from vaerl.experiments.iwae.mnist import binarise
 from vaerl.experiments.iwae.score import lower_bounds
 
 BLURS = (0.5, 1.0, 1.5, 2.0, 3.0)
-FLOORS = (0.01, 0.02, 0.05)
-REACH = 3
-"""Pixels by which the copy is moved at most."""
+FLOORS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02)
+REACHES = (2, 4, 6, 8)
+"""Pixels by which the copy is moved at most each way; the last also where overlap is sought."""
 SAMPLES = 4  # of each example
 
 LogProb = Callable[[Tensor, Tensor], Tensor]
@@ -34,36 +36,55 @@ Draw = Callable[[Tensor, torch.Generator], Tensor]
 """Images ``(n, 784)`` in [0, 1] after examples ``(n, 784)``."""
 
 
+def matches(sheets: Tensor, stamps: Tensor, reach: int) -> Tensor:
+    """Σ_d sheet_d move_m(stamp)_d for all moves by up to `reach` pixels each way, ``(n, M)``.
+
+    Rows are images ``(n, 784)``; moves go down by row, then right.
+
+    >>> page = torch.zeros(1, 784)
+    >>> page[0, 400:404] = 1.0
+    >>> matches(moved(page, 1, -1), page, 1).reshape(3, 3)
+    tensor([[0., 0., 0.],
+            [0., 0., 0.],
+            [4., 3., 2.]])
+    """
+    rows = len(stamps)
+    found = functional.conv2d(
+        sheets.reshape(1, rows, SIDE, SIDE), stamps.reshape(rows, 1, SIDE, SIDE),
+        padding=reach, groups=rows,
+    )  # fmt: skip
+    return found.reshape(rows, -1)
+
+
 class JitteredCopy:
-    """The example, moved by up to `REACH` pixels each way, blurred, with ink everywhere possible.
+    """The example, moved by up to `reach` pixels each way, blurred, with ink everywhere possible.
 
     p(x | e) = (1/M) Σ_m Π_d Bernoulli(x_d; ε + (1 − 2 ε) b_d), b = blur(move_m(e)): exact. It needs
-    no training but the choice of blur and ε.
+    no training but the choice of blur, ε and the reach.
     """
 
-    def __init__(self, blur: float, floor: float) -> None:
-        self.blur, self.floor = blur, floor
+    def __init__(self, blur: float, floor: float, reach: int) -> None:
+        self.blur, self.floor, self.reach = blur, floor, reach
 
     @classmethod
     def fitted(cls, examples: Tensor, x: Tensor) -> JitteredCopy:
-        """The best of `BLURS` × `FLOORS` on some pairs."""
-        copies = [cls(blur, floor) for blur in BLURS for floor in FLOORS]
+        """The best of `BLURS` × `FLOORS` × `REACHES` on some pairs."""
+        copies = [cls(*choice) for choice in itertools.product(BLURS, FLOORS, REACHES)]
         return max(copies, key=lambda copy: copy.log_prob(examples, x).mean().item())
 
     def log_prob(self, examples: Tensor, x: Tensor) -> Tensor:
         """See `LogProb`."""
-        soft = blurred(examples, self.blur)
-        each = range(-REACH, REACH + 1)
-        parts = []
-        for down in each:
-            for right in each:
-                p = self.floor + (1.0 - 2.0 * self.floor) * moved(soft, down, right)
-                parts.append((x * p.log() + (1.0 - x) * (1.0 - p).log()).sum(-1))
-        return torch.logsumexp(torch.stack(parts), 0) - math.log(len(parts))
+        p = self.floor + (1.0 - 2.0 * self.floor) * blurred(examples, self.blur)
+        rest = torch.tensor(self.floor)  # where the moved sheet does not reach
+        ink, blank = p.logit() - rest.logit(), (-p).log1p() - (-rest).log1p()
+        parts = matches(x, ink, self.reach) + matches(torch.ones_like(x), blank, self.reach)
+        whole = x.sum(-1) * rest.logit() + x.shape[-1] * (-rest).log1p()
+        return torch.logsumexp(parts, -1) + whole - math.log(parts.shape[-1])
 
     def draw(self, examples: Tensor, generator: torch.Generator) -> Tensor:
         """The example itself, moved."""
-        moves = torch.randint(-REACH, REACH + 1, (len(examples), 2), generator=generator).tolist()
+        size = (len(examples), 2)
+        moves = torch.randint(-self.reach, self.reach + 1, size, generator=generator).tolist()
         pairs = zip(examples.split(1), moves, strict=True)
         return torch.cat([moved(image, down, right) for image, (down, right) in pairs])
 
@@ -155,19 +176,13 @@ class Lesson:
 
 def overlap(images: Tensor, examples: Tensor) -> Tensor:
     """Inked pixels that two images share over those that either has, ``(n,)``, at the best of all
-    moves by up to `REACH` pixels.
+    moves of the first by up to the last of `REACHES` each way.
 
     >>> page = torch.zeros(1, 784)
     >>> page[0, 400:404] = 1.0
     >>> overlap(page, moved(page, 1, -2)).item()
     1.0
     """
-    ink = examples > 0.5
-    each = range(-REACH, REACH + 1)
-    found = []
-    for down in each:
-        for right in each:
-            own = moved(images, down, right) > 0.5
-            either = (own | ink).sum(-1).clamp_min(1)
-            found.append((own & ink).sum(-1) / either)
-    return torch.stack(found).amax(0)
+    own, ink = ((part > 0.5).float() for part in (images, examples))
+    shared = matches(ink, own, REACHES[-1]).amax(-1)
+    return shared / (own.sum(-1) + ink.sum(-1) - shared).clamp_min(1.0)

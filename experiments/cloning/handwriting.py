@@ -194,7 +194,10 @@ def find(data: str | None) -> Path:
     for place in places:
         if place.is_file():
             return place
-    raise FileNotFoundError(f"data: {given} holds no {FILE}")
+    raise FileNotFoundError(
+        f"data: {given} holds no {FILE}; it is made from the two small background sets of "
+        "https://github.com/brendenlake/omniglot as docs/results/characters.md says"
+    )
 
 
 @lru_cache(maxsize=4)

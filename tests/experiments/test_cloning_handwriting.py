@@ -99,7 +99,7 @@ def test_a_folder_without_the_file_gets_one_line(tmp_path, monkeypatch):
     monkeypatch.delenv("VAERL_DATA", raising=False)
     with pytest.raises(FileNotFoundError, match="expected --data DIR or VAERL_DATA=DIR"):
         handwriting.demonstrations()
-    with pytest.raises(FileNotFoundError, match=r"holds no omniglot-small\.npz"):
+    with pytest.raises(FileNotFoundError, match=r"holds no omniglot-small\.npz; it is made from"):
         handwriting.demonstrations(data=str(tmp_path))
     monkeypatch.setenv("VAERL_DATA", DATA)
     assert len(handwriting.demonstrations(3)) == 3
