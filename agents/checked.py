@@ -5,14 +5,21 @@ SB3 takes most numbers as they are, and fails later, elsewhere, or never.
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Collection
+import typing
+from collections.abc import Callable, Collection
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import torch
 from gymnasium import spaces
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.save_util import load_from_zip_file
+from stable_baselines3.common.vec_env import VecEnv
+
+from vaerl.data import load_demonstrations
+from vaerl.names import check_name
 
 LEAST = {
     **dict.fromkeys(("batch_size", "buffer_size", "n_epochs", "n_steps", "stats_window_size"), 1),
@@ -67,6 +74,35 @@ def check_steps(steps: Any) -> int:
     return int(steps)
 
 
+def constructor_arguments(kind: type) -> dict[str, Any]:
+    """The type of each argument of a class's constructor, with those that it hands on to its bases.
+
+    >>> constructor_arguments(dict)
+    {}
+    """
+    found: dict[str, Any] = {}
+    for cls in kind.__mro__:
+        if "__init__" not in vars(cls):
+            continue
+        parameters = inspect.signature(vars(cls)["__init__"]).parameters.values()
+        variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+        hints = _hints(vars(cls)["__init__"])
+        own = {
+            p.name: hints.get(p.name, p.annotation) for p in parameters if p.kind not in variable
+        }
+        found = {**own, **found}
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            break  # the arguments of its bases are decided by this class
+    return found
+
+
+def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(function, localns={"VecEnv": VecEnv})  # a name within SB3's
+    except NameError:  # a type that only type checkers import
+        return {}
+
+
 def check_spaces(agent: Any) -> None:
     """Raise a ValueError of one line for an agent without an environment."""
     if getattr(agent, "observation_space", None) is None:
@@ -97,13 +133,21 @@ class Checked:
 
     @classmethod
     def load(cls, path: Any, *args: Any, **options: Any) -> Any:
-        """As in SB3."""
+        """As in SB3; `data` gives an agent the demonstrations that it learns from.
+
+        They are not saved with it.
+        """
         for name in cls.kept:
             if name in options:
                 raise ValueError(
                     f"{name}: got {options[name]!r} for a saved agent, expected none: it keeps the "
                     f"one that it was made with; make a new {cls.__name__} for another"
                 )
+        known = {*constructor_arguments(cls), *inspect.signature(BaseAlgorithm.load).parameters}
+        for name in options:
+            check_name(f"option of a saved {cls.__name__}", name, sorted(known - {"self", "path"}))
+        if options.get("data") is not None:
+            options["_data"] = load_demonstrations(options.pop("data"))
         try:
             return super().load(path, *args, **options)  # type: ignore[misc]
         except KeyError as error:  # SB3 looks for what a DQN has, whatever did not fit

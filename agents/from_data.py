@@ -134,6 +134,8 @@ class DataAgent(Agent, BaseAlgorithm):
                 f"data: got None, expected demonstrations; name them here or in {name}(…)"
             )
         check_fit(self._data, self.observation_space, self.action_space)
+        if self.env is None:  # of an agent that was loaded without one
+            self.set_env(_NoEnv(self.observation_space, self.action_space))
         total, listener = self._setup_learn(
             steps or self.default_steps,
             callback,

@@ -105,6 +105,11 @@ LOADS: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda path: SAC.load(path, normalize_observations=True),
         "normalize_observations: got True for a saved agent, expected none",
     ),
+    "no option": (
+        lambda path: SAC.load(path, gama=0.9),
+        "a saved SAC: got 'gama', did you mean 'ga",
+    ),
+    "of others": (lambda path: SAC.load(path, members=2), "a saved SAC: got 'members', "),
     "no delay": (lambda path: SAC.load(path, policy_delay=0), "policy_delay: got 0, expected"),
     "units": (lambda path: SAC.load(path, scale_rewards=True), "scale_rewards: got True, expected"),
     "a model": (lambda path: MBPO.load(path), "parameters: got none for world, world_noise; exp"),

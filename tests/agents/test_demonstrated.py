@@ -81,6 +81,19 @@ def test_dict_observations_are_joined_by_key() -> None:
     assert all((part[3:] == 1.0).all() and len(part) == 6 for part in batch.observations.values())
 
 
+def test_a_loaded_agent_takes_its_demonstrations_again(tmp_path: Path) -> None:
+    """They are not saved; without them it goes on from its own steps alone."""
+    made = agent(shown()).learn(12)
+    made.save(tmp_path / "sac")
+    env = DummyVecEnv([TinyEnv])
+    again = SAC.load(tmp_path / "sac", env, data=shown(), device="cpu")
+    assert again._shown.size() == made._shown.size()
+    assert SAC.load(tmp_path / "sac", env, data=None, device="cpu")._shown is None
+    clone = BC("gaussian", ENV, shown(), chunk=2, device="cpu", policy_kwargs=SMALL)
+    clone.learn(2).save(tmp_path / "bc")
+    assert BC.load(tmp_path / "bc", data=shown()).learn(2).num_timesteps == 2
+
+
 def test_demonstrations_teach_what_own_steps_do_not_show() -> None:
     """Rewards of 1 to 6 stand in the demonstrations alone: the critic expects more with them."""
     values = {}

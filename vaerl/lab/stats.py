@@ -22,12 +22,12 @@ RESAMPLES = 2_000
 def interval(values: Sequence[float], digits: int) -> str:
     """Mean ± half width of Student's 95 % interval; a single value stands alone.
 
-    >>> interval([0.8, 0.9, 1.0], 2), interval([4.0], 1)
-    ('0.90 ± 0.25', '4.0')
+    >>> interval([0.8, 0.9, 1.0], 2), interval([-0.04], 1)
+    ('0.90 ± 0.25', '0.0')
     """
     if len(values) == 1:
-        return f"{values[0]:.{digits}f}"
-    return f"{np.mean(values):.{digits}f} ± {half_width(values):.{digits}f}"
+        return f"{values[0]:z.{digits}f}"
+    return f"{np.mean(values):z.{digits}f} ± {half_width(values):.{digits}f}"
 
 
 def middle(values: Sequence[float], digits: int) -> str:
@@ -58,7 +58,7 @@ class InterquartileMean(NamedTuple):
 
     def text(self, digits: int) -> str:
         """Such as "0.93 [0.90, 0.95]"."""
-        return f"{self.value:.{digits}f} [{self.low:.{digits}f}, {self.high:.{digits}f}]"
+        return f"{self.value:z.{digits}f} [{self.low:z.{digits}f}, {self.high:z.{digits}f}]"
 
 
 def interquartile_mean(tasks: Sequence[Sequence[float]], seed: int = 0) -> InterquartileMean:

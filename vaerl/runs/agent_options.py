@@ -13,10 +13,8 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from stable_baselines3.common.vec_env import VecEnv
-
 from vaerl.agents import agent_class
-from vaerl.agents.checked import LEAST, MOST
+from vaerl.agents.checked import LEAST, MOST, constructor_arguments
 from vaerl.agents.schedules import EXPECTED, PATTERN
 from vaerl.names import check_name
 
@@ -35,7 +33,7 @@ def check_agent_options(agent: str, options: Mapping[str, Any]) -> None:
     legal = agent_options(agent)
     policies = getattr(agent_class(agent), "policy_aliases", None) or {}
     kinds = dict.fromkeys(reversed(policies.values()))
-    arguments = {name: hint for cls in kinds for name, hint in _arguments(cls).items()}
+    arguments = {name: hint for cls in kinds for name, hint in constructor_arguments(cls).items()}
     for option, value in options.items():
         if option not in legal and option in set(arguments) - SPACES - RESERVED:
             raise ValueError(
@@ -65,37 +63,12 @@ def agent_options(name: str) -> dict[str, Any]:
     >>> agent_options("sac")["gamma"], "policy" in agent_options("sac")
     (<class 'float'>, False)
     """
-    found = _arguments(agent_class(name))
+    found = constructor_arguments(agent_class(name))
     return {
         option: hint
         for option, hint in found.items()
         if option not in RESERVED and not option.startswith("_")
     }
-
-
-def _arguments(kind: type) -> dict[str, Any]:
-    """The type of each argument of a class, with those that it hands on to its bases."""
-    found: dict[str, Any] = {}
-    for cls in kind.__mro__:
-        if "__init__" not in vars(cls):
-            continue
-        parameters = inspect.signature(vars(cls)["__init__"]).parameters.values()
-        variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-        hints = _hints(vars(cls)["__init__"])
-        own = {
-            p.name: hints.get(p.name, p.annotation) for p in parameters if p.kind not in variable
-        }
-        found = {**own, **found}
-        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
-            break  # the arguments of its bases are decided by this class
-    return found
-
-
-def _hints(function: Callable[..., Any]) -> dict[str, Any]:
-    try:
-        return typing.get_type_hints(function, localns={"VecEnv": VecEnv})  # a name within SB3's
-    except NameError:  # a type that only type checkers import
-        return {}
 
 
 def _parts(hint: Any) -> tuple[Any, ...]:
