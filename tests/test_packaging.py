@@ -45,6 +45,8 @@ def wheel_names(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     for name in ("vaerl", *TOP_FOLDERS):
         ignore = shutil.ignore_patterns("__pycache__", "*.so")
         shutil.copytree(ROOT / name, copy / name, symlinks=True, ignore=ignore)
+    quick = (copy / "setup.py").read_text().replace('"-O3"', '"-O0"')  # nothing is run
+    (copy / "setup.py").write_text(quick)
     command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(work / "dist")]
     done = subprocess.run([*command, str(copy)], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
