@@ -45,8 +45,7 @@ class Collects(Scales, SB3SAC):
         *rest: Any,
     ) -> None:
         self._starts = dones
-        if self.return_scale is not None:
-            self.return_scale.update(reward, dones)
+        self._see_rewards(reward, dones)
         normalizer = getattr(self.policy, "normalizer", None)
         if normalizer is not None:
             normalizer.update(self._last_obs)

@@ -25,7 +25,7 @@ from stable_baselines3.her import GoalSelectionStrategy
 from torch import nn, optim
 
 from vaerl.agents import AGENTS
-from vaerl.agents.schedules import make_schedule, schedule_text
+from vaerl.agents.schedules import SCHEDULED, make_schedule, schedule_text
 from vaerl.disk import jsonio
 from vaerl.disk.errors import FOREIGN, one_line
 from vaerl.envs.making import find_spec, make_env
@@ -56,7 +56,6 @@ CLASSES: dict[str, type] = {
     **{c.__name__: c for c in (FlattenExtractor, NatureCNN, CombinedExtractor, StandardFeatures)},
     **{c.__name__: c for c in (RMSpropTFLike, HerReplayBuffer)},
 }
-SCHEDULED = ("learning_rate", "clip_range", "clip_range_vf")
 # What a constructor, or torch in it, raises for an argument that it cannot use.
 REFUSALS = (TypeError, AssertionError, RuntimeError, MemoryError, OverflowError)
 # Arguments with a field of their own, and those that the caller of `make_agent` chooses.

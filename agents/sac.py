@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from stable_baselines3 import SAC as SB3SAC
 from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.save_util import load_from_zip_file
 from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.utils import get_parameters_by_name
 from torch import Tensor
@@ -36,7 +37,6 @@ from vaerl.agents.common import (
 from vaerl.agents.critics import Critics, Transition, polyak_
 from vaerl.agents.demonstrated import demonstration_buffer, fit_to_clone, half_and_half
 from vaerl.agents.improvement import make_improvement
-from vaerl.agents.schedules import make_schedule
 from vaerl.agents.temperature import Tempered
 from vaerl.data import Demonstrations, load_demonstrations
 from vaerl.densities.options import check_choice, check_flag, check_positive
@@ -177,17 +177,16 @@ class SAC(Improver, DensityAgent, Collects, Tempered, SB3SAC):
 
     def _check_options(self) -> None:
         """Of the constructor, and of `load`, which sets attributes."""
-        check_positive("diagnostics_interval", self.diagnostics_interval)
-        check_positive("policy_delay", self.policy_delay)
+        self.diagnostics_interval = check_positive(
+            "diagnostics_interval", self.diagnostics_interval
+        )
+        self.policy_delay = check_positive("policy_delay", self.policy_delay)
         check_flag("native", self.native)
         check_choice("matmul_precision", self.matmul_precision, PRECISIONS)
 
     def _setup_model(self) -> None:
         self._check_options()
-        rows = self.batch_size
-        check_positive("batch_size", int(rows) if isinstance(rows, np.integer) else rows)
-        if isinstance(self.learning_rate, str):
-            self.learning_rate = make_schedule("learning_rate", self.learning_rate)
+        check_positive("batch_size", self.batch_size)
         super()._setup_model()
         self._shown = None if self._data is None else demonstration_buffer(self._data, self)
         self._improvement = make_improvement(self.improvement, self.improvement_kwargs)
@@ -196,6 +195,18 @@ class SAC(Improver, DensityAgent, Collects, Tempered, SB3SAC):
                 f"improvement: got {self.improvement!r} with policy {type(self.policy).__name__}, "
                 "expected 'reverse' or a policy over a density, which can be fitted"
             )
+
+    @classmethod
+    def load(cls, path: Any, *args: Any, **options: Any) -> Any:
+        """As in SB3; a temperature that is learned goes on from where it was."""
+        if isinstance(wanted := options.get("ent_coef"), str):
+            saved = (load_from_zip_file(path)[0] or {}).get("ent_coef")
+            if wanted != saved:
+                raise ValueError(
+                    f"ent_coef: got {wanted!r} for a saved agent, expected none: it was made with "
+                    f"{saved!r}, and a learned temperature goes on from where it was"
+                )
+        return super().load(path, *args, **options)
 
     @classmethod
     def clone_options(cls, clone: Any) -> dict[str, Any]:

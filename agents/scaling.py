@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Collection
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from vaerl.agents.common import Agent
+from vaerl.agents.schedules import take_schedules
 from vaerl.densities.options import check_flag
 from vaerl.policies.running import CLIP, RunningMoments
 
@@ -22,6 +26,8 @@ class ReturnScale(nn.Module):
 
     Args:
         gamma: γ.
+        support: largest return that a critic can name. If it is finite, rewards are divided by
+            max |G| / support where that is more, so that no return leaves it (FlashSAC 2026).
 
     >>> from torch import tensor
     >>> scale = ReturnScale(0.5)
@@ -31,10 +37,19 @@ class ReturnScale(nn.Module):
     tensor([1.])
     """
 
-    def __init__(self, gamma: float) -> None:
+    largest: Tensor
+
+    def __init__(self, gamma: float, support: float = math.inf) -> None:
         super().__init__()
-        self.gamma, self.moments = gamma, RunningMoments(())
+        self.gamma, self.support, self.moments = gamma, support, RunningMoments(())
+        if self.bounded:
+            self.register_buffer("largest", torch.zeros((), dtype=torch.float64))
         self.begin()
+
+    @property
+    def bounded(self) -> bool:
+        """Whether critics can name returns of some size only."""
+        return self.support < math.inf
 
     def begin(self) -> None:
         """Forget the returns of unfinished episodes, not the moments."""
@@ -44,33 +59,90 @@ class ReturnScale(nn.Module):
         """Take in one step of each environment, ``(E,)``."""
         returns = self.gamma * self._returns + rewards
         self.moments.update(returns)
+        if self.bounded:
+            self.largest.clamp_(min=float(np.abs(returns).max()))
         self._returns = np.where(dones, 0.0, returns)
 
     def forward(self, rewards: Tensor) -> Tensor:
         """r / (deviation + 1e-8) within ±`CLIP`, of the shape and type of r."""
-        scaled = rewards / (self.moments.running_var.sqrt() + 1e-8).to(rewards.dtype)
-        return scaled.clamp(-CLIP, CLIP)
+        unit = self.moments.running_var.sqrt()
+        if self.bounded:
+            unit = torch.maximum(unit, self.largest / self.support)
+        return (rewards / (unit + 1e-8).to(rewards.dtype)).clamp(-CLIP, CLIP)
+
+
+class SupportWatch:
+    """Warns once if the discounted return leaves the values that a critic can name.
+
+    Args:
+        gamma: γ.
+        support: the largest of those values.
+    """
+
+    def __init__(self, gamma: float, support: float) -> None:
+        self.gamma, self.support = gamma, support
+        self.warned = False
+        self.begin()
+
+    def begin(self) -> None:
+        """Forget the returns of unfinished episodes."""
+        self._returns: np.ndarray | float = 0.0
+
+    def update(self, rewards: np.ndarray, dones: np.ndarray) -> None:
+        """Take in one step of each environment, ``(E,)``."""
+        returns = self.gamma * self._returns + rewards
+        self._returns = np.where(dones, 0.0, returns)
+        largest = float(np.abs(returns).max())
+        if largest > self.support and not self.warned:
+            self.warned = True
+            warnings.warn(
+                f"critic: got a discounted return of size {largest:g}, but its values end at "
+                f"{self.support:g} and targets are cut there; use scale_rewards=True or a larger "
+                "critic_options['support']",
+                stacklevel=2,
+            )
 
 
 class Scales(Agent):
-    """Mixin of agents with `scale_rewards`: the scale is saved and resumed with them."""
+    """Mixin of agents with `scale_rewards`: the scale is saved and resumed with them.
+
+    Their schedules may be texts.
+    """
 
     carried: ClassVar[tuple[str, ...]] = ("return_scale",)
     gathers_statistics = True
     scale_rewards: bool
     gamma: float
+    policy: Any
     return_scale: ReturnScale | None = None
     """What divides rewards, if anything does."""
+    _watch: SupportWatch | None = None
+
+    @property
+    def support(self) -> float:
+        """The largest value that the critics can name."""
+        parts = getattr(self.policy, "critic_parts", None)
+        return parts.support if parts is not None and parts.bins else math.inf
 
     def _setup_model(self) -> None:
         check_flag("scale_rewards", self.scale_rewards)
+        take_schedules(self)
         super()._setup_model()
-        self.return_scale = ReturnScale(self.gamma) if self.scale_rewards else None
+        self.return_scale = ReturnScale(self.gamma, self.support) if self.scale_rewards else None
+        watched = not self.scale_rewards and self.support < math.inf
+        self._watch = SupportWatch(self.gamma, self.support) if watched else None
 
     def _begin_episodes(self) -> None:
         super()._begin_episodes()
-        if self.return_scale is not None:
-            self.return_scale.begin()
+        for sees in (self.return_scale, self._watch):
+            if sees is not None:
+                sees.begin()
+
+    def _see_rewards(self, rewards: np.ndarray, dones: np.ndarray) -> None:
+        """Take in one step of each environment, ``(E,)``."""
+        for sees in (self.return_scale, self._watch):
+            if sees is not None:
+                sees.update(rewards, dones)
 
     def _check_parameters(self, found: Collection[str], whole: bool) -> None:
         scaled = "return_scale" in found
@@ -85,4 +157,4 @@ class Scales(Agent):
         return [*names, *(["return_scale"] if self.scale_rewards else [])], variables
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "return_scale"]  # type: ignore[misc]
+        return [*super()._excluded_save_params(), "return_scale", "_watch"]  # type: ignore[misc]

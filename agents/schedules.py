@@ -13,6 +13,8 @@ from stable_baselines3.common.utils import LinearSchedule
 
 from vaerl.agents.checked import MOST
 
+SCHEDULED = ("learning_rate", "clip_range", "clip_range_vf")
+"""Arguments that may change during training."""
 NUMBER = r"(\d+\.?\d*|\.\d+)(e[-+]?\d+)?"
 PATTERN = re.compile(rf"(lin|cos)(_{NUMBER}){{1,3}}", re.IGNORECASE)
 EXPECTED = "lin_START[_END[_FRACTION]] for a line between two numbers, or cos_… for half a cosine"
@@ -64,6 +66,20 @@ def make_schedule(name: str, text: str) -> Callable[[float], float]:
         )
     kinds: dict[str, Any] = {"lin": LinearSchedule, "cos": CosineSchedule}
     return kinds[kind.lower()](*numbers)
+
+
+def take_schedules(agent: Any) -> None:
+    """Turn an agent's texts into schedules before SB3 looks at them.
+
+    Raises:
+        ValueError: no learning rate, or another text.
+    """
+    for name in SCHEDULED:
+        value = getattr(agent, name, 0.0)
+        if name == "learning_rate" and value is None:
+            raise ValueError(f"{name}: got None, expected a number, a function or {EXPECTED}")
+        if isinstance(value, str):
+            setattr(agent, name, make_schedule(name, value))
 
 
 def schedule_text(schedule: Any) -> str | None:

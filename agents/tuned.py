@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from copy import deepcopy
+from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,7 @@ def tuned(env: str, agent: str = "", density: str = "", recipe: str = "") -> Tun
         ValueError: an unknown name, or there are none; the line names what there is.
     """
     entries = tuned_entries()
+    agent, density, recipe = agent or "", density or "", recipe or ""
     given = {"recipe": recipe, "agent": agent, "density": density}
     known = {entry.recipe for entry in entries}, AGENTS.names(), DENSITIES.names()
     for (what, name), names in zip(given.items(), known, strict=True):
@@ -109,7 +111,7 @@ def tuned(env: str, agent: str = "", density: str = "", recipe: str = "") -> Tun
     for entry in there:
         fits = agent in ("", entry.agent) and recipe in ("", entry.recipe)
         if fits and (not density or density in entry.densities):
-            return entry
+            return replace(entry, options=deepcopy(entry.options))  # the caller's own
     wanted = " and ".join(f"{what} {name!r}" for what, name in given.items() if name)
     raise ValueError(f"tuned: got {wanted} for {env}, expected one of: {_listing(there)}")
 

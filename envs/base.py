@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from numbers import Real
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import gymnasium
@@ -266,6 +267,19 @@ def finite_vector(name: str, value: Any, shape: tuple[int, ...]) -> Array:
     if not np.isfinite(array).all():
         raise ValueError(f"{name}: got {array.tolist()}, expected finite numbers")
     return array
+
+
+def positive_number(name: str, value: Any) -> float:
+    """Return a positive finite number as a float, or raise a ValueError.
+
+    >>> positive_number("sigma", "a")
+    Traceback (most recent call last):
+    ValueError: sigma: got 'a', expected a positive finite number
+    """
+    number = isinstance(value, Real) and not isinstance(value, bool)
+    if not number or not 0.0 < value < np.inf:
+        raise ValueError(f"{name}: got {value!r}, expected a positive finite number")
+    return float(value)
 
 
 def kept_goals(removed_goals: Sequence[int], num_goals: int) -> NDArray[np.int64]:

@@ -22,7 +22,14 @@ import numpy as np
 from gymnasium.spaces import Box
 from numpy.typing import ArrayLike, NDArray
 
-from vaerl.envs.base import Array, Observation, Outcome, StateEnv, finite_vector
+from vaerl.envs.base import (
+    Array,
+    Observation,
+    Outcome,
+    StateEnv,
+    finite_vector,
+    positive_number,
+)
 from vaerl.envs.metrics import mmd
 
 if TYPE_CHECKING:
@@ -49,7 +56,7 @@ class Arm:
     """
 
     def __init__(self, joints: int = 4) -> None:
-        if joints not in JOINTS:
+        if not isinstance(joints, int | np.integer) or joints not in JOINTS:
             raise ValueError(f"joints: got {joints!r}, expected one of {JOINTS}")
         self.joints = joints
         self.slides = joints == 4
@@ -118,12 +125,10 @@ class Posterior:
     ) -> None:
         self.arm = arm
         self.target: Array = finite_vector("target", target, (2,))
-        if not 0.0 < sigma < math.inf:
-            raise ValueError(f"sigma: got {sigma!r}, expected above 0")
-        self.sigma = float(sigma)
-        self.softness = self.sigma if softness is None else float(softness)
-        if not 0.0 < self.softness < math.inf:
-            raise ValueError(f"softness: got {softness!r}, expected above 0")
+        self.sigma = positive_number("sigma", sigma)
+        self.softness = self.sigma if softness is None else positive_number("softness", softness)
+        if not isinstance(obstacles, Sequence | np.ndarray) or isinstance(obstacles, str):
+            raise ValueError(f"obstacles: got {obstacles!r}, expected discs (x, y, radius)")
         self.obstacles: Array = np.array(
             [finite_vector("obstacles", o, (3,)) for o in obstacles]
         ).reshape(-1, 3)

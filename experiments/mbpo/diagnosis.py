@@ -104,7 +104,8 @@ def measure(cell: Diagnosis, desk: Desk) -> Measured:
         "gaussian", env=Monitor(gymnasium.make(cell.env)), seed=cell.seed, device="cpu",
         buffer_size=cell.steps, **cell.settings,
     )  # fmt: skip
-    notes = Watch(cell, desk, 2000).train(agent, cell.steps)
+    watch = Watch(cell, desk, 2000)
+    notes = watch.train(agent, cell.steps)
     held, bias = act(agent, cell.env, cell.seed + 10_000)
     found: dict[str, Any] = {"bias": bias, "train_seconds": notes["train_seconds"], "models": {}}
     if isinstance(agent, MBPO):
@@ -115,6 +116,7 @@ def measure(cell: Diagnosis, desk: Desk) -> Measured:
                 world, held, steps, generator=agent.world_noise.generator("cpu")
             )
             found["models"][head] = {name: part.tolist() for name, part in errors._asdict().items()}
+    watch.clear()
     return Measured(found)
 
 

@@ -1,9 +1,9 @@
 """Which critic and which switches earn return on MuJoCo, and what does a policy class add?
 
 Protocol. Gymnasium's MuJoCo tasks × rows (`rows.py`) × densities × seeds, one thread a run. Every
-10,000 steps, five times at least, the best action is judged on 10 episodes of another copy of the
-environment; what the judging takes is not in the CPU seconds. Settings are chosen on seeds from 100
-on, which no table shows.
+10,000 steps, five times at least, and at the end the best action is judged on 10 episodes of
+another copy of the environment; what the judging takes is not in the CPU seconds. Settings are
+chosen on seeds from 100 on, which no table shows.
 
 Files: out/cells/ (a finished run is not repeated; one that was cut goes on from its last 10,000
 steps), out/results.json (the table and all curves), out/figures/.
@@ -137,6 +137,7 @@ def measure(cell: Training, desk: Desk) -> Measured:
     notes = judge.train(agent, cell.steps)
     env.close()
     judge.env.close()
+    judge.clear()
     return Measured(notes)
 
 
@@ -152,7 +153,7 @@ class _Judge(Watch):
 
     def _on_step(self) -> bool:
         super()._on_step()
-        if self.num_timesteps % self.every == 0:
+        if self.num_timesteps % self.every == 0 or self.num_timesteps == self.cell.steps:
             self.lap("train_seconds")
             with own_randomness(self.model, self.cell.seed):
                 self.env.reset(seed=10_000 + self.cell.seed)

@@ -20,6 +20,8 @@ PANELS = 3
 """In a row of the figure."""
 MARKS = (20_000, 30_000, 50_000, 100_000)
 """Steps at which the table reports, beside the end; public tables have most of them."""
+WORTH = 50_000
+"""Steps after which rows of unequal length are compared by their cost."""
 
 
 def assemble(results: Results) -> dict[str, Any]:
@@ -34,16 +36,14 @@ def assemble(results: Results) -> dict[str, Any]:
     rows = []
     for key, own in groups.items():
         (env, row, density), steps = key, lengths[key]
-        whole = [data for data in own if data["judged"][-1][0] == steps]
-        last = np.mean([data["judged"][-1][1] for data in whole])
-        seconds = sum(data["train_seconds"] for data in own)
         taken = sum(data["judged"][-1][0] for data in own)
+        cost = sum(data["train_seconds"] for data in own) / taken
         rows.append(
             [
                 env, row, density, f"{steps:,}", str(len(own)),
                 *(_at(own, mark) for mark in (*MARKS, steps)),
-                f"{1000 * seconds / taken:.1f}",
-                f"{last / np.mean([data['train_seconds'] for data in whole]):.2f}",
+                f"{1000 * cost:.1f}",
+                f"{np.mean(found) / (WORTH * cost):.2f}" if (found := _found(own, WORTH)) else "–",
             ]
         )  # fmt: skip
     first = results[0].cell
@@ -59,7 +59,7 @@ def assemble(results: Results) -> dict[str, Any]:
             "environment", "row", "density", "steps", "seeds",
             *(f"at {mark // 1000}k" for mark in MARKS),
             "at the end",
-            "CPU seconds per 1000 steps", "return per CPU second",
+            "CPU seconds per 1000 steps", f"return at {WORTH // 1000}k per CPU second",
         ],
         "rows": rows,
         "command": commands(results),
@@ -99,9 +99,14 @@ def commands(results: Results) -> str:
 
 def _at(own: Sequence[Mapping[str, Any]], step: int) -> str:
     """Mean return at a step, and of how many runs where not all have reached it; else a dash."""
-    found = [value for data in own for at, value in data["judged"] if at == step]
+    found = _found(own, step)
     fewer = f" ({len(found)})" if len(found) < len(own) else ""
     return middle(found, 0) + fewer if found else "–"
+
+
+def _found(own: Sequence[Mapping[str, Any]], step: int) -> list[float]:
+    """Returns at a step, of the runs that have reached it."""
+    return [value for data in own for at, value in data["judged"] if at == step]
 
 
 def draw(results: Results, out: Path) -> Path:

@@ -146,6 +146,14 @@ def test_load_checks_options_and_keeps_those_of_the_file(tmp_path: Path) -> None
         PPO.load(tmp_path / "ppo", native="no")
 
 
+def test_a_learned_temperature_goes_on(tmp_path: Path) -> None:
+    """So a file's agent takes no other text for it."""
+    sac(ent_coef="auto_0.5").save(tmp_path / "sac")
+    with pytest.raises(ValueError, match="ent_coef: got 'auto_0.1' for a saved agent"):
+        SAC.load(tmp_path / "sac", ent_coef="auto_0.1")
+    assert SAC.load(tmp_path / "sac", ent_coef="auto_0.5").ent_coef == "auto_0.5"
+
+
 @pytest.mark.parametrize("whole", [True, False])
 @pytest.mark.parametrize("form", ["path", "dict"])
 def test_parameters_with_a_scale_of_rewards_go_into_agents_with_one(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -63,3 +64,36 @@ def test_ordinary_rewards_are_only_divided() -> None:
     assert torch.equal(scale(rewards), rewards / torch.tensor(deviation, dtype=torch.float32))
     assert scale(100.0 * torch.ones(2)).tolist() == pytest.approx([10.0, 10.0], rel=1e-7)
     assert bool(torch.isnan(scale(torch.tensor([torch.nan]))).all())
+
+
+@pytest.mark.parametrize("shape", ["steady", "drifting"])
+def test_scaled_returns_stay_within_what_a_critic_can_name(shape: str) -> None:
+    """Also where the return hardly varies: there the deviation alone divides by far too little."""
+    rng = np.random.default_rng(0)
+    scale = ReturnScale(0.99, support=5.0)
+    plain = ReturnScale(0.99)
+    largest, total = 0.0, 0.0
+    for step in range(3000):
+        reward = 1.0 + 0.1 * rng.normal() + (step / 1000.0 if shape == "drifting" else 0.0)
+        total = 0.99 * total + reward
+        largest = max(largest, abs(total))
+        for sees in (scale, plain):
+            sees.update(np.array([reward]), np.array([False]))
+    unit = float(scale(torch.tensor([0.01])) / 0.01)
+    assert largest * unit <= 5.0 * (1.0 + 1e-5)
+    beyond = largest * float(plain(torch.tensor([0.01])) / 0.01)
+    assert (beyond > 5.0) == (unit * largest == pytest.approx(5.0, rel=1e-5)), beyond
+
+
+def test_returns_beyond_what_a_critic_can_name_are_told_once() -> None:
+    """Where nothing scales rewards; targets are cut there."""
+    high = wrappers.TransformReward(TinyEnv(), lambda r: 3.0)
+    options = {**FAST, "gamma": 0.9, "critic": "xqc"}
+    with pytest.warns(UserWarning, match=r"return of size 5\.7, but its values end at 5") as told:
+        SAC("gaussian", high, **options).learn(30)
+    assert len(told) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        SAC("gaussian", high, scale_rewards=True, **options).learn(30)
+        SAC("gaussian", high, critic_options={"support": 50.0}, **options).learn(30)
+        SAC("gaussian", high, **{**options, "critic": "sac"}).learn(30)

@@ -17,7 +17,7 @@ from tests.agents.model_tasks import Walk
 from tests.agents.test_laws import TwoModes
 from tests.agents.test_mbpo import FAST as MODEL
 from tests.policies.common import DICT_OBS, TinyEnv
-from vaerl.agents import MBPO, SAC
+from vaerl.agents import A2C, MBPO, PPO, SAC
 from vaerl.agents.scaling import ReturnScale
 from vaerl.checkpoint.load import load_checkpoint
 from vaerl.checkpoint.save import save_checkpoint
@@ -212,6 +212,22 @@ def test_target_entropies_by_name() -> None:
     for text in ("|A|", "-|A|/0", "-x|A|", "-|B|"):
         with pytest.raises(ValueError, match=r"target_entropy: got .*expected a number"):
             SAC("gaussian", TinyEnv(), target_entropy=text)
+
+
+def test_on_policy_agents_take_schedules_as_text() -> None:
+    agent = PPO(
+        "gaussian", TinyEnv(), learning_rate="lin_1e-3_1e-4", clip_range="lin_0.2_0.1", n_steps=8,
+        batch_size=8,
+    )  # fmt: skip
+    assert agent.lr_schedule(0.5) == pytest.approx(5.5e-4)
+    assert agent.clip_range(0.5) == pytest.approx(0.15)
+    assert A2C("gaussian", TinyEnv(), learning_rate="cos_1e-3").lr_schedule(0.5) == pytest.approx(
+        5e-4
+    )
+    with pytest.raises(ValueError, match="clip_range: got 'lin', expected a number or lin_START"):
+        PPO("gaussian", TinyEnv(), clip_range="lin")
+    with pytest.raises(ValueError, match="learning_rate: got None, expected a number"):
+        SAC("gaussian", TinyEnv(), learning_rate=None)
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,15 @@ def test_what_is_missing_or_dishonest_is_refused() -> None:
             Tuned("sac", "sac", ("Hopper-v5",), ("cvae",), status, "source", run)
 
 
+def test_settings_are_the_callers_own() -> None:
+    """What one caller changes, no other sees, also where entries share options."""
+    mine = tuned("HalfCheetah-v5", recipe="crossq").options
+    mine["gamma"], mine["policy_kwargs"]["net_arch"] = 0.1, [8]
+    for env in ("HalfCheetah-v5", "Hopper-v5"):
+        theirs = tuned(env, recipe="crossq").options
+        assert "gamma" not in theirs and "net_arch" not in theirs["policy_kwargs"]
+
+
 def test_what_an_environment_lacks_is_named_with_what_it_has() -> None:
     """In one whole line."""
     for given, line in (

@@ -153,7 +153,12 @@ def test_a_frame_shows_the_arms_so_far():
     ("options", "message"),
     [
         ({"joints": 5}, r"joints: got 5, expected one of \(4, 8, 16\)"),
-        ({"sigma": 0.0}, "sigma: got 0.0, expected above 0"),
+        ({"joints": 4.0}, r"joints: got 4.0, expected one of \(4, 8, 16\)"),
+        ({"sigma": 0.0}, "sigma: got 0.0, expected a positive finite number"),
+        ({"sigma": "a"}, "sigma: got 'a', expected a positive finite number"),
+        ({"sigma": True}, "sigma: got True, expected a positive finite number"),
+        ({"softness": "x"}, "softness: got 'x', expected a positive finite number"),
+        ({"obstacles": 5}, r"obstacles: got 5, expected discs \(x, y, radius\)"),
         ({"target": (9.0, 0.0)}, r"target: got \(9.0, 0.0\), expected within 4"),
         ({"target": (1.0,)}, r"target: got shape \(1,\), expected \(2,\)"),
         ({"obstacles": [(0.0, 0.0)]}, r"obstacles: got shape \(2,\), expected \(3,\)"),

@@ -116,7 +116,7 @@ def test_the_table_of_five_seeds_has_interquartile_means() -> None:
     assert row[:5] == ["Hopper-v5", "switches", "gaussian", "100,000", "5"]
     for cell, mean in zip(row[5:10], (22, 32, 52, 102, 102), strict=True):
         assert cell.startswith(f"{mean} [")
-    assert row[10:] == ["2.0", "0.51"]
+    assert row[10:] == ["2.0", "0.52"]
     (row,) = assemble(results[:3])["rows"]
     assert row[6].startswith("31 ±")
 
@@ -130,9 +130,27 @@ def test_a_long_run_counts_at_earlier_steps() -> None:
         data = {"judged": judged, "train_seconds": steps / 1000.0}
         results.append(Result(Path(f"{cell.name}"), cell.as_data(), data))
     (row,) = assemble(results)["rows"]
-    ends = ["100 (1)", "100 (1)", "1.0", "1.00"]
+    ends = ["100 (1)", "100 (1)", "1.0", "1.00"]  # 50 after 50,000 steps, 1 s per 1,000
     expected = ["100,000", "2", "20 ± 0", "30 ± 0", "50 ± 0", *ends]
     assert row[3:] == expected
+
+
+def test_cost_is_compared_after_the_same_steps() -> None:
+    """A return that doubles no more after 50,000 steps is worth as much of a long run."""
+    worth = []
+    for steps in (50_000, 100_000, 20_000):
+        cell = make_cell("Hopper-v5", "switches", "gaussian", 0, steps)
+        judged = [[step, min(step, 50_000.0)] for step in range(10_000, steps + 1, 10_000)]
+        data = {"judged": judged, "train_seconds": steps / 1000.0}
+        (row,) = assemble([Result(Path(cell.name), cell.as_data(), data)])["rows"]
+        worth.append(row[-1])
+    assert worth == ["1000.00", "1000.00", "–"]
+
+
+def test_the_last_step_is_judged_whatever_its_number(tmp_path: Path) -> None:
+    cell = replace(make_cell("Pendulum-v1", "sac", "gaussian", 0, 130, debug=True), every=60)
+    found = measure(cell, Desk(tmp_path / "cell.json", lambda step: None)).data
+    assert [step for step, _ in found["judged"]] == [60, 120, 130]
 
 
 def test_panels_compare_rows_and_densities() -> None:

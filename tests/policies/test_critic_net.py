@@ -26,6 +26,7 @@ from vaerl.policies.critic_net import CRITICS, critic_parts
 TINY: dict[str, Any] = {"net_arch": {"pi": [8], "qf": [8, 8]}}
 FAST: dict[str, Any] = {"learning_starts": 16, "batch_size": 16, "buffer_size": 256, "seed": 0}
 GAMMA, ALPHA, ROWS = 0.9, 0.3, 32
+EXACT = {"rtol": 1e-9, "atol": 1e-10}
 DEEP = [name for name in CRITICS if name != "sac"]
 
 
@@ -61,6 +62,12 @@ def transition() -> Transition:
     dones = (torch.arange(ROWS) % 3 == 0).float().unsqueeze(1)
     backup = Backup(3.0 * draw(1), dones, GAMMA, ALPHA * draw(1))
     return Transition(draw(2), draw(2), draw(2), draw(2), backup)
+
+
+def in_float64(step: Transition) -> Transition:
+    """The same steps with more digits."""
+    parts = (part.double() if isinstance(part, Tensor) else part for part in step.backup)
+    return Transition(*(part.double() for part in step[:4]), Backup(*parts))
 
 
 def joined(step: Transition) -> Tensor:
@@ -118,13 +125,15 @@ def test_a_dead_unit_leaves_gradients_finite() -> None:
 
 @pytest.mark.parametrize("batches", [0, RENORM_AFTER + 1])
 def test_crossq_is_sb3_contribs(batches: int) -> None:
-    """Loss, gradients, statistics and values, before and after the warm-up, to 1e-5."""
-    made, step = policy("crossq"), transition()
+    """Loss, gradients, statistics and values, before and after the warm-up, in float64,
+    where no rounding hides a difference: dead units are among them."""
+    made, step = policy("crossq"), in_float64(transition())
     ours: Any = made.critic
     for layer in ours.net:
         if isinstance(layer, BatchNorms):
             layer.steps.fill_(batches)
-    theirs = contrib_critic(ours)
+    theirs = contrib_critic(ours).double()
+    ours.double()
     loss = Critics(ours, made.critic_target).regress(step)
 
     theirs.set_bn_training_mode(True)
@@ -137,7 +146,7 @@ def test_crossq_is_sb3_contribs(batches: int) -> None:
     target = step.backup.target(after.detach().amin(1, keepdim=True))
     expected = 0.5 * sum(F.mse_loss(q.unsqueeze(1), target) for q in now.T)
     expected.backward()
-    torch.testing.assert_close(loss, expected.detach(), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(loss, expected.detach(), **EXACT)
 
     theirs.set_bn_training_mode(False)
     layers = [m for m in ours.net if isinstance(m, Linears | BatchNorms)]
@@ -150,18 +159,16 @@ def test_crossq_is_sb3_contribs(batches: int) -> None:
                 else [(own.scale, other.scale), (own.shift, other.bias)]
             )
             for mine, its in pairs:
-                torch.testing.assert_close(
-                    mine.grad[i].reshape(its.shape), its.grad, rtol=1e-4, atol=1e-5
-                )
+                torch.testing.assert_close(mine.grad[i].reshape(its.shape), its.grad, **EXACT)
             if isinstance(own, BatchNorms):
                 for mine, its in (
                     (own.running_mean, other.ra_mean),
                     (own.running_var, other.ra_var),
                 ):
-                    torch.testing.assert_close(mine[i, 0], its, rtol=1e-5, atol=1e-6)
+                    torch.testing.assert_close(mine[i, 0], its, **EXACT)
     values = torch.stack(theirs(step.obs, step.actions))
     found = torch.stack(ours(step.obs, step.actions))
-    torch.testing.assert_close(found, values, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(found, values, **EXACT)
 
 
 def by_batch(x: Tensor, norm: BatchNorms, i: int) -> Tensor:
@@ -291,6 +298,24 @@ def test_unmodified_agents_are_refused_where_nothing_gathers_statistics(critic: 
         stable_baselines3.SAC(SACPolicy, TinyEnv(), policy_kwargs=kwargs, **FAST)
 
 
+@pytest.mark.parametrize(
+    ("options", "does"),
+    [
+        ({"norm": "layer", "unit_weights": True}, "does not scale weights"),
+        ({"norm": "layer", "unit_norms": True}, "does not scale weights"),
+        ({"bins": 11}, "regresses the mean"),
+    ],
+)
+def test_unmodified_agents_are_refused_what_their_update_does_not_know(
+    options: dict[str, Any], does: str
+) -> None:
+    kwargs = {**TINY, "density": "gaussian", "critic_options": options}
+    name = list(options)[-1]
+    with pytest.raises(ValueError, match=rf"critic_options\['{name}'\]: got .* which {does}"):
+        stable_baselines3.SAC(SACPolicy, TinyEnv(), policy_kwargs=kwargs, **FAST)
+    SAC(SACPolicy, TinyEnv(), policy_kwargs=kwargs, **FAST)
+
+
 def test_simba_works_in_unmodified_sac() -> None:
     """And ends where ours does."""
     kwargs = {**TINY, "density": "gaussian", "critic": "simba"}
@@ -355,7 +380,11 @@ def test_parts_are_exchanged_and_checked() -> None:
         ({"norm": "group"}, "norm: got 'group', expected one of none, layer"),
         ({"nrom": "layer"}, "critic_options: got 'nrom', did you mean 'norm'"),
         ({"bins": 1}, "bins: got 1"),
+        ({"bins": 10**9}, "bins: got 1000000000, expected 0 or a whole number from 2 to 10,000"),
         ({"support": 0.0}, "support: got 0.0"),
+        ({"support": 50.0}, "got 50.0, which has no effect without 'bins'"),
+        ({"unit_norms": True}, "got True, which has no effect without 'norm'"),
+        ({"order": "before"}, "got 'before', which has no effect without 'norm'"),
         ({"input_norm": True}, "input_norm: got True with norm 'none'"),
     ):
         with pytest.raises(ValueError, match=expected):

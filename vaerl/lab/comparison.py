@@ -187,6 +187,7 @@ def train_learner(
     notes = watch.train(agent, cell.steps)
     env.reset(seed=cell.seed + 10_000)
     evaluation, _ = evaluate_policy(agent, env, episodes, deterministic=True)
+    watch.clear()
     steps, returns = ([episode[i] for episode in notes["episodes"]] for i in (0, 1))
     return Measured(
         {

@@ -42,9 +42,12 @@ class Watch(BaseCallback):
         self.notes = restore_agent(agent, self.desk.state, self.cell) or self.notes
         begun = agent.num_timesteps
         agent.learn(steps - begun, callback=self, reset_num_timesteps=begun == 0)
+        return self.notes
+
+    def clear(self) -> None:
+        """Remove the save, when all that needs the agent has been measured."""
         if self.desk.state.exists():
             files.remove_tree(self.desk.state)
-        return self.notes
 
     def lap(self, what: str) -> None:
         """Add the CPU time since the last lap to the notes."""

@@ -194,7 +194,7 @@ struct RenormCritic {
         });
         const float v = sum(squares) / (count - 1), old = running[n.mean + r];
         const float spread = std::sqrt(running[n.variance + r] + EPS);
-        float ratio = 1, d = 0, deviation = std::sqrt(std::max(v, LEAST));
+        float ratio = 1, d = 0, deviation = v > LEAST ? std::sqrt(v) : 0;
         if (renormalise) {
             ratio = std::clamp(std::sqrt(v + EPS) / spread, 1 / R_MAX, R_MAX);
             d = std::clamp((mean - old) / spread, -D_MAX, D_MAX);

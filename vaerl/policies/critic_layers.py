@@ -171,6 +171,7 @@ class BatchRenorms(BatchNorms):
         r = ((var + EPS).sqrt() / spread).detach().clamp(1.0 / R_MAX, R_MAX)
         d = ((mean - self.running_mean) / spread).detach().clamp(-D_MAX, D_MAX)
         deviation = var.clamp_min(LEAST).sqrt()  # √ has no slope at 0, where a unit is dead
+        deviation = torch.where(var > LEAST, deviation, 0.0)
         centre, width = mean - d * deviation / r, (var / r.square() + EPS).sqrt()
         with torch.no_grad():
             self.running_mean.lerp_(mean, MOMENTUM)

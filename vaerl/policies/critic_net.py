@@ -21,6 +21,7 @@ from vaerl.policies.critic_heads import CategoricalHead, ScalarHead
 from vaerl.policies.critic_layers import EXPANSION, NORMS, Activations, Linears, Residuals, Stack
 from vaerl.policies.fourier import action_waves, draw_waves
 
+MOST_BINS = 10_000
 ORDERS = ("before", "after")
 SHARED = ("batch", "renorm")
 """Normalisations by statistics of the batch, for which (s, a) and (s', a') share a pass."""
@@ -65,8 +66,10 @@ class CriticParts:
         check_choice("last_norm", self.last_norm, tuple(NORMS))
         for name in FLAGS:
             check_flag(name, getattr(self, name))
-        if type(self.bins) is not int or self.bins < 0 or self.bins == 1:
-            raise ValueError(f"bins: got {self.bins!r}, expected 0 or a whole number of at least 2")
+        if type(self.bins) is not int or not (self.bins == 0 or 2 <= self.bins <= MOST_BINS):
+            raise ValueError(
+                f"bins: got {self.bins!r}, expected 0 or a whole number from 2 to {MOST_BINS:,}"
+            )
         number = isinstance(self.support, int | float) and type(self.support) is not bool
         if not (number and 0.0 < self.support < float("inf")):
             raise ValueError(f"support: got {self.support!r}, expected a positive number")
@@ -130,7 +133,19 @@ def critic_parts(critic: str, critic_options: Mapping[str, Any] | None = None) -
         )
     for name in options:
         check_name("critic_options", name, [field.name for field in fields(CriticParts)])
-    return replace(parts, **options)
+    made = replace(parts, **options)
+    idle = {
+        "support": not made.bins and "bins",
+        "order": made.norm == "none" and "norm",
+        "unit_norms": made.norm == made.last_norm == "none" and "norm",
+    }
+    for name, needed in idle.items():
+        if needed and options.get(name):
+            raise ValueError(
+                f"critic_options[{name!r}]: got {options[name]!r}, which has no effect without "
+                f"{needed!r}; expected none, or critic_options[{needed!r}] as well"
+            )
+    return made
 
 
 class CriticNet(BaseModel):

@@ -117,14 +117,15 @@ class Normalizing(BasePolicy):
         return NormalizedFeatures(self.normalizer, made)
 
 
-def check_gathered(argument: str, value: Any, legal: str) -> None:
-    """Raise one line if an agent builds the policy that gathers no running statistics."""
+def check_gathered(
+    argument: str, value: Any, legal: str, lacks: str = "gathers no running statistics"
+) -> None:
+    """Raise one line if an agent of another library builds the policy: it lacks what this needs."""
     agent = building_agent()
     if agent is not None and not getattr(agent, "gathers_statistics", False):
         raise ValueError(
             f"{argument}: got {value!r} in {type(agent).__name__} of "
-            f"{type(agent).__module__.partition('.')[0]}, which gathers no running statistics; "
-            f"expected {legal}"
+            f"{type(agent).__module__.partition('.')[0]}, which {lacks}; expected {legal}"
         )
 
 

@@ -19,6 +19,13 @@ from vaerl.policies.fourier import FourierCritic, check_waves
 from vaerl.policies.off_policy import OffPolicyDensity
 from vaerl.policies.running import Normalizing, check_gathered
 
+_OWN_UPDATE = {
+    "bins": "regresses the mean of a distribution",
+    "unit_weights": "does not scale weights after its steps",
+    "unit_norms": "does not scale weights after its steps",
+}
+"""Parts of a critic that the agent's update has to know, and what others do instead."""
+
 
 class SACPolicy(Normalizing, OffPolicyDensity, SB3SACPolicy):  # type: ignore[misc]
     """SB3's SAC policy with a density for an actor; works in unmodified `stable_baselines3.SAC`.
@@ -99,6 +106,11 @@ class SACPolicy(Normalizing, OffPolicyDensity, SB3SACPolicy):  # type: ignore[mi
             if critic_parts(critic).shares_pass:
                 check_gathered("critic", critic, legal)
             check_gathered("critic_options", critic_options, legal)
+        for name, lacks in _OWN_UPDATE.items():
+            if value := getattr(self.critic_parts, name):
+                check_gathered(
+                    f"critic_options[{name!r}]", value, "none, or vaerl.agents.SAC", lacks
+                )
         if check_flag("normalize_observations", normalize_observations):
             check_gathered("normalize_observations", True, "False, or vaerl.agents.SAC")
         self.normalizes = normalize_observations
