@@ -149,7 +149,7 @@ def test_load_checks_options_and_keeps_those_of_the_file(tmp_path: Path) -> None
 def test_a_learned_temperature_goes_on(tmp_path: Path) -> None:
     """So a file's agent takes no other text for it."""
     sac(ent_coef="auto_0.5").save(tmp_path / "sac")
-    with pytest.raises(ValueError, match="ent_coef: got 'auto_0.1' for a saved agent"):
+    with pytest.raises(ValueError, match=r"ent_coef: got 'auto_0\.1' for a saved agent"):
         SAC.load(tmp_path / "sac", ent_coef="auto_0.1")
     assert SAC.load(tmp_path / "sac", ent_coef="auto_0.5").ent_coef == "auto_0.5"
 
