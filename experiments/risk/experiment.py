@@ -3,8 +3,10 @@
 Protocol. `vaerl/CurrencyExchange-v0` and `vaerl/HIVTreatment-v0`, the two public tasks with risk of
 Rigter et al. 2023. {gaussian ensemble, mixture, cvae, cvae ensemble} × seeds learn from the same
 random transitions, with the networks, learning rates and fit of `vaerl experiment dynamics`, and
-predict what is random; rewards and ends are known. iCEM plans in each of them and in the true
-simulator, for the mean return and for CVaR_.1, with one budget a task (`TASKS`).
+predict what is random; rewards and ends are known. Of the treatment random actions show too little:
+there episodes planned in the model for the mean join its data, and it is fitted anew, four times.
+iCEM plans in each of them and in the true simulator, for the mean return and for CVaR_.1, with one
+budget a task (`TASKS`).
 `vaerl.agents.MBPO` learns a Gaussian policy with each of them, for the mean return. Reported: mean
 and CVaR_.1 of the return of whole episodes, and the NLL on new transitions. Next states carry noise
 N(0, .05²), in learning and scoring: the exchange's law has atoms, the treatment's lies on a
@@ -24,9 +26,10 @@ import numpy as np
 import torch
 
 from vaerl.densities.options import check_seed
+from vaerl.dynamics import Transitions
 from vaerl.experiments.dynamics.models import MODELS, Model, blurred, learn, make_world
 from vaerl.experiments.dynamics.scores import nll
-from vaerl.experiments.risk.playing import planned, play, policy_of
+from vaerl.experiments.risk.playing import planned, play, policy_of, walk, with_episodes
 from vaerl.experiments.risk.tasks import TASKS, Task, debug_task
 from vaerl.lab.cells import Cell, Desk, Measured, Result
 from vaerl.lab.experiment import Experiment, Results
@@ -150,12 +153,23 @@ def measure(cell: Run, desk: Desk) -> Measured:
 
 
 def _learned(task: Task, model: Model, seed: int) -> tuple[Any, float]:
-    """A fitted model and its NLL on new transitions."""
+    """A fitted model and its NLL on new random transitions."""
     env = task.make_env()
-    world = make_world(env, model, reward=env.reward)
     data = task.transitions(env, task.budget.transitions, np.random.default_rng(seed))
-    learn(world, model, data, task.budget, seed)
+    world = _fitted(task, env, model, data, seed)
+    for number in range(1, task.rounds + 1):
+        generator = torch.Generator().manual_seed(seed)
+        act = planned(env, world, task.planner("mean", ALPHA), generator)
+        walked = walk(env, act, task.episodes, task.steps, seed + 1000 * number)
+        data = with_episodes(data, walked)
+        world = _fitted(task, env, model, data, seed)
     return world, nll(world, _test_data(task, seed))
+
+
+def _fitted(task: Task, env: Any, model: Model, data: Transitions, seed: int) -> Any:
+    world = make_world(env, model, reward=env.reward)
+    learn(world, model, data, task.budget, seed)
+    return world
 
 
 def _test_data(task: Task, seed: int) -> Any:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from vaerl.agents import MBPO
-from vaerl.experiments.dynamics.models import Model
+from vaerl.dynamics import Transitions
+from vaerl.experiments.dynamics.models import Model, as_transitions
 from vaerl.experiments.risk.tasks import Task
 from vaerl.planning import Plan, Planner
 
@@ -22,20 +23,46 @@ Act = Callable[[NDArray[np.float64], NDArray[np.bool_]], NDArray[np.float64]]
 before the last step still run, ``(B',)``."""
 
 
-def play(env: Any, act: Act, episodes: int, steps: int, seed: int) -> NDArray[np.float64]:
-    """Returns ``(episodes,)`` of the true dynamics; episodes that end drop out."""
+class Step(NamedTuple):
+    """One step of all episodes that run, R of them."""
+
+    running: NDArray[np.int64]
+    """Their numbers ``(R,)``."""
+    states: NDArray[np.float64]
+    actions: NDArray[np.float64]
+    next_states: NDArray[np.float64]
+    rewards: NDArray[np.float64]
+
+
+def walk(env: Any, act: Act, episodes: int, steps: int, seed: int) -> Iterator[Step]:
+    """Episodes of the true dynamics, side by side; those that end drop out."""
     rng = np.random.default_rng(seed)
-    states = env.start_states(episodes, rng)
-    returns, running = np.zeros(episodes), np.arange(episodes)
+    states, running = env.start_states(episodes, rng), np.arange(episodes)
     stays = np.ones(episodes, dtype=np.bool_)
     for _ in range(steps):
-        after, rewards, ends = env.step_batch(states, act(states, stays), rng)
-        returns[running] += rewards
+        actions = act(states, stays)
+        after, rewards, ends = env.step_batch(states, actions, rng)
+        yield Step(running, states, actions, after, rewards)
         stays = ~ends
         running, states = running[stays], after[stays]
         if not len(running):
             break
+
+
+def play(env: Any, act: Act, episodes: int, steps: int, seed: int) -> NDArray[np.float64]:
+    """Their returns ``(episodes,)``."""
+    returns = np.zeros(episodes)
+    for step in walk(env, act, episodes, steps, seed):
+        returns[step.running] += step.rewards
     return returns
+
+
+def with_episodes(data: Transitions, walked: Iterator[Step]) -> Transitions:
+    """Data of states, actions and next states with those of more episodes behind them."""
+    own = [(step.states, step.actions, step.next_states) for step in walked]
+    old = (data.states.numpy(), data.actions.numpy(), data.next_states.numpy())
+    parts = (np.concatenate(column) for column in zip(old, *own, strict=True))
+    return as_transitions(*parts)
 
 
 def planned(env: Any, model: Any, planner: Planner, generator: torch.Generator) -> Act:

@@ -36,6 +36,7 @@ class Task:
         episodes: played with a planner, for each objective.
         tested: episodes played with a policy.
         real_steps: of MBPO.
+        rounds: times that episodes planned in the model join its data, and it is fitted again.
         test_rows: new transitions that models are scored on.
         agent: options of MBPO.
         digits: of returns in the table.
@@ -51,6 +52,7 @@ class Task:
     episodes: int
     tested: int
     real_steps: int
+    rounds: int = 0
     test_rows: int = 500
     agent: Mapping[str, Any] = field(default_factory=dict)
     digits: int = 1
@@ -65,7 +67,7 @@ class Task:
         """Settings that determine the results of "mpc" or "mbpo"."""
         others = {
             "mpc": ("tested", "real_steps", "agent"),
-            "mbpo": ("budget", "planning", "episodes", "test_rows"),
+            "mbpo": ("budget", "planning", "episodes", "rounds", "test_rows"),
         }
         aside = ("make_env", "transitions", "law", "digits", *others[way])
         kept = {name: value for name, value in vars(self).items() if name not in aside}
@@ -134,6 +136,7 @@ TASKS: Mapping[str, Task] = MappingProxyType(
             episodes=5,
             tested=50,
             real_steps=6000,
+            rounds=4,
             agent=_AGENT,
         ),
     }
@@ -151,6 +154,7 @@ def debug_task(task: Task) -> Task:
         episodes=2,
         tested=2,
         real_steps=40,
+        rounds=min(task.rounds, 1),
         agent={
             **task.agent,
             "learning_starts": 30,
