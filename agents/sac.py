@@ -177,16 +177,14 @@ class SAC(Improver, DensityAgent, Collects, Tempered, SB3SAC):
 
     def _check_options(self) -> None:
         """Of the constructor, and of `load`, which sets attributes."""
-        self.diagnostics_interval = check_positive(
-            "diagnostics_interval", self.diagnostics_interval
-        )
-        self.policy_delay = check_positive("policy_delay", self.policy_delay)
+        for name in ("diagnostics_interval", "policy_delay"):
+            setattr(self, name, check_positive(name, _plain(getattr(self, name))))
         check_flag("native", self.native)
         check_choice("matmul_precision", self.matmul_precision, PRECISIONS)
 
     def _setup_model(self) -> None:
         self._check_options()
-        check_positive("batch_size", self.batch_size)
+        check_positive("batch_size", _plain(self.batch_size))
         super()._setup_model()
         self._shown = None if self._data is None else demonstration_buffer(self._data, self)
         self._improvement = make_improvement(self.improvement, self.improvement_kwargs)
@@ -382,3 +380,8 @@ class SAC(Improver, DensityAgent, Collects, Tempered, SB3SAC):
             "_shown",
             "_starts",
         ]
+
+
+def _plain(number: Any) -> Any:
+    """A whole number of NumPy as one of Python."""
+    return int(number) if isinstance(number, np.integer) else number

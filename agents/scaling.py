@@ -17,8 +17,24 @@ from vaerl.densities.options import check_flag
 from vaerl.policies.running import CLIP, RunningMoments
 
 
-class ReturnScale(nn.Module):
-    """Divides rewards by the deviation of the discounted return G_t = γ G_{t−1} + r_t.
+class Discounted:
+    """The discounted returns of the unfinished episodes, G_t = γ G_{t−1} + r_t."""
+
+    gamma: float
+
+    def begin(self) -> None:
+        """Forget them."""
+        self._returns: np.ndarray | float = 0.0
+
+    def advance(self, rewards: np.ndarray, dones: np.ndarray) -> np.ndarray:
+        """G ``(E,)`` after one step of each environment."""
+        returns = self.gamma * self._returns + rewards
+        self._returns = np.where(dones, 0.0, returns)
+        return returns
+
+
+class ReturnScale(Discounted, nn.Module):
+    """Divides rewards by the deviation of the discounted return G.
 
     As in VecNormalize, the moments are those of all G so far, and results stay within ±`CLIP`: as
     long as all G are equal, as after the first step, the deviation is 0. G begins at 0 with each
@@ -51,27 +67,23 @@ class ReturnScale(nn.Module):
         """Whether critics can name returns of some size only."""
         return self.support < math.inf
 
-    def begin(self) -> None:
-        """Forget the returns of unfinished episodes, not the moments."""
-        self._returns: np.ndarray | float = 0.0
-
     def update(self, rewards: np.ndarray, dones: np.ndarray) -> None:
         """Take in one step of each environment, ``(E,)``."""
-        returns = self.gamma * self._returns + rewards
+        returns = self.advance(rewards, dones)
         self.moments.update(returns)
         if self.bounded:
             self.largest.clamp_(min=float(np.abs(returns).max()))
-        self._returns = np.where(dones, 0.0, returns)
 
     def forward(self, rewards: Tensor) -> Tensor:
-        """r / (deviation + 1e-8) within ±`CLIP`, of the shape and type of r."""
+        """r / (unit + 1e-8) within ±`CLIP`, of the shape and type of r; the unit is the deviation,
+        or max |G| / support if that is more."""
         unit = self.moments.running_var.sqrt()
         if self.bounded:
             unit = torch.maximum(unit, self.largest / self.support)
         return (rewards / (unit + 1e-8).to(rewards.dtype)).clamp(-CLIP, CLIP)
 
 
-class SupportWatch:
+class SupportWatch(Discounted):
     """Warns once if the discounted return leaves the values that a critic can name.
 
     Args:
@@ -84,15 +96,9 @@ class SupportWatch:
         self.warned = False
         self.begin()
 
-    def begin(self) -> None:
-        """Forget the returns of unfinished episodes."""
-        self._returns: np.ndarray | float = 0.0
-
     def update(self, rewards: np.ndarray, dones: np.ndarray) -> None:
         """Take in one step of each environment, ``(E,)``."""
-        returns = self.gamma * self._returns + rewards
-        self._returns = np.where(dones, 0.0, returns)
-        largest = float(np.abs(returns).max())
+        largest = float(np.abs(self.advance(rewards, dones)).max())
         if largest > self.support and not self.warned:
             self.warned = True
             warnings.warn(

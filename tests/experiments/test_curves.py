@@ -119,3 +119,23 @@ def test_the_table_averages_over_seeds() -> None:
 def test_a_run_without_episodes_has_a_dash() -> None:
     row = assemble(CURVES, results([0], []))["rows"][0]
     assert row[4:7] == ["–", "–", "30"]
+
+
+def test_a_kill_while_it_is_evaluated_loses_no_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The save goes when the evaluation is there."""
+    monkeypatch.setattr(comparison, "SAVE_EVERY", 150)
+    cell = CURVES.training("Pendulum-v1", "vaerl", 0, debug=True)
+    desk = Desk(tmp_path / "cell.json", lambda step: None)
+
+    def killed(*args: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(comparison, "evaluate_policy", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train_learner(CURVES.learners, 1, cell, desk)
+    assert desk.state.exists()
+    train_learner(CURVES.learners, 1, cell, desk)
+    assert not desk.state.exists()

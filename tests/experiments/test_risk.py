@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from vaerl.envs.currency_exchange import CurrencyExchangeEnv
+from vaerl.experiments.dynamics.models import MODELS
+from vaerl.experiments.risk import experiment
 from vaerl.experiments.risk.experiment import ALPHA, assemble, make_cells, run
-from vaerl.experiments.risk.playing import planned, play
-from vaerl.experiments.risk.tasks import TASKS, treated
+from vaerl.experiments.risk.playing import planned, play, walk, with_episodes
+from vaerl.experiments.risk.tasks import TASKS, debug_task, treated
 from vaerl.lab.cells import Result
 from vaerl.planning import SimulatorModel
 
@@ -83,6 +86,29 @@ def test_random_treatments_are_kept_and_join_up() -> None:
     assert torch.equal(data.next_states[:-patients], data.states[patients:])
     same = (data.actions[patients:] == data.actions[:-patients]).all(1).float().mean()
     assert 0.3 < same < 0.85  # kept for 2.5 steps in the mean: .6
+
+
+def test_planned_episodes_join_the_data_of_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind the random rows, with what they led to; the model is fitted to all of them anew."""
+    task = debug_task(TASKS["hiv"])
+    sizes: list[int] = []
+
+    def fitted(task: Any, env: Any, model: Any, data: Any, seed: int) -> SimulatorModel:
+        sizes.append(len(data))
+        return SimulatorModel(env)
+
+    monkeypatch.setattr(experiment, "_fitted", fitted)
+    monkeypatch.setattr(experiment, "nll", lambda world, data: 0.0)
+    experiment._learned(task, MODELS["cvae"], 0)
+    rows = task.budget.transitions
+    assert task.rounds == 1 and sizes == [rows, rows + task.episodes * task.steps]
+    env = task.make_env()
+    old = treated(env, 10, np.random.default_rng(0))
+    act = planned(env, SimulatorModel(env), task.planner("mean", ALPHA), torch.Generator())
+    joined = with_episodes(old, walk(env, act, 3, 2, seed=0))
+    assert torch.equal(joined.states[:10], old.states) and len(joined) == 16
+    assert torch.equal(joined.next_states[10:13], joined.states[13:])  # the second step
+    assert not torch.equal(joined.actions[10:13], joined.actions[13:])
 
 
 def test_the_truth_is_planned_in_alone() -> None:

@@ -1,4 +1,4 @@
-"""Parts of critics that are refused: where they are wrong, idle, or an agent cannot use them."""
+"""The parts of a critic: each does what it says wherever it stands, and nothing else passes."""
 
 from __future__ import annotations
 
@@ -9,71 +9,88 @@ import stable_baselines3
 import torch
 
 from tests.policies.common import TinyEnv
-from tests.policies.test_critic_net import FAST, TINY
 from vaerl.agents import SAC
 from vaerl.policies import SACPolicy
-from vaerl.policies.critic_net import critic_parts
+from vaerl.policies.critic_layers import BatchNorms
+
+TINY: dict[str, Any] = {"net_arch": {"pi": [8], "qf": [8, 8]}}
+FAST: dict[str, Any] = {"learning_starts": 16, "batch_size": 16, "buffer_size": 256, "seed": 0}
+BY_BATCH = [
+    ("sac", {"last_norm": "batch"}),
+    ("sac", {"last_norm": "renorm", "order": "before"}),
+    ("sac", {"norm": "layer", "last_norm": "renorm"}),
+    ("sac", {"norm": "batch", "last_norm": "rms"}),
+    ("simba", {"last_norm": "batch"}),
+    ("crossq", {"last_norm": "batch"}),
+    ("crossq", {"norm": "layer", "last_norm": "renorm"}),
+]
 
 
-@pytest.mark.parametrize("critic", ["crossq", "xqc", "flash"])
-def test_unmodified_agents_are_refused_where_nothing_gathers_statistics(critic: str) -> None:
-    """In one line, when they are built."""
-    kwargs = {**TINY, "density": "gaussian", "critic": critic}
-    with pytest.raises(ValueError, match=rf"critic: got '{critic}' in SAC of stable_baselines3"):
+def statistics(critic: Any) -> list[BatchNorms]:
+    """The normalisations that gather statistics."""
+    found = [layer for layer in critic.net.modules() if isinstance(layer, BatchNorms)]
+    assert found
+    return found
+
+
+@pytest.mark.parametrize(("critic", "options"), BY_BATCH)
+def test_each_update_moves_the_statistics_of_each_normalisation(critic: str, options: Any) -> None:
+    """In front of the head as in a hidden layer, and those of the target with them."""
+    agent = SAC(
+        "gaussian", TinyEnv(), critic=critic, critic_options=options, policy_kwargs=TINY, **FAST
+    ).learn(19)
+    for layer in statistics(agent.critic):
+        assert int(layer.steps) == agent._n_updates == 3
+        assert bool((layer.running_mean != 0.0).any()) and bool((layer.running_var != 1.0).all())
+    for own, other in zip(statistics(agent.critic), statistics(agent.critic_target), strict=True):
+        assert torch.equal(own.running_mean, other.running_mean)
+
+
+@pytest.mark.parametrize(("critic", "options"), BY_BATCH)
+def test_unmodified_agents_are_refused_for_each_of_them(critic: str, options: Any) -> None:
+    """The line names the argument that asks for statistics."""
+    kwargs = {**TINY, "density": "gaussian", "critic": critic, "critic_options": options}
+    given = f"critic: got '{critic}'" if critic == "crossq" else "critic_options: got {"
+    with pytest.raises(ValueError, match=f"{given}.* in SAC of stable_baselines3"):
         stable_baselines3.SAC(SACPolicy, TinyEnv(), policy_kwargs=kwargs, **FAST)
-    kwargs = {**TINY, "normalize_observations": True}
-    with pytest.raises(ValueError, match=r"normalize_observations: got True in SAC of stable_base"):
-        stable_baselines3.SAC(SACPolicy, TinyEnv(), policy_kwargs=kwargs, **FAST)
+
+
+def test_a_bias_stays_where_no_batch_takes_it_away() -> None:
+    """Hidden layers lose it by their own normalisation, not by that of the head."""
+    for norm, biased in (("none", True), ("layer", True), ("batch", False)):
+        options = {"norm": norm, "last_norm": "batch"}
+        agent = SAC("gaussian", TinyEnv(), critic_options=options, policy_kwargs=TINY)
+        assert (agent.critic.net[0].bias is not None) == biased, norm
 
 
 @pytest.mark.parametrize(
-    ("options", "does"),
+    ("options", "expected"),
     [
-        ({"norm": "layer", "unit_weights": True}, "does not scale weights"),
-        ({"norm": "layer", "unit_norms": True}, "does not scale weights"),
-        ({"bins": 11}, "regresses the mean"),
+        ({"support": "x"}, "support: got 'x', expected a positive number"),
+        ({"support": None}, "support: got None, expected a positive number"),
+        ({"support": True}, "support: got True, expected a positive number"),
+        ({"bins": "many"}, "bins: got 'many', expected 0 or a whole number from 2 to 10,000"),
+        ({"bins": None}, "bins: got None, expected 0 or a whole number from 2 to 10,000"),
+        ({"bins": False}, "bins: got False, expected 0 or a whole number from 2 to 10,000"),
+        ({"target": "no"}, "target: got 'no', expected True or False"),
+        ({"residual": "yes"}, "residual: got 'yes', expected True or False"),
+        ({"unit_norms": "false"}, "unit_norms: got 'false', expected True or False"),
+        ({"unit_weights": 1}, "unit_weights: got 1, expected True or False"),
+        ({"input_norm": "no"}, "input_norm: got 'no', expected True or False"),
+        ("layer", "critic_options: got 'layer', expected a dict, such as {'norm': 'layer'}"),
+        (["layer"], "critic_options: got ['layer'], expected a dict, such as {'norm': 'layer'}"),
     ],
 )
-def test_unmodified_agents_are_refused_what_their_update_does_not_know(
-    options: dict[str, Any], does: str
-) -> None:
-    kwargs = {**TINY, "density": "gaussian", "critic_options": options}
-    name = list(options)[-1]
-    with pytest.raises(ValueError, match=rf"critic_options\['{name}'\]: got .* which {does}"):
-        stable_baselines3.SAC(SACPolicy, TinyEnv(), policy_kwargs=kwargs, **FAST)
-    SAC(SACPolicy, TinyEnv(), policy_kwargs=kwargs, **FAST)
+def test_a_part_of_another_kind_is_refused(options: Any, expected: str) -> None:
+    """In one whole line."""
+    with pytest.raises(ValueError) as caught:
+        SAC("gaussian", TinyEnv(), critic_options=options)
+    assert str(caught.value) == expected
 
 
-def test_simba_works_in_unmodified_sac() -> None:
-    """And ends where ours does."""
-    kwargs = {**TINY, "density": "gaussian", "critic": "simba"}
-    agents = [
-        cls(SACPolicy, TinyEnv(), policy_kwargs=kwargs, **FAST).learn(24)
-        for cls in (SAC, stable_baselines3.SAC)
-    ]
-    ours, theirs = (agent.policy.state_dict() for agent in agents)
-    for name, value in ours.items():
-        torch.testing.assert_close(value, theirs[name], rtol=1e-4, atol=1e-5, msg=name)
-
-
-def test_parts_are_exchanged_and_checked() -> None:
-    """One line each."""
-    assert critic_parts("sac", {"norm": "layer"}).norm == "layer"
-    assert critic_parts("sac").plain and not critic_parts("xqc").plain
-    with pytest.raises(ValueError, match="critic: got 'crosq', did you mean 'crossq'"):
-        SAC("gaussian", TinyEnv(), critic="crosq")
-    for options, expected in (
-        ({"norm": "group"}, "norm: got 'group', expected one of none, layer"),
-        ({"nrom": "layer"}, "critic_options: got 'nrom', did you mean 'norm'"),
-        ({"bins": 1}, "bins: got 1"),
-        ({"bins": 10**9}, "bins: got 1000000000, expected 0 or a whole number from 2 to 10,000"),
-        ({"support": 0.0}, "support: got 0.0"),
-        ({"support": 50.0}, "got 50.0, which has no effect without 'bins'"),
-        ({"unit_norms": True}, "got True, which has no effect without 'norm'"),
-        ({"order": "before"}, "got 'before', which has no effect without 'norm'"),
-        ({"input_norm": True}, "input_norm: got True with norm 'none'"),
-    ):
-        with pytest.raises(ValueError, match=expected):
-            SAC("gaussian", TinyEnv(), critic_options=options)
-    with pytest.raises(ValueError, match=r"net_arch: got \[8, 4\], expected equal widths"):
-        SAC("gaussian", TinyEnv(), critic="flash", policy_kwargs={"net_arch": [8, 4]})
+def test_residual_blocks_have_widths() -> None:
+    """One at least."""
+    with pytest.raises(ValueError, match=r"net_arch: got \[\], expected .*one or more residual"):
+        SAC(
+            "gaussian", TinyEnv(), critic="simba", policy_kwargs={"net_arch": {"pi": [8], "qf": []}}
+        )

@@ -7,15 +7,12 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 MOST = 2**16
 """Largest number of units, components or samples that are kept at once."""
 
 
 def check_positive(argument: str, value: int, at_least: int = 1, at_most: int | None = None) -> int:
     """A whole number of at least `at_least`; of at most `at_most` where memory grows with it."""
-    value = int(value) if isinstance(value, np.integer) else value
     if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
         raise ValueError(
             f"{argument}: got {value!r}, expected a whole number of at least {at_least}"

@@ -134,13 +134,11 @@ def critic_parts(critic: str, critic_options: Mapping[str, Any] | None = None) -
     for name in options:
         check_name("critic_options", name, [field.name for field in fields(CriticParts)])
     made = replace(parts, **options)
-    idle = {
-        "support": not made.bins and "bins",
-        "order": made.norm == "none" and "norm",
-        "unit_norms": made.norm == made.last_norm == "none" and "norm",
-    }
-    for name, needed in idle.items():
-        if needed and options.get(name):
+    bare = made.norm == made.last_norm == "none"
+    needs = {"support": ("bins", not made.bins), "order": ("norm", bare)}
+    needs["unit_norms"] = needs["order"]
+    for name, (needed, missing) in needs.items():
+        if missing and options.get(name):
             raise ValueError(
                 f"critic_options[{name!r}]: got {options[name]!r}, which has no effect without "
                 f"{needed!r}; expected none, or critic_options[{needed!r}] as well"
