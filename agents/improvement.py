@@ -19,7 +19,12 @@ from torch import Tensor
 
 from vaerl.bounds import effective_sample_size
 from vaerl.densities import ConditionalDensity, ConditionalValue
-from vaerl.densities.options import check_choice, check_positive, check_share
+from vaerl.densities.options import (
+    check_above_zero,
+    check_choice,
+    check_positive,
+    check_share,
+)
 from vaerl.names import did_you_mean
 
 Info = dict[str, Tensor]
@@ -71,10 +76,7 @@ class Improvement:
             )
         if self.uniform_share is not None:
             check_share("uniform_share", self.uniform_share)
-        if not 0.0 < self.reverse_weight < math.inf:
-            raise ValueError(
-                f"reverse_weight: got {self.reverse_weight!r}, expected a positive finite number"
-            )
+        check_above_zero("reverse_weight", self.reverse_weight)
 
     @property
     def fits(self) -> bool:

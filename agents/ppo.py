@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
@@ -35,7 +34,7 @@ from vaerl.agents.common import (
     signature_of,
 )
 from vaerl.agents.rollouts import Rollouts
-from vaerl.densities.options import check_flag, check_positive
+from vaerl.densities.options import check_above_zero, check_flag, check_positive
 from vaerl.native.ppo import NativePPO
 from vaerl.policies import ActorCriticPolicy
 from vaerl.policies.chunk_actor_critic import ChunkActorCritic, Terms
@@ -238,13 +237,9 @@ class PPO(Improver, DensityAgent, Rollouts, SB3PPO):
                 raise ValueError(
                     f"{name}: got {weight!r}, expected 0 without a clone; see PPO.from_clone"
                 )
-        rate = self.recognition_learning_rate
-        number = isinstance(rate, Real) and not isinstance(rate, bool)
-        if not (number and 0.0 < rate < math.inf):
-            raise ValueError(
-                f"recognition_learning_rate: got {rate!r}, expected a positive finite number"
-            )
-        self.recognition_learning_rate = float(rate)
+        self.recognition_learning_rate = check_above_zero(
+            "recognition_learning_rate", self.recognition_learning_rate
+        )
         _check_count("n_epochs", self.n_epochs)
         _check_count("batch_size", self.batch_size)
 

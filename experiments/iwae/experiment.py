@@ -27,7 +27,7 @@ from typing import Any
 
 import torch
 
-from vaerl.densities.options import check_choice, check_positive
+from vaerl.densities.options import check_above_zero, check_choice, check_positive
 from vaerl.experiments.iwae.cell import (
     OBJECTIVES,
     Autoencoder,
@@ -160,8 +160,8 @@ def run(
     check_choice("device", device, legal)
     if epochs is not None:
         check_positive("epochs", epochs)
-    if minutes is not None and not 0.0 < minutes < 1e6:
-        raise ValueError(f"minutes: got {minutes!r}, expected a number above 0")
+    if minutes is not None:
+        check_above_zero("minutes", minutes, at_most=1e6)
     if epochs is not None and minutes is not None:
         raise ValueError(f"epochs: got {epochs} beside minutes {minutes}, expected one of the two")
     out = Path(out)

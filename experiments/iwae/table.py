@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from vaerl.lab.cells import Result
@@ -61,9 +60,7 @@ def assemble(results: Results) -> dict[str, Any]:
             f"CPU minutes of training on {'; '.join(machines)}.",
             "Published: 3280 epochs in batches of 20 (Burda et al. 2016, table 1).",
         ],
-        "settings": {
-            Path(r.path).stem: {k: v for k, v in r.cell.items() if k != "group"} for r in results
-        },
+        "data": {r.path.stem: {"cell": dict(r.cell), **r.data} for r in results},
     }  # fmt: skip
 
 

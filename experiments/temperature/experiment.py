@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from vaerl.densities.options import check_seed
+from vaerl.densities.options import check_above_zero, check_seed
 from vaerl.disk import files
 from vaerl.lab.cells import Desk, Measured
 from vaerl.lab.experiment import Experiment, Results
@@ -90,9 +90,8 @@ class Run(RunCell):
 def make_run(task: str, density: str, temperature: float, seed: int, preset: str = "full") -> Run:
     """The cell of a density at a temperature on a task."""
     settings = dict(TASKS[check_name("task", task, TASKS)])
-    if not 0.0 < temperature < float("inf"):
-        raise ValueError(f"temperatures: got {temperature!r}, expected a number above 0")
-    settings["agent_options"] = {**settings["agent_options"], "ent_coef": float(temperature)}
+    alpha = check_above_zero("temperatures", temperature)
+    settings["agent_options"] = {**settings["agent_options"], "ent_coef": alpha}
     settings["density"] = check_name("density", density, DENSITIES)
     return Run(check_seed("seeds", seed), preset, plain(settings), task, density, temperature)
 

@@ -59,5 +59,7 @@ def test_illegal_options_are_refused() -> None:
         make_run("car", "cave", 1.0, 0)
     with pytest.raises(ValueError, match="task: got 'cart', did you mean 'car'"):
         make_run("cart", "cvae", 1.0, 0)
-    with pytest.raises(ValueError, match=r"temperatures: got 0\.0, expected a number above 0"):
+    with pytest.raises(
+        ValueError, match=r"temperatures: got 0\.0, expected a positive finite number"
+    ):
         make_run("car", "cvae", 0.0, 0)

@@ -66,9 +66,9 @@ def test_a_bias_stays_where_no_batch_takes_it_away() -> None:
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ({"support": "x"}, "support: got 'x', expected a positive number"),
-        ({"support": None}, "support: got None, expected a positive number"),
-        ({"support": True}, "support: got True, expected a positive number"),
+        ({"support": "x"}, "support: got 'x', expected a positive finite number"),
+        ({"support": None}, "support: got None, expected a positive finite number"),
+        ({"support": True}, "support: got True, expected a positive finite number"),
         ({"bins": "many"}, "bins: got 'many', expected 0 or a whole number from 2 to 10,000"),
         ({"bins": None}, "bins: got None, expected 0 or a whole number from 2 to 10,000"),
         ({"bins": False}, "bins: got False, expected 0 or a whole number from 2 to 10,000"),

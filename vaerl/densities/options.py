@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 MOST = 2**16
@@ -88,7 +89,7 @@ def check_share(argument: str, value: float) -> float:
 
 def check_above_zero(argument: str, value: float, at_most: float = math.inf) -> float:
     """A positive finite number, of at most `at_most`."""
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    number = isinstance(value, Real) and not isinstance(value, bool)
     if not number or not 0 < value < math.inf or value > at_most:
         legal = "positive finite number" if at_most == math.inf else f"number in (0, {at_most:g}]"
         raise ValueError(f"{argument}: got {value!r}, expected a {legal}")

@@ -14,7 +14,7 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from vaerl.densities.noise import Noise, exponential, uniform
-from vaerl.densities.options import check_choice, check_positive, check_sizes
+from vaerl.densities.options import check_above_zero, check_choice, check_positive, check_sizes
 from vaerl.nets import mlp
 from vaerl.policies.chunk import ChunkPolicy
 
@@ -126,9 +126,7 @@ class BestOfPolicy(CriticPolicy):
         super().__init__(*args, **options)
         self.draws = check_positive("draws", draws)
         self.choice = check_choice("choice", choice, CHOICES)
-        if not 0.0 < temperature < float("inf"):
-            raise ValueError(f"temperature: got {temperature!r}, expected a number above 0")
-        self.temperature = temperature
+        self.temperature = check_above_zero("temperature", temperature)
         self.options |= {"draws": draws, "choice": choice, "temperature": temperature}
 
     @property

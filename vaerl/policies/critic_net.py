@@ -14,7 +14,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import Tensor, nn
 
-from vaerl.densities.options import check_choice, check_flag
+from vaerl.densities.options import check_above_zero, check_choice, check_flag
 from vaerl.names import check_name
 from vaerl.native.library import BF16
 from vaerl.policies.critic_heads import CategoricalHead, ScalarHead
@@ -70,9 +70,7 @@ class CriticParts:
             raise ValueError(
                 f"bins: got {self.bins!r}, expected 0 or a whole number from 2 to {MOST_BINS:,}"
             )
-        number = isinstance(self.support, int | float) and type(self.support) is not bool
-        if not (number and 0.0 < self.support < float("inf")):
-            raise ValueError(f"support: got {self.support!r}, expected a positive number")
+        check_above_zero("support", self.support)
         if self.input_norm and (self.norm == "none" or self.order == "before"):
             raise ValueError(
                 f"input_norm: got True with norm {self.norm!r} and order {self.order!r}, expected "
