@@ -27,7 +27,7 @@ from vaerl.experiments.dynamics.models import (
 from vaerl.planning import Plan, Planner, make_planner
 
 EPOCH = 200  # steps of an episode of the Acrobot
-REFITS = (200, 1000, 2000)
+REFITS = (200, 400, 800, 1400, 2000, 3000, 4000)
 EPISODES = 10  # of an evaluation
 
 

@@ -106,7 +106,7 @@ def run(
         preset: "full", or "debug", which runs in seconds.
         tasks: names; all by default.
         models: names; all by default (four of them in "debug"). "cvae-episode" is for
-            hidden-friction alone.
+            hidden-friction alone, "cvae-latents-8" for acrobot.
         seeds: by default as many as the task wants, from 0 on.
         jobs: processes, each with one thread.
         validation: other data, for choosing settings; the table is of such cells alone.

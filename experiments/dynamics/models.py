@@ -47,15 +47,18 @@ MODELS: Mapping[str, Model] = MappingProxyType(
         "flow": Model("flow", 3e-3, {"transforms": 3}),
         "cvae": Model("cvae", 3e-3, _CVAE),
         "cvae-x5": Model("cvae", 3e-3, _CVAE, members=5),
+        "cvae-latents-8": Model("cvae", 3e-3, {**_CVAE, "latent_dims": (8,)}),
         "cvae-light": Model("cvae", 3e-3, {**_CVAE, "context_hidden": (64,), "hidden": 32}),
         "cvae-episode": Model("gaussian", 3e-3, _WIDE, latent="episode"),
     }
 )
 """The mean model is the Gaussian of one spread for all states, planned with by its mean; the light
-cvae is one whose plans take half of the time; the last one has a latent code an episode, and
-stands where episodes hide something."""
+cvae is one whose plans take half of the time; eight latents, instead of three, stand where a model
+has to decide a jump; the last one has a latent code an episode, and stands where episodes hide
+something."""
 
-EVERYWHERE = tuple(name for name, model in MODELS.items() if model.latent == "step")
+SOMEWHERE = ("cvae-latents-8", "cvae-episode")
+EVERYWHERE = tuple(name for name in MODELS if name not in SOMEWHERE)
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ def assemble(results: Results) -> dict[str, Any]:
         "rows": rows,
         "notes": ["CPU seconds: fit, scores and planning on one thread, beside other work."],
         "settings": _settings(results),
+        "data": {r.path.stem: {"cell": dict(r.cell), **r.data} for r in results},
     }
 
 

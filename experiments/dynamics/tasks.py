@@ -313,8 +313,9 @@ TASKS: Mapping[str, Task] = MappingProxyType(
             lambda s: Scored(control.acrobot(s.model, s.budget, s.seed), {}),
             (Measure("plan", "return a step", "2.127 (random .124)", "≥ 2.02"),),
             Budget(5000, 10_000, blur=1.0),
-            seeds=3,
+            seeds=5,
             make_env=RawAcrobotEnv,
+            models=(*EVERYWHERE, "cvae-latents-8"),
         ),
         "pendulum": Task(
             lambda s: Scored(control.inverted_pendulum(s.model, s.budget, s.seed), {}),

@@ -172,13 +172,14 @@ def test_the_table_shows_seeds_that_failed() -> None:
 
 
 def test_unknown_names_get_the_nearest() -> None:
-    """Tasks, models, presets; only one model is for hidden friction alone."""
+    """Tasks, models, presets; two models are for one task each."""
     with pytest.raises(ValueError, match="task: got 'wet-chiken', did you mean 'wet-chicken'"):
         dynamics.make_cells("full", ["wet-chiken"])
     with pytest.raises(ValueError, match="model: got 'cvea', did you mean 'cvae'"):
         dynamics.make_cells("full", None, ["cvea"])
-    only = {cell.task for cell in dynamics.make_cells("full", None, ["cvae-episode"])}
-    assert only == {"hidden-friction"} and len(TASKS) == 10
+    for model, task in (("cvae-episode", "hidden-friction"), ("cvae-latents-8", "acrobot")):
+        assert {cell.task for cell in dynamics.make_cells("full", None, [model])} == {task}
+    assert len(TASKS) == 10
     seeds = {cell.seed for cell in dynamics.make_cells("full", ["toy", "ghost-grid"], ["cvae"])}
     assert len(seeds) == 10
 
