@@ -186,7 +186,10 @@ def test_looking_does_not_change_what_is_learned(tmp_path: Path) -> None:
     assert learned(other) != learned(plain)
 
 
-def test_ctrl_c_keeps_what_is_there_and_resume_ends_it(tmp_path: Path) -> None:
+def test_ctrl_c_keeps_what_is_there_and_resume_ends_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vaerl.runs.train.PROGRESS_INTERVAL", 0.0)
     told: list[int] = []
 
     def interrupt(step: int) -> None:  # once: a second signal does not wait for the last state
