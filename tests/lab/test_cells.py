@@ -14,6 +14,7 @@ import torch
 from vaerl.disk.errors import RunsFailed
 from vaerl.lab.cells import Cell, Desk, Measured, read_cell
 from vaerl.lab.experiment import Experiment, Results
+from vaerl.lab.record import read_record, write_record
 
 
 @dataclass(frozen=True)
@@ -107,3 +108,16 @@ def test_a_failing_cell_does_not_stop_others(tmp_path: Path) -> None:
 def test_a_table_of_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="holds no finished cell"):
         TOYS.run([Toy(0)], tmp_path, only_table=True, others=lambda cell: True)
+
+
+def test_a_record_holds_lists_of_numbers_on_one_line(tmp_path: Path) -> None:
+    """What is read is what was written; texts that look like lists stay as they are."""
+    record = {
+        "curve": [[10, -1.5], [20, 3e-20]],
+        "text": "[\n 1,\n 2\n]",
+        "names": ["1", "2"],
+        "no": [],
+    }
+    path = write_record(tmp_path / "record.json", record)
+    assert read_record(path) == record
+    assert "  [10, -1.5],\n  [20, 3e-20]\n" in path.read_text()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,19 @@ from vaerl.lab.console import print_table
 from vaerl.runs.directory import versions
 
 NAMED = 3  # differing settings that a message names
+NUMBERS = re.compile(r"\[\n[-+.\deE,\s]+\]")
+"""A list of numbers over several lines of JSON; a text there has no line break."""
 
 
 def write_record(path: Path, record: Mapping[str, Any]) -> Path:
-    """Write `record` as JSON, replacing the file at once."""
+    """Write `record` as JSON, lists of numbers on one line, replacing the file at once."""
     files.make_directory(path.parent)
-    return files.write_text(path, jsonio.dumps(dict(record), indent=1) + "\n")
+    text = jsonio.dumps(dict(record), indent=1)
+    return files.write_text(path, NUMBERS.sub(_one_line, text) + "\n")
+
+
+def _one_line(found: re.Match[str]) -> str:
+    return f"[{' '.join(found[0][1:-1].split())}]"
 
 
 def read_record(path: Path, keys: Sequence[str] = ()) -> dict[str, Any] | None:
