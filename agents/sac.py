@@ -284,7 +284,7 @@ class SAC(Improver, DensityAgent, Collects, Tempered, SB3SAC):
         do not `follow`. `weights` ``(B, 1)`` are factors on the critics' losses."""
         if self.return_scale is not None:
             batch = batch._replace(rewards=self.return_scale(batch.rewards))
-        done = self._native(self, batch, follow, self._beyond(weights))
+        done = self._native(self, batch, follow, weights, self._beyond())
         if done is not None:
             return done
         obs, next_obs = batch.observations, batch.next_observations
@@ -331,11 +331,11 @@ class SAC(Improver, DensityAgent, Collects, Tempered, SB3SAC):
             self.actor.optimizer.step()
         return info
 
-    def _beyond(self, weights: Tensor | None = None) -> str:
+    def _beyond(self) -> str:
         """What the native update does not know."""
         beyond = [f"improvement={self.improvement!r}"] if self._improvement.fits else []
         beyond += ["native=False"] if not self.native else []
-        return ", ".join([*beyond, *(["weights of transitions"] if weights is not None else [])])
+        return ", ".join(beyond)
 
     def _forward_loss(self, obs: Any, alpha: Tensor) -> tuple[Tensor, Info]:
         actor = cast(DensityActor, self.actor)

@@ -100,11 +100,11 @@ def test_roll_outs_follow_the_schedule_and_stop_at_ends() -> None:
     assert torch.equal(steps[2].observations, steps[1].next_observations)
 
 
-@pytest.mark.parametrize("weighted", [False, True])
-def test_the_actor_waits_for_its_turn(weighted: bool) -> None:
+@pytest.mark.parametrize("native", [False, True])
+def test_the_actor_waits_for_its_turn(native: bool) -> None:
     """With delay 2 it stands still at each other update, the native one or torch's; the critics
     move at each."""
-    options = {**FAST, "policy_delay": 2, "weight_by_uncertainty": weighted}
+    options = {**FAST, "policy_delay": 2, "native": native}
     agent = MBPO("gaussian", Walk(), dynamics="gaussian", **options).learn(60)
     assert len(agent.imagined) and agent._n_updates % 2 == 0
     moved: dict[str, list[bool]] = {"actor": [], "critic": []}
@@ -182,12 +182,11 @@ def test_the_ends_of_a_mujoco_task_are_known_without_a_method() -> None:
 
 
 def test_weights_tell_how_far_the_model_agrees() -> None:
-    """1 on real rows, 1 / (1 + σ) on imagined ones; the update goes through torch and says so."""
+    """1 on real rows, 1 / (1 + σ) on imagined ones."""
     options = {**FAST, "real_share": 0.25, "dynamics": "gaussian"}
     agent = MBPO("gaussian", Walk(), weight_by_uncertainty=True, **options).learn(60)
     _, weights = agent._mixed(agent.replay_buffer.sample(20))
     assert weights is not None and torch.equal(weights[:5], torch.ones(5, 1))
-    assert "weights of transitions" in agent._native._said
     (step,) = agent._imagine(torch.linspace(-9.0, 9.0, 50).unsqueeze(1))
     means = agent.world.member_values(step.observations, step.actions).mean
     wanted = 1.0 / (1.0 + (means[0] - means[1]).abs().mean(-1, keepdim=True) / 2.0)

@@ -98,13 +98,15 @@ def agent(form: str, native: bool = True, **more: Any) -> SAC:
     return made
 
 
-def both_updated(form: str, **options: Any) -> tuple[list[SAC], list[dict[str, Any]]]:
+def both_updated(
+    form: str, weights: torch.Tensor | None = None, **options: Any
+) -> tuple[list[SAC], list[dict[str, Any]]]:
     """The same agent natively and in torch after some updates, and the last losses of each."""
     agents, losses = [agent(form, **options), agent(form, native=False)], [{}, {}]
     for step in range(UPDATES):
         batch = agents[0].replay_buffer.sample(agents[0].batch_size)
         follow = step % agents[0].policy_delay == 0
-        losses = [each._update(batch, follow) for each in agents]
+        losses = [each._update(batch, follow, weights) for each in agents]
         for each in agents if step % 2 else []:
             each._move_target()
     assert agents[0]._native._plan is not None, agents[0]._native._said
@@ -140,6 +142,14 @@ def test_the_update_is_the_one_in_torch(form: str, threads: int) -> None:
     """Over five updates, for every covered form and odd sizes."""
     with limit_threads(threads):
         assert_alike(*both_updated(form))
+
+
+@pytest.mark.parametrize("form", [form for form in FORMS if "odd sizes" in form])
+def test_weights_are_factors_on_the_critics_losses(form: str) -> None:
+    """As in torch; zeros leave no loss."""
+    assert_alike(*both_updated(form, torch.linspace(0.1, 2.0, 37).unsqueeze(1)))
+    _, losses = both_updated(form, torch.zeros(37, 1))
+    assert [loss["critic_loss"].item() for loss in losses] == [0.0, 0.0]
 
 
 @pytest.mark.parametrize("form", ["odd sizes", "simba", "crossq"])

@@ -8,7 +8,7 @@ namespace {
 
 // What one call reads and writes; laid out as `Call` in vaerl/native/sac.py.
 struct Call {
-    const float *obs, *next_obs, *actions, *rewards, *dones, *discounts, *edges;
+    const float *obs, *next_obs, *actions, *rewards, *dones, *discounts, *weights, *edges;
     Noise noise[2];
     Flat actor, critic, temperature;  // the last without values where α is given
     const float* target;
@@ -156,8 +156,9 @@ struct Update {
         double squares = 0;
         for (int c = 0; c < columns; c++) {
             double gap = c < batch ? net.values()[c] - y[w][c] : 0;
-            net.slope()[c] = gap / batch;
-            squares += gap * gap;
+            double counted = c < batch && call.weights ? gap * call.weights[c] : gap;
+            net.slope()[c] = counted / batch;
+            squares += counted * gap;
         }
         critic_loss[w] += 0.5 * squares / batch;
         if constexpr (Critic::SHARES_PASS) {

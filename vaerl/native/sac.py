@@ -57,7 +57,7 @@ class Call(ctypes.Structure):
     """`Call` of sac.cpp."""
 
     _fields_ = (
-        *fields(ctypes.c_void_p, "obs next_obs actions rewards dones discounts edges"),
+        *fields(ctypes.c_void_p, "obs next_obs actions rewards dones discounts weights edges"),
         *fields(NoiseStruct * 2, "noise"),
         *fields(FlatStruct, "actor critic temperature"),
         *fields(ctypes.c_void_p, "target statistics"),
@@ -71,8 +71,8 @@ class NativeSAC(NativeUpdate):
     """The native update of an agent, as long as it covers the agent.
 
     Called with the agent and a batch it takes one update (of the critics alone unless the others
-    `follow`) and returns its losses, or does nothing and returns None. `beyond` names what only the
-    agent's own update knows.
+    `follow`) and returns its losses, or does nothing and returns None. `weights` ``(B, 1)`` are
+    factors on the critics' losses; `beyond` names what only the agent's own update knows.
     """
 
     def __init__(self) -> None:
@@ -80,10 +80,15 @@ class NativeSAC(NativeUpdate):
         self._refused: tuple[int, str] | None = None  # for this batch size and this reason
 
     def __call__(
-        self, agent: Any, batch: Any, follow: bool, beyond: str = ""
+        self,
+        agent: Any,
+        batch: Any,
+        follow: bool,
+        weights: Tensor | None = None,
+        beyond: str = "",
     ) -> dict[str, Tensor] | None:
         self.prepare(agent, len(batch.rewards), beyond)
-        return None if self._plan is None else self._plan.update(agent, batch, follow)
+        return None if self._plan is None else self._plan.update(agent, batch, follow, weights)
 
     def move_target(self, tau: float) -> bool:
         """Move the targets towards the critics, if the update was native; whether it was."""
@@ -254,14 +259,16 @@ class Plan:
         self._library.vaerl_follow(target.data_ptr(), source.data_ptr(), tau, len(source))
         torch.autograd.graph.increment_version(self.target.tensors)
 
-    def update(self, agent: Any, batch: Any, follow: bool) -> dict[str, Tensor] | None:
+    def update(
+        self, agent: Any, batch: Any, follow: bool, weights: Tensor | None
+    ) -> dict[str, Tensor] | None:
         """One update; None, and nothing changed, where torch is to raise its error."""
         noise = agent.actor.noise
         calls = noise.calls
         for memory in self._noise[0 if follow else 1 :]:
             _draw(memory, noise.generator("cpu"))
         names = ("observations", "next_observations", "actions", "rewards", "dones", "discounts")
-        given = [getattr(batch, name) for name in names]
+        given = [*(getattr(batch, name) for name in names), weights]
         if self._normalizer is not None:
             given[:2] = [self._normalizer(obs.float()) for obs in given[:2]]
         columns = [None if part is None else part.float().contiguous() for part in given]
