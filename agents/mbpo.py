@@ -158,13 +158,16 @@ class MBPO(LearnsModel, SAC):
 
     def train(self, gradient_steps: int, batch_size: int = 64) -> None:
         """Fit the model and roll the policy out in it when due, then update as SAC does."""
-        due = self._fitted_at is None or (
-            self.num_timesteps - self._fitted_at >= self.model_train_freq
-        )
-        if due and self.real_share < 1.0:
+        if self._fit_due() and self.real_share < 1.0:
             self._fitted_at = self.num_timesteps
             self._fit_model()
         super().train(gradient_steps, batch_size)
+
+    def _fit_due(self) -> bool:
+        if self._fitted_at is None:
+            return True
+        since = self.num_timesteps - self._fitted_at
+        return since < 0 or since >= self.model_train_freq  # below 0: `learn` counts anew
 
     def _update(
         self, batch: Any, follow: bool = True, weights: Tensor | None = None
@@ -241,7 +244,7 @@ class MBPO(LearnsModel, SAC):
             after, rewards, dones = particles.step(at, actions, generator)
             assert rewards is not None, "the model learns rewards, or knows them"
             for what, found in (("reward", rewards), ("next state", after)):
-                if not all_finite(found.cpu().numpy()):
+                if not all_finite(found[alive].cpu().numpy()):
                     raise NotFinite(
                         f"model: an imagined {what} is NaN or infinite, {len(steps) + 1} steps on"
                     )

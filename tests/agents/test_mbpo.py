@@ -118,6 +118,13 @@ def test_the_actor_waits_for_its_turn(native: bool) -> None:
     assert moved == {"actor": [False, True] * 2, "critic": [True] * 4}
 
 
+def test_a_second_learn_fits_the_model_too() -> None:
+    """`learn` counts its steps anew, and the model is fitted as often as the first time."""
+    agent = MBPO("gaussian", Walk(), dynamics="gaussian", **FAST)
+    fits = [int(agent.learn(100).world.fits) for _ in range(2)]
+    assert fits[1] >= 2 * fits[0] > 0, fits
+
+
 def test_only_the_last_fits_are_kept() -> None:
     """With two kept, the third fit's roll-outs push out the first's."""
     agent = MBPO("gaussian", Walk(), dynamics="gaussian", rollouts_kept=2, **FAST)

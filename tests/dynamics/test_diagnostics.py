@@ -74,6 +74,13 @@ def test_energy_distance_has_its_closed_form() -> None:
         pit(x[:0], x[0])
 
 
+def test_energy_distance_is_the_same_far_from_the_origin() -> None:
+    """Where float32 still holds four decimals of the coordinates."""
+    x, y = draws(300, 5, 0), draws(300, 5, 1)
+    far = energy_distance(x + 1e3, y + 1e3)
+    torch.testing.assert_close(far, energy_distance(x, y), rtol=0.0, atol=2e-4)
+
+
 def test_mode_scores_tell_collapse_from_averaging() -> None:
     """Two modes ±1: one alone covers half, the Gaussian between them is mostly spurious."""
     std, centres = 0.05, torch.tensor([[[1.0], [-1.0]]])
@@ -113,14 +120,17 @@ def test_log_density_is_that_of_the_ensemble() -> None:
     assert torch.allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_predictions_go_through_all_members() -> None:
-    """Draws of s' have the moments of the mean law; a path keeps its member."""
+@pytest.mark.parametrize("rows", [2, 3, 6])
+def test_predictions_go_through_all_members(rows: int) -> None:
+    """Draws of s' have the moments of the mean law, for any number of rows beside three members; a
+    path keeps its member."""
     model, generator = drifting(), torch.Generator().manual_seed(0)
-    found = predict(model, torch.ones(2, 1), torch.zeros(2, 1), 6000, generator)
-    assert found.shape == (6000, 2, 1)
-    assert torch.allclose(found.mean(0), torch.full((2, 1), 1.0 + DRIFT.mean().item()), atol=0.1)
+    found = predict(model, torch.ones(rows, 1), torch.zeros(rows, 1), 6000, generator)
+    assert found.shape == (6000, rows, 1)
+    mean = torch.full((rows, 1), 1.0 + DRIFT.mean().item())
+    assert torch.allclose(found.mean(0), mean, atol=0.1)
     expected = (DRIFT.var(correction=0) + SIGMA**2).sqrt().item()
-    assert found.std(0)[0].item() == pytest.approx(expected, rel=0.03)
+    assert found.std(0).flatten().tolist() == pytest.approx([expected] * rows, rel=0.03)
     paths = roll_out(model, torch.zeros(1), torch.zeros(20, 1), 90, generator)
     assert paths.shape == (21, 90, 1)
     ends = (paths[-1] - 20.0 * DRIFT).abs().argmin(1)

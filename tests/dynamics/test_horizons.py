@@ -56,6 +56,18 @@ def test_a_drift_that_the_model_lacks_grows_with_the_steps() -> None:
     assert found.calibration[8] > 2.0 * found.calibration[0]
 
 
+@pytest.mark.parametrize("starts", [50, 53])
+def test_every_start_sees_all_members(starts: int) -> None:
+    """Members that drift apart spread the particles of each start, for any number of starts."""
+    model = still()
+    with torch.no_grad():
+        model.networks["density"].mean_head.bias.copy_(torch.tensor([[[-9.0]], [[9.0]]]))
+    model.changed()
+    found = horizon_errors(model, walks(0.0), 1, starts, 32, torch.Generator().manual_seed(1))
+    wanted = (81.0 * 32 / 31 + SIGMA**2) ** 0.5 / walks(0.0).states.std()
+    torch.testing.assert_close(found.spread[0], wanted, rtol=0.05, atol=0.0)
+
+
 def test_refusals() -> None:
     data = walks(0.0)
     with pytest.raises(ValueError, match="data: got no episode of 13 steps"):

@@ -83,6 +83,24 @@ def test_values_belong_to_the_law_acted_on() -> None:
     torch.testing.assert_close(found.values, total)  # a sum of six, in another order at most
 
 
+@pytest.mark.parametrize("name", ["cem", "mppi"])
+def test_where_plans_are_equal_every_law_has_its_turn(name: str) -> None:
+    """Each is chosen in 8 to 42 of 80 plans (20 expected, σ 3.9), and the value of the chosen one
+    does not gain by the choice: its mean over 80 plans has a deviation of .12."""
+    chance = torch.Generator().manual_seed(0)
+    planner = make_planner(name, BoxActions([-1.0], [1.0]), horizon=HORIZON, modes=4)
+    chancy = lambda s, a, after: torch.randn(len(s), generator=chance)  # noqa: E731
+    noise, chosen, values = torch.Generator().manual_seed(0), [], []
+    for _ in range(80):
+        found = planner.plan(Glide(), torch.zeros(1, 2), reward=chancy, generator=noise)
+        centres = planner.actions.centre(found.law)
+        chosen.append(int((centres - found.actions).abs().flatten(1).sum(1).argmin()))
+        values.append(found.values.item())
+    counts = [chosen.count(law) for law in range(4)]
+    assert all(8 <= count <= 42 for count in counts), counts
+    assert abs(sum(values) / 80) < 0.5  # the best of four would have 1.1
+
+
 def sides(planner: Planner, found: Plan) -> Tensor:
     """Whether the two laws of each state pass the wall on different sides."""
     centres = planner.actions.centre(found.law).view(STATES, 2, HORIZON)

@@ -325,3 +325,45 @@ def test_rewards_that_are_not_finite_are_named(name: str, number: str) -> None:
     words = {"nan": "NaN"}.get(number, number)
     with pytest.raises(ValueError, match=rf"^model: the best return is {words}, expected finite"):
         planner.plan(Drift(), torch.zeros(1, 1), reward=lambda s, a, n: s[:, 0] + float(number))
+
+
+def test_a_plan_that_breaks_a_particle_is_worth_nothing_under_cvar() -> None:
+    """A model that is NaN in a fifth of the particles above a = .5 keeps plans below, as the mean
+    does."""
+
+    class Breaks(Walk):
+        def step(self, states: Tensor, actions: Tensor, generator: Any = None) -> Step:
+            broken = (actions[:, 0] > 0.5) & (torch.arange(len(states)) % 5 == 0)
+            return Step(states, actions[:, 0].masked_fill(broken, torch.nan))
+
+    for objective in ("mean", "cvar"):
+        planner = make_planner(
+            "icem", BoxActions([-1.0], [1.0]), horizon=1, population=200, objective=objective
+        )
+        found = planner.plan(Breaks(), torch.zeros(1, 1), generator=seeded())
+        assert 0.4 < found.actions[0, 0, 0] <= 0.5
+    assert torch.isnan(cvar(torch.tensor([torch.nan, 1.0, 2.0]), 0.5))
+
+
+def test_after_the_end_nothing_counts() -> None:
+    """Neither a NaN nor an end that is no number; before it, an end is true or false, 1 or 0."""
+    plans = torch.ones(1, 1, 3, 1)
+
+    def gain(states: Tensor, actions: Tensor, after: Tensor) -> Tensor:
+        return torch.where(states[:, 0] > 0.0, torch.nan, 1.0)
+
+    for ends in (lambda s, a, n: n[:, 0] > 0.0, lambda s, a, n: (n[:, 0] == 1.0).float() * n[:, 0]):
+        found = plan_returns(Walk(), torch.zeros(1, 1), plans, reward=gain, termination=ends)
+        assert found.item() == 1.0
+    for end in (-1.0, 0.5, 5.0, torch.nan):
+        with pytest.raises(ValueError, match=f"^termination: got {end:g}, expected True or False"):
+            plan_returns(
+                Walk(), torch.zeros(1, 1), plans, reward=gain,
+                termination=lambda s, a, n: torch.full((len(s),), end),  # noqa: B023
+            )  # fmt: skip
+
+
+@pytest.mark.parametrize("returns", [[1.0], torch.tensor(1.0), torch.zeros(3, 0)])
+def test_cvar_needs_particles(returns: Any) -> None:
+    with pytest.raises(ValueError, match=r"^returns: got .*, expected a torch.Tensor \(…, P\)"):
+        cvar(returns, 0.5)

@@ -45,7 +45,8 @@ def predict(
 ) -> Tensor:
     """Draws ``(count, B, S)`` of s' for pairs ``(B, S)``, ``(B, A)``, as roll-outs draw them.
 
-    Every draw takes a new member and, where the model has them, a new episode code.
+    The draws of a pair go through all members in turn, and each takes a new episode code where the
+    model has them.
 
     >>> from vaerl.dynamics import DynamicsModel
     >>> model = DynamicsModel(2, 1, density="gaussian", members=2)
@@ -58,8 +59,9 @@ def predict(
     parts = [at_once] * (count // at_once) + ([count % at_once] if count % at_once else [])
     draws = []
     for n in parts:
-        s, a = states.repeat(n, 1), actions.repeat(n, *(1,) * (actions.ndim - 1))
-        draws.append(model.step(s, a, generator).next_states.unflatten(0, (n, len(states))))
+        s, a = states.repeat_interleave(n, 0), actions.repeat_interleave(n, 0)
+        after = model.step(s, a, generator).next_states
+        draws.append(after.unflatten(0, (len(states), n)).transpose(0, 1))
     return torch.cat(draws)
 
 
@@ -164,12 +166,17 @@ def energy_distance(x: Tensor, y: Tensor) -> Tensor:
         if len(draws) < 2:
             raise ValueError(f"{name}: got {len(draws)}, expected at least 2 draws")
     x, y = x.transpose(0, 1), y.transpose(0, 1)
-    return 2.0 * torch.cdist(x, y).mean((1, 2)) - _within(x) - _within(y)
+    return 2.0 * _distances(x, y).mean((1, 2)) - _within(x) - _within(y)
 
 
 def _within(x: Tensor) -> Tensor:
     count = x.shape[1]
-    return torch.cdist(x, x).sum((1, 2)) / (count * (count - 1))
+    return _distances(x, x).sum((1, 2)) / (count * (count - 1))
+
+
+def _distances(x: Tensor, y: Tensor) -> Tensor:
+    """‖x − y‖ ``(B, n, m)``, not by products of matrices, which lose digits far from 0."""
+    return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")
 
 
 def mode_scores(

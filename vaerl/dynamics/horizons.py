@@ -45,7 +45,8 @@ def horizon_errors(
         data: held-out transitions with `episodes`, of which some are `steps` long.
         steps: K.
         starts: states from which particles start, spread evenly over those with K steps left.
-        particles: of each start; they keep or change members as the model's `propagation` says.
+        particles: of each start; they begin in all members in turn, and keep or change them as the
+            model's `propagation` says.
 
     Raises:
         ValueError: no episode of K steps, no numbers of episodes, or no rewards.
@@ -66,24 +67,24 @@ def horizon_errors(
     scale = data.states.std(0, correction=0).clamp_min(1e-6)
     rows = len(chosen) * particles
     roll = model.begin(rows, generator)
-    at = data.states[chosen].repeat(particles, 1)
-    earned, real = torch.zeros(rows), torch.zeros(len(chosen))
+    at = data.states[chosen].repeat_interleave(particles, 0)
+    earned, real = at.new_zeros(rows), at.new_zeros(len(chosen))
     found = []
     for k in range(steps):
         actions = data.actions[chosen + k]
-        step = roll.step(at, actions.repeat(particles, *(1,) * (actions.ndim - 1)), generator)
+        step = roll.step(at, actions.repeat_interleave(particles, 0), generator)
         assert step.rewards is not None, "the model has rewards"
         at = step.next_states
         earned, real = earned + step.rewards, real + data.rewards[chosen + k]
-        draws = at.unflatten(0, (particles, len(chosen)))
+        draws = at.unflatten(0, (len(chosen), particles)).transpose(0, 1)
         after = data.next_states[chosen + k]
-        off = (earned.unflatten(0, (particles, len(chosen))).mean(0) - real).square().mean().sqrt()
+        off = (earned.unflatten(0, (len(chosen), particles)).mean(1) - real).square().mean().sqrt()
         found.append(
             torch.stack(
                 (
                     ((draws.mean(0) - after) / scale).square().mean().sqrt(),
                     (draws.var(0) / scale.square()).mean().sqrt(),
-                    torch.tensor(calibration_error(pit(draws, after, generator))),
+                    at.new_tensor(calibration_error(pit(draws, after, generator))),
                     off / real.std(correction=0).clamp_min(1e-6),
                 )
             )

@@ -32,7 +32,7 @@ def plan_returns(
 ) -> Tensor:
     """Σ_t γ^t r_t of every particle of every plan, ``(B, N, P)``.
 
-    Rewards stop when an episode ends.
+    Rewards stop when an episode ends; what a model says later does not count.
 
     Args:
         model: see `vaerl.planning.Model`.
@@ -45,7 +45,8 @@ def plan_returns(
 
     Raises:
         ValueError: plans of another shape; a reward or termination that is no function; no reward
-            function for a model without rewards; rewards or ends that are not one number a row.
+            function for a model without rewards; rewards or ends that are not one number a row;
+            ends that are neither true nor false.
         TypeError: rewards or ends that are no tensor.
 
     >>> class Walk:
@@ -70,7 +71,7 @@ def plan_returns(
     # Time first, so that each step reads one block.
     actions = plans.movedim(2, 0).flatten(1, 2).repeat_interleave(particles, 1)
     total = at.new_zeros(rows)
-    alive: Tensor | None = None
+    over: Tensor | None = None
     moved = begin(model, rows, generator)
     for t in range(horizon):
         action = actions[t]
@@ -82,11 +83,27 @@ def plan_returns(
         gained = per_row("reward", gained, rows).to(total)
         if termination is not None:
             done = termination(at, action, after)
-        if alive is not None:
-            gained = gained * alive
+        if over is not None:
+            gained = gained.masked_fill(over, 0.0)
         total = torch.add(total, gained, alpha=discount**t)
         if done is not None:
-            going = 1.0 - per_row("termination", done, rows).to(total)
-            alive = going if alive is None else alive * going
+            ended = _as_ends(per_row("termination", done, rows), over)
+            over = ended if over is None else over | ended
         at = after
     return total.view(len(states), count, particles)
+
+
+def _as_ends(done: Tensor, over: Tensor | None) -> Tensor:
+    """Ends as booleans; numbers have to be 0 or 1 where no episode is over."""
+    if done.dtype == torch.bool:
+        return done
+    ended = done == 1
+    wrong = ~ended & (done != 0)
+    if over is not None:
+        wrong &= ~over
+    if bool(wrong.any()):
+        raise ValueError(
+            f"termination: got {done[wrong][0].item():g}, expected True or False, or 1 or 0, for "
+            "each row"
+        )
+    return ended

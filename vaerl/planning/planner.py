@@ -19,7 +19,7 @@ from vaerl.disk.errors import NotFinite
 from vaerl.planning.actions import Actions, Law
 from vaerl.planning.evaluation import Function, plan_returns
 from vaerl.planning.model import Model
-from vaerl.planning.objectives import OBJECTIVES, cvar, worth
+from vaerl.planning.objectives import OBJECTIVES, cvar, cvar_variance, worth
 
 MOST_STEPS = 10**8
 """Steps of the model for one action; a hundred times as many as the largest planners in use."""
@@ -184,11 +184,11 @@ class Planner:
             if self.early_stop:
                 if iteration == 0 and warm is not None:
                     before = values.reshape(len(states), self.modes, -1)[..., 0].mean(1)
-                now = _level(returns, values)
+                now = _level(returns, values, 1.0 if self.objective == "mean" else self.alpha)
                 if before is not None and bool((now <= before).all()):
                     break
                 before = now
-        actions, value = self._choose(law, plans, values, judge)
+        actions, value = self._choose(law, plans, values, judge, generator)
         return Plan(actions, law, kept, value)
 
     def fresh(self, states: int, device: torch.device) -> Law:
@@ -230,23 +230,28 @@ class Planner:
         raise NotImplementedError
 
     def _choose(
-        self, law: Law, plans: Tensor, values: Tensor, judge: Judge
+        self,
+        law: Law,
+        plans: Tensor,
+        values: Tensor,
+        judge: Judge,
+        generator: torch.Generator | None,
     ) -> tuple[Tensor, Callable[[], Tensor]]:
         """The best middle of the refitted laws, and its value: noise of single returns is averaged
         away.
 
-        The value has noise of its own, so that no later draw depends on whether it is asked for.
+        The value has noise of its own, so that it does not gain by the choice, and no later draw
+        depends on whether it is asked for.
         """
         centres = self.actions.centre(law)
         centres = centres.reshape(len(plans), self.modes, *centres.shape[1:])
+        if self.modes > 1:
+            centres = take_best(centres, judge(centres, generator)[1], 1)
 
         def judged() -> Tensor:
             return judge(centres, torch.Generator(values.device).manual_seed(0))[1]
 
-        if self.modes == 1:
-            return centres[:, 0], lambda: judged()[:, 0]
-        found = judged()
-        return take_best(centres, found, 1)[:, 0], lambda: found.amax(1)
+        return centres[:, 0], lambda: judged()[:, 0]
 
     def _split(self, plans: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """The better half of the plans, shared among M laws by likeness, with their values.
@@ -270,15 +275,16 @@ class Planner:
         return plans[place, picked], values[place, picked]
 
 
-def _level(returns: Tensor, values: Tensor) -> Tensor:
-    """What the best eighth of the plans is worth, ``(B,)``, from returns ``(B, N, P)``.
+def _level(returns: Tensor, values: Tensor, alpha: float) -> Tensor:
+    """What the best eighth of the plans is worth, ``(B,)``, from returns ``(B, N, P)`` and their
+    CVaR_α.
 
     The best of many are the lucky ones too: their lead over the middle counts as far as values
     differ by more than the noise of P particles does, mean + (1 − noise² / spread²) · lead (James &
     Stein 1961).
     """
     lead = values.topk(max(1, values.shape[1] // 8), dim=1).values.mean(1) - values.mean(1)
-    noise = returns.var(2, correction=0).mean(1) / max(1, returns.shape[2] - 1)
+    noise = cvar_variance(returns, alpha).mean(1)
     share = 1.0 - noise / values.var(1, correction=0).clamp_min(1e-12)
     return values.mean(1) + share.clamp_min(0.0) * lead
 

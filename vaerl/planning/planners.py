@@ -42,7 +42,12 @@ class RandomShooting(Planner):
         return law, take_best(plans, values, 1)
 
     def _choose(
-        self, law: Law, plans: Tensor, values: Tensor, judge: Judge
+        self,
+        law: Law,
+        plans: Tensor,
+        values: Tensor,
+        judge: Judge,
+        generator: torch.Generator | None,
     ) -> tuple[Tensor, Callable[[], Tensor]]:
         return take_best(plans, values, 1)[:, 0], lambda: values.amax(1)
 
@@ -126,7 +131,12 @@ class ICEM(CEM):
         return law, take_best(plans, values, self.keep)
 
     def _choose(
-        self, law: Law, plans: Tensor, values: Tensor, judge: Judge
+        self,
+        law: Law,
+        plans: Tensor,
+        values: Tensor,
+        judge: Judge,
+        generator: torch.Generator | None,
     ) -> tuple[Tensor, Callable[[], Tensor]]:
         return take_best(plans, values, 1)[:, 0], lambda: values.amax(1)
 
