@@ -116,6 +116,11 @@ def test_precisions() -> None:
         ({"discrete_actions": "no"}, "discrete_actions: got 'no', expected True or False"),
         ({"termination": 1}, "termination: got 1, expected 'learned', None or a function"),
         ({"density_kwargs": {"hiden": 3}}, "hiden: unknown option of density 'cvae', did you mean"),
+        ({"latent_dim": 0}, "latent_dim: got 0, expected a whole number of at least 1"),
+        ({"latent_dim": None}, "latent_dim: got None, expected a whole number of at least 1"),
+        ({"predicted": [0.0], "complete": max}, "predicted: got [0.0], expected different coordi"),
+        ({"predicted": [False], "complete": max}, "predicted: got [False], expected different"),
+        ({"predicted": [[0]], "complete": max}, "predicted: got [[0]], expected different coordi"),
     ],
 )
 def test_models(options: dict[str, Any], message: str) -> None:
@@ -162,6 +167,56 @@ def test_steps_of_wrong_sizes() -> None:
         model.step(torch.zeros(5, 2), torch.full((5,), -1))
     with pytest.raises(ValueError, match="states: 5 of 5 rows hold NaN or infinity"):
         model.step(torch.full((5, 2), torch.nan), torch.zeros(5, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.uint8, torch.bool])
+def test_whole_actions_of_every_kind(dtype: torch.dtype) -> None:
+    """Those of fewer bits, or truth values, do what the same ones of 64 bits do."""
+    model = DynamicsModel(2, 2, density="gaussian", members=2, discrete_actions=True)
+    states, actions = torch.zeros(4, 2), torch.tensor([0, 1, 1, 0])
+    found, wanted = (
+        model.step(states, a, torch.Generator().manual_seed(0)).next_states
+        for a in (actions.to(dtype), actions)
+    )
+    assert torch.equal(found, wanted)
+    many = DynamicsModel(2, 300, density="gaussian", members=2, discrete_actions=True)
+    assert many.step(states, actions.to(dtype)).next_states.shape == (4, 2)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda m, d: m.member(None), "index: got None, expected a whole number of at least 0"),
+        (lambda m, d: m.member(1.5), "index: got 1.5, expected a whole number of at least 0"),
+        (lambda m, d: m.member(-1), "index: got -1, expected a whole number of at least 0"),
+        (lambda m, d: m.member_density(7), "index: got 7, expected at most 1"),
+        (
+            lambda m, d: m.step(d.states, d.actions, generator=0),
+            "generator: got 0, expected a torch.Generator or None",
+        ),
+        (
+            lambda m, d: fit(m, d, generator=0),  # type: ignore[arg-type]
+            "generator: got 0, expected a torch.Generator or None",
+        ),
+        (lambda m, d: score(m, d, seed=-1), "seed: got -1, expected a whole number from 0 to"),
+        (lambda m, d: score(m, d, seed="x"), "seed: got 'x', expected a whole number from 0 to"),  # type: ignore[arg-type]
+        (
+            lambda m, d: spread(m, d.states[0], d.actions[0]),
+            "states: got shape (2,), expected (B, S)",
+        ),
+        (
+            lambda m, d: deviation(m, d.states[0], d.actions[0]),
+            "states: got shape (2,), expected (B, S)",
+        ),
+    ],
+)
+def test_members_generators_and_rows(call: Any, message: str) -> None:
+    """One line each."""
+    model = DynamicsModel(2, 1, density="gaussian", members=2, reward=None)
+    data: Any = Transitions(ROWS, ACTIONS, ROWS)  # type: ignore[arg-type]
+    with pytest.raises((TypeError, ValueError), match=f"^{re.escape(message)}") as caught:
+        call(model, data)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -240,7 +295,9 @@ def test_calibration_of_what_is_no_probability() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"holdout": 1.5}, "holdout: got 1.5, expected a number in [0, 1]"),
+        ({"holdout": 1.5}, "holdout: got 1.5, expected a number in [0, 1)"),
+        ({"holdout": 1.0}, "holdout: got 1.0, expected a number in [0, 1)"),
+        ({"kl_warmup": 1.5}, "kl_warmup: got 1.5, expected a number in [0, 1]"),
         ({"score": "mse"}, "score: got 'mse', expected one of nll, energy"),
         ({"learning_rate": 0.0}, "learning_rate: got 0.0, expected a positive finite number"),
         ({"learning_rate": True}, "learning_rate: got True, expected a positive finite number"),

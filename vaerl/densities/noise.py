@@ -39,6 +39,13 @@ Noise = torch.Generator | RowGenerators | None
 """The source of random numbers of a draw: a generator, one for each row, or torch's global one."""
 
 
+def check_generator(argument: str, value: torch.Generator | None) -> torch.Generator | None:
+    """A generator or None, or raise one line."""
+    if value is not None and not isinstance(value, torch.Generator):
+        raise TypeError(f"{argument}: got {value!r:.60}, expected a torch.Generator or None")
+    return value
+
+
 def standard_normal(shape: tuple[int, ...], like: Tensor, generator: Noise = None) -> Tensor:
     """N(0, 1) draws of the given shape, with the dtype and device of `like`."""
     return _draw(torch.randn, shape, like, generator)

@@ -80,10 +80,12 @@ def check_seed(argument: str, value: int) -> int:
     return value
 
 
-def check_share(argument: str, value: float) -> float:
-    """A number in [0, 1]."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0.0 <= value <= 1.0:
-        raise ValueError(f"{argument}: got {value!r}, expected a number in [0, 1]")
+def check_share(argument: str, value: float, all_too: bool = True) -> float:
+    """A number in [0, 1], or in [0, 1) without `all_too`."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not 0.0 <= value <= 1.0 or (value == 1.0 and not all_too):
+        legal = "[0, 1]" if all_too else "[0, 1)"
+        raise ValueError(f"{argument}: got {value!r}, expected a number in {legal}")
     return float(value)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -10,6 +10,11 @@ import numpy as np
 import torch
 from stable_baselines3.common.buffers import ReplayBuffer
 from torch import Tensor
+
+WHOLE_ENOUGH = 1e-3
+"""How far a change may lie from a whole number: states are rounded to float32."""
+WIDEST = 10.0
+"""Largest standard deviation of whole changes, which are not standardised."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +139,25 @@ def check_transitions(argument: str, value: Any) -> Transitions:
     if not isinstance(value, Transitions):
         raise TypeError(f"{argument}: got {type(value).__name__}, expected Transitions(…)")
     return value
+
+
+def check_whole(change: Tensor, coordinates: Sequence[int]) -> None:
+    """Raise one line unless changes ``(N, P)`` of these coordinates are whole numbers."""
+    broken = ((change - change.round()).abs() > WHOLE_ENOUGH).nonzero()
+    if len(broken):
+        row, place = broken[0].tolist()
+        raise ValueError(
+            f"next_states: got a change of {change[row, place].item():.9g} in row {row}, "
+            "expected whole numbers: the density has whole=True"
+        )
+    spread = change.std(0, correction=0)
+    if bool((spread > WIDEST).any()):
+        place = int(spread.argmax())
+        raise ValueError(
+            f"next_states: got changes with a spread of {spread[place].item():.6g} in "
+            f"coordinate {coordinates[place]}, expected at most {WIDEST:g} with whole=True: "
+            "larger ones are better taken as real numbers"
+        )
 
 
 def as_floats(argument: str, value: Any, ndim: int) -> Tensor:

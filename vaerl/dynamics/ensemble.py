@@ -31,7 +31,7 @@ from vaerl.densities.options import (
     check_sizes,
 )
 from vaerl.dynamics.batched import batch_members, extract_member, select_members
-from vaerl.dynamics.data import Transitions, check_transitions
+from vaerl.dynamics.data import Transitions, check_transitions, check_whole
 from vaerl.dynamics.ending import FoldedEnding
 from vaerl.dynamics.episodes import LATENTS, EpisodeCode, with_code
 from vaerl.dynamics.normaliser import Normaliser
@@ -48,11 +48,6 @@ from vaerl.nets import mlp
 
 MOST_MEMBERS = 1000
 PROPAGATIONS = ("ts1", "tsinf", "expectation")
-
-WHOLE_ENOUGH = 1e-3
-"""How far a change may lie from a whole number: states are rounded to float32."""
-WIDEST = 10.0
-"""Largest standard deviation of whole changes, which are not standardised."""
 
 
 class Ensemble(nn.Module):
@@ -135,7 +130,8 @@ class Ensemble(nn.Module):
         self.predicted = check_predicted(predicted, complete, state_dim)
         self.complete = complete
         self.latent = check_choice("latent", latent, LATENTS)
-        self.latent_dim = check_positive("latent_dim", latent_dim) if latent == "episode" else 0
+        check_positive("latent_dim", latent_dim)
+        self.latent_dim = latent_dim if latent == "episode" else 0
         self.latent_k = check_positive("latent_k", latent_k)
         self.change_dim = len(self.predicted)
         self.event_dim = self.change_dim + (reward == "learned")
@@ -191,7 +187,7 @@ class Ensemble(nn.Module):
                 check_dtype(name, given, self.input_normaliser.mean.dtype)
         if states.shape[-1] != self.state_dim:
             raise ValueError(f"states: got size {states.shape[-1]}, expected {self.state_dim}")
-        self._check_actions(actions)
+        actions = self._check_actions(actions)
         if states.shape[:-1] != (actions if self.discrete_actions else actions[..., 0]).shape:
             raise ValueError(
                 f"actions: got shape {tuple(actions.shape)}, "
@@ -228,37 +224,22 @@ class Ensemble(nn.Module):
             if wanted and getattr(data, name) is None:
                 raise ValueError(f"{name}: got None, expected (N,): the model learns from them")
         if self.whole:
-            self._check_whole(data)
+            check_whole(self._events(data), self.predicted)
         return data
 
-    def _check_whole(self, data: Transitions) -> None:
-        change = self._events(data)
-        broken = ((change - change.round()).abs() > WHOLE_ENOUGH).nonzero()
-        if len(broken):
-            row, place = broken[0].tolist()
-            raise ValueError(
-                f"next_states: got a change of {change[row, place].item():.9g} in row {row}, "
-                "expected whole numbers: the density has whole=True"
-            )
-        spread = change.std(0, correction=0)
-        if bool((spread > WIDEST).any()):
-            place = int(spread.argmax())
-            raise ValueError(
-                f"next_states: got changes with a spread of {spread[place].item():.6g} in "
-                f"coordinate {self.predicted[place]}, expected at most {WIDEST:g} with whole=True: "
-                "larger ones are better taken as real numbers"
-            )
-
-    def _check_actions(self, actions: Tensor) -> None:
+    def _check_actions(self, actions: Tensor) -> Tensor:
+        """Actions as the networks count them, or one line."""
         if self.discrete_actions == actions.is_floating_point():
             wanted = "whole numbers" if self.discrete_actions else "floats"
             raise TypeError(f"actions: got {actions.dtype}, expected {wanted}")
         if self.discrete_actions:
+            actions = actions.long()
             wrong = actions[(actions < 0) | (actions >= self.action_dim)]
             if len(wrong):
                 raise ValueError(f"actions: got {wrong[0]}, expected 0 to {self.action_dim - 1}")
         elif actions.shape[-1] != self.action_dim:
             raise ValueError(f"actions: got size {actions.shape[-1]}, expected {self.action_dim}")
+        return actions
 
     @torch.no_grad()
     def standardise(self, data: Transitions) -> None:
@@ -343,17 +324,21 @@ class Ensemble(nn.Module):
         """
         if self.latent == "episode":
             raise ValueError("latent: got 'episode', expected 'step': draw with `step` instead")
-        context = self.inputs(states, actions)
         density: Any = self.acting()["density"]
-        return density(context.expand(len(self.elites), *context.shape))
+        return density(self._shared(states, actions))
 
     def member_samples(
         self, states: Tensor, actions: Tensor, count: int, generator: torch.Generator | None = None
     ) -> Tensor:
         """Draws ``(count, elites, B, X)`` of the standardised (Δs, r), each with its own code."""
-        context = self.inputs(states, actions)
-        context = context.expand(len(self.elites), *context.shape)
+        context = self._shared(states, actions)
         return self.sample_events(self.acting(), context, count, generator)
+
+    def _shared(self, states: Tensor, actions: Tensor) -> Tensor:
+        context = self.inputs(states, actions)
+        if context.ndim != 2:
+            raise ValueError(f"states: got shape {tuple(states.shape)}, expected (B, S)")
+        return context.expand(len(self.elites), *context.shape)
 
     def sample_events(
         self,
@@ -371,8 +356,7 @@ class Ensemble(nn.Module):
 
     def member(self, index: int) -> Self:
         """A model of the one member `index`, which shares nothing with this one."""
-        if not 0 <= index < self.members:
-            raise ValueError(f"index: got {index!r}, expected 0 to {self.members - 1}")
+        check_positive("index", index, at_least=0, at_most=self.members - 1)
         one = copy.deepcopy(self)
         one.networks = select_members(self.networks, [index]).requires_grad_(True)
         one.members, one.elites = 1, torch.zeros_like(self.elites[:1])
@@ -381,6 +365,7 @@ class Ensemble(nn.Module):
 
     def member_density(self, index: int) -> nn.Module:
         """The density of member `index` as an ordinary one, over standardised numbers."""
+        check_positive("index", index, at_least=0, at_most=self.members - 1)
         return extract_member(self.networks["density"], index, self._plain_density())
 
     def _plain_density(self) -> nn.Module:

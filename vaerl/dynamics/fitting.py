@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vaerl.densities.noise import standard_normal
+from vaerl.densities.noise import check_generator, standard_normal
 from vaerl.densities.options import (
     check_above_zero,
     check_at_least_zero,
@@ -52,7 +52,7 @@ class FitOptions:
     """Largest norm of a member's gradient; longer ones, as when a sharp density meets an outlier,
     are scaled down to it."""
     holdout: float = 0.1
-    """Share of the transitions held out for scoring; 0 scores the training data."""
+    """Share of the transitions held out for scoring, below 1; 0 scores the training data."""
     holdout_rows: int = 1000
     """Maximum number of rows in the holdout."""
     score: str = "nll"
@@ -88,7 +88,7 @@ class FitOptions:
         check_positive("steps", self.steps, at_least=0)
         check_positive("score_k", self.score_k, at_least=2)
         check_choice("score", self.score, SCORES)
-        check_share("holdout", self.holdout)
+        check_share("holdout", self.holdout, all_too=False)
         check_share("kl_warmup", self.kl_warmup)
         check_share("blur_share", self.blur_share)
         check_flag("bootstrap", self.bootstrap)
@@ -146,6 +146,7 @@ def fit(
     options = options or FitOptions()
     if not isinstance(options, FitOptions):
         raise TypeError(f"options: got {type(options).__name__}, expected FitOptions")
+    check_generator("generator", generator)
     model.check(data)
     missing = shortage(model, data, holdout is None and options.holdout > 0.0)
     if missing:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from vaerl.densities.base import check_matrix
+from vaerl.densities.noise import check_generator
 from vaerl.dynamics.ensemble import Ensemble
 from vaerl.dynamics.rollout import Rollout
 from vaerl.planning.model import Step
@@ -22,6 +23,7 @@ class DynamicsModel(Ensemble):
 
     def begin(self, rows: int, generator: torch.Generator | None = None) -> Rollout:
         """A roll-out of `rows` particles; with "tsinf" each keeps its member to the end."""
+        check_generator("generator", generator)
         return Rollout(self, self.propagation, rows, generator)
 
     @torch.no_grad()

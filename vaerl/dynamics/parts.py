@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -53,7 +54,8 @@ def check_predicted(
     if not isinstance(predicted, Iterable):
         raise ValueError(f"predicted: got {predicted!r}, expected a list of coordinates")
     places = list(predicted)
-    if not places or sorted(set(places) & set(range(state_dim))) != sorted(places):
+    whole = all(isinstance(place, Integral) and not isinstance(place, bool) for place in places)
+    if not places or not whole or sorted(set(places) & set(range(state_dim))) != sorted(places):
         raise ValueError(
             f"predicted: got {places!r}, expected different coordinates from 0 to {state_dim - 1}"
         )

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from vaerl.densities.options import check_choice, check_positive
+from vaerl.densities.options import check_choice, check_positive, check_seed
 from vaerl.dynamics.episodes import episode_scores
 
 if TYPE_CHECKING:
@@ -55,8 +55,9 @@ def score(
     """
     check_choice("by", by, SCORES)
     check_positive("k", k, at_least=2 if by == "energy" else 1)
-    model.check(data)
+    check_seed("seed", seed)
     device = model.elites.device
+    data = model.check(data).to(device)
     generator = torch.Generator(device).manual_seed(seed)
     context, target = model.inputs(data.states, data.actions), model.targets(data)
     if model.latent == "episode" and by == "nll":
