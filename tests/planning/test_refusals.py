@@ -10,7 +10,16 @@ import pytest
 import torch
 
 from tests.planning.test_planners import Counter, Drift, Walk
-from vaerl.planning import BoxActions, DiscreteActions, Plan, make_planner, plan_returns
+from vaerl.envs.currency_exchange import CurrencyExchangeEnv
+from vaerl.envs.fork import ForkEnv
+from vaerl.planning import (
+    BoxActions,
+    DiscreteActions,
+    Plan,
+    SimulatorModel,
+    make_planner,
+    plan_returns,
+)
 
 
 @pytest.mark.parametrize(
@@ -74,6 +83,29 @@ from vaerl.planning import BoxActions, DiscreteActions, Plan, make_planner, plan
         ),
         (lambda: BoxActions([0.0], [float("inf")]), "expected finite bounds with low < high"),
         (lambda: BoxActions([0.0], [1.0, 2.0]), "low, high: got sizes 1 and 2"),
+        (lambda: BoxActions("a", "b"), "low: got 'a', expected a list of numbers"),
+        (lambda: BoxActions([0.0], None), "high: got None, expected a list of numbers"),
+        (lambda: BoxActions([None], [1.0]), "low: got [None], expected a list of numbers"),
+        (
+            lambda: make_planner("cem", DiscreteActions(3)).plan(None, torch.zeros(1, 1)),
+            "model: got NoneType, expected one with a method step(states, actions, generator)",
+        ),
+        (
+            lambda: plan_returns(object(), torch.zeros(1, 1), torch.zeros(1, 2, 3)),
+            "model: got object, expected one with a method step(states, actions, generator)",
+        ),
+        (
+            lambda: (
+                SimulatorModel(ForkEnv()).begin(1).step(torch.zeros(1, 1), torch.zeros(1, 1), 0)
+            ),
+            "generator: got 0, expected a torch.Generator or None",
+        ),
+        (
+            lambda: make_planner("cem", BoxActions([-1], [1])).plan(
+                SimulatorModel(CurrencyExchangeEnv()), torch.tensor([[0.5, 100.0, 100.0]])
+            ),
+            "states: got [0.5, 100.0, 100.0], expected a whole step t, 0 to",
+        ),
         (
             lambda: make_planner("random", BoxActions([-1], [1])).plan(Walk(), torch.zeros(1, 1)),
             "reward: got None, expected a function of (states, actions, next_states)",

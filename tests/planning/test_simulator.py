@@ -44,6 +44,18 @@ def test_particles_whose_episode_is_over_stay_and_earn_nothing():
     assert torch.equal(after[1:], states[1:])
 
 
+def test_a_roll_out_starts_where_a_step_can():
+    """Its particles may end on the way."""
+    model, up = SimulatorModel(GhostGridEnv()), torch.zeros(1).long()
+    roll = model.begin(1)
+    over = roll.step(torch.tensor([[6.0, 5, 0, 0, 0, 1]]), up).next_states
+    assert torch.equal(roll.step(over, up).next_states, over)
+    with pytest.raises(
+        ValueError, match=r"^states: got \[6.0, 6.0, .*, expected free cells of a r"
+    ):
+        model.begin(1).step(over, up)
+
+
 def test_a_roll_out_holds_what_is_hidden():
     """Friction differs between particles and stays: after 40 steps the filter knows each one's."""
     env = HiddenFrictionEnv()

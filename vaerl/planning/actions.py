@@ -74,7 +74,7 @@ class BoxActions:
 
     def __init__(self, low: Sequence[float], high: Sequence[float], std: float = 0.5) -> None:
         self.low, self.high = (
-            torch.as_tensor(bound, dtype=torch.float32).reshape(-1) for bound in (low, high)
+            _as_bound(name, bound) for name, bound in (("low", low), ("high", high))
         )
         if self.low.shape != self.high.shape or not self.low.numel():
             raise ValueError(
@@ -141,6 +141,13 @@ class BoxActions:
 
     def _clip(self, plans: Tensor) -> Tensor:
         return plans.clamp(self.low.to(plans), self.high.to(plans))
+
+
+def _as_bound(argument: str, value: Sequence[float]) -> Tensor:
+    try:
+        return torch.as_tensor(value, dtype=torch.float32).reshape(-1)
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f"{argument}: got {value!r:.60}, expected a list of numbers") from None
 
 
 class DiscreteActions:

@@ -61,7 +61,13 @@ def per_row(argument: str, values: Tensor, rows: int) -> Tensor:
 def begin(model: Model, rows: int, generator: torch.Generator | None = None) -> Model:
     """The model that a roll-out of `rows` particles steps."""
     start = getattr(model, "begin", None)
-    return model if start is None else start(rows, generator)
+    moved = model if start is None else start(rows, generator)
+    if not callable(getattr(moved, "step", None)):
+        raise TypeError(
+            f"model: got {type(model).__name__}, expected one with a method "
+            "step(states, actions, generator)"
+        )
+    return moved
 
 
 def as_step(result: Step | tuple[Tensor | None, ...] | Tensor) -> Step:

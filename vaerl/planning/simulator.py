@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vaerl.densities.noise import check_generator
 from vaerl.planning.model import Step
 
 
@@ -17,9 +19,10 @@ class SimulatorModel:
     """A `Model` over ``env.step_batch(states, actions, rng)``, which gives (s', r, d) as arrays.
 
     Two further methods of the environment are used where it has them, as those of
-    `vaerl.envs.known_law.KnownLawEnv`: ``legal(states)`` says from which states a step can start
-    (particles elsewhere have ended: they stay, with reward 0), and ``hidden_batch(count, rng)``
-    draws the hidden quantities of an episode, which a roll-out then keeps.
+    `vaerl.envs.known_law.KnownLawEnv`: ``legal(states)`` says from which states a step can start (a
+    roll-out that begins elsewhere raises ValueError; particles that come to be elsewhere have
+    ended: they stay, with reward 0), and ``hidden_batch(count, rng)`` draws the hidden quantities
+    of an episode, which a roll-out then keeps.
 
     Args:
         env: an environment with that method, wrapped or not; actions are in its own units.
@@ -43,11 +46,15 @@ class SimulatorModel:
                 "expected one with a method step_batch(states, actions, rng)"
             )
         self._hidden = dict(hidden or {})
+        self._starts = False  # whether the next step is the first one of a roll-out
 
     def begin(self, rows: int, generator: torch.Generator | None = None) -> SimulatorModel:
-        """The model of one roll-out of `rows` particles."""
+        """The model of one roll-out of `rows` particles, from states that are legal."""
         draw = getattr(self.env, "hidden_batch", None)
-        return self if draw is None else SimulatorModel(self.env, draw(rows, _rng(generator)))
+        hidden = self._hidden if draw is None else draw(rows, _rng(generator))
+        begun = copy.copy(self)
+        begun._hidden, begun._starts = dict(hidden), True
+        return begun
 
     def step(
         self, states: Tensor, actions: Tensor, generator: torch.Generator | None = None
@@ -56,6 +63,10 @@ class SimulatorModel:
         now, chosen = states.detach().cpu().numpy(), actions.detach().cpu().numpy()
         legal = getattr(self.env, "legal", None)
         runs = np.ones(len(now), dtype=np.bool_) if legal is None else legal(now)
+        if self._starts and not runs.all():
+            wanted = getattr(self.env, "_legal_states", "one from which a step can start")
+            raise ValueError(f"states: got {now[~runs][0].tolist()}, expected {wanted}")
+        self._starts = False
         after, rewards, dones = now.copy(), np.zeros(len(now)), np.ones(len(now), dtype=np.bool_)
         if runs.any():
             hidden = {key: value[runs] for key, value in self._hidden.items()}
@@ -70,5 +81,6 @@ class SimulatorModel:
 
 
 def _rng(generator: torch.Generator | None) -> np.random.Generator:
+    check_generator("generator", generator)
     device = None if generator is None else generator.device
     return np.random.default_rng(int(torch.randint(2**62, (), generator=generator, device=device)))
