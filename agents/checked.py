@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.save_util import load_from_zip_file
 from stable_baselines3.common.vec_env import VecEnv
 
@@ -122,6 +123,12 @@ class Checked:
             value = getattr(self, name, getattr(self, f"_{name}", MISSING))
             if value is not MISSING:
                 check_argument(name, value)
+        rate = getattr(self, "learning_rate", 0.0)
+        if not callable(rate) and (isinstance(rate, bool) or not isinstance(rate, Real)):
+            raise ValueError(f"learning_rate: got {rate!r}, expected a number or a schedule")
+        noise = getattr(self, "action_noise", None)
+        if not isinstance(noise, ActionNoise | None):
+            raise ValueError(f"action_noise: got {noise!r}, expected an ActionNoise of SB3 or None")
         seed = getattr(self, "seed", None)
         if seed is not None and not (hasattr(type(seed), "__index__") and 0 <= seed < SEEDS):
             raise ValueError(f"seed: got {seed!r}, expected a whole number from 0 to {SEEDS - 1}")

@@ -20,14 +20,19 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from torch import nn
 
+from vaerl.agents.checked import constructor_arguments
 from vaerl.agents.common import resolve_policy, taken_and_stored
 from vaerl.agents.model_based import LearnsModel, fit_options
 from vaerl.agents.planning_policy import PlanningPolicy
-from vaerl.densities.options import check_choice, check_positive
+from vaerl.densities.options import check_choice, check_named, check_positive
 from vaerl.dynamics import DynamicsModel
+from vaerl.names import check_name
 from vaerl.native.library import PRECISIONS
 from vaerl.planning import PLANNERS
 from vaerl.policies.noise import NoiseSource
+
+OWN = {"self", "observation_space", "action_space", "lr_schedule", "planner", "planner_kwargs"}
+"""Arguments of the policy that come from the agent, not from `policy_kwargs`."""
 
 
 class MPC(LearnsModel):
@@ -115,7 +120,7 @@ class MPC(LearnsModel):
         self.matmul_precision = check_choice("matmul_precision", matmul_precision, PRECISIONS)
         self._set_model_options(members, elites, propagation, reward, termination, fit_kwargs)
         self.planner = PLANNERS.check(planner)
-        self.planner_kwargs = dict(planner_kwargs or {})
+        self.planner_kwargs = check_named("planner_kwargs", planner_kwargs)
         check_positive("batch_size", batch_size)
         self._plan_state: tuple[np.ndarray, ...] | None = None
         policy, policy_kwargs = resolve_policy(policy, policy_kwargs, self.policy_aliases)
@@ -140,6 +145,9 @@ class MPC(LearnsModel):
             sde_support=False,
             supported_action_spaces=(spaces.Box, spaces.Discrete),
         )
+        legal = sorted(constructor_arguments(self.policy_class).keys() - OWN)
+        for name in self.policy_kwargs:
+            check_name("policy_kwargs: option", name, legal)
         if _init_setup_model:
             self._setup_model()
 
@@ -155,7 +163,7 @@ class MPC(LearnsModel):
             "planner": self.planner,
             "planner_kwargs": {"discount": self.gamma, **self.planner_kwargs},
         }
-        further = given.get("model_kwargs", {})
+        further = check_named("model_kwargs", given.get("model_kwargs"))
         model = {"model_kwargs": {**self._model_options(), **further}}
         self.policy_kwargs = {**own, **given, **model}
         try:

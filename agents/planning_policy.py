@@ -12,6 +12,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor
 
+from vaerl.densities.options import check_named
 from vaerl.dynamics.task import make_model
 from vaerl.planning import BoxActions, DiscreteActions, Plan, make_planner
 from vaerl.policies.noise import NoiseSource
@@ -56,10 +57,11 @@ class PlanningPolicy(BasePolicy):
         )
         self._options: dict[str, Any] = {
             "density": density,
-            "density_kwargs": dict(density_kwargs or {}),
-            "model_kwargs": dict(model_kwargs or {}),
+            "density_kwargs": check_named("density_kwargs", density_kwargs),
+            "model_kwargs": check_named("model_kwargs", model_kwargs),
         }
-        self.planner_name, self.planner_kwargs = planner, dict(planner_kwargs or {})
+        self.planner_name = planner
+        self.planner_kwargs = check_named("planner_kwargs", planner_kwargs)
         self.world = make_model(
             observation_space,
             action_space,
@@ -110,21 +112,24 @@ class PlanningPolicy(BasePolicy):
         afresh.
 
         Raises:
-            ValueError: a state of another planner or number of observations; starts that are not
-                one per observation.
+            ValueError: no observations; a state of another planner or number of observations, or
+                with numbers that no plan has; starts that are not one per observation.
         """
         self.set_training_mode(False)
         obs, vectorized = self.obs_to_tensor(observation)
         assert isinstance(obs, Tensor), "the observation space is a Box"
         rows = len(obs)
+        if not rows:
+            raise ValueError(f"observation: got shape {tuple(obs.shape)}, expected a row or more")
         starts = np.zeros(rows) if episode_start is None else np.asarray(episode_start).reshape(-1)
         if len(starts) != rows:
             raise ValueError(
                 f"episode_start: got {len(starts)} values, expected one for each of the {rows} "
                 "observations"
             )
-        last = None if state is None else self._unpack(state, rows)
-        parts = self._follow(obs, last, starts.astype(bool) | (last is None), deterministic)
+        new = starts.astype(bool) | (state is None)
+        last = None if state is None else self._unpack(state, new)
+        parts = self._follow(obs, last, new, deterministic)
         following = tuple(part.cpu().numpy() for part in parts)
         actions = following[0][:, 0]
         if isinstance(self.action_space, spaces.Box):
@@ -157,15 +162,33 @@ class PlanningPolicy(BasePolicy):
         )
         return self._plan_of(actions, rest)
 
-    def _unpack(self, state: PlanState, rows: int) -> Plan:
-        """The plan that a state holds, checked."""
-        laws = len(self.planner.fresh(1, self.device))
+    def _unpack(self, state: PlanState, new: np.ndarray) -> Plan:
+        """The plan that a state holds, checked but for the numbers of rows that are new."""
+        law = self.planner.fresh(1, self.device)
+        laws = len(law)
         if not isinstance(state, tuple) or len(state) not in (1 + laws, 2 + laws):
             got = f"a tuple of {len(state)}" if isinstance(state, tuple) else type(state).__name__
             raise ValueError(f"state: got {got}, expected the state that predict returned")
-        actions, *rest = (torch.as_tensor(part, device=self.device) for part in state)
-        plan = self._plan_of(actions, rest)
-        self.planner.check_plan("state", plan, rows)
+        own = self.planner.actions.centre(law).dtype
+        try:
+            parts = [torch.as_tensor(part, device=self.device) for part in state]
+        except (TypeError, ValueError, RuntimeError):
+            raise ValueError(
+                "state: got a part that is no array of numbers, expected the state that predict "
+                "returned"
+            ) from None
+        for part, dtype in zip(parts, (own, *(p.dtype for p in law), own), strict=False):
+            if part.dtype != dtype:
+                raise ValueError(f"state: got {part.dtype}, expected {dtype} as predict returned")
+        plan = self._plan_of(parts[0], parts[1:])
+        self.planner.check_plan("state", plan, len(new))
+        used = torch.as_tensor(~new, device=self.device)
+        in_use = [part.unflatten(0, (len(new), -1))[used] for part in parts]
+        if not all(bool(torch.isfinite(part).all()) for part in in_use):
+            raise ValueError("state: got NaN or infinity, expected finite numbers")
+        # A law ends with its standard deviations, or is probabilities.
+        if bool((in_use[laws] <= 0.0).any()):
+            raise ValueError("state: got a spread or probability ≤ 0, expected positive ones")
         return plan
 
     def _plan_of(self, actions: Tensor, rest: list[Tensor]) -> Plan:

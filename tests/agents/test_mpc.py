@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,9 @@ from gymnasium import wrappers
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecFrameStack, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNormalize
 
 from tests.agents.model_tasks import KnownWalk, Walk
-from tests.policies.common import TinyEnv
 from vaerl.agents import MPC
 from vaerl.checkpoint.load import load_checkpoint
 from vaerl.checkpoint.save import save_checkpoint
@@ -80,18 +78,6 @@ def test_predict_carries_its_plan_as_state() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             agent.predict(seen, wrong, starts)
-
-
-def test_a_state_of_other_modes_is_refused() -> None:
-    """In either direction."""
-    one, two = (
-        MPC("gaussian", Walk(), **{**TINY, "planner_kwargs": {**PLANNER, "modes": modes}})
-        for modes in (1, 2)
-    )
-    for agent, other in ((one, two), (two, one)):
-        _, state = other.predict(states())
-        with pytest.raises(ValueError, match=r"state: got a plan of shapes .* modes="):
-            agent.predict(states(), state)
 
 
 @pytest.mark.parametrize("planner", ["random", "cem", "icem", "mppi"])
@@ -331,49 +317,3 @@ def test_a_known_reward_needs_its_environment(tmp_path: Path) -> None:
     expected, _ = agent.predict(states(), deterministic=True)
     found, _ = load_checkpoint(tmp_path, KnownWalk()).predict(states(), deterministic=True)
     assert np.array_equal(found, expected)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (("cvea", Walk()), "policy: got 'cvea', did you mean 'cvae'?"),
-        (("cvae", TinyEnv(dict_obs=True)), "observation_space: got Dict("),
-        (("cvae", KnownWalk(), {"reward": "kown"}), "reward: got 'kown', expected one of learned"),
-        (("cvae", Walk(), {"reward": "known"}), "reward: got 'known', but Walk has no method"),
-        (("cvae", Walk(), {"planner": "ecm"}), "planner: got 'ecm', did you mean 'cem'?"),
-        (
-            ("cvae", Walk(), {"planner_kwargs": {"horizn": 3}}),
-            "setting of planner icem: got 'horizn', did you mean 'horizon'?",
-        ),
-        (
-            ("cvae", Walk(), {"fit_kwargs": {"patiense": 3}}),
-            "fit_kwargs: option: got 'patiense', did you mean 'patience'?",
-        ),
-        (
-            ("cvae", Walk(), {"matmul_precision": "half"}),
-            "matmul_precision: got 'half', expected one of float32, bf16",
-        ),
-        (("cvae", Walk(), {"members": 0}), "members: got 0, expected a whole number of at least 1"),
-        (("cvae", VecNormalize(DummyVecEnv([Walk]))), "env: got one in VecNormalize"),
-    ],
-)
-def test_refusals(arguments: tuple, message: str) -> None:
-    """One line that names argument, value and what is legal."""
-    policy, env, *more = arguments
-    options = {"buffer_size": 10, **(more[0] if more else {})}
-    with pytest.raises(ValueError, match=re.escape(message)) as caught:
-        MPC(policy, env, **options)
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.slow
-def test_known_functions_of_another_process_are_refused() -> None:
-    """They cannot be called from here."""
-    env = SubprocVecEnv([KnownWalk])
-    try:
-        with pytest.raises(
-            ValueError, match="the environment runs in another process; use a Dummy"
-        ):
-            MPC("gaussian", env, reward="known", buffer_size=10)
-    finally:
-        env.close()
