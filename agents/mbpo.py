@@ -33,6 +33,8 @@ FIT = {"steps": 500, "check_every": 50, "patience": 3}
 """A refit starts from the last one's parameters, so a few hundred updates suffice."""
 MOST_ROLLOUTS = 10**7
 """Largest number of roll-outs that are begun at once."""
+LONGEST = 1000
+"""Largest number of steps of a roll-out."""
 
 
 class MBPO(LearnsModel, SAC):
@@ -285,9 +287,9 @@ def check_schedule(schedule: Sequence[int]) -> tuple[int, int, int, int]:
     whole = isinstance(schedule, Sequence) and all(type(n) is int for n in schedule)
     if whole and len(schedule) == 4:
         start, end, shortest, longest = schedule
-        if 0 <= start < end and 1 <= shortest <= longest:
+        if 0 <= start < end and 1 <= shortest <= longest <= LONGEST:
             return start, end, shortest, longest
     raise ValueError(
         f"rollout_schedule: got {schedule!r}, expected whole numbers (from step, to step, "
-        "shortest, longest) with from < to and 1 <= shortest <= longest"
+        f"shortest, longest) with from < to and 1 <= shortest <= longest <= {LONGEST:,}"
     )

@@ -210,6 +210,7 @@ def test_weights_tell_how_far_the_model_agrees() -> None:
         (Walk(), {"n_steps": 3}, "n_steps: got 3, expected 1: imagined steps are single ones"),
         (Walk(), {"real_share": 2.0}, "real_share: got 2.0, expected a number in [0, 1]"),
         (Walk(), {"rollout_schedule": (5, 5, 1, 2)}, "rollout_schedule: got (5, 5, 1, 2), expec"),
+        (Walk(), {"rollout_schedule": (0, 1, 1, 10**9)}, "rollout_schedule: got (0, 1, 1, 100"),
         (
             Walk(),
             {"weight_by_uncertainty": True, "dynamics": "flow"},

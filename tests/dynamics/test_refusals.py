@@ -343,6 +343,12 @@ def test_states_and_actions_of_another_size(density: str) -> None:
             wrong()
 
 
+def test_a_roll_out_keeps_its_number_of_rows() -> None:
+    model = DynamicsModel(2, 1, density="gaussian", members=2, reward=None)
+    with pytest.raises(ValueError, match=r"^states: got 3 rows, expected the 4 of `begin`$"):
+        model.begin(4).step(torch.zeros(3, 2), torch.zeros(3, 1))
+
+
 def test_functions_of_a_planner_give_one_number_a_row() -> None:
     """A reward of shape (B, 1) is refused, not broadcast."""
     model = DynamicsModel(2, 1, density="gaussian", members=2, reward=None)

@@ -22,6 +22,13 @@ from vaerl.planning import (
 )
 
 
+class Widens:
+    """Its next states are of another size."""
+
+    def step(self, states: torch.Tensor, actions: Any, generator: Any = None) -> Any:
+        return torch.zeros(len(states), 4), torch.zeros(len(states))
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -59,6 +66,40 @@ from vaerl.planning import (
             "colour: got True, expected a number from 0 to 100",
         ),
         (lambda: BoxActions([0.0], [1.0], std=True), "std: got True, expected a number in (0, 10]"),
+        (
+            lambda: make_planner("cem", DiscreteActions(3)).plan(
+                Counter(),
+                torch.zeros(1, 1),
+                warm=3,  # type: ignore[arg-type]
+            ),
+            "warm: got int, expected a Plan or None",
+        ),
+        (
+            lambda: make_planner("cem", DiscreteActions(3)).plan(
+                Counter(),
+                torch.zeros(1, 1),
+                generator=0,  # type: ignore[arg-type]
+            ),
+            "generator: got 0, expected a torch.Generator or None",
+        ),
+        (
+            lambda: plan_returns(Counter(), torch.zeros(1, 1), [[[1]]]),  # type: ignore[arg-type]
+            "plans: got list for 1 states, expected (B, N, H, A), or (B, N, H)",
+        ),
+        (
+            lambda: plan_returns(Counter(), torch.zeros(1, 1), torch.zeros(1, 2, 3), particles=0),
+            "particles: got 0, expected",
+        ),
+        (
+            lambda: plan_returns(
+                Counter(), torch.zeros(1, 1), torch.zeros(1, 2, 3), discount=float("nan")
+            ),
+            "discount: got nan, expected a number in [0, 1]",
+        ),
+        (
+            lambda: plan_returns(Widens(), torch.zeros(1, 1), torch.zeros(1, 2, 3, 1)),
+            "model.step: got next states of shape (2, 4), expected that of the states, (2, 1)",
+        ),
         (
             lambda: plan_returns(Counter(), torch.zeros(1, 1), torch.zeros(2, 3)),
             "plans: got shape (2, 3) for 1 states, expected (B, N, H, A), or (B, N, H)",

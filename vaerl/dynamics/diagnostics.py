@@ -74,7 +74,7 @@ def log_density(model: DynamicsModel, data: Transitions, k: int = 256, seed: int
     Raises ValueError for data that does not fit the model, and for a code an episode, where only
     whole episodes have a density (`score`).
     """
-    model.check(data)
+    data = model.check(data).to(model.elites.device)
     generator = torch.Generator(model.elites.device).manual_seed(seed)
     target = model.targets(data)
     found = []

@@ -55,6 +55,8 @@ class Rollout:
     ) -> Step:
         """Move all particles ``(B, S)`` under actions ``(B, A)``, or ``(B,)`` if discrete."""
         raw = self.ensemble.raw_inputs(states, actions)
+        if len(raw) != self.rows:
+            raise ValueError(f"states: got {len(raw)} rows, expected the {self.rows} of `begin`")
         if self._noise is not None:  # it becomes a code once the member is known
             raw = torch.cat((raw, self._noise), dim=-1)
         if self.how == "expectation":

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from vaerl.densities.options import check_positive, check_share
 from vaerl.planning.model import Model, as_step, begin, per_row
 
 Function = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -60,9 +61,12 @@ def plan_returns(
     for argument, function in (("reward", reward), ("termination", termination)):
         if function is not None and not callable(function):
             raise ValueError(f"{argument}: got {function!r}, expected a function or None")
-    if plans.ndim not in (3, 4) or len(plans) != len(states):
+    check_positive("particles", particles)
+    check_share("discount", discount)
+    if not isinstance(plans, Tensor) or plans.ndim not in (3, 4) or len(plans) != len(states):
+        shown = f"shape {tuple(plans.shape)}" if isinstance(plans, Tensor) else type(plans).__name__
         raise ValueError(
-            f"plans: got shape {tuple(plans.shape)} for {len(states)} states, "
+            f"plans: got {shown} for {len(states)} states, "
             "expected (B, N, H, A), or (B, N, H) whole numbers"
         )
     count, horizon = plans.shape[1:3]
@@ -76,6 +80,11 @@ def plan_returns(
     for t in range(horizon):
         action = actions[t]
         after, gained, done = as_step(moved.step(at, action, generator))
+        if after.shape != at.shape:
+            raise ValueError(
+                f"model.step: got next states of shape {tuple(after.shape)}, expected that of the "
+                f"states, {tuple(at.shape)}"
+            )
         if reward is not None:
             gained = reward(at, action, after)
         if gained is None:

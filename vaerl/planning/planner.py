@@ -14,6 +14,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from vaerl.densities.noise import check_generator
 from vaerl.densities.options import check_choice, check_flag, check_positive, check_share
 from vaerl.disk.errors import NotFinite
 from vaerl.planning.actions import Actions, Law
@@ -150,6 +151,7 @@ class Planner:
                 that gives only NaN.
         """
         check_states(states)
+        check_generator("generator", generator)
 
         def judge(candidates: Tensor, noise: torch.Generator | None) -> tuple[Tensor, Tensor]:
             returns = plan_returns(
@@ -214,6 +216,8 @@ class Planner:
     def _start(self, states: Tensor, warm: Plan | None) -> tuple[Law, Tensor | None]:
         if warm is None:
             return self.fresh(len(states), states.device), None
+        if not isinstance(warm, Plan):
+            raise TypeError(f"warm: got {type(warm).__name__}, expected a Plan or None")
         self.check_plan("warm", warm, len(states))
         kept = None if warm.kept is None else self.actions.shift_plans(warm.kept)
         return self.actions.shift(warm.law), kept
