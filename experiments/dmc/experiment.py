@@ -29,7 +29,7 @@ from vaerl.names import check_name
 TASKS = ("pendulum-swingup", "reacher-hard", "walker-run")
 HEADS = ("gaussian", "cvae", "imle")
 WEIGHTS = ("plain", "weighted")
-STEPS, WIDTH, UPDATES = 20_000, 128, 2
+STEPS, WIDTH, UPDATES = 20_000, 128, 10
 MEMBERS, FIT_UPDATES, EVERY = 5, 150, 1000
 _SHORT: dict[str, Any] = {
     "learning_starts": 200,

@@ -61,7 +61,7 @@ def wet_chicken_return(
     world: DynamicsModel,
     generator: torch.Generator,
     points: int = 41,
-    draws: int = 32,
+    draws: int = 128,
     episodes: int = 1000,
 ) -> float:
     """True reward per step of the policy that is best in the model.
