@@ -239,7 +239,8 @@ class _Cost:
 
 
 def table_of(results: Results) -> dict[str, Any]:
-    """The table and the commands that make it: one for each preset, seed, length and scoring."""
+    """The table and the commands that make it: one for each preset, seed, length and scoring, or
+    for each cell where not all that such a command would make are there."""
     ordered = in_order(results)
     groups: dict[str, tuple[dict[str, Any], list[Autoencoder]]] = {}
     for cell in (Autoencoder.from_data(result.cell) for result in ordered):
@@ -259,13 +260,24 @@ def table_of(results: Results) -> dict[str, Any]:
         groups.setdefault(repr(fixed), (fixed, []))[1].append(cell)
     lines = []
     for fixed, cells in groups.values():
-        choices: dict[str, tuple[list[Any], list[Any]]] = {
-            "layers": (sorted({cell.layers for cell in cells}), [*LATENTS]),
-            "objectives": (
-                sorted({cell.objective for cell in cells if cell.k > 1}), sorted(OBJECTIVES),
-            ),
-            "k": (sorted({cell.k for cell in cells}), [*SAMPLES]),
-        }  # fmt: skip
-        chosen = {n: some for n, (some, every) in choices.items() if some and some != every}
-        lines.append(command_line("iwae-mnist", run, {**fixed, **chosen}))
+        made = make_cells(fixed["preset"], fixed["seed"], **_choices(cells))
+        whole = {_place(cell) for cell in made} == {_place(cell) for cell in cells}
+        for part in [cells] if whole else [[cell] for cell in cells]:
+            lines.append(command_line("iwae-mnist", run, {**fixed, **_choices(part)}))
     return {**assemble(ordered), "command": "\n".join(lines)}
+
+
+def _choices(cells: Sequence[Autoencoder]) -> dict[str, list[Any]]:
+    """The options that choose these cells, but for those that would name all."""
+    choices: dict[str, tuple[list[Any], list[Any]]] = {
+        "layers": (sorted({cell.layers for cell in cells}), [*LATENTS]),
+        "objectives": (
+            sorted({cell.objective for cell in cells if cell.k > 1}), sorted(OBJECTIVES),
+        ),
+        "k": (sorted({cell.k for cell in cells}), [*SAMPLES]),
+    }  # fmt: skip
+    return {name: some for name, (some, every) in choices.items() if some and some != every}
+
+
+def _place(cell: Autoencoder) -> tuple[int, str, int]:
+    return cell.layers, cell.objective, cell.k

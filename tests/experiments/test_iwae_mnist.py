@@ -19,7 +19,7 @@ from vaerl.experiments.iwae.cell import (
     fit_to_minutes,
     passes,
 )
-from vaerl.experiments.iwae.experiment import SAMPLES, make_cells, run
+from vaerl.experiments.iwae.experiment import SAMPLES, make_cells, run, table_of
 from vaerl.experiments.iwae.networks import build_density, nothing
 from vaerl.experiments.iwae.score import lower_bounds, score, unit_variances
 from vaerl.lab.cells import read_cell
@@ -277,6 +277,19 @@ def test_debug_cells_run_whole(tmp_path: Path) -> None:
     assert len([*(tmp_path / "figures").glob("*.png")]) == 4
     with pytest.raises(ValueError, match="made with other settings"):
         run(tmp_path, **choice, epochs=2)  # type: ignore[arg-type]
+
+
+def test_the_commands_make_the_cells_and_no_others(tmp_path: Path) -> None:
+    """One for each cell where a common one would make more."""
+    run(tmp_path, "debug", layers=[1], k=[5], objectives=["vae"])
+    (cell,) = make_cells("debug", layers=[1], k=[5], objectives=["vae"])
+    one = read_cell(cell, tmp_path)
+    assert one is not None
+    other = one._replace(cell={**one.cell, "layers": 2, "objective": "iwae"})
+    assert table_of([one, other])["command"].splitlines() == [
+        "vaerl experiment iwae-mnist --preset debug --layers 1 --objectives vae --k 5",
+        "vaerl experiment iwae-mnist --preset debug --layers 2 --objectives iwae --k 5",
+    ]
 
 
 def test_a_trained_cell_is_scored_again_without_training(tmp_path: Path) -> None:
