@@ -267,7 +267,7 @@ def table_of(results: Results) -> dict[str, Any]:
     return {**assemble(ordered), "command": "\n".join(lines)}
 
 
-def _choices(cells: Sequence[Autoencoder]) -> dict[str, list[Any]]:
+def _choices(cells: Sequence[Autoencoder]) -> dict[str, Any]:
     """The options that choose these cells, but for those that would name all."""
     choices: dict[str, tuple[list[Any], list[Any]]] = {
         "layers": (sorted({cell.layers for cell in cells}), [*LATENTS]),
