@@ -22,7 +22,13 @@ from vaerl.agents.common import signature_of
 from vaerl.agents.model_based import Imagined, ImaginedSteps, LearnsModel, fit_options
 from vaerl.agents.sac import SAC
 from vaerl.densities import DENSITIES
-from vaerl.densities.options import check_flag, check_named, check_positive, check_share
+from vaerl.densities.options import (
+    check_at_least_zero,
+    check_flag,
+    check_named,
+    check_positive,
+    check_share,
+)
 from vaerl.disk.errors import NotFinite
 from vaerl.dynamics.scores import check_deviation, deviation
 from vaerl.dynamics.task import make_model
@@ -45,7 +51,8 @@ class MBPO(LearnsModel, SAC):
         dynamics, dynamics_kwargs: the model's density by name, and its options.
         members, elites, propagation: of the ensemble (`vaerl.dynamics.DynamicsModel`).
         reward, termination: "learned", or "known": the environment's methods `reward` and
-            `terminated`, and the ends of Gymnasium's MuJoCo tasks; termination may be "never" too.
+            `terminated`, and the ends of Gymnasium's MuJoCo tasks. A reward may be "regressed" too,
+            which finds rare ones (`vaerl.dynamics.DynamicsModel`), a termination "never".
         model_train_freq: environment steps between two fits of the model.
         fit_kwargs: `vaerl.dynamics.FitOptions`, over `FIT`.
         rollout_schedule: (from step, to step, shortest, longest): the length of roll-outs rises
@@ -56,16 +63,19 @@ class MBPO(LearnsModel, SAC):
         weight_by_uncertainty: multiply the critics' squared errors on imagined transitions by
             1 / (1 + σ), with the deviation σ of the model's prediction over elites and latents
             (`vaerl.dynamics.deviation`); WIMLE (2026). Noise that the model explains by its latents
-            counts too. The update then goes through torch.
+            counts too.
+        exploration_bonus: β ≥ 0; imagined rewards are r + βσ with the same σ, so that the policy
+            seeks what the model does not know yet (Pathak et al. 2019). In the environment's units;
+            rewards of real transitions stay as they are.
         others: as in SAC.
 
     Raises:
         ValueError: what SAC refuses; observations that are not vectors, n-step returns, weights by
-            a model that has no deviation, unknown names or options.
+            or a bonus by a model that has no deviation, unknown names or options.
 
     Logged beside SAC's: model/holdout_score (NLL in nats, or the score chosen),
     model/score_spread, model/updates, model/transitions, model/rollout_length,
-    model/rollout_reward (mean), model/rollout_weight (mean, with weights).
+    model/rollout_reward (mean, with any bonus), model/rollout_weight (mean, with weights).
 
     >>> MBPO("gaussian", "Pendulum-v1", dynamics="mixture", buffer_size=10).world.density_name
     'mixture'
@@ -103,6 +113,7 @@ class MBPO(LearnsModel, SAC):
         rollouts_kept: int = 4,
         real_share: float = 0.05,
         weight_by_uncertainty: bool = False,
+        exploration_bonus: float = 0.0,
         policy_kwargs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -119,6 +130,7 @@ class MBPO(LearnsModel, SAC):
         self.rollout_batch_size, self.rollouts_kept = rollout_batch_size, rollouts_kept
         self.real_share = real_share
         self.weight_by_uncertainty = weight_by_uncertainty
+        self.exploration_bonus = exploration_bonus
         super().__init__(policy, env, *args, policy_kwargs=policy_kwargs, **kwargs)
 
     def _check_options(self) -> None:
@@ -129,6 +141,7 @@ class MBPO(LearnsModel, SAC):
         check_positive("rollouts_kept", self.rollouts_kept)
         check_share("real_share", self.real_share)
         check_flag("weight_by_uncertainty", self.weight_by_uncertainty)
+        check_at_least_zero("exploration_bonus", self.exploration_bonus)
 
     def _setup_model(self) -> None:
         self._check_model_spaces()
@@ -149,8 +162,9 @@ class MBPO(LearnsModel, SAC):
             density_kwargs=self.dynamics_kwargs,
             **self._model_options(),
         ).to(self.device)
-        if self.weight_by_uncertainty:
-            check_deviation("weight_by_uncertainty", self.world)
+        for name in ("weight_by_uncertainty", "exploration_bonus"):
+            if getattr(self, name):
+                check_deviation(name, self.world)
         self.world_noise = NoiseSource(self.seed)
         self.imagined = Imagined(self.rollouts_kept)
         self._fitted_at: int | None = None
@@ -239,10 +253,7 @@ class MBPO(LearnsModel, SAC):
         steps: list[ImaginedSteps] = []
         for _ in range(self.rollout_length):
             actions = self.actor(self._as_seen(at))
-            weights = None
-            if self.weight_by_uncertainty:
-                apart = deviation(self.world, at[alive], actions[alive], generator=generator)
-                weights = 1.0 / (1.0 + apart.unsqueeze(1))
+            weights, bonus = self._judge(at[alive], actions[alive], generator)
             after, rewards, dones = particles.step(at, actions, generator)
             assert rewards is not None, "the model learns rewards, or knows them"
             for what, found in (("reward", rewards), ("next state", after)):
@@ -257,7 +268,7 @@ class MBPO(LearnsModel, SAC):
                     actions[alive],
                     after[alive],
                     ends[alive].float().unsqueeze(1),
-                    rewards[alive].float().unsqueeze(1),
+                    rewards[alive].float().unsqueeze(1) + bonus,
                     weights,
                 )
             )
@@ -266,6 +277,16 @@ class MBPO(LearnsModel, SAC):
                 break
             at = after
         return steps
+
+    def _judge(
+        self, states: Tensor, actions: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor | None, Tensor | float]:
+        """Weights of imagined steps, if any, and the bonus on their rewards, ``(B, 1)``."""
+        if not (self.weight_by_uncertainty or self.exploration_bonus):
+            return None, 0.0
+        apart = deviation(self.world, states, actions, generator=generator).unsqueeze(1)
+        weights = 1.0 / (1.0 + apart) if self.weight_by_uncertainty else None
+        return weights, self.exploration_bonus * apart
 
     # -- saving ------------------------------------------------------------------------------------
 

@@ -201,6 +201,28 @@ def test_weights_tell_how_far_the_model_agrees() -> None:
     assert 0.0 < wanted.min() < wanted.max() < 1.0
 
 
+def test_a_bonus_pays_for_disagreement() -> None:
+    """r + βσ on imagined rewards, and the environment's own on real ones; weights go with it."""
+    options = {**FAST, "real_share": 0.25, "dynamics": "gaussian", "reward": "known"}
+    for weighted in (False, True):
+        agent = MBPO(
+            "gaussian",
+            KnownWalk(),
+            exploration_bonus=3.0,
+            weight_by_uncertainty=weighted,
+            **options,
+        ).learn(60)
+        (step,) = agent._imagine(torch.linspace(-9.0, 9.0, 50).unsqueeze(1))
+        means = agent.world.member_values(step.observations, step.actions).mean
+        apart = (means[0] - means[1]).abs().mean(-1, keepdim=True) / 2.0
+        known = -step.next_observations.abs() + 0.1 * 2.0 * step.actions
+        torch.testing.assert_close(step.rewards, known + 3.0 * apart, rtol=1e-5, atol=1e-5)
+        assert apart.min() > 0.0 and (step.weights is None) != weighted
+        real = agent.replay_buffer.sample(20)
+        mixed, _ = agent._mixed(real)
+        assert torch.equal(mixed.rewards[:5], real.rewards[:5])
+
+
 @pytest.mark.parametrize(
     ("env", "options", "message"),
     [
@@ -221,6 +243,13 @@ def test_weights_tell_how_far_the_model_agrees() -> None:
             {"weight_by_uncertainty": True, "dynamics": "gaussian", "members": 1},
             "weight_by_uncertainty: got one elite of density 'gaussian', which deviates from",
         ),
+        (Walk(), {"exploration_bonus": -1.0}, "exploration_bonus: got -1.0, expected a finite"),
+        (
+            Walk(),
+            {"exploration_bonus": 0.1, "dynamics": "flow"},
+            "exploration_bonus: got density 'flow', whose deviation would be all its noise",
+        ),
+        (Walk(), {"reward": "regresed"}, "reward: got 'regresed', expected one of "),
         (Walk(), {"reward": "known"}, "reward: got 'known', but Walk has no method reward("),
         (Walk(), {"fit_kwargs": {"min_progress": "x"}}, "min_progress: got 'x', expected a finite"),
         (

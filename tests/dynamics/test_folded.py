@@ -17,13 +17,14 @@ from vaerl.dynamics.fitting import FitOptions
 def fitted(**options: Any) -> DynamicsModel:
     """Three members with weights and normalisers that are far from those at the start."""
     torch.manual_seed(0)
-    model = DynamicsModel(2, 1, density="cvae", members=3, reward=None, **options)
+    options = {"reward": None, **options}
+    model = DynamicsModel(2, 1, density="cvae", members=3, **options)
     with torch.no_grad():
         for parameter in model.networks.parameters():
             parameter += 0.1 * torch.randn_like(parameter)
     states = torch.randn(200, 2) * torch.tensor([3.0, 0.1]) + 5.0
     change = torch.randn(200, 2) * torch.tensor([4.0, 0.2]) + torch.tensor([-3.0, 1.0])
-    model.standardise(Transitions(states, torch.rand(200, 1), states + change))
+    model.standardise(Transitions(states, torch.rand(200, 1), states + change, change[:, 0]))
     return model
 
 
@@ -75,12 +76,15 @@ def test_a_fit_is_seen_by_the_next_roll_out() -> None:
     assert (after.mean(0) - 7.0).abs().max() < 1.0 < (before.mean(0) - 12.0).abs().max()
 
 
-@pytest.mark.parametrize("termination", [None, "learned", lambda s, a, n: n[:, 0] > 5.0])
+@pytest.mark.parametrize(
+    ("termination", "reward"),
+    [(None, None), ("learned", "regressed"), (lambda s, a, n: n[:, 0] > 5.0, "regressed")],
+)
 def test_a_roll_out_step_is_that_of_the_modules(
-    termination: Any, monkeypatch: pytest.MonkeyPatch
+    termination: Any, reward: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Same generator, same step: states, and ends that are learned, known or absent."""
-    model = fitted(termination=termination)
+    """Same generator, same step: states, ends and rewards that are learned, known or absent."""
+    model = fitted(termination=termination, reward=reward)
     states, actions = torch.randn(120, 2) + 5.0, torch.rand(120, 1)
 
     def steps() -> list[Any]:
@@ -94,6 +98,11 @@ def test_a_roll_out_step_is_that_of_the_modules(
     for one, other in zip(folded, steps(), strict=True):
         # float32 through six layers: relative rounding of 1e-7 a layer, grown by the weights
         torch.testing.assert_close(one.next_states, other.next_states, rtol=1e-4, atol=1e-4)
+        if reward is None:
+            assert one.rewards is other.rewards is None
+        else:
+            torch.testing.assert_close(one.rewards, other.rewards, rtol=1e-4, atol=1e-4)
+            assert one.rewards.std() > 0.1
         if termination is None:
             assert one.dones is other.dones is None
         else:
@@ -119,18 +128,20 @@ def test_a_step_with_learned_ends_is_faster_folded() -> None:
     assert ratio > 1.3, ratio
 
 
-def test_folded_ends_are_those_of_the_network() -> None:
-    """Probabilities from raw inputs and changes, of every order of the elites."""
-    model = fitted(termination="learned")
+def test_folded_heads_are_those_of_the_network() -> None:
+    """Outputs from raw inputs and changes, of every order of the elites."""
+    model = fitted(termination="learned", reward="regressed")
     raw, event = torch.randn(3, 400, 3), 4.0 * torch.randn(3, 400, 2)
     for first in (0, 2):
-        network = model.acting(first)["termination"]
-        seen = torch.cat((model.input_normaliser(raw), model.target_normaliser(event)), dim=-1)
-        expected = torch.sigmoid(network(seen).squeeze(-1))
-        folded = model.folded_ending(first)
-        assert folded is not None and expected.std() > 0.1
-        torch.testing.assert_close(folded(raw, event), expected, rtol=0, atol=1e-5)
-    assert fitted().folded_ending() is None
+        folded = model.folded_heads(first)
+        assert set(folded) == {"termination", "reward"}
+        for name, fast in folded.items():
+            network = model.acting(first)[name]
+            seen = torch.cat((model.input_normaliser(raw), model.target_normaliser(event)), dim=-1)
+            expected = network(seen).squeeze(-1)
+            assert expected.std() > 0.1
+            torch.testing.assert_close(fast(raw, event), expected, rtol=1e-5, atol=1e-5)
+    assert fitted().folded_heads() == {}
 
 
 @pytest.mark.parametrize("outputs", [1, NARROW - 1, NARROW])

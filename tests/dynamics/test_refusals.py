@@ -106,7 +106,10 @@ def test_precisions() -> None:
         ({"members": 0}, "members: got 0, expected a whole number of at least 1"),
         ({"members": 2, "elites": 3}, "elites: got 3, expected at most the 2 members"),
         ({"propagation": "ts"}, "propagation: got 'ts', expected one of ts1, tsinf, expectation"),
-        ({"reward": "known"}, "reward: got 'known', expected 'learned', None or a function"),
+        (
+            {"reward": "known"},
+            "reward: got 'known', expected 'learned', 'regressed', None or a function",
+        ),
         ({"density_kwargs": "x"}, "density_kwargs: got 'x', expected a dict of options"),
         ({"features": "sine"}, "features: got 'sine', expected a function of the states or None"),
         ({"features": lambda s: s.numpy()}, "features: got ndarray for states (1, 2), expected a"),

@@ -82,7 +82,7 @@ class Transitions:
         """Whether actions are whole numbers."""
         return not self.actions.is_floating_point()
 
-    def rows(self, index: Tensor) -> Transitions:
+    def rows(self, index: Tensor | slice) -> Transitions:
         """The transitions at `index`, unchecked."""
         return self._each(lambda value: value[index])
 

@@ -1,10 +1,11 @@
-"""An ensemble of densities over (Δs, reward), with a law of termination and its normalisers.
+"""An ensemble of densities over (Δs, reward), with heads over what follows and its normalisers.
 
     p(Δs, r, d | s, a) = p(Δs, r | s, a) · p(d | s, a, Δs)
 
 The first factor is any density of `vaerl.densities`, on standardised numbers. The second is a
 Bernoulli law where terminations are learned, so that no density has to put a continuous law on two
-atoms. Each of the E members has its own networks; all are computed as one batch.
+atoms; a reward may stand there too, see `vaerl.dynamics.heads`. Each of the E members has its own
+networks; all are computed as one batch.
 
 Some environments draw a hidden quantity once an episode. ``latent="episode"`` models it by a code
 that a roll-out draws at its start and keeps (`vaerl.dynamics.episodes`).
@@ -32,8 +33,8 @@ from vaerl.densities.options import (
 )
 from vaerl.dynamics.batched import batch_members, extract_member, select_members
 from vaerl.dynamics.data import Transitions, check_transitions, check_whole
-from vaerl.dynamics.ending import FoldedEnding
 from vaerl.dynamics.episodes import LATENTS, EpisodeCode, with_code
+from vaerl.dynamics.heads import HEADS, LEARNED_REWARDS, FoldedHead, fold_heads
 from vaerl.dynamics.normaliser import Normaliser
 from vaerl.dynamics.parts import (
     Completion,
@@ -62,11 +63,12 @@ class Ensemble(nn.Module):
         members: E.
         elites: members that roll-outs use, the best on the holdout; all of them if not given.
         discrete_actions: actions are whole numbers ``(B,)``, given to the networks as one-hot.
-        reward: "learned" beside Δs, a known function of (s, a, s'), or None for none.
+        reward: "learned" beside Δs; "regressed" from (s, a, Δs) by squared error, for rare rewards,
+            which a likelihood takes for noise; a known function of (s, a, s'), or None for none.
         termination: "learned" from (s, a, Δs), a known function, or None for never.
         propagation: how roll-outs go through the members, one of `PROPAGATIONS`; see
             `vaerl.dynamics.rollout`.
-        termination_hidden: widths of the network of a learned termination.
+        termination_hidden: widths of the networks of a learned termination and a regressed reward.
         features: function of the states that the networks see in their place (sine and cosine of an
             angle, one-hot cells); it does not change the targets.
         predicted: coordinates of s' that are modelled, all if not given.
@@ -120,7 +122,7 @@ class Ensemble(nn.Module):
         if kept > members:
             raise ValueError(f"elites: got {kept}, expected at most the {members} members")
         self.discrete_actions = check_flag("discrete_actions", discrete_actions)
-        self.reward = check_part("reward", reward)
+        self.reward = check_part("reward", reward, LEARNED_REWARDS)
         self.termination = check_part("termination", termination)
         self.propagation = check_choice("propagation", propagation, PROPAGATIONS)
         self.density_name = density
@@ -152,9 +154,10 @@ class Ensemble(nn.Module):
                 "propagation: got 'expectation' with whole=True, expected 'ts1' or 'tsinf': "
                 "a mean is not a whole number"
             )
-        if termination == "learned":
+        heads = {"termination": termination == "learned", "reward": reward == "regressed"}
+        for name in (name for name in HEADS if heads[name]):
             sizes = (self.context_dim + self.change_dim, self._hidden, 1)
-            self.networks["termination"] = batch_members([mlp(*sizes) for _ in range(members)])
+            self.networks[name] = batch_members([mlp(*sizes) for _ in range(members)])
         if latent == "episode":
             size = self.context_dim + self.event_dim
             self.networks["episode"] = batch_members(
@@ -162,6 +165,8 @@ class Ensemble(nn.Module):
             )
         self.input_normaliser = Normaliser(self.context_dim)
         self.target_normaliser = Normaliser(self.event_dim)
+        if reward == "regressed":
+            self.reward_normaliser = Normaliser(1)
         self.register_buffer("elites", torch.arange(kept))
         self.register_buffer("state_low", torch.full((state_dim,), -torch.inf))
         self.register_buffer("state_high", torch.full((state_dim,), torch.inf))
@@ -169,7 +174,7 @@ class Ensemble(nn.Module):
         self._matmul_precision = "float32"
         self._acting: dict[int, nn.ModuleDict] = {}  # copies for roll-outs: no part of the state
         self._folded: dict[int, Folded | None] = {}
-        self._endings: dict[int, FoldedEnding] = {}
+        self._heads: dict[int, dict[str, FoldedHead]] = {}
         self.register_load_state_dict_post_hook(_after_loading)
 
     # -- what goes in and comes out ----------------------------------------------------------------
@@ -210,13 +215,21 @@ class Ensemble(nn.Module):
         assert data.rewards is not None, "check(data) comes first"
         return torch.cat((change, data.rewards.unsqueeze(-1)), dim=-1)
 
+    def head_targets(self, data: Transitions) -> tuple[Tensor | None, Tensor | None]:
+        """Standardised rewards and ends ``(N,)`` of checked data, where heads learn them."""
+        ends = data.terminations if self.termination == "learned" else None
+        if self.reward != "regressed":
+            return None, ends
+        assert data.rewards is not None, "check(data) comes first"
+        return self.reward_normaliser(data.rewards.unsqueeze(-1)).squeeze(-1), ends
+
     def check(self, data: Transitions) -> Transitions:
         """Return `data` if it has the model's sizes and parts, else raise one line."""
         if check_transitions("data", data).states.shape[1] != self.state_dim:
             raise ValueError(f"states: got size {data.states.shape[1]}, expected {self.state_dim}")
         self._check_actions(data.actions)
         needed = {
-            "rewards": self.reward == "learned",
+            "rewards": self.reward in LEARNED_REWARDS,
             "terminations": self.termination == "learned",
             "episodes": self.latent == "episode",
         }
@@ -248,6 +261,9 @@ class Ensemble(nn.Module):
         self.input_normaliser.fit(self.raw_inputs(data.states, data.actions), fixed)
         if not self.whole:
             self.target_normaliser.fit(self._events(data))
+        if self.reward == "regressed":
+            assert data.rewards is not None, "check(data) comes first"
+            self.reward_normaliser.fit(data.rewards.unsqueeze(-1))
         both = torch.cat((data.states, data.next_states))
         low, high = both.amin(0), both.amax(0)
         self.state_low.copy_(2.0 * low - high)
@@ -293,21 +309,17 @@ class Ensemble(nn.Module):
             self._folded[first] = folded
         return self._folded[first]
 
-    def folded_ending(self, first: int = 0) -> FoldedEnding | None:
-        """The fast form of their learned termination; None where there is none."""
-        if self.termination != "learned":
-            return None
-        if first not in self._endings:
-            network = self.acting(first)["termination"]
+    def folded_heads(self, first: int = 0) -> dict[str, FoldedHead]:
+        """The fast forms of their heads, by name."""
+        if first not in self._heads:
+            seen = self.input_normaliser, self.target_normaliser, self.change_dim
             with torch.inference_mode(False):
-                self._endings[first] = FoldedEnding(
-                    network, self.input_normaliser, self.target_normaliser, self.change_dim
-                )
-        return self._endings[first]
+                self._heads[first] = fold_heads(self.acting(first), *seen)
+        return self._heads[first]
 
     def changed(self) -> None:
         """Drop these forms after members, elites or their device changed."""
-        self._endings.clear()
+        self._heads.clear()
         self._acting.clear()
         self._folded.clear()
 

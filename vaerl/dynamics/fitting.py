@@ -24,8 +24,9 @@ from vaerl.densities.options import (
 from vaerl.disk.errors import NotFinite
 from vaerl.dynamics.data import Transitions
 from vaerl.dynamics.episodes import episode_bound, stretches_from
+from vaerl.dynamics.heads import heads_loss
 from vaerl.dynamics.model import DynamicsModel
-from vaerl.dynamics.scores import SCORES, score, termination_loss
+from vaerl.dynamics.scores import SCORES, score
 from vaerl.finite import number
 
 BLUR_FALL = 300.0
@@ -223,7 +224,7 @@ class _Fit:
         self.blurred = options.blur_share * options.steps if options.blur and not model.fits else 0
         self.context = model.inputs(data.states, data.actions)
         self.target = model.targets(data)
-        self.ends = data.terminations
+        self.after = model.head_targets(data)
         self.episodes = data.episodes
         count, members = len(data), model.members
         self.batch = min(options.batch_size, count)
@@ -274,7 +275,7 @@ class _Fit:
         loss, _ = networks["density"].loss(
             context, self._blur(x), diagnostics=False, kl_weight=weight, generator=self.generator
         )
-        return (loss + self._ending_loss(context, x, rows)).mean(1)
+        return (loss + self._heads_loss(context, x, rows)).mean(1)
 
     def _stretches_loss(self) -> Tensor:
         """−L_k of stretches of episodes that begin at any row, per step, ``(E,)``."""
@@ -292,9 +293,9 @@ class _Fit:
             self.generator,
             training=True,
         )
-        ending = self._ending_loss(context.flatten(1, 2), x.flatten(1, 2), rows.flatten(1, 2))
-        ending = (ending * mask.flatten(1, 2)).sum(1)
-        return (ending - bound.sum(1)) / mask.sum((1, 2))
+        heads = self._heads_loss(context.flatten(1, 2), x.flatten(1, 2), rows.flatten(1, 2))
+        heads = (heads * mask.flatten(1, 2)).sum(1)
+        return (heads - bound.sum(1)) / mask.sum((1, 2))
 
     def _blur(self, x: Tensor) -> Tensor:
         """Targets with the noise of this step, see `FitOptions.blur`."""
@@ -303,14 +304,11 @@ class _Fit:
         scale = self.options.blur * BLUR_FALL ** (-self.taken / self.blurred)
         return torch.add(x, standard_normal(x.shape, x, self.generator), alpha=scale)
 
-    def _ending_loss(self, context: Tensor, x: Tensor, rows: Tensor) -> Tensor:
-        """−log p(d | s, a, Δs) of rows ``(E, B)``; 0 where ends are not learned."""
-        networks: Any = self.model.networks
-        if "termination" not in networks:
-            return context.new_zeros(rows.shape)
-        assert self.ends is not None, "check(data) comes first"
+    def _heads_loss(self, context: Tensor, x: Tensor, rows: Tensor) -> Tensor:
+        """−log p(r, d | s, a, Δs) of rows ``(E, B)``, as far as heads learn them."""
         change = x[..., : self.model.change_dim]
-        return termination_loss(networks, context, change, self.ends[rows])
+        known = (None if all_rows is None else all_rows[rows] for all_rows in self.after)
+        return heads_loss(self.model.networks, context, change, *known)
 
     def _draw(self, count: int) -> Tensor:
         """Rows ``(E, count)``, each member's from its own resampling."""

@@ -17,11 +17,12 @@ Completion = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(states, actions, predicted coordinates ``(B, P)``) → next states ``(B, S)``."""
 
 
-def check_part(argument: str, value: Any) -> Any:
-    if value is None or value == "learned" or callable(value):
+def check_part(argument: str, value: Any, kinds: Sequence[str] = ("learned",)) -> Any:
+    """Return one of these kinds of learning, a function or None, else raise one line."""
+    if value is None or value in kinds or callable(value):
         return value
     raise ValueError(
-        f"{argument}: got {value!r}, expected 'learned', None or a function of "
+        f"{argument}: got {value!r}, expected {', '.join(map(repr, kinds))}, None or a function of "
         "(states, actions, next_states)"
     )
 

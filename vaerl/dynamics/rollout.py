@@ -21,6 +21,7 @@ from vaerl.densities import ConditionalValue, IntractableError
 from vaerl.densities.noise import code_noise
 from vaerl.densities.options import check_choice, check_positive
 from vaerl.dynamics.ensemble import PROPAGATIONS, Ensemble
+from vaerl.dynamics.heads import HEADS, Heads, head
 from vaerl.planning.model import Step, per_row
 
 MEAN_SAMPLES = 16
@@ -60,16 +61,16 @@ class Rollout:
         if self._noise is not None:  # it becomes a code once the member is known
             raw = torch.cat((raw, self._noise), dim=-1)
         if self.how == "expectation":
-            event, ending = self._expect(raw, generator)
+            event, heads = self._expect(raw, generator)
         elif self.how == "ts1" and self.count > 1:
             self._offset = self._draw_offset(generator)
             order = torch.randperm(self.rows, generator=generator, device=raw.device)
-            event, ending = self._sample(raw[order], generator)
+            event, heads = self._sample(raw[order], generator)
             back = order.argsort()
-            event, ending = event[back], None if ending is None else ending[back]
+            event, heads = event[back], {name: value[back] for name, value in heads.items()}
         else:
-            event, ending = self._sample(raw, generator)
-        return self._finish(states, actions, event, ending, generator)
+            event, heads = self._sample(raw, generator)
+        return self._finish(states, actions, event, heads, generator)
 
     def _draw_offset(self, generator: torch.Generator | None) -> int:
         if self.count == 1:
@@ -77,10 +78,8 @@ class Rollout:
         device = "cpu" if generator is None else generator.device
         return int(torch.randint(self.count, (), generator=generator, device=device))
 
-    def _sample(
-        self, raw: Tensor, generator: torch.Generator | None
-    ) -> tuple[Tensor, Tensor | None]:
-        """Events ``(B, X)`` and probabilities of the end ``(B,)``.
+    def _sample(self, raw: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Heads]:
+        """Events ``(B, X)`` and what the heads say of them, each ``(B,)``.
 
         Row i goes through elite (i + offset) mod count.
         """
@@ -88,26 +87,27 @@ class Rollout:
         folded = None if self._noise is not None else self.ensemble.folded(self._offset)
         if folded is not None:
             event = folded(shared, generator)
-            ends = self.ensemble.folded_ending(self._offset)
-            ending = None if ends is None else ends(shared, event)
+            fast = self.ensemble.folded_heads(self._offset)
+            heads = {name: each(shared, event) for name, each in fast.items()}
         else:
             networks: Any = self.ensemble.acting(self._offset)
             context = self._standardised(shared)
             drawn = self._law(networks, context).sample((), generator)
             event = self.ensemble.target_normaliser.inverse(drawn)
-            ending = self._ending(networks, context, drawn)
-        return self._gather(event), None if ending is None else self._gather(ending)
+            heads = self._heads(networks, context, drawn)
+        heads = self._in_units(heads)
+        return self._gather(event), {name: self._gather(value) for name, value in heads.items()}
 
-    def _expect(
-        self, raw: Tensor, generator: torch.Generator | None
-    ) -> tuple[Tensor, Tensor | None]:
+    def _expect(self, raw: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Heads]:
         networks: Any = self.ensemble.acting()
         context = self._standardised(raw)
         shared = context.expand(self.count, *context.shape)
         event = _mean(self._law(networks, shared), generator)
-        ending = self._ending(networks, shared, event)
-        rounded = None if ending is None else (ending.mean(0) > 0.5).to(event)
-        return self.ensemble.target_normaliser.inverse(event.mean(0)), rounded
+        heads = self._in_units(self._heads(networks, shared, event))
+        means = {name: value.mean(0) for name, value in heads.items()}
+        if "termination" in means:
+            means["termination"] = (means["termination"] > 0.5).to(event)
+        return self.ensemble.target_normaliser.inverse(event.mean(0)), means
 
     def _standardised(self, raw: Tensor) -> Tensor:
         """Standardised inputs, followed by the unchanged noise of the codes."""
@@ -123,27 +123,34 @@ class Rollout:
             context = torch.cat((context[..., :size], code), dim=-1)
         return networks["density"](context)
 
-    def _ending(self, networks: Any, context: Tensor, event: Tensor) -> Tensor | None:
-        """Probability ``(count, M)`` that the episode ends with this step; None if never."""
-        if "termination" not in networks:
-            return None
+    def _heads(self, networks: Any, context: Tensor, event: Tensor) -> Heads:
+        """Outputs ``(count, M)`` of the heads at standardised events."""
         seen = context[..., : self.ensemble.context_dim], event[..., : self.ensemble.change_dim]
-        return torch.sigmoid(networks["termination"](torch.cat(seen, dim=-1)).squeeze(-1))
+        return {name: head(networks, name, *seen) for name in HEADS if name in networks}
+
+    def _in_units(self, outputs: Heads) -> Heads:
+        """Probabilities of the end, and rewards in their own units."""
+        found = dict(outputs)
+        if "termination" in found:
+            found["termination"] = torch.sigmoid(found["termination"])
+        if "reward" in found:
+            found["reward"] = self.ensemble.reward_normaliser.inverse(found["reward"])
+        return found
 
     def _finish(
         self,
         states: Tensor,
         actions: Tensor,
         event: Tensor,
-        ending: Tensor | None,
+        heads: Heads,
         generator: torch.Generator | None,
     ) -> Step:
-        """The step that events (Δs, r) and probabilities of the end make.
+        """The step that events (Δs, r) make, and what the heads say of them.
 
         Args:
             states, actions: before the step, ``(B, S)`` and ``(B, A)`` or ``(B,)``.
             event: in its own units, ``(B, X)``.
-            ending: ``(B,)``, or None where the termination is known or absent.
+            heads: probabilities of the end and regressed rewards, ``(B,)``, where there are any.
             generator: of the ends; without it and with probabilities of 0 or 1 the step is
                 deterministic.
         """
@@ -156,9 +163,12 @@ class Rollout:
         reward = done = None
         if model.reward == "learned":
             reward = event[:, model.change_dim]
+        elif "reward" in heads:
+            reward = heads["reward"]
         elif callable(model.reward):
             reward = per_row("reward", model.reward(states, actions, after), len(after))
-        if ending is not None:
+        if "termination" in heads:
+            ending = heads["termination"]
             draw = torch.rand(ending.shape, generator=generator, device=ending.device)
             done = draw < ending
         elif callable(model.termination):

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from vaerl.densities.options import check_choice, check_positive, check_seed
 from vaerl.dynamics.episodes import episode_scores
+from vaerl.dynamics.heads import heads_loss
 
 if TYPE_CHECKING:
     from vaerl.dynamics.data import Transitions
@@ -44,7 +44,8 @@ def score(
     """The score of every member, ``(E,)``; lower is better.
 
     ``nll``: −mean log p(Δs, r, d | s, a) in nats and the units of the data; for a latent density
-    −L_k with k samples, an upper bound on it. ``energy``: mean of E‖X − x‖ − ½ E‖X − X'‖ over k
+    −L_k with k samples, an upper bound on it; a regressed reward counts as a Gaussian of the
+    deviation of all rewards around it. ``energy``: mean of E‖X − x‖ − ½ E‖X − X'‖ over k
     samples in standardised units, the energy distance to the data up to a constant (Gneiting &
     Raftery 2007); it is valid for laws with atoms, but scores (Δs, r) only. With a code for each
     episode, ``nll`` is of whole episodes, per step.
@@ -68,37 +69,30 @@ def score(
         c = context[rows].expand(model.members, -1, -1)
         x = target[rows].expand(model.members, -1, -1)
         if by == "nll":
-            ends = None if data.terminations is None else data.terminations[rows]
-            values = _nll(model, c, x, ends, k, generator)
+            values = _nll(model, c, x, data.rows(rows), k, generator)
         else:
             values = _energy(model, c, x, k, generator)
         total += values.sum(1)
     return (total / len(data)).float()
 
 
-def termination_loss(networks: Any, context: Tensor, change: Tensor, ends: Tensor) -> Tensor:
-    """−log p(d | s, a, Δs) ``(E, B)`` of the Bernoulli law, in nats."""
-    logit = networks["termination"](torch.cat((context, change), dim=-1)).squeeze(-1)
-    return functional.binary_cross_entropy_with_logits(
-        logit, ends.expand_as(logit), reduction="none"
-    )
-
-
 def _nll(
     model: DynamicsModel,
     context: Tensor,
     x: Tensor,
-    ends: Tensor | None,
+    data: Transitions,
     k: int,
     generator: torch.Generator,
 ) -> Tensor:
     networks: Any = model.networks
     lower = networks["density"](context).log_prob_bounds(x, k, generator=generator).lower
-    nll = model.target_normaliser.log_scale() - lower
-    if "termination" in networks:
-        assert ends is not None, "check(data) comes first"
-        nll = nll + termination_loss(networks, context, x[..., : model.change_dim], ends)
-    return nll
+    return model.target_normaliser.log_scale() - lower + _heads_nll(model, context, x, data)
+
+
+def _heads_nll(model: DynamicsModel, context: Tensor, x: Tensor, data: Transitions) -> Tensor:
+    change = x[..., : model.change_dim]
+    nll = heads_loss(model.networks, context, change, *model.head_targets(data))
+    return nll + model.reward_normaliser.log_scale() if model.reward == "regressed" else nll
 
 
 def _episode_nll(
@@ -115,11 +109,7 @@ def _episode_nll(
     c, e = (part.expand(model.members, -1, -1) for part in (context, x))
     nll = episode_scores(networks, c, e, data.episodes, k, generator) / len(data)
     nll = nll + model.target_normaliser.log_scale()
-    if "termination" in networks:
-        assert data.terminations is not None, "check(data) comes first"
-        change = e[..., : model.change_dim]
-        nll = nll + termination_loss(networks, c, change, data.terminations).mean(1)
-    return nll.float()
+    return (nll + _heads_nll(model, c, e, data).mean(1)).float()
 
 
 def _energy(
@@ -156,11 +146,11 @@ def deviation(
 ) -> Tensor:
     """Standard deviation of the predicted (Δs, r) over elites and latents ``(B,)``.
 
-    That of E[(Δs, r) | z, member] in standardised units, estimated with `draws` latents z of every
-    elite, and averaged over coordinates (WIMLE, 2026). The noise of a latent's own law does not
-    count, but all that differs between latents does, and so between a mixture's components: a law
-    that explains noise by its latents deviates by that noise, whatever the data. Without latents
-    only the disagreement of the elites is left.
+    That of E[(Δs, r) | z, member] in standardised units, without a regressed r, estimated with
+    `draws` latents z of every elite, and averaged over coordinates (WIMLE, 2026). The noise of a
+    latent's own law does not count, but all that differs between latents does, and so between a
+    mixture's components: a law that explains noise by its latents deviates by that noise, whatever
+    the data. Without latents only the disagreement of the elites is left.
 
     Raises ValueError for a density that has no such mean (a flow: its latents are all its noise),
     and for one elite of a density without latents, where this is 0.

@@ -13,12 +13,13 @@ from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 from torch import Tensor
 
 from vaerl.densities.options import check_choice
+from vaerl.dynamics.heads import LEARNED_REWARDS
 from vaerl.dynamics.model import DynamicsModel
 from vaerl.dynamics.mujoco_ends import mujoco_ends
 from vaerl.dynamics.parts import Function
 from vaerl.names import check_name
 
-REWARDS = ("learned", "known")
+REWARDS = (*LEARNED_REWARDS, "known")
 TERMINATIONS = ("learned", "known", "never")
 KNOWN = {"reward": "reward", "termination": "terminated"}
 """Methods of an environment that are its known functions of (states, actions, next_states)."""
@@ -72,7 +73,7 @@ def make_model(
         state_dim,
         action_dim,
         discrete_actions=discrete,
-        reward="learned" if reward == "learned" else _unbound("reward"),
+        reward=reward if reward in LEARNED_REWARDS else _unbound("reward"),
         termination=None
         if never
         else "learned"
