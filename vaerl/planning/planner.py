@@ -80,6 +80,8 @@ class Planner:
     """
 
     name: ClassVar[str] = "planner"
+    acts_on_best: ClassVar[bool] = False
+    """Whether the best plan is acted on, or the middle of its law."""
 
     def __init__(
         self,
@@ -241,12 +243,14 @@ class Planner:
         judge: Judge,
         generator: torch.Generator | None,
     ) -> tuple[Tensor, Callable[[], Tensor]]:
-        """The best middle of the refitted laws, and its value: noise of single returns is averaged
-        away.
+        """What to act on, ``(B, H, …)``, and its value ``(B,)`` when asked for.
 
-        The value has noise of its own, so that it does not gain by the choice, and no later draw
-        depends on whether it is asked for.
+        It is the best plan of all, or the best middle of the refitted laws: there the noise of
+        single returns is averaged away. The value of a middle has noise of its own, so that it does
+        not gain by the choice, and no later draw depends on whether it is asked for.
         """
+        if self.acts_on_best:
+            return take_best(plans, values, 1)[:, 0], lambda: values.amax(1)
         centres = self.actions.centre(law)
         centres = centres.reshape(len(plans), self.modes, *centres.shape[1:])
         if self.modes > 1:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import ClassVar
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor
 
 from vaerl.densities.options import check_above_zero, check_positive, check_share
 from vaerl.planning.actions import Actions, Law
-from vaerl.planning.planner import Judge, Planner, take_best
+from vaerl.planning.planner import Planner, take_best
 
 
 class RandomShooting(Planner):
@@ -22,6 +21,7 @@ class RandomShooting(Planner):
     """
 
     name: ClassVar[str] = "random"
+    acts_on_best: ClassVar[bool] = True
 
     def __init__(
         self, actions: Actions, *, iterations: int = 1, modes: int = 1, **settings: object
@@ -40,16 +40,6 @@ class RandomShooting(Planner):
         self, law: Law, plans: Tensor, values: Tensor, anew: bool = False
     ) -> tuple[Law, Tensor | None]:
         return law, take_best(plans, values, 1)
-
-    def _choose(
-        self,
-        law: Law,
-        plans: Tensor,
-        values: Tensor,
-        judge: Judge,
-        generator: torch.Generator | None,
-    ) -> tuple[Tensor, Callable[[], Tensor]]:
-        return take_best(plans, values, 1)[:, 0], lambda: values.amax(1)
 
 
 class CEM(Planner):
@@ -97,6 +87,7 @@ class ICEM(CEM):
     """
 
     name: ClassVar[str] = "icem"
+    acts_on_best: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -129,16 +120,6 @@ class ICEM(CEM):
     ) -> tuple[Law, Tensor | None]:
         law, _ = super()._update(law, plans, values, anew)
         return law, take_best(plans, values, self.keep)
-
-    def _choose(
-        self,
-        law: Law,
-        plans: Tensor,
-        values: Tensor,
-        judge: Judge,
-        generator: torch.Generator | None,
-    ) -> tuple[Tensor, Callable[[], Tensor]]:
-        return take_best(plans, values, 1)[:, 0], lambda: values.amax(1)
 
 
 class MPPI(Planner):
