@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vaerl.experiments.dmc.experiment import HEADS, TASKS, WEIGHTS, compare, run
+from vaerl.experiments.dmc.experiment import HEADS, RARE, TASKS, WEIGHTS, compare, run
 
 pytest.importorskip("shimmy")
 pytest.importorskip("dm_control")
@@ -25,6 +25,19 @@ def test_learners_differ_in_what_their_names_say() -> None:
     assert generators["cvae plain"] == generators["imle weighted"]
     assert len(settings) == 6
     assert all(own == settings["imle plain"] for own in settings.values())
+
+
+def test_rare_rewards_are_looked_for_where_they_are_rare() -> None:
+    """On pendulum-swingup all learners alike; elsewhere nothing changes."""
+    made = compare(TASKS, HEADS, WEIGHTS, 20_000, 2, 64)
+    assert all("pendulum-swingup: the reward is regressed" in note for note in made.notes)
+    assert made.notes and not compare(TASKS[1:], HEADS, WEIGHTS, 20_000, 2, 64).notes
+    for learner in made.learners:
+        plain = made.training("dmc/reacher-hard-v0", learner, 0).settings
+        rare = made.training("dmc/pendulum-swingup-v0", learner, 0).settings
+        assert {**plain, **RARE} == rare != plain
+        debug = made.training("dmc/pendulum-swingup-v0", learner, 0, debug=True).settings
+        assert debug["reward"] == "regressed" and debug["fit_kwargs"] == {"steps": 5}
 
 
 def test_a_short_run_makes_the_table(tmp_path: Path) -> None:
