@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import torch
 from gymnasium import spaces
-from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.base_class import BaseAlgorithm, maybe_make_env
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.save_util import load_from_zip_file
 from stable_baselines3.common.vec_env import VecEnv
@@ -139,10 +139,10 @@ class Checked:
         return super()._setup_learn(steps, *args, **kwargs)  # type: ignore[misc]
 
     @classmethod
-    def load(cls, path: Any, *args: Any, **options: Any) -> Any:
-        """As in SB3; `data` gives an agent the demonstrations that it learns from.
+    def load(cls, path: Any, env: Any = None, *args: Any, **options: Any) -> Any:
+        """As in SB3; `env` may be the name of an environment, as in the constructor.
 
-        They are not saved with it.
+        `data` gives an agent the demonstrations that it learns from: they are not saved with it.
         """
         for name in cls.kept:
             if name in options:
@@ -156,7 +156,8 @@ class Checked:
         if options.get("data") is not None:
             options["_data"] = load_demonstrations(options.pop("data"))
         try:
-            return super().load(path, *args, **options)  # type: ignore[misc]
+            made = maybe_make_env(env, verbose=0)
+            return super().load(path, made, *args, **options)  # type: ignore[misc]
         except KeyError as error:  # SB3 looks for what a DQN has, whatever did not fit
             if isinstance(error.__context__, ValueError):
                 raise error.__context__ from None

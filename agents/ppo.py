@@ -168,11 +168,11 @@ class PPO(Improver, DensityAgent, Rollouts, SB3PPO):
         super().set_env(_decided(env, self.policy_kwargs), force_reset)
 
     @classmethod
-    def load(cls, path: Any, env: GymEnv | None = None, *args: Any, **options: Any) -> PPO:
-        """As in SB3."""
+    def load(cls, path: Any, env: GymEnv | str | None = None, *args: Any, **options: Any) -> PPO:
+        """As in SB3; `env` may be the name of an environment, as in the constructor."""
         if env is not None:
             data, _, _ = load_from_zip_file(path, load_data=True)
-            env = _decided(env, (data or {}).get("policy_kwargs", {}))
+            env = _decided(check_env(env), (data or {}).get("policy_kwargs", {}))
         return super().load(path, env, *args, **options)
 
     @property

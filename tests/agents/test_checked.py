@@ -146,6 +146,16 @@ def test_load_checks_options_and_keeps_those_of_the_file(tmp_path: Path) -> None
         PPO.load(tmp_path / "ppo", native="no")
 
 
+@pytest.mark.parametrize("agent", [SAC, PPO, MBPO])
+def test_a_file_is_loaded_into_an_environment_by_name(agent: Any, tmp_path: Path) -> None:
+    """As the constructor takes one; the agent learns on in it."""
+    made = agent("gaussian", "Pendulum-v1", **{**agent.debug_options, "seed": 0})
+    made.save(tmp_path / "agent")
+    again = agent.load(tmp_path / "agent", env="Pendulum-v1")
+    again.learn(16)
+    assert again.num_timesteps >= 16 and again.env.envs[0].spec.id == "Pendulum-v1"
+
+
 def test_a_learned_temperature_goes_on(tmp_path: Path) -> None:
     """So a file's agent takes no other text for it."""
     sac(ent_coef="auto_0.5").save(tmp_path / "sac")
