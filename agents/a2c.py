@@ -15,7 +15,8 @@ from stable_baselines3 import A2C as SB3A2C
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv
 
-from vaerl.agents.common import DensityAgent, check_env, for_policy, resolve_policy, signature_of
+from vaerl.agents.checked import check_env
+from vaerl.agents.common import DensityAgent, for_policy, resolve_policy, signature_of
 from vaerl.agents.rollouts import Rollouts
 from vaerl.policies import ActorCriticPolicy
 

@@ -17,10 +17,12 @@ from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm, maybe_make_env
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.save_util import load_from_zip_file
+from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.vec_env import VecEnv
 
 from vaerl.data import load_demonstrations
 from vaerl.names import check_name
+from vaerl.policies.spaces import check_action_space, check_observation_space
 
 LEAST = {
     **dict.fromkeys(("batch_size", "buffer_size", "n_epochs", "n_steps", "stats_window_size"), 1),
@@ -156,8 +158,7 @@ class Checked:
         if options.get("data") is not None:
             options["_data"] = load_demonstrations(options.pop("data"))
         try:
-            made = maybe_make_env(env, verbose=0)
-            return super().load(path, made, *args, **options)  # type: ignore[misc]
+            return super().load(path, check_env(env), *args, **options)  # type: ignore[misc]
         except KeyError as error:  # SB3 looks for what a DQN has, whatever did not fit
             if isinstance(error.__context__, ValueError):
                 raise error.__context__ from None
@@ -187,6 +188,18 @@ class Checked:
                 f"parameters: got {got}; expected those of {type(self).__name__} with the same "
                 "options"
             )
+
+
+def check_env(env: GymEnv | str | None, verbose: int = 0) -> GymEnv | None:
+    """The environment, made if it is a name, with an action space that a density can act in."""
+    if env is None:
+        return None
+    made = maybe_make_env(env, verbose)
+    if not hasattr(made, "action_space"):
+        raise ValueError(f"env: got {env!r:.60}, expected an environment or its id")
+    check_observation_space(made.observation_space)
+    check_action_space(made.action_space)
+    return made
 
 
 def check_keys(space: spaces.Space, observation: Any) -> None:

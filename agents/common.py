@@ -11,7 +11,6 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 import torch
 from gymnasium import spaces
-from stable_baselines3.common.base_class import maybe_make_env
 from stable_baselines3.common.callbacks import BaseCallback, ConvertCallback
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.policies import BasePolicy
@@ -26,7 +25,6 @@ from vaerl.finite import check_actions
 from vaerl.names import did_you_mean
 from vaerl.policies.chunk import ChunkPolicy
 from vaerl.policies.density_policy import DensityPolicy
-from vaerl.policies.spaces import check_action_space, check_observation_space
 
 Init = TypeVar("Init", bound=Callable[..., None])
 Observation = np.ndarray | dict[str, np.ndarray]
@@ -111,18 +109,6 @@ def signature_of(parent: type) -> Callable[[Init], Init]:
         return init
 
     return show
-
-
-def check_env(env: GymEnv | str | None, verbose: int = 0) -> GymEnv | None:
-    """The environment, made if it is a name, with an action space that a density can act in."""
-    if env is None:
-        return None
-    made = maybe_make_env(env, verbose)
-    if not hasattr(made, "action_space"):
-        raise ValueError(f"env: got {env!r:.60}, expected an environment or its id")
-    check_observation_space(made.observation_space)
-    check_action_space(made.action_space)
-    return made
 
 
 def taken_and_stored(

@@ -16,8 +16,8 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
 from torch import Tensor
 
-from vaerl.agents.checked import check_keys, check_steps
-from vaerl.agents.common import Agent, check_env, resolve_policy
+from vaerl.agents.checked import check_env, check_keys, check_steps
+from vaerl.agents.common import Agent, resolve_policy
 from vaerl.agents.finite import named
 from vaerl.data import Demonstrations, load_demonstrations
 from vaerl.densities.options import check_positive

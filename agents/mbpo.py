@@ -52,7 +52,7 @@ class MBPO(LearnsModel, SAC):
         members, elites, propagation: of the ensemble (`vaerl.dynamics.DynamicsModel`).
         reward, termination: "learned", or "known": the environment's methods `reward` and
             `terminated`, and the ends of Gymnasium's MuJoCo tasks. A reward may be "regressed" too,
-            which finds rare ones (`vaerl.dynamics.DynamicsModel`), a termination "never".
+            which learns rare ones (`vaerl.dynamics.DynamicsModel`), a termination "never".
         model_train_freq: environment steps between two fits of the model.
         fit_kwargs: `vaerl.dynamics.FitOptions`, over `FIT`.
         rollout_schedule: (from step, to step, shortest, longest): the length of roll-outs rises
@@ -65,8 +65,9 @@ class MBPO(LearnsModel, SAC):
             (`vaerl.dynamics.deviation`); WIMLE (2026). Noise that the model explains by its latents
             counts too.
         exploration_bonus: β ≥ 0; imagined rewards are r + βσ with the same σ, so that the policy
-            seeks what the model does not know yet (Pathak et al. 2019). In the environment's units;
-            rewards of real transitions stay as they are.
+            seeks what the model does not know yet (Pathak et al. 2019, by the variance). In the
+            environment's units; rewards of real transitions stay as they are. Before a first
+            reward VecNormalize cuts all of them at its limit: use `scale_rewards` instead.
         others: as in SAC.
 
     Raises:
@@ -84,6 +85,7 @@ class MBPO(LearnsModel, SAC):
     takes_data = improves_clones = False
     takes_normalized = True
     carried = (*SAC.carried, "imagined", "_fitted_at")
+    kept = (*SAC.kept, "dynamics", "dynamics_kwargs", *LearnsModel.kept)
     debug_options: ClassVar[Mapping[str, Any]] = {
         **SAC.debug_options,
         "members": 2,
@@ -253,11 +255,12 @@ class MBPO(LearnsModel, SAC):
         steps: list[ImaginedSteps] = []
         for _ in range(self.rollout_length):
             actions = self.actor(self._as_seen(at))
-            weights, bonus = self._judge(at[alive], actions[alive], generator)
+            weights, bonus = self._weights_and_bonus(at[alive], actions[alive], generator)
             after, rewards, dones = particles.step(at, actions, generator)
             assert rewards is not None, "the model learns rewards, or knows them"
-            for what, found in (("reward", rewards), ("next state", after)):
-                if not all_finite(found[alive].cpu().numpy()):
+            paid = rewards[alive].float().unsqueeze(1) + bonus
+            for what, found in (("reward", paid), ("next state", after[alive])):
+                if not all_finite(found.cpu().numpy()):
                     raise NotFinite(
                         f"model: an imagined {what} is NaN or infinite, {len(steps) + 1} steps on"
                     )
@@ -268,7 +271,7 @@ class MBPO(LearnsModel, SAC):
                     actions[alive],
                     after[alive],
                     ends[alive].float().unsqueeze(1),
-                    rewards[alive].float().unsqueeze(1) + bonus,
+                    paid,
                     weights,
                 )
             )
@@ -278,7 +281,7 @@ class MBPO(LearnsModel, SAC):
             at = after
         return steps
 
-    def _judge(
+    def _weights_and_bonus(
         self, states: Tensor, actions: Tensor, generator: torch.Generator
     ) -> tuple[Tensor | None, Tensor | float]:
         """Weights of imagined steps, if any, and the bonus on their rewards, ``(B, 1)``."""

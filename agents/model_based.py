@@ -71,6 +71,7 @@ class LearnsModel(Agent, OffPolicyAlgorithm):
     """Mixin of the agents that learn a model `world` of their environment."""
 
     learns_model: ClassVar[bool] = True
+    kept: ClassVar[tuple[str, ...]] = ("members", "elites", "reward", "termination")
     takes_normalized: ClassVar[bool] = False
     """Whether the environment may be in VecNormalize."""
 

@@ -53,7 +53,7 @@ class MPC(LearnsModel):
         members, elites, propagation: of the ensemble (`vaerl.dynamics.DynamicsModel`).
         reward, termination: "learned", or "known": the environment's methods `reward` and
             `terminated`, and the ends of Gymnasium's MuJoCo tasks. A reward may be "regressed" too,
-            which finds rare ones (`vaerl.dynamics.DynamicsModel`), a termination "never".
+            which learns rare ones (`vaerl.dynamics.DynamicsModel`), a termination "never".
         planner, planner_kwargs: name and settings (`vaerl.planning.make_planner`).
         fit_kwargs: further `vaerl.dynamics.FitOptions`.
         policy_kwargs: `density_kwargs`, the options of the density; `model_kwargs`, further ones

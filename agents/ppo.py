@@ -24,11 +24,11 @@ from stable_baselines3.common.utils import obs_as_tensor
 from stable_baselines3.common.vec_env import unwrap_vec_wrapper
 from torch import Tensor, nn
 
+from vaerl.agents.checked import check_env
 from vaerl.agents.common import (
     DensityAgent,
     Improver,
     check_clone,
-    check_env,
     for_policy,
     resolve_policy,
     signature_of,

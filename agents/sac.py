@@ -24,12 +24,12 @@ from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.utils import get_parameters_by_name
 from torch import Tensor
 
+from vaerl.agents.checked import check_env
 from vaerl.agents.collecting import Collects
 from vaerl.agents.common import (
     DensityAgent,
     Improver,
     check_clone,
-    check_env,
     for_policy,
     resolve_policy,
     signature_of,

@@ -40,8 +40,9 @@ class ReturnScale(Discounted, nn.Module):
     """Divides rewards by the deviation of the discounted return G.
 
     As in VecNormalize, the moments are those of all G so far, and results stay within ±`CLIP`. As
-    long as all G are equal, as before a first reward, the unit is 1: the small errors of a model's
-    rewards must not be blown up. G begins at 0 with each episode and each call of `begin`.
+    long as all G are equal the deviation is no unit: rewards are divided by nothing, or by what
+    `support` asks for, so that the small errors of a model's rewards are not blown up before a
+    first real one. G begins at 0 with each episode and each call of `begin`.
 
     Args:
         gamma: γ.

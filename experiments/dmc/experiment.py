@@ -127,7 +127,7 @@ def _notes(debug: bool) -> tuple[str]:
     fit = "" if debug else f", a fit has {RARE['fit_kwargs']['steps']} updates"
     return (
         "pendulum-swingup: the reward is regressed, imagined rewards have "
-        f"{RARE['exploration_bonus']:g} times the model's disagreement as a bonus{fit}, the "
+        f"{RARE['exploration_bonus']:g} times the model's deviation as a bonus{fit}, the "
         f"discount is {RARE['gamma']} and the target entropy {RARE['target_entropy']:g}.",
     )
 

@@ -112,6 +112,11 @@ LOADS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "of others": (lambda path: SAC.load(path, members=2), "a saved SAC: got 'members', "),
     "no delay": (lambda path: SAC.load(path, policy_delay=0), "policy_delay: got 0, expected"),
     "units": (lambda path: SAC.load(path, scale_rewards=True), "scale_rewards: got True, expected"),
+    "a rival's model": (
+        lambda path: MBPO.load(path, reward="regressed"),
+        "reward: got 'regressed' for a saved agent",
+    ),
+    "a number": (lambda path: SAC.load(path, env=3), "env: got 3, expected an environment or its"),
     "a model": (lambda path: MBPO.load(path), "parameters: got none for world, world_noise; exp"),
 }
 

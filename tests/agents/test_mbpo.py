@@ -243,6 +243,11 @@ def test_a_bonus_pays_for_disagreement() -> None:
             {"weight_by_uncertainty": True, "dynamics": "gaussian", "members": 1},
             "weight_by_uncertainty: got one elite of density 'gaussian', which deviates from",
         ),
+        (
+            Walk(),
+            {"exploration_bonus": 1, "reward": "regressed", "dynamics_kwargs": {"whole": True}},
+            "exploration_bonus: got a density with whole=True, expected one with a mean",
+        ),
         (Walk(), {"exploration_bonus": -1.0}, "exploration_bonus: got -1.0, expected a finite"),
         (
             Walk(),

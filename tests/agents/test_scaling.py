@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import Any
 
@@ -41,8 +42,8 @@ def learned_from(agent: Any, steps: int) -> list[torch.Tensor]:
 
 
 def test_rewards_stay_within_ten_deviations() -> None:
-    """As in VecNormalize: a large reward among small ones would swamp the critics. While all
-    returns are equal, no deviation is known, and rewards stay as they are."""
+    """A large reward among small ones would swamp the critics, as in VecNormalize. Unlike there,
+    rewards stay as they are while all returns are equal."""
     once = SAC("gaussian", TinyEnv(), scale_rewards=True, **FAST)
     first, *_ = learned_from(once, 2)
     assert first.unique().tolist() == [once.replay_buffer.rewards[0, 0]]
@@ -84,6 +85,20 @@ def test_scaled_returns_stay_within_what_a_critic_can_name(shape: str) -> None:
     assert largest * unit <= 5.0 * (1.0 + 1e-5)
     beyond = largest * float(plain(torch.tensor([0.01])) / 0.01)
     assert (beyond > 5.0) == (unit * largest == pytest.approx(5.0, rel=1e-5)), beyond
+
+
+def test_errors_of_a_model_are_not_blown_up_before_a_first_reward() -> None:
+    """All real rewards are 0; a critic with named values counts in units of the largest return."""
+    for support in (math.inf, 5.0):
+        scale = ReturnScale(0.9, support=support)
+        for _ in range(5):
+            scale.update(np.zeros(2), np.zeros(2, bool))
+        wrong = torch.tensor([0.02, -0.01])
+        torch.testing.assert_close(scale(wrong), wrong, rtol=1e-6, atol=0.0)
+    scale = ReturnScale(0.0, support=5.0)
+    for _ in range(2):
+        scale.update(np.full(1, 20.0), np.zeros(1, bool))
+    assert scale(torch.tensor([20.0])).tolist() == pytest.approx([5.0])
 
 
 def test_returns_beyond_what_a_critic_can_name_are_told_once() -> None:

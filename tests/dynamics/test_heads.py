@@ -79,8 +79,8 @@ def test_it_counts_as_a_gaussian_in_units_of_the_data() -> None:
     torch.testing.assert_close(step.rewards, rewards.mean().expand(200), rtol=1e-6, atol=1e-5)
 
 
-def test_the_mean_path_has_the_mean_reward() -> None:
-    """Under "expectation" members are averaged in the reward too."""
+def test_the_mean_path_has_the_reward_of_its_step() -> None:
+    """Under "expectation": the mean over members, each at its own mean outcome."""
     torch.manual_seed(0)
     model = DynamicsModel(
         1, 1, density="gaussian", members=2, reward="regressed", propagation="expectation"

@@ -110,6 +110,10 @@ def test_precisions() -> None:
             {"reward": "known"},
             "reward: got 'known', expected 'learned', 'regressed', None or a function",
         ),
+        (
+            {"reward": "regressed", "latent": "episode"},
+            "reward: got 'regressed' with latent='episode', expected 'learned', a function or None",
+        ),
         ({"density_kwargs": "x"}, "density_kwargs: got 'x', expected a dict of options"),
         ({"features": "sine"}, "features: got 'sine', expected a function of the states or None"),
         ({"features": lambda s: s.numpy()}, "features: got ndarray for states (1, 2), expected a"),

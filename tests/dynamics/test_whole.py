@@ -44,7 +44,9 @@ def test_a_walk_on_cells(density: str) -> None:
 
 
 def test_refusals() -> None:
-    with pytest.raises(ValueError, match="reward: got 'learned' with whole=True"):
+    with pytest.raises(
+        ValueError, match="reward: got 'learned' with whole=True, expected 'regressed'"
+    ):
         model(reward="learned")
     with pytest.raises(ValueError, match="propagation: got 'expectation' with whole=True"):
         model(propagation="expectation")

@@ -100,6 +100,6 @@ def check_above_zero(argument: str, value: float, at_most: float = math.inf) -> 
 
 def check_at_least_zero(argument: str, value: float) -> float:
     """A finite number of at least 0."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value < math.inf:
         raise ValueError(f"{argument}: got {value!r}, expected a finite number of at least 0")
     return float(value)

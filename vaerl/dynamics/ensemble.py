@@ -64,7 +64,8 @@ class Ensemble(nn.Module):
         elites: members that roll-outs use, the best on the holdout; all of them if not given.
         discrete_actions: actions are whole numbers ``(B,)``, given to the networks as one-hot.
         reward: "learned" beside Δs; "regressed" from (s, a, Δs) by squared error, for rare rewards,
-            which a likelihood takes for noise; a known function of (s, a, s'), or None for none.
+            which a likelihood takes for noise (the density is then one of Δs alone); a known
+            function of (s, a, s'), or None for none.
         termination: "learned" from (s, a, Δs), a known function, or None for never.
         propagation: how roll-outs go through the members, one of `PROPAGATIONS`; see
             `vaerl.dynamics.rollout`.
@@ -146,8 +147,13 @@ class Ensemble(nn.Module):
         self.whole = bool(getattr(self.networks["density"], "whole", False))
         if self.whole and reward == "learned":
             raise ValueError(
-                "reward: got 'learned' with whole=True, expected a known function or None: "
+                "reward: got 'learned' with whole=True, expected 'regressed', a function or None: "
                 "a learned reward stands beside Δs, where all are whole numbers"
+            )
+        if latent == "episode" and reward == "regressed":
+            raise ValueError(
+                "reward: got 'regressed' with latent='episode', expected 'learned', a function or "
+                "None: the code of an episode does not reach a regressed reward"
             )
         if self.whole and propagation == "expectation":
             raise ValueError(

@@ -58,7 +58,7 @@ class FitOptions:
     """Maximum number of rows in the holdout."""
     score: str = "nll"
     """The score that selects members and stops the fit: "nll" (its bound for latent densities) or
-    "energy"."""
+    "energy", which does not see regressed rewards and learned ends."""
     score_k: int = 32
     """Samples for each score: importance samples of the bound, or draws of the energy."""
     check_every: int = 100

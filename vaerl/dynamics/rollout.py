@@ -3,7 +3,8 @@
 * ``ts1``: every particle draws a new member at each step.
 * ``tsinf``: every particle keeps the member that it drew at the start, which keeps epistemic
   spread apart from the noise of a step.
-* ``expectation``: one deterministic path through the mean over members and noise.
+* ``expectation``: one deterministic path through the mean over members and noise; a regressed
+  reward is there that of the mean outcome.
 
 Rows are split evenly among the members; each row sees every member with equal probability. The
 number of rows need not be divisible by the number of members. Where the model has a code for each

@@ -47,7 +47,8 @@ def score(
     −L_k with k samples, an upper bound on it; a regressed reward counts as a Gaussian of the
     deviation of all rewards around it. ``energy``: mean of E‖X − x‖ − ½ E‖X − X'‖ over k
     samples in standardised units, the energy distance to the data up to a constant (Gneiting &
-    Raftery 2007); it is valid for laws with atoms, but scores (Δs, r) only. With a code for each
+    Raftery 2007); it is valid for laws with atoms, but scores what the density draws, (Δs, r) or
+    Δs, and no heads. With a code for each
     episode, ``nll`` is of whole episodes, per step.
 
     All members see the same rows, and the same noise at every call (`seed`).
@@ -124,6 +125,11 @@ def _energy(
 def check_deviation(argument: str, model: DynamicsModel) -> None:
     """Raise one line for a model whose `deviation` would be a step's noise, or 0 everywhere."""
     density: Any = model.networks["density"]
+    if model.whole:
+        raise ValueError(
+            f"{argument}: got a density with whole=True, expected one with a mean: whole numbers "
+            "have none in closed form"
+        )
     if density.sample_mean_kind == "sample":
         raise ValueError(
             f"{argument}: got density {model.density_name!r}, whose deviation would be all its "
