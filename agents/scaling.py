@@ -16,9 +16,6 @@ from vaerl.agents.schedules import take_schedules
 from vaerl.densities.options import check_flag
 from vaerl.policies.running import CLIP, RunningMoments
 
-EQUAL = 1e-8
-"""Deviations up to this are rounding: all returns are equal."""
-
 
 class Discounted:
     """The discounted returns of the unfinished episodes, G_t = γ G_{t−1} + r_t."""
@@ -39,10 +36,10 @@ class Discounted:
 class ReturnScale(Discounted, nn.Module):
     """Divides rewards by the deviation of the discounted return G.
 
-    As in VecNormalize, the moments are those of all G so far, and results stay within ±`CLIP`. As
-    long as all G are equal the deviation is no unit: rewards are divided by nothing, or by what
-    `support` asks for, so that the small errors of a model's rewards are not blown up before a
-    first real one. G begins at 0 with each episode and each call of `begin`.
+    As in VecNormalize, the moments are those of all G so far, and results stay within ±`CLIP`: as
+    long as all G are equal, as after the first reward, the deviation is 0. While all are 0, rewards
+    stay as they are, so that a model's small errors are not blown up before a first real reward.
+    G begins at 0 with each episode and each call of `begin`.
 
     Args:
         gamma: γ.
@@ -80,11 +77,12 @@ class ReturnScale(Discounted, nn.Module):
 
     def forward(self, rewards: Tensor) -> Tensor:
         """r / (unit + 1e-8) within ±`CLIP`, of the shape and type of r; the unit is the deviation,
-        or max |G| / support if that is more, or 1 if that is 0."""
+        or max |G| / support if that is more, or 1 before a first reward."""
         unit = self.moments.running_var.sqrt()
         if self.bounded:
             unit = torch.maximum(unit, self.largest / self.support)
-        unit = torch.where(unit > EQUAL, unit, torch.ones_like(unit))
+        nothing = (unit == 0.0) & (self.moments.running_mean == 0.0)
+        unit = torch.where(nothing, torch.ones_like(unit), unit)
         return (rewards / (unit + 1e-8).to(rewards.dtype)).clamp(-CLIP, CLIP)
 
 
