@@ -48,8 +48,7 @@ def score(
     deviation of all rewards around it. ``energy``: mean of E‖X − x‖ − ½ E‖X − X'‖ over k
     samples in standardised units, the energy distance to the data up to a constant (Gneiting &
     Raftery 2007); it is valid for laws with atoms, but scores what the density draws, (Δs, r) or
-    Δs, and no heads. With a code for each
-    episode, ``nll`` is of whole episodes, per step.
+    Δs, and no heads. With a code for each episode, ``nll`` is of whole episodes, per step.
 
     All members see the same rows, and the same noise at every call (`seed`).
 
