@@ -7,7 +7,7 @@ training images, NLL = −L_5000 on the 10,000 test images and the rule of activ
 Training is not: larger batches, Muon for the weight matrices, the doubly reparameterised gradient,
 one cosine of the learning rate, and far fewer epochs.
 
-Presets: "full" gives every cell nine to fifteen minutes of one core, "hour" 60 to 90 minutes (few
+Presets: "full" gives every cell nine to fifteen minutes of one core, "hour" 29 to 50 minutes (few
 samples first, the cell's own last), "debug" runs whole in seconds on drawn digits.
 
 Files: out/cells/ (scores, pictures, state and plan of every cell; an interrupted one goes on),

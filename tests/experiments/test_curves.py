@@ -12,7 +12,7 @@ from stable_baselines3 import SAC as SB3SAC
 from vaerl.experiments.curves.experiment import CURVES, run
 from vaerl.lab import comparison
 from vaerl.lab.cells import Desk, Result
-from vaerl.lab.comparison import Training, assemble, train_learner
+from vaerl.lab.comparison import Training, assemble, draw_panels, train_learner
 
 
 def test_learners_share_their_defaults() -> None:
@@ -57,6 +57,23 @@ def test_a_training_that_was_cut_goes_on(tmp_path: Path, monkeypatch: pytest.Mon
     assert {k: found[k] for k in ("curve", "evaluation")} == {
         k: wanted[k] for k in ("curve", "evaluation")
     }
+
+
+def test_panels_divide_learners_and_share_an_axis() -> None:
+    """A row of panels for each environment, each with its learners alone, on one scale."""
+    line = [[10.0, 0.0], [20.0, 1.0]]
+    high = [[10.0, 0.0], [20.0, 100.0]]
+    found = {("A", "x one", 0): line, ("A", "x two", 0): line, ("A", "y one", 0): high}
+    figure = draw_panels({**found, ("B", "x one", 0): line}, lambda name: name.split()[0])
+    shown = [ax for ax in figure.axes if ax.axison]
+    assert [ax.get_title("left") for ax in shown] == ["A: x", "A: y", "B: x"]
+    assert [[t.get_text() for t in ax.get_legend().get_texts()] for ax in shown] == [
+        ["x one", "x two"], ["y one"], ["x one"],
+    ]  # fmt: skip
+    first, second, other = (ax.get_ylim() for ax in shown)
+    assert first == second and first[1] > 100 > 2 > other[1]
+    together = draw_panels(found, lambda name: "")
+    assert [ax.get_title("left") for ax in together.axes] == ["A"]
 
 
 def test_published_returns_stand_beside_those_of_as_many_steps() -> None:

@@ -40,6 +40,13 @@ def test_rare_rewards_are_looked_for_where_they_are_rare() -> None:
         assert debug["reward"] == "regressed" and debug["fit_kwargs"] == {"steps": 5}
 
 
+def test_the_caption_tells_the_updates_of_a_fit() -> None:
+    """Of pendulum-swingup alone its own; beside other tasks theirs, and its own in the note."""
+    for tasks, updates in ((TASKS[:1], 300), (TASKS[1:], 150), (TASKS, 150)):
+        caption = compare(tasks, HEADS, WEIGHTS, 20_000, 2, 64).caption
+        assert f"5 members, {updates} updates of the model each 1,000 steps" in caption
+
+
 def test_a_short_run_makes_the_table(tmp_path: Path) -> None:
     """With the published returns beside; --table then trains nothing."""
     path = run(tmp_path, "debug", heads=["imle"], weights=["weighted"], updates=1)

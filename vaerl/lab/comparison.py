@@ -10,6 +10,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+from matplotlib.figure import Figure
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 
@@ -50,6 +51,7 @@ class Comparison:
         notes: below the table.
         episodes: of the evaluation after a training; 1 in the preset "debug".
         published: who has published returns, and those of their seeds by environment and steps.
+        panel: of the picture, by learner; one for all by default.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Comparison:
     notes: tuple[str, ...] = ()
     episodes: int = EPISODES
     published: tuple[str, Mapping[str, Mapping[str, Sequence[float]]]] | None = None
+    panel: Callable[[str], str] = lambda learner: ""
 
     def training(self, env: str, learner: str, seed: int, debug: bool = False) -> Training:
         """The cell of a learner on an environment.
@@ -110,7 +113,7 @@ class Comparison:
         experiment = Experiment(
             measure=partial(train_learner, self.learners, shown.episodes),
             assemble=partial(assemble, shown),
-            draw=draw,
+            draw=partial(draw, self.panel),
         )
         return experiment.run(
             cells, out, command=command_line(self.name, run, given), jobs=jobs, only_table=table,
@@ -221,23 +224,41 @@ def curves(results: Results) -> dict[tuple[str, str, int], list[list[float]]]:
     }
 
 
-def draw(results: Results, out: Path) -> Path:
-    """Draw the learning curves, a panel for each environment, into out/figures/curves.png."""
-    panels: dict[str, list[Curve]] = {}
-    for (env, learner, seed), points in curves(results).items():
+def draw(panel: Callable[[str], str], results: Results, out: Path) -> Path:
+    """Draw the learning curves into out/figures/curves.png."""
+    figure = draw_panels(curves(results), panel)
+    return save_png(figure, files.make_directory(out / "figures") / "curves.png")
+
+
+def draw_panels(
+    curves: Mapping[tuple[str, str, int], Sequence[Sequence[float]]], panel: Callable[[str], str]
+) -> Figure:
+    """Learning curves by environment, learner and seed: a panel for each environment, or a row of
+    panels with one y axis where `panel` divides the learners.
+    """
+    rows: dict[str, dict[str, list[Curve]]] = {}
+    for (env, learner, seed), points in curves.items():
         steps, returns = np.array(points, dtype=float).reshape(-1, 2).T
         if len(steps):
             curve = Curve(learner, "", f"seed {seed}", steps, returns)
-            panels.setdefault(env, []).append(curve)
+            rows.setdefault(env, {}).setdefault(panel(learner), []).append(curve)
+    wide = max((len(row) for row in rows.values()), default=1)
+    shape = (len(rows), wide) if wide > 1 else (1, max(1, len(rows)))
     with figure_style():
-        figure = new_figure(5.0 * max(1, len(panels)), 3.6)
-        for ax, (env, members) in zip(
-            figure.subplots(1, max(1, len(panels)), squeeze=False)[0], panels.items(), strict=False
-        ):
-            draw_curves(ax, members, ylabel="return of training episodes", title=env)
-            ax.legend()
-    folder = files.make_directory(out / "figures")
-    return save_png(figure, folder / "curves.png")
+        figure = new_figure((4.0 if wide > 1 else 5.0) * shape[1], 3.6 * shape[0])
+        axes = figure.subplots(*shape, squeeze=False).reshape(-1, wide)
+        for places, (env, row) in zip(axes, rows.items(), strict=False):
+            used = places[: len(row)]
+            for ax, (name, members) in zip(used, row.items(), strict=True):
+                title = f"{env}: {name}" if name else env
+                draw_curves(ax, members, ylabel="return of training episodes", title=title)
+                ax.legend()
+            low, high = zip(*(ax.get_ylim() for ax in used), strict=True)
+            for ax in used:
+                ax.set_ylim(min(low), max(high))
+            for ax in places[len(row) :]:
+                ax.set_axis_off()
+    return figure
 
 
 def assemble(comparison: Comparison, results: Results) -> dict[str, Any]:
