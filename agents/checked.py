@@ -116,6 +116,8 @@ class Checked:
     """An agent whose arguments are checked; mixed in before the SB3 class."""
 
     observation_space: spaces.Space
+    discrete: ClassVar[bool] = False
+    """Whether it takes environments with discrete actions, besides boxes."""
     kept: ClassVar[tuple[str, ...]] = ()
     """Arguments of the constructor that `load` cannot change: the saved policy is made of them."""
 
@@ -158,7 +160,9 @@ class Checked:
         if options.get("data") is not None:
             options["_data"] = load_demonstrations(options.pop("data"))
         try:
-            return super().load(path, check_env(env), *args, **options)  # type: ignore[misc]
+            return super().load(  # type: ignore[misc]
+                path, check_env(env, discrete=cls.discrete), *args, **options
+            )
         except KeyError as error:  # SB3 looks for what a DQN has, whatever did not fit
             if isinstance(error.__context__, ValueError):
                 raise error.__context__ from None
@@ -190,15 +194,17 @@ class Checked:
             )
 
 
-def check_env(env: GymEnv | str | None, verbose: int = 0) -> GymEnv | None:
-    """The environment, made if it is a name, with an action space that a density can act in."""
+def check_env(env: GymEnv | str | None, verbose: int = 0, discrete: bool = False) -> GymEnv | None:
+    """The environment, made if it is a name, with an action space that a density can act in, or,
+    with `discrete`, a planner in discrete ones."""
     if env is None:
         return None
     made = maybe_make_env(env, verbose)
     if not hasattr(made, "action_space"):
         raise ValueError(f"env: got {env!r:.60}, expected an environment or its id")
     check_observation_space(made.observation_space)
-    check_action_space(made.action_space)
+    if not (discrete and isinstance(made.action_space, spaces.Discrete)):
+        check_action_space(made.action_space)
     return made
 
 

@@ -156,8 +156,6 @@ class Agent(Checked):
     """Whether it learns a model of the environment: it then takes `dynamics`, a density's name."""
     plans: ClassVar[bool] = False
     """Whether it acts by planning in that model: it then has one density, that of the model."""
-    discrete: ClassVar[bool] = False
-    """Whether it takes environments with discrete actions, besides boxes."""
     takes_data: ClassVar[bool] = False
     """Whether it learns from demonstrations: its constructor then takes `data`."""
     needs_data: ClassVar[bool] = False

@@ -176,9 +176,8 @@ class MBPO(LearnsModel, SAC):
 
     def train(self, gradient_steps: int, batch_size: int = 64) -> None:
         """Fit the model and roll the policy out in it when due, then update as SAC does."""
-        if self._fit_due() and self.real_share < 1.0:
+        if self._fit_due() and self.real_share < 1.0 and self._fit_model():
             self._fitted_at = self.num_timesteps
-            self._fit_model()
         super().train(gradient_steps, batch_size)
 
     def _fit_due(self) -> bool:
@@ -230,11 +229,12 @@ class MBPO(LearnsModel, SAC):
         share = min(max((self.num_timesteps - start) / (end - start), 0.0), 1.0)
         return shortest + int(share * (longest - shortest))
 
-    def _fit_model(self) -> None:
-        """Fit the model to everything in the buffer, and roll the policy out in it."""
+    def _fit_model(self) -> bool:
+        """Fit the model to everything in the buffer and roll the policy out in it, if that is
+        enough."""
         fitted = self._fit_world(fit_options(self.fit_kwargs, **FIT), self.world_noise)
         if fitted is None:
-            return
+            return False
         _, data = fitted
         steps = self._imagine(data.states.to(self.device))
         self.imagined.add(steps)
@@ -242,6 +242,7 @@ class MBPO(LearnsModel, SAC):
         for name in ("reward", "weight") if self.weight_by_uncertainty else ("reward",):
             mean = torch.cat([getattr(step, f"{name}s") for step in steps]).mean()
             self.logger.record(f"model/rollout_{name}", mean.item())
+        return True
 
     @torch.no_grad()
     def _imagine(self, states: Tensor) -> list[ImaginedSteps]:

@@ -211,12 +211,12 @@ class MPC(LearnsModel):
         self._plan_state = None
 
     def train(self, gradient_steps: int, batch_size: int) -> None:
-        """Fit the model to everything in the buffer, if that is enough."""
+        """Fit the model to everything in the buffer, if that is enough and the rate is not 0."""
+        rate = self.lr_schedule(self._current_progress_remaining)
+        if rate == 0.0 and "learning_rate" not in (self.fit_kwargs or {}):
+            return  # the end of a falling schedule
         options = fit_options(
-            self.fit_kwargs,
-            steps=gradient_steps,
-            batch_size=batch_size,
-            learning_rate=self.lr_schedule(self._current_progress_remaining),
+            self.fit_kwargs, steps=gradient_steps, batch_size=batch_size, learning_rate=rate
         )
         fitted = self._fit_world(options, self.policy.noise)
         if fitted is None:

@@ -55,6 +55,13 @@ def test_any_policy_goes_with_any_model(policy: str, dynamics: str) -> None:
     assert not still
 
 
+def test_a_model_is_fitted_as_soon_as_there_is_enough() -> None:
+    """One transition is too little; the next update tries again, not `model_train_freq` later."""
+    early = {**FAST, "learning_starts": 0, "model_train_freq": 1000}
+    agent = MBPO("gaussian", Walk(), dynamics="gaussian", **early).learn(6)
+    assert int(agent.world.fits) == 1 and len(agent.imagined) > 0
+
+
 def test_batches_are_real_and_imagined_in_the_stated_share() -> None:
     """A quarter of the rows is the real batch's own, the rest was imagined."""
     agent = MBPO("gaussian", Walk(), dynamics="gaussian", real_share=0.25, **FAST).learn(60)

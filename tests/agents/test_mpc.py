@@ -17,7 +17,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNormalize
 
 from tests.agents.model_tasks import KnownWalk, Walk
-from vaerl.agents import MPC
+from vaerl.agents import MPC, SAC
 from vaerl.checkpoint.load import load_checkpoint
 from vaerl.checkpoint.save import save_checkpoint
 from vaerl.dynamics import replay_transitions
@@ -193,6 +193,27 @@ def test_saved_and_loaded_it_plans_the_same(tmp_path: Path) -> None:
     assert loaded[1].replay_buffer.size() == agent.replay_buffer.size()
     loaded[1].learn(20, reset_num_timesteps=False)
     assert int(loaded[1].world.fits) == int(agent.world.fits) + 1
+
+
+def test_load_takes_environments_with_discrete_actions(tmp_path: Path) -> None:
+    """An instance, a name and a VecEnv, as the constructor does."""
+    agent = MPC("gaussian", "CartPole-v1", **TINY).learn(40)
+    agent.save(tmp_path / "agent")
+    seen = np.zeros((1, 4), dtype=np.float32)
+    for env in (gymnasium.make("CartPole-v1"), "CartPole-v1", agent.get_env()):
+        loaded = MPC.load(tmp_path / "agent", env=env)
+        plans = [each.predict(seen, deterministic=True)[0] for each in (loaded, agent)]
+        assert np.array_equal(*plans)
+    with pytest.raises(ValueError, match=r"^action_space: got Discrete[^\n]*expected a Box"):
+        SAC.load(tmp_path / "agent", env="CartPole-v1")
+
+
+def test_no_fit_at_the_end_of_a_rate_that_falls_to_zero() -> None:
+    """Of two fits that are due the last one has rate 0, and changes nothing."""
+    falling = {**TINY, "learning_rate": lambda progress: 1e-2 * progress}
+    assert int(MPC("gaussian", Walk(), **falling).learn(60).world.fits) == 1
+    own = {"fit_kwargs": {"learning_rate": 1e-2}}
+    assert int(MPC("gaussian", Walk(), **falling, **own).learn(60).world.fits) == 2
 
 
 def test_the_precision_of_roll_outs_is_that_of_the_agent(tmp_path: Path) -> None:
