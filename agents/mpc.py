@@ -20,7 +20,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from torch import nn
 
-from vaerl.agents.checked import constructor_arguments
+from vaerl.agents.checked import check_env, constructor_arguments
 from vaerl.agents.common import resolve_policy, taken_and_stored
 from vaerl.agents.model_based import LearnsModel, fit_options
 from vaerl.agents.planning_policy import PlanningPolicy
@@ -127,7 +127,7 @@ class MPC(LearnsModel):
         policy, policy_kwargs = resolve_policy(policy, policy_kwargs, self.policy_aliases)
         super().__init__(
             policy,
-            env,  # type: ignore[arg-type]
+            check_env(env, discrete=True),  # type: ignore[arg-type]
             learning_rate,
             buffer_size=buffer_size,
             learning_starts=learning_starts,

@@ -7,12 +7,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+from gymnasium import spaces
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecNormalize
 
 from tests.agents.model_tasks import KnownWalk, Walk
 from tests.agents.test_mpc import PLANNER, TINY, states
 from tests.policies.common import TinyEnv
 from vaerl.agents import MPC
+
+
+def acting(space: spaces.Space) -> Walk:
+    """`Walk` with another action space."""
+    env = Walk()
+    env.action_space = space
+    return env
 
 
 @pytest.mark.parametrize(
@@ -35,6 +43,8 @@ from vaerl.agents import MPC
             ("cvae", Walk(), {"matmul_precision": "half"}),
             "matmul_precision: got 'half', expected one of float32, bf16",
         ),
+        (("cvae", acting(spaces.MultiDiscrete([2, 3]))), "action_space: got MultiDiscrete([2 3])"),
+        (("cvae", acting(spaces.Box(-np.inf, np.inf, (1,)))), "action_space: got Box(-inf, inf"),
         (("cvae", Walk(), {"members": 0}), "members: got 0, expected a whole number of at least 1"),
         (("cvae", VecNormalize(DummyVecEnv([Walk]))), "env: got one in VecNormalize"),
         (("cvae", Walk(), {"planner_kwargs": 3}), "planner_kwargs: got 3, expected a dict of opt"),

@@ -61,8 +61,22 @@ def test_a_short_run_makes_the_table(tmp_path: Path) -> None:
     assert row[:4] == ["dmc/pendulum-swingup-v0", "imle weighted", "450", "1"]
     assert record["columns"][-2:] == ["WIMLE", "CPU seconds per 1000 steps"] and row[-2] == "–"
     cells = list((tmp_path / "cells").glob("*.json"))
-    again = json.loads(run(tmp_path, "debug", table=True).read_text())
+    again = json.loads(run(tmp_path, "debug", updates=1, table=True).read_text())
     assert again["rows"] == record["rows"] and len(cells) == 1
+
+
+def test_a_table_tells_no_other_settings_than_those_of_its_cells(tmp_path: Path) -> None:
+    """Cells of other options, or of another preset, are not in it; what is written stays."""
+    path = run(tmp_path, "debug", heads=["gaussian"], weights=["plain"], updates=1)
+    before = path.read_bytes()
+    for preset, updates in (("debug", 2), ("full", 1)):
+        with pytest.raises(ValueError, match=r"^out: [^\n]* holds no finished cell"):
+            run(tmp_path, preset, updates=updates, table=True)
+    (tmp_path / "cells" / "strange.json").write_bytes(
+        b'{"cell": {"task": "toy"}, "result": {}, "has_arrays": false}'
+    )
+    run(tmp_path, "debug", updates=1, table=True)
+    assert json.loads(path.read_bytes())["rows"] == json.loads(before)["rows"]
 
 
 def test_published_returns_are_those_of_ten_seeds() -> None:

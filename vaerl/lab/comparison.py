@@ -98,7 +98,8 @@ class Comparison:
         """Train the unfinished cells, print the table, draw the curves; return results.json.
 
         `run` is the function behind the command, `options` what it takes besides. With `table`
-        nothing is trained, and the table has all finished cells with seeds below 100.
+        nothing is trained, and the table has all finished cells of these settings with seeds below
+        100.
         """
         debug = check_name("preset", preset, PRESETS) == "debug"
         first = next(iter(self.steps))
@@ -117,8 +118,16 @@ class Comparison:
         )
         return experiment.run(
             cells, out, command=command_line(self.name, run, given), jobs=jobs, only_table=table,
-            others=(lambda cell: cell["seed"] < 100) if table else None,
+            others=partial(self._shows, debug) if table else None,
         )  # fmt: skip
+
+    def _shows(self, debug: bool, cell: Mapping[str, Any]) -> bool:
+        """Whether a table has this cell, which may be of other settings or another experiment."""
+        env, learner, seed = (cell.get(name) for name in ("env", "learner", "seed"))
+        known = learner in self.learners and (debug or env in self.steps)
+        if not known or not isinstance(seed, int) or seed >= 100:
+            return False
+        return self.training(str(env), str(learner), seed, debug).as_data() == cell
 
 
 @dataclass(frozen=True)
