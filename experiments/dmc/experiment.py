@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from vaerl.agents import MBPO
-from vaerl.densities.options import check_positive
+from vaerl.densities.options import check_choice, check_positive
 from vaerl.disk import jsonio
 from vaerl.experiments.returns.rows import SWITCHES
 from vaerl.lab.comparison import Comparison
@@ -30,6 +30,7 @@ from vaerl.names import check_name
 TASKS = ("pendulum-swingup", "reacher-hard", "walker-run")
 HEADS = ("gaussian", "cvae", "imle")
 WEIGHTS = ("plain", "weighted")
+REWARDS = ("learned", "regressed")
 STEPS, WIDTH, UPDATES = 20_000, 128, 10
 MEMBERS, FIT_UPDATES, EVERY = 5, 150, 1000
 RARE: dict[str, Any] = {
@@ -58,6 +59,7 @@ def run(
     steps: int = STEPS,
     updates: int = UPDATES,
     width: int = WIDTH,
+    reward: str = "learned",
     jobs: int = 1,
     table: bool = False,
 ) -> Path:
@@ -73,6 +75,8 @@ def run(
         steps: of the environment, a run.
         updates: of critics and policy, a step.
         width: units of the layers of policy and critics, and transitions of a batch.
+        reward: of the model: "learned" by likelihood, or "regressed"; that of pendulum-swingup is
+            always regressed.
         jobs: processes, each with one thread.
         table: train nothing, only make the table again.
     """
@@ -83,15 +87,23 @@ def run(
         check_positive("steps", steps),
         check_positive("updates", updates),
         check_positive("width", width),
+        check_choice("reward", reward, REWARDS),
         debug=preset == "debug",
     )
     given = {"tasks": tasks, "heads": heads, "weights": weights}
-    more = {"steps": steps, "updates": updates, "width": width}
+    more = {"steps": steps, "updates": updates, "width": width, "reward": reward}
     return comparison.compare(run, out, preset, None, None, seeds, jobs, table, **given, **more)
 
 
 def compare(
-    tasks: Any, heads: Any, weights: Any, steps: int, updates: int, width: int, debug: bool = False
+    tasks: Any,
+    heads: Any,
+    weights: Any,
+    steps: int,
+    updates: int,
+    width: int,
+    reward: str = "learned",
+    debug: bool = False,
 ) -> Comparison:
     """The comparison of these heads and weights."""
     names = {f"{head} {kind}": (head, kind) for head in heads for kind in weights}
@@ -106,6 +118,8 @@ def compare(
         fits, every = _SHORT["fit_kwargs"]["steps"], _SHORT["model_train_freq"]
     text = resources.files(__package__).joinpath("published.json").read_bytes()
     returns = jsonio.loads(text, "published.json")["returns"]
+    envs = {task: f"dmc/{check_name('task', task, TASKS)}-v0" for task in tasks}
+    settings = dict.fromkeys(envs.values(), {} if reward == "learned" else {"reward": reward})
     return Comparison(
         name="dmc",
         title="MBPO on the Control Suite by head of the model, weighted or not",
@@ -116,10 +130,10 @@ def compare(
             "layers of 512, 7 members, quantile critics, 5 episodes of each of 10 seeds."
         ),
         learners=learners,
-        steps={f"dmc/{check_name('task', task, TASKS)}-v0": steps for task in tasks},
-        settings={"dmc/pendulum-swingup-v0": RARE},
+        steps=dict.fromkeys(envs.values(), steps),
+        settings={**settings, "dmc/pendulum-swingup-v0": RARE},
         debug=dict.fromkeys(learners, _SHORT),
-        notes=_notes(debug) if "pendulum-swingup" in tasks else (),
+        notes=_notes([*tasks], reward, debug),
         episodes=10,
         published=("WIMLE", {f"dmc/{task}-v0": own for task, own in returns.items()}),
         panel=_head,
@@ -131,13 +145,16 @@ def _head(learner: str) -> str:
     return learner.split()[0]
 
 
-def _notes(debug: bool) -> tuple[str]:
+def _notes(tasks: list[str], reward: str, debug: bool) -> tuple[str, ...]:
     fit = "" if debug else f", a fit has {RARE['fit_kwargs']['steps']} updates"
-    return (
+    rare = (
         "pendulum-swingup: the reward is regressed, imagined rewards have "
         f"{RARE['exploration_bonus']:g} times the model's deviation as a bonus{fit}, the "
-        f"discount is {RARE['gamma']} and the target entropy {RARE['target_entropy']:g}.",
+        f"discount is {RARE['gamma']} and the target entropy {RARE['target_entropy']:g}."
     )
+    others = [task for task in tasks if task != "pendulum-swingup"] if reward != "learned" else []
+    own = [rare] if "pendulum-swingup" in tasks else []
+    return (*own, *(f"{task}: the reward is {reward}." for task in others))
 
 
 def _learner(head: str, weighted: bool, updates: int, width: int) -> partial[MBPO]:

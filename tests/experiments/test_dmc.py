@@ -40,6 +40,17 @@ def test_rare_rewards_are_looked_for_where_they_are_rare() -> None:
         assert debug["reward"] == "regressed" and debug["fit_kwargs"] == {"steps": 5}
 
 
+def test_rewards_are_regressed_where_asked_for() -> None:
+    """On every task; a note says so, and nothing else changes."""
+    plain = compare(TASKS, HEADS, WEIGHTS, 20_000, 2, 64)
+    made = compare(TASKS, HEADS, WEIGHTS, 20_000, 2, 64, "regressed")
+    assert made.notes == (*plain.notes, *(f"{t}: the reward is regressed." for t in TASKS[1:]))
+    for env in made.steps:
+        for learner in made.learners:
+            own = made.training(env, learner, 0).settings
+            assert own == {**plain.training(env, learner, 0).settings, "reward": "regressed"}
+
+
 def test_the_caption_tells_the_updates_of_a_fit() -> None:
     """Of pendulum-swingup alone its own; beside other tasks theirs, and its own in the note."""
     for tasks, updates in ((TASKS[:1], 300), (TASKS[1:], 150), (TASKS, 150)):

@@ -13,7 +13,7 @@ import torch
 from vaerl.agents import MBPO, SAC
 from vaerl.dynamics.fitting import fit
 from vaerl.experiments.mbpo import diagnosis
-from vaerl.experiments.mbpo.experiment import MODEL_BASED, UPDATES, run
+from vaerl.experiments.mbpo.experiment import MBPOS, MODEL_BASED, UPDATES, run
 from vaerl.lab.comparison import DEBUG_STEPS
 
 
@@ -30,14 +30,15 @@ def test_learners_differ_in_what_their_names_say() -> None:
     assert updates.pop("SAC") == 1 and set(updates.values()) == {UPDATES}
     assert {name: agent.learning_starts for name, agent in made.items()} == {
         "SAC": 400, "SAC 4 updates": 400, "SAC 4 updates with switches": 400,
-        "MBPO gaussian": 1000, "MBPO cvae": 1000, "MBPO gaussian with switches": 1000
+        **dict.fromkeys(MBPOS, 1000),
     }  # fmt: skip
     switched = {name for name, agent in made.items() if agent.scale_rewards}
-    assert switched == {name for name in made if name.endswith("switches")}
+    assert switched == {name for name in made if "with switches" in name}
     assert {a.termination for a in made.values() if isinstance(a, MBPO)} == {"known"}
     models = {name: a.world.density_name for name, a in made.items() if isinstance(a, MBPO)}
-    wanted = {"MBPO gaussian": "gaussian", "MBPO gaussian with switches": "gaussian"}
-    assert models == {**wanted, "MBPO cvae": "cvae"}
+    assert models == {name: "cvae" if "cvae" in name else "gaussian" for name in MBPOS}
+    bonus = {name for name in MBPOS if made[name].exploration_bonus}
+    assert bonus == {name for name in MBPOS if name.endswith("bonus")}
     assert sum(type(agent) is SAC for agent in made.values()) == 3
 
 
