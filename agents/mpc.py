@@ -23,7 +23,7 @@ from torch import nn
 from vaerl.agents.checked import check_env, constructor_arguments
 from vaerl.agents.common import resolve_policy, taken_and_stored
 from vaerl.agents.model_based import LearnsModel, fit_options
-from vaerl.agents.planning_policy import PlanningPolicy
+from vaerl.agents.planning_policy import PlanningPolicy, check_further
 from vaerl.densities.options import check_choice, check_named, check_positive
 from vaerl.dynamics import DynamicsModel
 from vaerl.names import check_name
@@ -164,8 +164,9 @@ class MPC(LearnsModel):
             "planner": self.planner,
             "planner_kwargs": {"discount": self.gamma, **self.planner_kwargs},
         }
-        further = check_named("model_kwargs", given.get("model_kwargs"))
-        model = {"model_kwargs": {**self._model_options(), **further}}
+        mine = self._model_options()
+        further = check_further(given.get("model_kwargs"), mine, "MPC")
+        model = {"model_kwargs": {**mine, **further}}
         self.policy_kwargs = {**own, **given, **model}
         try:
             super()._setup_model()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -58,7 +58,9 @@ class PlanningPolicy(BasePolicy):
         self._options: dict[str, Any] = {
             "density": density,
             "density_kwargs": check_named("density_kwargs", density_kwargs),
-            "model_kwargs": check_named("model_kwargs", model_kwargs),
+            "model_kwargs": check_further(
+                model_kwargs, ("density", "density_kwargs"), "the policy"
+            ),
         }
         self.planner_name = planner
         self.planner_kwargs = check_named("planner_kwargs", planner_kwargs)
@@ -207,3 +209,14 @@ class PlanningPolicy(BasePolicy):
 def _parts(plan: Plan) -> list[Tensor]:
     """Actions, the law and what is kept, if anything."""
     return [plan.actions, *plan.law, *(() if plan.kept is None else (plan.kept,))]
+
+
+def check_further(
+    options: Mapping[str, Any] | None, own: Collection[str], whose: str
+) -> dict[str, Any]:
+    """Further options of the model, none of which is an argument of `whose` itself."""
+    given = check_named("model_kwargs", options)
+    for name in given:
+        if name in own:
+            raise ValueError(f"model_kwargs: got {name!r}, which is an argument of {whose} itself")
+    return given

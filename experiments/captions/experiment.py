@@ -24,7 +24,7 @@ from statistics import fmean
 from typing import Any
 
 from vaerl.densities import ConditionalDensity
-from vaerl.densities.options import check_positive, check_seed
+from vaerl.densities.options import check_positive
 from vaerl.experiments.captions.data import HELD_OUT, load_glyphs
 from vaerl.experiments.captions.figures import draw_figures
 from vaerl.experiments.captions.judge import ASPECTS
@@ -82,7 +82,7 @@ def run(
     asked = [check_name("model", name, ALL) for name in models or MODELS]
     check_name("preset", preset, PRESETS)
     check_positive("threads", threads)
-    chosen = [check_seed("seeds", seed) for seed in seeds or [0]]
+    chosen = seeds or [0]
     load_glyphs(PRESETS[preset].images, "train", data)  # fails at once if the files are missing
 
     def is_alike(cell: Mapping[str, Any]) -> bool:
@@ -90,7 +90,9 @@ def run(
 
     experiment = Experiment(partial(measure, data), partial(table_of, preset), partial(draw, data))
     cells = [make_cell(name, preset, seed) for seed in chosen for name in ("judge", *asked)]
-    return experiment.run(cells, out, threads=threads, others=is_alike)
+    return experiment.run(
+        cells, out, command="vaerl experiment captions", threads=threads, others=is_alike
+    )
 
 
 def _sampler(model: Any) -> Sampler:

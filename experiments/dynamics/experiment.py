@@ -115,6 +115,7 @@ def run(
     return DYNAMICS.run(
         make_cells(preset, tasks, models, seeds, validation),
         out,
+        command="vaerl experiment dynamics",
         jobs=jobs,
         only_table=table,
         others=lambda cell: cell["validation"] == validation,

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from vaerl.densities.options import check_seed
 from vaerl.dynamics import DynamicsModel, FitOptions, fit
 from vaerl.envs.noisy_pendulum import RandomPushEnv
 from vaerl.experiments.dynamics.models import observe
@@ -66,10 +65,7 @@ def run(out: Path, preset: str = "full", seeds: list[int] | None = None, jobs: i
     """
     debug = check_name("preset", preset, PRESETS) == "debug"
     sizes = (100, 5, 2) if debug else (4000, 500, 100)
-    cells = [
-        Episode(check_seed("seeds", seed), preset, *sizes)
-        for seed in seeds or SEEDS[: 1 if debug else None]
-    ]
+    cells = [Episode(seed, preset, *sizes) for seed in seeds or SEEDS[: 1 if debug else None]]
     command = command_line("early-stop", run, {"preset": preset, "seeds": seeds})
     return Experiment(measure, assemble).run(cells, Path(out), command=command, jobs=jobs)
 

@@ -30,7 +30,6 @@ from vaerl.agents import BC, PPO, SAC
 from vaerl.checkpoint import load_checkpoint, save_checkpoint
 from vaerl.checkpoint.save import list_checkpoints
 from vaerl.data import Demonstrations, Episode
-from vaerl.densities.options import check_seed
 from vaerl.envs.avoiding import NUM_MODES
 from vaerl.envs.avoiding_expert import Demonstration, record_demonstrations
 from vaerl.envs.metrics import entropy_ceiling
@@ -118,7 +117,7 @@ def make_rows(
     for name in agents or ():
         check_name("agent", name, AGENTS)
     return [
-        make_row(start, density, agent, check_seed("seeds", seed), debug)
+        make_row(start, density, agent, seed, debug)
         for seed in seeds or SEEDS[: 1 if debug else None]
         for start in starts or ("late", "early")[: 1 if debug else None]
         for density in densities or ("cvae",)

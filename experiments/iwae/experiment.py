@@ -170,7 +170,13 @@ def run(
         cells = [_plan(cell, out, images, epochs, minutes, threads, device) for cell in cells]
     experiment = Experiment(partial(measure, data, device), table_of, draw_figures)
     return experiment.run(
-        cells, out, jobs=jobs, threads=threads, only_table=table, others=lambda cell: True
+        cells,
+        out,
+        command="vaerl experiment iwae-mnist",
+        jobs=jobs,
+        threads=threads,
+        only_table=table,
+        others=lambda cell: True,
     )
 
 

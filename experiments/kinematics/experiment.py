@@ -28,7 +28,6 @@ from typing import Any
 
 import numpy as np
 
-from vaerl.densities.options import check_seed
 from vaerl.envs.inverse_kinematics import Arm, InverseKinematicsEnv, Posterior
 from vaerl.experiments.demo.scores import WITHIN
 from vaerl.experiments.demo.tasks import KEEPS_MODES, SIGMA, TARGET
@@ -126,7 +125,7 @@ def make_cells(
         check_name("density", density, HEADS)
     return [
         Run(
-            check_seed("seeds", seed),
+            seed,
             preset,
             settings(density),
             density,

@@ -30,7 +30,6 @@ from typing import Any
 
 import numpy as np
 
-from vaerl.densities.options import check_seed
 from vaerl.envs.metrics import goal_counts
 from vaerl.experiments.knockout.blocks import build_wall, close_door, go_on, remove_goal
 from vaerl.experiments.modes.experiment import make_run as make_modes_run
@@ -151,7 +150,7 @@ def make_run(task: str, density: str, seed: int, preset: str = "full") -> Run:
     where = TASKS[check_name("task", task, TASKS)]
     own = where.heads[check_name("density", density, HEADS)]
     settings = {**where.settings, "density": density, **own}
-    return Run(check_seed("seeds", seed), preset, plain(settings), task, density)
+    return Run(seed, preset, plain(settings), task, density)
 
 
 def run(

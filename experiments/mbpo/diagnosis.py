@@ -22,7 +22,7 @@ from stable_baselines3.common.monitor import Monitor
 
 from vaerl.agents import MBPO
 from vaerl.agents.mbpo import FIT
-from vaerl.densities.options import check_positive, check_seed
+from vaerl.densities.options import check_positive
 from vaerl.dynamics import FitOptions, Transitions, fit, horizon_errors, replay_transitions
 from vaerl.dynamics.task import make_model
 from vaerl.experiments.mbpo.experiment import HIDDEN, MODEL_BASED
@@ -61,7 +61,7 @@ def run(
     envs: list[str] | None = None,
     learners: list[str] | None = None,
     seeds: list[int] | None = None,
-    steps: int = STEPS,
+    steps: int | None = None,
     jobs: int = 1,
 ) -> Path:
     """Train what is not finished, and print the table.
@@ -73,13 +73,14 @@ def run(
         learners: of those of `vaerl experiment mbpo` with four updates; all by default ("debug":
             the first two).
         seeds: 0, 1, 2 by default ("debug": 0).
-        steps: environment steps a training.
+        steps: environment steps a training; 5000 by default ("debug": 300).
         jobs: processes, each with one thread.
     """
     debug = check_name("preset", preset, ("full", "debug")) == "debug"
-    length = 300 if debug else check_positive("steps", steps, at_least=2000)
+    fewest, usual = (300, 300) if debug else (2000, STEPS)
+    length = check_positive("steps", usual if steps is None else steps, at_least=fewest)
     cells = [
-        Diagnosis(env, learner, check_seed("seeds", seed), length, _settings(env, learner, debug))
+        Diagnosis(env, learner, seed, length, _settings(env, learner, debug))
         for seed in seeds or (0, 1, 2)[: 1 if debug else None]
         for env in envs or (["Hopper-v5"] if debug else ["HalfCheetah-v5", "Hopper-v5"])
         for learner in learners or LEARNERS[: 2 if debug else None]

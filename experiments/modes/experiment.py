@@ -139,7 +139,12 @@ def run(
                 write_cell(cell, out, Measured({"numbers": numbers}))
     experiment = Experiment(measure, partial(table_of, preset, rows), draw_figures, apart=True)
     return experiment.run(
-        cells, out, jobs=jobs, only_table=table, others=partial(_is_of_today, preset)
+        cells,
+        out,
+        command="vaerl experiment modes",
+        jobs=jobs,
+        only_table=table,
+        others=partial(_is_of_today, preset),
     )
 
 

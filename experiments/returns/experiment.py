@@ -22,7 +22,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 
 from vaerl.densities import DENSITIES
-from vaerl.densities.options import check_positive, check_seed
+from vaerl.densities.options import check_positive
 from vaerl.experiments.returns.rows import GAUSSIAN, ROWS
 from vaerl.experiments.returns.table import assemble, draw
 from vaerl.lab.cells import Cell, Desk, Measured
@@ -80,7 +80,7 @@ def make_cell(
     settings = plain(chosen.options(env, DENSITIES.check(density), debug))
     every, episodes = (steps // 2, 1) if debug else (max(min(EVERY, steps // 5), 1), EPISODES)
     return Training(
-        env, row, density, check_seed("seeds", seed), steps, settings, every, episodes
+        env, row, density, seed, steps, settings, every, episodes
     )  # fmt: skip
 
 
@@ -121,6 +121,7 @@ def run(
     return Experiment(measure, assemble, draw).run(
         cells,
         Path(out),
+        command="vaerl experiment returns",
         jobs=check_positive("jobs", jobs),
         only_table=table,
         others=lambda cell: cell["seed"] < 100,

@@ -25,7 +25,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from vaerl.densities.options import check_seed
 from vaerl.dynamics import Transitions
 from vaerl.experiments.dynamics.models import MODELS, Model, blurred, learn, make_world
 from vaerl.experiments.dynamics.scores import nll
@@ -89,7 +88,7 @@ def make_cells(
             check_name(name, value, legal)
     chosen = models or ((TRUTH, "gaussian-x5", "cvae") if debug else (TRUTH, *HEADS))
     return [
-        Run(task, way, model, check_seed("seeds", seed), preset, _settings(task, way, model, debug))
+        Run(task, way, model, seed, preset, _settings(task, way, model, debug))
         for seed in seeds or SEEDS[: 1 if debug else None]
         for task in tasks or TASKS
         for way in ways or WAYS
@@ -123,6 +122,7 @@ def run(
     return Experiment(measure, assemble).run(
         make_cells(preset, tasks, ways, models, seeds),
         Path(out),
+        command="vaerl experiment risk",
         jobs=jobs,
         only_table=table,
         others=lambda cell: cell["preset"] == preset,

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from vaerl.densities.options import check_above_zero, check_seed
+from vaerl.densities.options import check_above_zero
 from vaerl.disk import files
 from vaerl.lab.cells import Desk, Measured
 from vaerl.lab.experiment import Experiment, Results
@@ -93,7 +93,7 @@ def make_run(task: str, density: str, temperature: float, seed: int, preset: str
     alpha = check_above_zero("temperatures", temperature)
     settings["agent_options"] = {**settings["agent_options"], "ent_coef": alpha}
     settings["density"] = check_name("density", density, DENSITIES)
-    return Run(check_seed("seeds", seed), preset, plain(settings), task, density, temperature)
+    return Run(seed, preset, plain(settings), task, density, temperature)
 
 
 def run(

@@ -53,6 +53,18 @@ def acting(space: spaces.Space) -> Walk:
             "model_kwargs: got 3, expected a dict of options",
         ),
         (
+            ("cvae", Walk(), {"policy_kwargs": {"model_kwargs": {"reward": "regressed"}}}),
+            "model_kwargs: got 'reward', which is an argument of MPC itself",
+        ),
+        (
+            ("cvae", Walk(), {"policy_kwargs": {"model_kwargs": {"density": "flow"}}}),
+            "model_kwargs: got 'density', which is an argument of the policy itself",
+        ),
+        (
+            ("cvae", Walk(), {"policy_kwargs": {"model_kwargs": {"discrete_actions": True}}}),
+            "option of the model: got 'discrete_actions', ",
+        ),
+        (
             ("cvae", Walk(), {"policy_kwargs": {"densty_kwargs": {}}}),
             "policy_kwargs: option: got 'densty_kwargs', did you mean 'density_kwargs'?",
         ),

@@ -72,5 +72,7 @@ def test_refusals() -> None:
     data = walks(0.0)
     with pytest.raises(ValueError, match="data: got no episode of 13 steps"):
         horizon_errors(still(), data, 13)
+    with pytest.raises(ValueError, match="data: got no episode of 1000 steps"):
+        horizon_errors(still(), data, 1000)
     with pytest.raises(ValueError, match="data: got no episodes or no rewards"):
         horizon_errors(still(), Transitions(data.states, data.actions, data.next_states), 3)

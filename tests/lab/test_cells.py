@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -106,8 +107,34 @@ def test_a_failing_cell_does_not_stop_others(tmp_path: Path) -> None:
 
 
 def test_a_table_of_nothing_is_refused(tmp_path: Path) -> None:
+    """Whether nothing is finished, or the options select nothing; so is an illegal seed."""
     with pytest.raises(ValueError, match="holds no finished cell"):
         TOYS.run([Toy(0)], tmp_path, only_table=True, others=lambda cell: True)
+    with pytest.raises(ValueError, match=r"^the options select nothing to compute"):
+        TOYS.run([], tmp_path)
+    with pytest.raises(ValueError, match=r"^seeds: got -1, expected a whole number from 0"):
+        TOYS.run([Toy(0), Toy(-1)], tmp_path)
+    assert not [*tmp_path.iterdir()]
+
+
+def test_two_experiments_do_not_share_a_folder(tmp_path: Path) -> None:
+    """The other one's record stays as it is, and nothing is computed; with another file both have
+    their tables, each of its own cells."""
+    path = TOYS.run([Toy(0)], tmp_path, command="vaerl experiment toy --seeds 0")
+    before = path.read_bytes()
+    message = f"out: {tmp_path} holds the results of vaerl experiment toy; choose another --out"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        TOYS.run([Toy(1)], tmp_path, command="vaerl experiment other")
+    assert path.read_bytes() == before and not Toy(1).path(tmp_path).exists()
+    TOYS.run([Toy(0)], tmp_path, command="vaerl experiment toy")
+    (tmp_path / "cells" / "strange.json").write_bytes(
+        b'{"cell": {"task": "toy"}, "result": {}, "has_arrays": false}'
+    )
+    command = "vaerl experiment other"
+    other = TOYS.run(
+        [Toy(1)], tmp_path, command=command, file="other.json", others=lambda cell: cell["seed"] < 1
+    )
+    assert rows(other) == [["1", "2.0"], ["0", "2.0"]]
 
 
 def test_a_record_holds_lists_of_numbers_on_one_line(tmp_path: Path) -> None:

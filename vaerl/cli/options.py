@@ -168,7 +168,7 @@ def of_function(function: Callable[..., Any], **defaults: Any) -> list[Option]:
     hints = typing.get_type_hints(function)
     _, _, args = (inspect.getdoc(function) or "").partition("\nArgs:\n")
     docs = {
-        name: text[:1].upper() + re.sub(r"\s+", " ", text[1:])
+        name: _sentence(re.sub(r"\s+", " ", text))
         for names, text in re.findall(r"^    (\w[\w, ]*): (.*(?:\n     .*)*)", args, re.M)
         for name in names.split(", ")
     }
@@ -176,6 +176,16 @@ def of_function(function: Callable[..., Any], **defaults: Any) -> list[Option]:
         Option(name, hints.get(name, str), defaults.get(name, p.default), docs.get(name, ""))
         for name, p in inspect.signature(function).parameters.items()
     ]
+
+
+def _sentence(text: str) -> str:
+    """The text with a capital, but for a list of names as they are typed.
+
+    >>> _sentence("of the policy"), _sentence("mpc, mbpo; both by default")
+    ('Of the policy', 'mpc, mbpo; both by default')
+    """
+    listed = re.match(r"[\w-]+(, [\w-]+)+( and [\w-]+)?(;| by default)", text)
+    return text if listed else text[:1].upper() + text[1:]
 
 
 def parse_pairs(option: str, pairs: Sequence[str]) -> dict[str, Any]:

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from vaerl.densities.base import check_matrix
-from vaerl.densities.options import check_positive, check_share
+from vaerl.densities.noise import check_generator
+from vaerl.densities.options import check_positive, check_seed, check_share
 
 if TYPE_CHECKING:
     from vaerl.dynamics.data import Transitions
@@ -74,6 +75,7 @@ def log_density(model: DynamicsModel, data: Transitions, k: int = 256, seed: int
     Raises ValueError for data that does not fit the model, and for a code an episode, where only
     whole episodes have a density (`score`).
     """
+    check_seed("seed", seed)
     data = model.check(data).to(model.elites.device)
     generator = torch.Generator(model.elites.device).manual_seed(seed)
     target = model.targets(data)
@@ -100,6 +102,8 @@ def pit(draws: Tensor, outcomes: Tensor, generator: torch.Generator | None = Non
     >>> pit(torch.zeros(3, 1, 1), torch.ones(1, 1)).item() > 0.75
     True
     """
+    check_generator("generator", generator)
+    _check_tensors(draws=draws, outcomes=outcomes)
     if outcomes.ndim != 2 or draws.shape[1:] != outcomes.shape or not len(draws):
         raise ValueError(
             f"draws: got shape {tuple(draws.shape)} for outcomes {tuple(outcomes.shape)}, "
@@ -141,12 +145,20 @@ def calibration_error(pit_values: Tensor, bins: int = 20) -> float:
 
 def _check_shares(argument: str, values: Tensor) -> Tensor:
     """Numbers in [0, 1] as one row, or raise one line."""
+    _check_tensors(**{argument: values})
     flat = values.flatten()
     outside = flat[~((flat >= 0.0) & (flat <= 1.0))]
     if not len(flat) or len(outside):
         found = f"{outside[0].item():g}" if len(outside) else "none"
         raise ValueError(f"{argument}: got {found}, expected numbers in [0, 1]")
     return flat
+
+
+def _check_tensors(**values: Any) -> None:
+    """Raise one line unless all are tensors."""
+    for name, value in values.items():
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{name}: got {type(value).__name__}, expected a torch.Tensor")
 
 
 def energy_distance(x: Tensor, y: Tensor) -> Tensor:
@@ -157,6 +169,7 @@ def energy_distance(x: Tensor, y: Tensor) -> Tensor:
 
     Raises ValueError for fewer than two draws, or draws of other pairs or coordinates.
     """
+    _check_tensors(x=x, y=y)
     if x.ndim != 3 or x.shape[1:] != y.shape[1:]:
         raise ValueError(
             f"x and y: got shapes {tuple(x.shape)} and {tuple(y.shape)}, expected (n, B, S) and "
@@ -244,6 +257,9 @@ def roll_out(
     from vaerl.planning.model import as_step, begin
 
     check_positive("particles", particles)
+    _check_tensors(state=state, actions=actions)
+    if actions.ndim == 0:
+        raise ValueError("actions: got shape (), expected (T, …)")
     if state.ndim != 1:
         raise ValueError(f"state: got shape {tuple(state.shape)}, expected (S,)")
     check_matrix("state", state, len(state))

@@ -59,7 +59,7 @@ def horizon_errors(
         raise ValueError("data: got no episodes or no rewards, expected both")
     if model.reward is None:
         raise ValueError("model: got one without rewards, expected a learned or known reward")
-    first = torch.arange(len(data) - steps + 1)
+    first = torch.arange(max(0, len(data) - steps + 1))
     first = first[data.episodes[first] == data.episodes[first + steps - 1]]
     if not len(first):
         raise ValueError(f"data: got no episode of {steps} steps, expected at least one")

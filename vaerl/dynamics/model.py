@@ -43,6 +43,10 @@ class DynamicsModel(Ensemble):
         _check_table("states", states, self.state_dim)
         if not self.discrete_actions:
             _check_table("actions", actions, self.action_dim)
+        elif not isinstance(actions, Tensor):
+            raise TypeError(f"actions: got {type(actions).__name__}, expected a torch.Tensor")
+        elif actions.ndim != 1:
+            raise ValueError(f"actions: got shape {tuple(actions.shape)}, expected (B,)")
         if len(actions) != len(states):
             raise ValueError(f"actions: got {len(actions)} rows, expected {len(states)}")
 

@@ -35,10 +35,11 @@ def count_features(features: Features | None, state_dim: int) -> int:
         raise ValueError(f"features: got {features!r}, expected a function of the states or None")
     seen = features(torch.zeros(1, state_dim))
     if not isinstance(seen, Tensor) or seen.ndim != 2 or len(seen) != 1:
-        shown = tuple(seen.shape) if isinstance(seen, Tensor) else type(seen).__name__
         raise ValueError(
-            f"features: got {shown} for states (1, {state_dim}), expected a tensor (1, F)"
+            f"features: got {_shape(seen)} for states (1, {state_dim}), expected a tensor (1, F)"
         )
+    if seen.dtype == torch.float64:
+        raise ValueError("features: got torch.float64 for states in float32, expected float32")
     return int(seen.shape[1])
 
 
@@ -61,3 +62,18 @@ def check_predicted(
             f"predicted: got {places!r}, expected different coordinates from 0 to {state_dim - 1}"
         )
     return places
+
+
+def check_completed(after: Any, states: Tensor) -> Tensor:
+    """What `complete` gave, if it is a next state for each state; else raise one line."""
+    if not isinstance(after, Tensor) or after.shape != states.shape:
+        raise ValueError(
+            f"complete: got {_shape(after)} for states {tuple(states.shape)}, expected a "
+            "tensor of that shape"
+        )
+    return after
+
+
+def _shape(value: Any) -> Any:
+    """How an error names a value of the wrong shape or kind."""
+    return tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__

@@ -23,6 +23,7 @@ from vaerl.densities.noise import code_noise
 from vaerl.densities.options import check_choice, check_positive
 from vaerl.dynamics.ensemble import PROPAGATIONS, Ensemble
 from vaerl.dynamics.heads import HEADS, Heads, head
+from vaerl.dynamics.parts import check_completed
 from vaerl.planning.model import Step, per_row
 
 MEAN_SAMPLES = 16
@@ -159,7 +160,7 @@ class Rollout:
         before = states if model.complete is None else states[:, model.predicted]
         after = before + event[:, : model.change_dim]
         if model.complete is not None:
-            after = model.complete(states, actions, after)
+            after = check_completed(model.complete(states, actions, after), states)
         after = after.clamp(model.state_low, model.state_high)
         reward = done = None
         if model.reward == "learned":

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
+from vaerl.densities.noise import check_generator
 from vaerl.densities.options import check_choice, check_positive, check_seed
 from vaerl.dynamics.episodes import episode_scores
 from vaerl.dynamics.heads import heads_loss
@@ -161,6 +162,7 @@ def deviation(
     and for one elite of a density without latents, where this is 0.
     """
     check_positive("draws", draws)
+    check_generator("generator", generator)
     check_deviation("model", model)
     means = model.member_values(states, actions).sample_mean((draws,), generator)
     return means.std((0, 1), correction=0).mean(-1)
@@ -186,6 +188,7 @@ def spread(
         samples: draws of every member; all pairs are compared.
     """
     check_positive("samples", samples, at_least=2)
+    check_generator("generator", generator)
     draws = model.member_samples(states, actions, samples, generator)
     points = draws.permute(2, 1, 0, 3)  # (B, n, samples, X)
     count = points.shape[1]

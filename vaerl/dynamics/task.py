@@ -53,7 +53,9 @@ def make_model(
     legal = inspect.signature(DynamicsModel.__init__).parameters.values()
     for option in options:
         check_name(
-            "option of the model", option, [p.name for p in legal if p.kind is p.KEYWORD_ONLY]
+            "option of the model",
+            option,
+            [p.name for p in legal if p.kind is p.KEYWORD_ONLY and p.name != "discrete_actions"],
         )
     check_choice("reward", reward, REWARDS)
     check_choice("termination", termination, TERMINATIONS)

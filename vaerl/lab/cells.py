@@ -123,7 +123,7 @@ def run_cells(
 
         def show(place: int, amount: float) -> None:
             done[place] = amount
-            advance("cells", int(finished + sum(done)))
+            advance("cells", ceil(finished + sum(done)))
 
         with closing(executor.run(work, missing, show)) as ends:  # type: ignore[type-var]
             for end in ends:

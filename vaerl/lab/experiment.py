@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vaerl.densities.options import check_seed
 from vaerl.disk.errors import RunsFailed
 from vaerl.lab.cells import Cell, Measure, Result, read_cell, read_cells, run_cells
-from vaerl.lab.record import machine_versions, print_record, write_record
+from vaerl.lab.record import machine_versions, print_record, read_record, write_record
 
 Results = Sequence[Result]
 
@@ -48,25 +49,35 @@ class Experiment:
         Args:
             cells: the requested cells.
             out: folder of the results; finished cells found there are reused.
-            command: makes the table again, unless `assemble` gives its own.
+            command: makes the table again, unless `assemble` gives its own; its first words tell
+                whose results the folder holds.
             jobs, threads: processes, and threads of each (one by default).
             only_table: compute no cell.
             others: whether the table holds a finished cell of the folder, by its settings, beside
-                those asked for; with `only_table` instead of them.
+                those asked for; with `only_table` instead of them. Cells with other fields are
+                not asked about.
             file: name of the record in `out`.
 
         Raises:
-            ValueError: a file belongs to other settings, or nothing is finished.
+            ValueError: a file belongs to other settings or another experiment, no cell is asked
+                for, a seed is illegal, or nothing is finished.
             RunsFailed: some cells failed; raised after the table of the others.
         """
         out = Path(out)
+        path = out / file
+        _check_own(path, command)
+        if not cells:
+            raise ValueError("the options select nothing to compute; allow more of them")
+        for cell in cells:
+            check_seed("seeds", getattr(cell, "seed", 0))
         run = [] if only_table else cells
         failures = run_cells(run, out, self.measure, jobs=jobs, threads=threads)
         asked = [read_cell(cell, out) for cell in run]
         results = {result.path: result for result in asked if result is not None}
         if others is not None:
-            results |= {r.path: r for r in read_cells(out) if others(r.cell)}
-        path = out / file
+            kinds = {frozenset(cell.as_data()) for cell in cells}
+            own = [r for r in read_cells(out) if frozenset(r.cell) in kinds]
+            results |= {r.path: r for r in own if others(r.cell)}
         if results:
             record = {"command": command, **self.assemble([*results.values()])}
             write_record(path, {**record, "versions": machine_versions()})
@@ -78,3 +89,14 @@ class Experiment:
         if not results:
             raise ValueError(f"out: {out} holds no finished cell; run without --table first")
         return path
+
+
+def _check_own(path: Path, command: str) -> None:
+    """Raise one line if the record was made by another experiment, whose table would be lost."""
+    record = read_record(path)
+    words = ("" if record is None else str(record.get("command", ""))).split()[:3]
+    wanted = command.split()[:3]
+    if wanted[:2] == words[:2] == ["vaerl", "experiment"] and words != wanted:
+        raise ValueError(
+            f"out: {path.parent} holds the results of {' '.join(words)}; choose another --out"
+        )
