@@ -27,8 +27,9 @@ def draw_writers(results: Results, out: Path) -> None:
     arrays = best_of(results).arrays()
     _draw_mixed(arrays, out, "writers-mixed")
     steps = arrays["between"]
-    figure = _figure(5.0, 0.6 * len(steps) + 0.2)
-    _show(figure.subplots(), steps.reshape(-1, steps.shape[-1]), steps.shape[1], "")
+    figure = _figure(5.0, 0.6 * len(steps) + 0.4)
+    title = "from the code of one drawing (left) to that of another (right)"
+    _show(figure.subplots(), steps.reshape(-1, steps.shape[-1]), steps.shape[1], title)
     _save(figure, out, "writers-between")
 
 

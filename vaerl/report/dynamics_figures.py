@@ -70,7 +70,7 @@ def transition_figure(
                     ax.set_title(model, color=density_color(model))
                 if column == 0:
                     ax.set_ylabel(name, fontsize=8)
-        figure.supxlabel(axis, fontsize=9)
+        figure.supxlabel(axis if truth is None else f"{axis} (grey: the truth)", fontsize=9)
     return figure
 
 
