@@ -61,7 +61,7 @@ class A2C(DensityAgent, Rollouts, SB3A2C):
         )
         self.scale_rewards = scale_rewards
         kwargs["policy_kwargs"] = policy_kwargs
-        super().__init__(policy, check_env(env), *args, **kwargs)  # type: ignore[arg-type]
+        super().__init__(policy, check_env(env), *args, **kwargs)
 
     def train(self) -> None:
         """SB3's update on the rollout."""

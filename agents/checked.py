@@ -8,16 +8,19 @@ from __future__ import annotations
 import inspect
 import math
 import typing
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm, maybe_make_env
+from stable_baselines3.common.buffers import BaseBuffer
 from stable_baselines3.common.noise import ActionNoise
+from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.save_util import load_from_zip_file
 from stable_baselines3.common.type_aliases import GymEnv
+from stable_baselines3.common.utils import get_device
 from stable_baselines3.common.vec_env import VecEnv
 
 from vaerl.data import load_demonstrations
@@ -40,6 +43,8 @@ WHOLE = (
 )
 NUMBERS = (*WHOLE, "gamma", "gae_lambda", "tau", "max_grad_norm", "vf_coef")
 """Arguments that are one number; others may also be a text, a function, a list or None."""
+GIVEN = {"self", "observation_space", "action_space", "lr_schedule"}
+"""Arguments of a policy that its agent gives."""
 SEEDS = 2**32
 MISSING = object()
 
@@ -116,13 +121,34 @@ class Checked:
     """An agent whose arguments are checked; mixed in before the SB3 class."""
 
     observation_space: spaces.Space
+    policy_class: type[BasePolicy]
+    policy_kwargs: dict[str, Any]
     discrete: ClassVar[bool] = False
     """Whether it takes environments with discrete actions, besides boxes."""
     kept: ClassVar[tuple[str, ...]] = ()
     """Arguments of the constructor that `load` cannot change: the saved policy is made of them."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        given = inspect.signature(super().__init__).bind_partial(*args, **kwargs).arguments
+        for name, value in given.items():
+            if name in LEAST:
+                check_argument(name, value)
+        _check_device(given.get("device", "auto"))
+        _check_verbose(given.get("verbose", 0))
+        buffer = given.get("replay_buffer_class")
+        if buffer is not None and not (isinstance(buffer, type) and issubclass(buffer, BaseBuffer)):
+            raise ValueError(
+                f"replay_buffer_class: got {buffer!r:.60}, expected a class of SB3's buffers or "
+                "None"
+            )
+        options = given.get("replay_buffer_kwargs")
+        if not isinstance(options, Mapping | None):
+            raise ValueError(f"replay_buffer_kwargs: got {options!r:.60}, expected a dict or None")
+        super().__init__(*args, **kwargs)
+
     def _setup_model(self) -> None:
         check_spaces(self)
+        self._check_policy_kwargs()
         for name in LEAST:
             value = getattr(self, name, getattr(self, f"_{name}", MISSING))
             if value is not MISSING:
@@ -137,6 +163,14 @@ class Checked:
         if seed is not None and not (hasattr(type(seed), "__index__") and 0 <= seed < SEEDS):
             raise ValueError(f"seed: got {seed!r}, expected a whole number from 0 to {SEEDS - 1}")
         super()._setup_model()  # type: ignore[misc]
+
+    def _check_policy_kwargs(self) -> None:
+        """Raise a ValueError of one line for an option that the policy's class has not."""
+        legal = {**constructor_arguments(self.policy_class)}
+        own = inspect.signature(self.policy_class.__init__).parameters.values()
+        if not any(p.kind is p.VAR_KEYWORD for p in own):  # else they may go anywhere
+            for name in self.policy_kwargs:
+                check_name("policy_kwargs: option", name, sorted(legal.keys() - GIVEN))
 
     def _setup_learn(self, total_timesteps: Any, *args: Any, **kwargs: Any) -> Any:
         steps = check_steps(total_timesteps)
@@ -192,6 +226,21 @@ class Checked:
                 f"parameters: got {got}; expected those of {type(self).__name__} with the same "
                 "options"
             )
+
+
+def _check_device(device: Any) -> None:
+    try:
+        get_device(device)
+    except (RuntimeError, TypeError):
+        raise ValueError(
+            f"device: got {device!r:.60}, expected 'auto', 'cpu', 'cuda', another of torch's names "
+            "or a torch.device"
+        ) from None
+
+
+def _check_verbose(verbose: Any) -> None:
+    if not isinstance(verbose, Integral) or int(verbose) not in (0, 1, 2):
+        raise ValueError(f"verbose: got {verbose!r:.60}, expected 0, 1 or 2")
 
 
 def check_env(env: GymEnv | str | None, verbose: int = 0, discrete: bool = False) -> GymEnv | None:

@@ -195,6 +195,12 @@ class Agent(Checked):
 
     def _init_callback(self, callback: MaybeCallback, progress_bar: bool = False) -> BaseCallback:
         given = callback if isinstance(callback, list) else [callback]
+        for one in given:
+            if one is not None and not isinstance(one, BaseCallback) and not callable(one):
+                raise ValueError(
+                    f"callback: got {one!r:.60}, expected a BaseCallback of SB3, a function, a "
+                    "list of them or None"
+                )
         wrapped = [c if isinstance(c, BaseCallback) else ConvertCallback(c) for c in given]
         return super()._init_callback([CheckFinite(), *wrapped], progress_bar)  # type: ignore[misc]
 

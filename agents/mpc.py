@@ -127,7 +127,7 @@ class MPC(LearnsModel):
         policy, policy_kwargs = resolve_policy(policy, policy_kwargs, self.policy_aliases)
         super().__init__(
             policy,
-            check_env(env, discrete=True),  # type: ignore[arg-type]
+            check_env(env, discrete=True),
             learning_rate,
             buffer_size=buffer_size,
             learning_starts=learning_starts,

@@ -146,7 +146,7 @@ class PPO(Improver, DensityAgent, Rollouts, SB3PPO):
         kwargs["policy_kwargs"] = policy_kwargs
         _check_count("batch_size", kwargs.get("batch_size", 1))  # before SB3 divides by it
         made = _decided(check_env(env), policy_kwargs)
-        super().__init__(policy, made, *args, **kwargs)  # type: ignore[arg-type]
+        super().__init__(policy, made, *args, **kwargs)
 
     @classmethod
     def clone_options(cls, clone: Any) -> dict[str, Any]:

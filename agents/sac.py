@@ -173,7 +173,7 @@ class SAC(Improver, DensityAgent, Collects, Tempered, SB3SAC):
             normalize_observations=normalize_observations,
         )
         self._check_options()
-        super().__init__(policy, check_env(env), *args, **kwargs)  # type: ignore[arg-type]
+        super().__init__(policy, check_env(env), *args, **kwargs)
 
     def _check_options(self) -> None:
         """Of the constructor, and of `load`, which sets attributes."""

@@ -46,6 +46,10 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
             "stats_window_size": (0,),
             "seed": (-1, "x", 2**32, 1.5),
             "policy_kwargs": (5, "x"),
+            "device": ("gpu", 3.5),
+            "verbose": ("x", 3),
+            "replay_buffer_class": (3, dict),
+            "replay_buffer_kwargs": (3,),
         }.items()
         for value in values
     },
@@ -55,6 +59,8 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
             "clip_range": -0.1,
             "gae_lambda": 1.5,
             "n_epochs": 0,
+            "n_steps": "x",
+            "device": "gpu",
             "batch_size": 0,
             "max_grad_norm": -1.0,
             "target_kl": -1.0,
@@ -67,6 +73,20 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
             "total_timesteps: got .*, expected a whole number, 0 or more",
         )
         for value in (-1, "x", 2.5, float("nan"), True)
+    },
+    **{
+        f"callback {value!r}": (
+            lambda value=value: sac().learn(1, callback=value),
+            "callback: got 3, expected a BaseCallback",
+        )
+        for value in (3, [3])
+    },
+    **{
+        f"{cls.__name__} policy_kwargs": (
+            lambda cls=cls: cls("gaussian", corridor(), policy_kwargs={"net_arc": [3]}),
+            "policy_kwargs: option: got 'net_arc', did you mean 'net_arch'",
+        )
+        for cls in (SAC, PPO, A2C, MBPO)
     },
     "no critics": (lambda: sac(policy_kwargs={"n_critics": 0}), "n_critics: got 0"),
     "MBPO weight_by_uncertainty": (
