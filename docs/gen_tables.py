@@ -88,7 +88,7 @@ def section(path: Path) -> str:
     if versions:
         lines += ["Versions: " + ", ".join(f"{k} {v}" for k, v in versions.items()) + ".", ""]
     for picture in sorted(path.parent.glob(f"{path.stem}*.png")):
-        lines += [f"![{record['title']}]({link(picture)})", ""]
+        lines += [f"![{picture.stem.replace('-', ' ')}]({link(picture)})", ""]
     return "\n".join(lines)
 
 

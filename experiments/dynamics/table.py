@@ -18,7 +18,8 @@ def assemble(results: Results) -> dict[str, Any]:
     """The table of plain data; the rows of a task end with its CPU seconds."""
     models = [name for name in MODELS if any(r.cell["model"] == name for r in results)]
     rows: list[list[str]] = []
-    for task in dict.fromkeys(r.cell["task"] for r in results):
+    tasks = [*dict.fromkeys(r.cell["task"] for r in results)]
+    for task in tasks:
         own = [r for r in results if r.cell["task"] == task]
         for measure in TASKS[task].measures:
             if any(measure.key in r.data["numbers"] for r in own):
@@ -26,7 +27,9 @@ def assemble(results: Results) -> dict[str, Any]:
         seconds = [_seconds(own, model) for model in models]
         rows.append([task, "CPU seconds a seed", "", "", *seconds])
     return {
-        "title": "Dynamics models where several things can happen",
+        "title": "Dynamics models where several things can happen"
+        if len(tasks) > 1
+        else f"Dynamics models on {tasks[0]}",
         "caption": (
             "Mean with the 95 % interval (Student's t) over seeds. The NLL in nats of a cvae is an "
             "upper bound (K = 256 samples, or 512 codes an episode), that of an ensemble belongs "
